@@ -1,0 +1,174 @@
+"""Every error a client can be answered with: class, HTTP status, machine code.
+
+`web/errors.py` is the one place that renders them. A message is a human sentence and
+never carries a secret, an exception text, SQL or a DSN (contract, section 2).
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class AppError(Exception):
+    """An answer other than success; `extra` members join the body, `headers` the response."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL"
+    sentence: ClassVar[str] = "unexpected failure"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or self.sentence)
+        self.message = message or self.sentence
+        self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
+
+
+class Internal(AppError):
+    pass
+
+
+# -- the request itself -------------------------------------------------------------------
+
+
+class BodyInvalid(AppError):
+    status, code, sentence = 400, "BODY_INVALID", "the request body is not valid"
+
+
+class BadRequest(AppError):
+    status, code, sentence = 400, "BAD_REQUEST", "the request is not valid"
+
+
+class IdInvalid(AppError):
+    status, code, sentence = 400, "ID_INVALID", "the id in the path is not a UUID"
+
+
+class FilterInvalid(AppError):
+    status, code, sentence = 400, "FILTER_INVALID", "a filter is not valid"
+
+
+class NotFound(AppError):
+    status, code, sentence = 404, "NOT_FOUND", "not found"
+
+
+class MethodNotAllowed(AppError):
+    status, code, sentence = 405, "METHOD_NOT_ALLOWED", "method not allowed"
+
+
+class AlreadyExists(AppError):
+    status, code, sentence = 409, "ALREADY_EXISTS", "already exists"
+
+
+class PayloadTooLarge(AppError):
+    status, code, sentence = 413, "PAYLOAD_TOO_LARGE", "the payload is too large"
+
+
+class UriTooLong(AppError):
+    status, code, sentence = 414, "URI_TOO_LONG", "the request target is too long"
+
+
+# -- who is calling, and how often ----------------------------------------------------------
+
+
+class InvalidApiKey(AppError):
+    status, code, sentence = 401, "INVALID_API_KEY", "missing or invalid API key"
+
+
+class RateLimited(AppError):
+    status, code, sentence = 429, "RATE_LIMITED", "rate limit exceeded"
+
+
+class ServerMisconfigured(AppError):
+    status, code, sentence = 503, "SERVER_MISCONFIGURED", "no API keys are configured on this server"
+
+
+# -- idempotency ------------------------------------------------------------------------------
+
+
+class IdempotencyKeyInvalid(AppError):
+    status, code = 400, "IDEMPOTENCY_KEY_INVALID"
+    sentence = "Idempotency-Key must be 1 to 255 characters without control characters"
+
+
+class IdempotencyInFlight(AppError):
+    status, code = 409, "IDEMPOTENCY_IN_FLIGHT"
+    sentence = "the first request with this Idempotency-Key is still running"
+
+
+class IdempotencyKeyReused(AppError):
+    status, code = 422, "IDEMPOTENCY_KEY_REUSED"
+    sentence = "this Idempotency-Key was used with another request body"
+
+
+# -- enrolment --------------------------------------------------------------------------------
+
+
+class ManifestInvalid(AppError):
+    status, code, sentence = 400, "MANIFEST_INVALID", "the manifest is not valid"
+
+
+class ManifestExpired(AppError):
+    status, code = 400, "MANIFEST_EXPIRED"
+    sentence = "the manifest has expired or expires within five minutes"
+
+
+class TokenInvalid(AppError):
+    status, code, sentence = 401, "TOKEN_INVALID", "the enrollment token is not valid"
+
+
+class TokenReplayed(AppError):
+    status, code, sentence = 401, "TOKEN_REPLAYED", "the enrollment token was already used"
+
+
+class NamespaceConflict(AppError):
+    status, code = 400, "NAMESPACE_CONFLICT"
+    sentence = "the namespace header and the manifest's namespace differ"
+
+
+class ManifestStale(AppError):
+    status, code = 409, "MANIFEST_STALE"
+    sentence = "a newer manifest of this agent is already registered"
+
+
+class AgentDeregistered(AppError):
+    status, code = 409, "AGENT_DEREGISTERED"
+    sentence = "the agent was deregistered after this manifest was published"
+
+
+class HandshakeUnsupported(AppError):
+    status, code, sentence = 501, "HANDSHAKE_UNSUPPORTED", "the control plane never takes part in a handshake"
+
+
+# -- revocation, webhooks, trust store ----------------------------------------------------------
+
+
+class JtiInvalid(AppError):
+    status, code, sentence = 400, "JTI_INVALID", "jti is not a UUID"
+
+
+class RevocationUnavailable(AppError):
+    status, code = 503, "REVOCATION_UNAVAILABLE"
+    sentence = "the revocation list cannot be vouched for right now"
+
+
+class UrlNotAllowed(AppError):
+    status, code, sentence = 400, "URL_NOT_ALLOWED", "the URL is not allowed"
+
+
+class JwksNotCached(AppError):
+    status, code, sentence = 503, "JWKS_NOT_CACHED", "no key set has been fetched for this anchor yet"
+
+
+# -- capacity -----------------------------------------------------------------------------------
+
+
+class SseCapacity(AppError):
+    status, code, sentence = 503, "SSE_CAPACITY", "too many open event streams"
+
+
+class DatabaseUnavailable(AppError):
+    status, code, sentence = 503, "DATABASE_UNAVAILABLE", "the database is unavailable"

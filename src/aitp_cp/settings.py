@@ -1,0 +1,276 @@
+"""Every environment variable: its name, type, default and meaning (contract, section 15).
+
+The only module that knows pydantic. `.env.example` and `docs/settings.md` are rendered from `Settings`.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Command = Literal["serve", "dev", "worker", "tool"]
+Level = Literal["info", "warn", "fail"]
+Network = IPv4Network | IPv6Network
+
+_HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
+MIN_SECRET_CHARACTERS = 32
+
+
+class SettingsError(Exception):
+    """One message naming every wrong variable; it never repeats a value."""
+
+
+class Finding(NamedTuple):
+    """Something an operator should know; `fail` makes `aitp-cp check` fail, nothing here stops a start."""
+
+    level: Level
+    variable: str
+    sentence: str
+
+
+def _listed(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _networks(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be a comma-separated list of networks such as 10.0.0.0/8") from None
+
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+
+
+class Settings(BaseSettings):
+    """What one process was told; immutable, and silent about secrets when printed."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    cp_env: Literal["production", "development"] = Field(
+        "production", description="`production` or `development`; under `dev` the default is `development`."
+    )
+    node_env: str | None = Field(None, description="`production` also means production, whatever `CP_ENV` says.")
+    host: str = Field("0.0.0.0", description="Address to listen on; under `dev` the default is `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
+    port: int = Field(4000, ge=0, le=65535, description="TCP port to listen on.")
+    cp_base_url: str = Field("http://localhost:4000", description="Public URL, put into the control plane's manifest.")
+    cp_aid_seed_hex: SecretStr | None = Field(
+        None, description="Ed25519 identity seed, 64 hex digits; required in production, otherwise fresh at each boot."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL connection URL; required, except under `dev`, which runs an embedded Postgres."
+    )
+    db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
+    api_keys: Secrets = Field((), description="Comma-separated keys that open the gated routes.")
+    enrollment_secret: SecretStr = Field(
+        ..., description="HMAC key of enrollment tokens, at least 32 characters; required."
+    )
+    cors_origin: Texts | None = Field(
+        None, description="Browser origins that may read answers, comma-separated; unset means `*`."
+    )
+    revocation_list_ttl_secs: Positive = Field(3600, description="Seconds until a signed revocation list expires.")
+    revocation_max_staleness_secs: Positive = Field(
+        300, description="Seconds the last good list is served for while the database is unreachable."
+    )
+    webhook_retry_attempts: Positive = Field(6, description="Attempts before a delivery has failed for good.")
+    webhook_breaker_failure_threshold: Positive = Field(
+        5, description="Consecutive failures that open a webhook's circuit breaker."
+    )
+    webhook_breaker_reset_ms: Positive = Field(
+        60_000, description="Milliseconds until an open breaker lets a probe through."
+    )
+    webhook_url_allowlist: Texts = Field(
+        (), description="Hosts webhooks may use, exact or `.suffix`; empty allows all."
+    )
+    webhook_allowed_cidrs: Networks = Field((), description="Networks exempt from the guard against private addresses.")
+    max_sse_connections: Count = Field(500, description="Most event streams open in one process.")
+    max_audit_events_memory: Count = Field(500, description="Newest events kept in memory for new streams.")
+    sse_heartbeat_ms: Positive = Field(
+        15_000, description="Milliseconds of silence after which a stream gets a comment."
+    )
+    event_token_redaction: bool = Field(True, description="Replace raw tokens in reported events by their SHA-256.")
+    rate_limit_enabled: bool = Field(True, description="Whether token buckets limit requests at all.")
+    rate_limit_enrollment_per_ip_min: Count = Field(5, description="Enrolments per window and address; 0 disables.")
+    rate_limit_public_per_ip_min: Count = Field(60, description="Public requests per window and address; 0 disables.")
+    rate_limit_api_key_per_min: Count = Field(600, description="Requests per window and API key; 0 disables.")
+    rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds in which an empty bucket is full again.")
+    client_ip_header: str | None = Field(None, description="Header that your edge sets to the client's address.")
+    trusted_proxy_hops: Annotated[int, Field(ge=0, le=100)] = Field(
+        0, description="Proxies that append to X-Forwarded-For; 0 trusts none."
+    )
+    retention_enabled: bool = Field(True, description="Whether old rows are swept.")
+    retention_interval_ms: Positive = Field(1_800_000, description="Milliseconds between sweeps.")
+    retention_batch_limit: Positive = Field(10_000, description="Most rows deleted per table and sweep.")
+    audit_events_ttl_days: Count = Field(90, description="Days events are kept; 0 keeps them for ever.")
+    webhook_delivery_ttl_days: Count = Field(
+        14, description="Days finished deliveries are kept; 0 keeps them for ever."
+    )
+    admin_audit_ttl_days: Count = Field(365, description="Days admin audit rows are kept; 0 keeps them for ever.")
+    idempotency_key_ttl_days: Count = Field(7, description="Days stored answers are kept; 0 keeps them for ever.")
+    expired_agent_grace_days: Count = Field(30, description="Days deregistered agents are kept; 0 keeps them for ever.")
+    jwks_refresh_enabled: bool = Field(True, description="Whether trust anchors' key sets are refreshed.")
+    jwks_refresh_interval_ms: Positive = Field(900_000, description="Milliseconds between refreshes of a key set.")
+    jwks_fetch_timeout_ms: Positive = Field(10_000, description="Milliseconds one fetch of a key set may take.")
+    drain_window_ms: Count = Field(
+        5000, description="Milliseconds requests are still served after SIGTERM; under `dev` the default is 0."
+    )
+    log_level: Literal["trace", "debug", "info", "warn", "error", "fatal"] = Field(
+        "info", description="Least severe log line that is printed."
+    )
+    otel_enabled: bool = Field(False, description="Whether traces are exported.")
+    otel_service_name: str = Field("aitp-control-plane", description="Service name on exported traces.")
+    otel_exporter_otlp_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint; `/v1/traces` is appended.")
+    otel_exporter_otlp_traces_endpoint: str | None = Field(
+        None, description="OTLP/HTTP endpoint for traces, taken as it is."
+    )
+
+    @property
+    def production(self) -> bool:
+        return self.cp_env == "production" or self.node_env == "production"
+
+    @property
+    def cors_origins(self) -> tuple[str, ...] | None:
+        return self.cors_origin
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` passes in: no environment or file is read behind its back."""
+        return (init_settings,)
+
+    @field_validator("cp_base_url")
+    @classmethod
+    def _absolute_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an absolute http or https URL without query")
+        return url.rstrip("/")
+
+    @field_validator("cp_aid_seed_hex")
+    @classmethod
+    def _seed(cls, seed: SecretStr | None) -> SecretStr | None:
+        if seed is not None and not _HEX_64.match(seed.get_secret_value()):
+            raise ValueError("must be 64 hex digits")
+        return seed
+
+    @field_validator("enrollment_secret")
+    @classmethod
+    def _long_secret(cls, secret: SecretStr) -> SecretStr:
+        if len(secret.get_secret_value()) < MIN_SECRET_CHARACTERS:
+            raise ValueError(f"must have at least {MIN_SECRET_CHARACTERS} characters")
+        return secret
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("must begin with postgres:// or postgresql://")
+        return url
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for origin in origins or ():
+            if origin != "*" and not _ORIGIN.match(origin.rstrip("/")):
+                raise ValueError("must be `*` or a list of origins such as https://console.example")
+        return None if origins is None else tuple(origin.rstrip("/") for origin in origins)
+
+
+def load(environ: Mapping[str, str], *, command: Command) -> Settings:
+    """Read every variable, or the file its `_FILE` twin names; raises `SettingsError` listing all that is wrong."""
+    problems: list[str] = []
+    values: dict[str, Any] = dict(_defaults(command))
+    for field in Settings.model_fields:
+        value = _value(environ, field.upper(), problems)
+        if value is not None:
+            values[field] = value
+    problems += [f"{name}: is required" for name in _missing(values, command)]
+    try:
+        settings = Settings(**values)
+    except ValidationError as refused:
+        problems += [_described(error) for error in refused.errors(include_url=False, include_input=False)]
+    if problems:
+        raise SettingsError("these variables are wrong:\n" + "\n".join(f"  {problem}" for problem in sorted(problems)))
+    return settings
+
+
+def findings(settings: Settings) -> list[Finding]:
+    """What is allowed but deserves a warning, or in production a failing check."""
+    found: list[Finding] = []
+    production = settings.production
+    if settings.cors_origins is None:
+        sentence = (
+            "is required in production: any origin may read answers"
+            if production
+            else "is unset: any origin may read answers"
+        )
+        found.append(Finding("fail" if production else "warn", "CORS_ORIGIN", sentence))
+    elif "*" in settings.cors_origins:
+        found.append(Finding("warn", "CORS_ORIGIN", "is *: any origin may read answers"))
+    if not settings.api_keys:
+        sentence = (
+            "is empty: every gated route answers 503" if production else "is empty: the gated routes are open to anyone"
+        )
+        found.append(Finding("fail" if production else "warn", "API_KEYS", sentence))
+    if settings.cp_aid_seed_hex is None:
+        found.append(
+            Finding("warn", "CP_AID_SEED_HEX", "is unset: the identity is a fresh one and ends with this process")
+        )
+    return found
+
+
+def _defaults(command: Command) -> dict[str, Any]:
+    if command == "dev":
+        return {"cp_env": "development", "host": "127.0.0.1", "drain_window_ms": 0}
+    return {}
+
+
+def _missing(values: Mapping[str, Any], command: Command) -> list[str]:
+    """What only some commands or environments require."""
+    production = "production" in (values.get("cp_env", "production"), values.get("node_env"))
+    missing = []
+    if command != "dev" and "database_url" not in values:
+        missing.append("DATABASE_URL")
+    if production and "cp_aid_seed_hex" not in values:
+        missing.append("CP_AID_SEED_HEX")
+    return missing
+
+
+def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
+    value, path = environ.get(name), environ.get(f"{name}_FILE")
+    if not path:
+        return value.strip() or None if value else None
+    if value:
+        problems.append(f"{name}: is set together with {name}_FILE")
+        return None
+    try:
+        return Path(path).read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        problems.append(f"{name}_FILE: names a file that cannot be read")
+        return None
+
+
+def _described(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(message)
+    if error["type"] == "missing":
+        message = "is required"
+    return f"{str(error['loc'][0]).upper()}: {message[:1].lower()}{message[1:]}"
