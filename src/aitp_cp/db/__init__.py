@@ -1,0 +1,6 @@
+"""PostgreSQL: the only place that knows the driver."""
+
+from aitp_cp.db.pool import Connection, Database, Record, UniqueViolation
+from aitp_cp.db.where import Where
+
+__all__ = ["Connection", "Database", "Record", "UniqueViolation", "Where"]

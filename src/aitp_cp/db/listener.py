@@ -1,0 +1,86 @@
+"""LISTEN on a connection of its own: a bell that rings when another session said NOTIFY.
+
+Nothing depends on it: whoever waits for the bell also looks by himself now and then.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from logging import DEBUG, WARNING
+
+import asyncpg
+import structlog
+
+from aitp_cp.db.pool import CONNECT_TIMEOUT_SECS, SESSION_SETTINGS
+
+log = structlog.get_logger("aitp_cp.db.listener")
+
+# A connection whose other end is gone without a word looks idle for ever: ask it something now and then.
+PROBE_SECS = 10.0
+PROBE_TIMEOUT_SECS = 5.0
+CLOSE_TIMEOUT_SECS = 1.0
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+BACKOFF_SECS = (0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class Listener:
+    """Rings on every notification of a channel, and once after each (re)connection, for some may have been missed."""
+
+    def __init__(self, dsn: str, channel: str, ring: Callable[[], None], *, probe_secs: float = PROBE_SECS) -> None:
+        self._dsn = dsn
+        self._channel = channel
+        self._ring = ring
+        self._probe_secs = probe_secs
+        self._task: asyncio.Task[None] | None = None
+        self.connected = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="db-listener")
+
+    async def stop(self) -> None:
+        """End at once, whatever state the connection is in."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        structlog.contextvars.clear_contextvars()
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+            except FAILURES as failure:
+                log.log(DEBUG if failures else WARNING, "not listening", reason=type(failure).__name__)
+            failures = 0 if self.connected else failures + 1
+            self.connected = False
+            pause = BACKOFF_SECS[min(failures, len(BACKOFF_SECS) - 1)]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
+
+    async def _listen(self) -> None:
+        """Serve until the connection is lost."""
+        conn = await asyncpg.connect(
+            self._dsn,
+            timeout=CONNECT_TIMEOUT_SECS,
+            command_timeout=PROBE_TIMEOUT_SECS,
+            server_settings=SESSION_SETTINGS,
+        )
+        lost = asyncio.Event()
+        conn.add_termination_listener(lambda _: lost.set())
+        try:
+            await conn.add_listener(self._channel, lambda *_: self._ring())
+            self.connected = True
+            self._ring()
+            while not lost.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), self._probe_secs)
+                await conn.execute("SELECT 1")
+        finally:
+            await _close(conn)
+
+
+async def _close(conn: asyncpg.Connection) -> None:
+    try:
+        await conn.close(timeout=CLOSE_TIMEOUT_SECS)
+    except FAILURES:
+        conn.terminate()

@@ -1,0 +1,38 @@
+"""The revisions this code knows, by file name alone: a readiness probe needs no migration tool."""
+
+from pathlib import Path
+from typing import Literal, assert_never
+
+REVISIONS: tuple[str, ...] = tuple(
+    sorted(file.stem for file in Path(__file__).with_name("versions").glob("[0-9]*_*.py"))
+)
+HEAD = REVISIONS[-1]
+
+State = Literal["head", "behind", "ahead"]
+
+
+class SchemaAhead(RuntimeError):
+    """The database was migrated by a newer version of the code than this."""
+
+    def __init__(self, current: str) -> None:
+        super().__init__(f"the database is at {current}, newer than {HEAD}, the last revision this version knows")
+        self.current = current
+
+
+def classify(current: str | None) -> State:
+    """Compare the revision of a database with the newest one known; an unknown revision is ahead."""
+    if current == HEAD:
+        return "head"
+    return "behind" if current is None or current in REVISIONS else "ahead"
+
+
+def needs_upgrade(current: str | None) -> bool:
+    """Whether revisions are missing. Raises SchemaAhead where there is nothing this code may do."""
+    state = classify(current)
+    if state == "head":
+        return False
+    if state == "behind":
+        return True
+    if state == "ahead":
+        raise SchemaAhead(str(current))
+    assert_never(state)

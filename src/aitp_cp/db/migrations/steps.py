@@ -1,0 +1,76 @@
+"""What revisions are written with: plain SQL that is safe on a live table and safe to repeat."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import op
+from sqlalchemy import Row
+
+from aitp_cp.db.schema import adopt_unsequenced
+
+_INDEX_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
+_ADOPT_BATCH = 10_000
+
+
+def report(step: str) -> None:
+    config = op.get_context().config
+    if config is not None:
+        config.attributes["report"](step)
+
+
+def execute(statement: str) -> None:
+    op.get_bind().exec_driver_sql(statement)
+
+
+def execute_apart(statements: Iterable[str]) -> None:
+    """Run each statement as its own transaction, so that no lock on a table outlives its change."""
+    with op.get_context().autocommit_block():
+        for statement in statements:
+            execute(statement)
+
+
+def fetch(query: str, *args: Any) -> list[Row[Any]]:
+    return list(op.get_bind().exec_driver_sql(query, args).fetchall())
+
+
+def build_indexes(indexes: Mapping[str, str], *, unique: bool = False) -> None:
+    """Build what is missing of `{name: "table (columns)"}` without blocking writers.
+
+    An index that an interrupted build left invalid is dropped and built again.
+    """
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    with _concurrently():
+        for name, target in indexes.items():
+            found = fetch(_INDEX_IS_VALID, name)
+            if found and found[0][0]:
+                continue
+            if found:
+                execute(f"DROP INDEX CONCURRENTLY {name}")
+            execute(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {target}")
+            report(f"index {name}")
+
+
+def number_events() -> None:
+    """Give every event without a log position one, oldest first, a batch to a transaction."""
+    total = 0
+    with op.get_context().autocommit_block():
+        while adopted := _run_async(lambda conn: adopt_unsequenced(conn, _ADOPT_BATCH)):
+            total += adopted
+            report(f"{total} events numbered")
+
+
+@contextmanager
+def _concurrently() -> Iterator[None]:
+    """Outside a transaction and patient: a concurrent build has to outwait every older transaction."""
+    with op.get_context().autocommit_block():
+        before = fetch("SHOW lock_timeout")[0][0]
+        execute("SET lock_timeout = 0")
+        try:
+            yield
+        finally:
+            execute(f"SET lock_timeout = '{before}'")
+
+
+def _run_async(function: Callable[[Any], Awaitable[int]]) -> int:
+    return int(op.get_bind().connection.dbapi_connection.run_async(function))  # type: ignore[union-attr]

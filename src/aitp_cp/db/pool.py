@@ -1,0 +1,140 @@
+"""The connection pool, transactions, and what a driver failure means to a client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import asyncpg
+
+from aitp_cp.errors import DatabaseUnavailable
+
+Record = asyncpg.Record
+UniqueViolation = asyncpg.UniqueViolationError
+
+# Bounded waits: a hung replica or a forgotten lock must not stop the others.
+SESSION_SETTINGS = {
+    "application_name": "aitp-cp",
+    "timezone": "UTC",
+    "statement_timeout": "15000",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "15000",
+}
+ACQUIRE_TIMEOUT_SECS = 5.0
+CONNECT_TIMEOUT_SECS = 5.0
+COMMAND_TIMEOUT_SECS = 20.0
+
+# What a client may simply send again: the server is away, full, overloaded or asked to yield.
+PASSING_FAILURES: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.exceptions.ConnectionDoesNotExistError,
+)
+
+
+class Connection(Protocol):
+    """What rooms may ask of a connection; rows come back as records, `jsonb` as text."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]: ...
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None: ...
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any: ...
+
+    async def executemany(
+        self, command: str, args: Sequence[Sequence[Any]], *, timeout: float | None = None
+    ) -> None: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+
+class _LeanConnection(asyncpg.Connection):
+    """Saves a round trip on each release: nothing here ever leaves session state behind."""
+
+    __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """The pool of one process."""
+
+    def __init__(self, dsn: str, *, max_size: int) -> None:
+        self.dsn = dsn
+        self.max_size = max_size
+        self._pool: asyncpg.Pool[Record] | None = None
+
+    async def open(self) -> None:
+        """Connect; raises `DatabaseUnavailable` when the server cannot be reached."""
+        with _translated():
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=1,
+                max_size=self.max_size,
+                timeout=CONNECT_TIMEOUT_SECS,
+                command_timeout=COMMAND_TIMEOUT_SECS,
+                server_settings=SESSION_SETTINGS,
+                connection_class=_LeanConnection,
+            )
+
+    async def close(self) -> None:
+        """Close politely, then by force: shutdown has a budget."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout=5)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @property
+    def in_use(self) -> int:
+        """Connections that some request or job holds at this moment."""
+        return 0 if self._pool is None else self._pool.get_size() - self._pool.get_idle_size()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Borrow a connection outside any transaction; raises `DatabaseUnavailable`."""
+        with _translated():
+            if self._pool is None:
+                raise DatabaseUnavailable(headers={"Retry-After": "1"})
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Borrow a connection inside a transaction that commits when the block ends well."""
+        async with self.connection() as conn, conn.transaction():
+            yield conn
+
+    async def ping(self, timeout: float) -> bool:
+        """Whether one trivial statement comes back within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout), self.connection() as conn:
+                return bool(await conn.fetchval("SELECT true"))
+        except (DatabaseUnavailable, TimeoutError):
+            return False
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PASSING_FAILURES as failure:
+        raise DatabaseUnavailable(headers={"Retry-After": "1"}) from failure
+    except asyncpg.InterfaceError as failure:
+        if "clos" not in str(failure):
+            raise
+        raise DatabaseUnavailable(headers={"Retry-After": "1"}) from failure

@@ -1,0 +1,45 @@
+"""What the code must know about the schema itself: its revision, and the numbering of the log."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import asyncpg
+
+# Held to commit by everyone who gives out log positions: order of `seq` is order of commit.
+LOG_LOCK_KEY = 4694481020131148801
+
+_CURRENT_REVISION = "SELECT version_num FROM alembic_version"
+_LOCK_LOG = "SELECT pg_advisory_xact_lock($1)"
+# SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
+_ADOPT_UNSEQUENCED = """
+WITH oldest AS MATERIALIZED (
+    SELECT id FROM audit_events WHERE seq IS NULL ORDER BY ts, id LIMIT $1 FOR UPDATE SKIP LOCKED
+), numbered AS MATERIALIZED (
+    SELECT id, nextval('audit_events_seq') AS seq FROM oldest
+), adopted AS (
+    UPDATE audit_events SET seq = numbered.seq FROM numbered WHERE audit_events.id = numbered.id RETURNING 1
+)
+SELECT count(*) FROM adopted
+"""
+
+
+class SchemaConnection(Protocol):
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+
+async def current_revision(conn: SchemaConnection) -> str | None:
+    """The revision the database is at, None before the first; not for use inside a transaction."""
+    try:
+        revision = await conn.fetchval(_CURRENT_REVISION)
+    except asyncpg.UndefinedTableError:
+        return None
+    return None if revision is None else str(revision)
+
+
+async def adopt_unsequenced(conn: SchemaConnection, limit: int) -> int:
+    """Give the next log positions to at most `limit` events that have none, oldest first; returns how many."""
+    async with conn.transaction():
+        await conn.fetchval(_LOCK_LOG, LOG_LOCK_KEY)
+        return int(await conn.fetchval(_ADOPT_UNSEQUENCED, limit))
