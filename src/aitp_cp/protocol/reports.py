@@ -1,0 +1,226 @@
+"""Reported events, whatever their dialect, in one shape (contract, section 9, POST /api/events)."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.errors import BodyInvalid, PayloadTooLarge
+from aitp_cp.protocol import aid as aids
+from aitp_cp.protocol import canonical_json, json_guard, json_salvage, moments
+
+MAX_EVENTS = 500
+MAX_PAYLOAD = 64 * 1024
+MAX_PROBLEMS = 20
+MAX_TYPE = MAX_SOURCE = 128
+MAX_AID = 512
+MAX_SESSION = MAX_RUN = 255
+UNKNOWN_TYPE = "unknown"
+DEFAULT_SOURCE = "playground"
+
+_WHOLE = "event"
+_MAX_FIELD_NAME = 128
+_RANDOM_BITS = ~(0xF << 76 | 0x3 << 62)
+_VERSION_8 = 0x8 << 76 | 0x2 << 62
+_DECODER = msgspec.json.Decoder()
+
+Dice = Callable[[], UUID]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One reported event; `ts` is UTC with milliseconds, and is the time of receipt unless `usable_ts`."""
+
+    id: UUID
+    type: str
+    ts: datetime
+    aid_a: str | None
+    aid_b: str | None
+    session_id: str | None
+    run_id: str | None
+    grants: list[str] | None
+    payload: Any
+    source: str
+    usable_ts: bool
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why the item at `index` was dropped; `field` is `event` when it is about the item as a whole."""
+
+    index: int
+    field: str
+    reason: str
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What is left of a reported batch; `problems` ends at 20, `dropped` counts every refused item."""
+
+    reports: list[Report]
+    problems: list[Problem]
+    dropped: int
+
+
+class _Refused(Exception):
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+
+def normalise(body: bytes, caller: str, now: datetime, random_uuid: Dice) -> Batch:
+    """Read a batch; `caller` is the fingerprint that scopes event ids (see `event_id`), free of NUL.
+
+    Raises `BodyInvalid` when the body is neither an array nor `{"events": [...]}`, and `PayloadTooLarge` for more
+    than 500 events or a payload over 64 KiB. Any other defect drops only its own item.
+    """
+    items = _items(body)
+    if len(items) > MAX_EVENTS:
+        raise PayloadTooLarge(f"a batch holds at most {MAX_EVENTS} events")
+    reports: list[Report] = []
+    refusals: list[Problem] = []
+    for index, item in enumerate(items):
+        try:
+            reports.append(_report(item, caller, now, random_uuid))
+        except _Refused as refused:
+            refusals.append(Problem(index, refused.field, refused.reason))
+    return Batch(reports, refusals[:MAX_PROBLEMS], len(refusals))
+
+
+def event_id(caller: str, kind: str, text: bytes) -> UUID:
+    """A UUIDv8 (RFC 9562): the first 16 bytes of SHA-256 over `caller` NUL `kind` NUL `text`, version and variant set.
+
+    `kind` is `id` when `text` is the client's own id, and `event` when it is the canonical JSON of the raw event.
+    """
+    digest = hashlib.sha256(b"\0".join((caller.encode(), kind.encode(), text))).digest()
+    return UUID(int=int.from_bytes(digest[:16], "big") & _RANDOM_BITS | _VERSION_8)
+
+
+def _items(body: bytes) -> list[Any]:
+    try:
+        document = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _salvaged(body)
+    events = document.get("events") if isinstance(document, dict) else document
+    if not isinstance(events, list):
+        raise BodyInvalid('expected an array of events or {"events": [...]}')
+    return events
+
+
+def _salvaged(body: bytes) -> list[Any]:
+    """The items of a document that msgspec refuses, when only items are to blame; refusals stand for the unreadable."""
+    pieces = json_salvage.split_items(body)
+    if pieces is None:
+        raise BodyInvalid('the body is not JSON of the form [...] or {"events": [...]}')
+    try:
+        return [_piece(piece) for piece in pieces]
+    except ValueError as refused:
+        raise BodyInvalid("the body is not JSON") from refused
+
+
+def _piece(piece: json_salvage.Item) -> object:
+    if piece.depth > json_guard.MAX_DEPTH:
+        return _Refused(_WHOLE, json_guard.TOO_DEEP)
+    return json_salvage.decode_item(piece.text)
+
+
+def _report(item: object, caller: str, now: datetime, random_uuid: Dice) -> Report:
+    if isinstance(item, _Refused):
+        raise item
+    if not isinstance(item, dict):
+        raise _Refused(_WHOLE, "is not an object")
+    text = _checked(item)
+    payload = _payload(item, text)
+    reported_ts = moments.read(item.get("ts"))
+    return Report(
+        id=_id(item, text, caller, reported_ts is not None) or random_uuid(),
+        type=_bounded(_text(item.get("type")) or UNKNOWN_TYPE, "type", MAX_TYPE),
+        ts=reported_ts or now,
+        aid_a=_aid(item, "aid_a", "aidA", "initiator"),
+        aid_b=_aid(item, "aid_b", "aidB", "target"),
+        session_id=_session(item),
+        run_id=_run(item),
+        grants=_grants(item.get("grants")),
+        payload=payload,
+        source=_bounded(_text(item.get("source")) or DEFAULT_SOURCE, "source", MAX_SOURCE),
+        usable_ts=reported_ts is not None,
+    )
+
+
+def _checked(item: dict[str, Any]) -> bytes:
+    """The item's canonical JSON, once it is known to be storable."""
+    try:
+        text = canonical_json.encode(item)
+    except (UnicodeEncodeError, RecursionError) as unfit:
+        raise _locate(item) from unfit
+    if not json_guard.looks_clean(text) and json_guard.fault_in(item) is not None:
+        raise _locate(item)
+    return text
+
+
+def _locate(item: dict[str, Any]) -> _Refused:
+    for name, member in item.items():
+        if (found := json_guard.fault_in(name)) is not None:
+            return _Refused(_WHOLE, f"has a member name that {found}")
+        if (found := json_guard.fault_in(member, json_guard.MAX_DEPTH - 1)) is not None:
+            return _Refused(name[:_MAX_FIELD_NAME], found)
+    return _Refused(_WHOLE, json_guard.TOO_DEEP)
+
+
+def _payload(item: dict[str, Any], text: bytes) -> Any:
+    payload = item.get("payload")
+    if payload is None:
+        payload = item
+    # The payload is a part of the item, so most items need no second look.
+    if len(text) > MAX_PAYLOAD and len(canonical_json.encode(payload)) > MAX_PAYLOAD:
+        kind = _text(item.get("type")) or UNKNOWN_TYPE
+        raise PayloadTooLarge(
+            f"an event's payload is larger than {MAX_PAYLOAD} bytes", extra={"eventType": kind[:MAX_TYPE]}
+        )
+    return payload
+
+
+def _id(item: dict[str, Any], text: bytes, caller: str, usable_ts: bool) -> UUID | None:
+    own = _text(item.get("id"))
+    if own is not None:
+        return event_id(caller, "id", own.encode())
+    return event_id(caller, "event", text) if usable_ts else None
+
+
+def _aid(item: dict[str, Any], snake: str, camel: str, stand_in: str) -> str | None:
+    given = _text(item.get(snake)) or _text(item.get(camel))
+    if given is None:
+        return aids.recognise(item.get(stand_in))
+    return aids.recognise(given) or _bounded(given, snake, MAX_AID)
+
+
+def _session(item: dict[str, Any]) -> str | None:
+    given = _text(item.get("session_id")) or _text(item.get("sessionId"))
+    return None if given is None else _bounded(given, "session_id", MAX_SESSION)
+
+
+def _run(item: dict[str, Any]) -> str | None:
+    given = _text(item.get("run_id")) or _text(item.get("runId"))
+    if given is None and isinstance(playground := item.get("playground"), dict):
+        given = _text(playground.get("run_id")) or _text(playground.get("runId"))
+    return None if given is None else _bounded(given, "run_id", MAX_RUN)
+
+
+def _grants(given: object) -> list[str] | None:
+    return [grant for grant in given if isinstance(grant, str)] if isinstance(given, list) else None
+
+
+def _text(given: object) -> str | None:
+    """A name or id; integers are accepted as text, and an empty or otherwise odd one counts as not given."""
+    if isinstance(given, str):
+        return given or None
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given) if abs(given) < 10**MAX_AID else None
+    return None
+
+
+def _bounded(text: str, field: str, limit: int) -> str:
+    if len(text) > limit:
+        raise _Refused(field, f"is longer than {limit} characters")
+    return text
