@@ -1,0 +1,49 @@
+"""Everything one process holds open, from settings to the pool, in one place."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from aitp_cp.clock import Clock, now
+from aitp_cp.db import Database
+from aitp_cp.protocol.signer import Signer
+from aitp_cp.settings import Settings
+from aitp_cp.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """Handed to every handler and job; upper rooms keep their per-process parts in it by type."""
+
+    def __init__(self, settings: Settings, *, clock: Clock, db: Database, signer: Signer, metrics: Metrics) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.db = db
+        self.signer = signer
+        self.metrics = metrics
+        self.draining = False
+        self.stack = AsyncExitStack()
+        self._parts: dict[type[Any], Any] = {}
+
+    def add(self, part: Any) -> None:
+        """Keep a room's per-process object, found again by its type."""
+        self._parts[type(part)] = part
+
+    def get(self, kind: type[T]) -> T:
+        part: T = self._parts[kind]
+        return part
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, clock: Clock = now) -> AsyncIterator[Runtime]:
+    """Open the pool and load the identity; raises `DatabaseUnavailable`. Closes in reverse order."""
+    seed = settings.cp_aid_seed_hex
+    signer = Signer.from_seed(seed.get_secret_value()) if seed else Signer.generate()
+    dsn = settings.database_url.get_secret_value() if settings.database_url else ""
+    db = Database(dsn, max_size=settings.db_pool_max)
+    rt = Runtime(settings, clock=clock, db=db, signer=signer, metrics=Metrics())
+    async with rt.stack:
+        await db.open()
+        rt.stack.push_async_callback(db.close)
+        yield rt

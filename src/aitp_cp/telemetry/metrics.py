@@ -1,0 +1,49 @@
+"""Every metric of the process, in one list (contract, section 14)."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+PREFIX = "aitp_control_plane_"
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One registry per process; names are fixed, because dashboards exist."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.http_seconds = self._histogram(
+            "http_request_duration_seconds", "request latency", "route", "method", "status"
+        )
+        # Dashboards know some counts without the `_total` that the client library adds to counters: these are gauges.
+        self.rate_limit_drops = self._gauge("rate_limit_drops", "requests refused by a token bucket", "bucket")
+        self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
+        self.events_dropped = self._counter("events_dropped", "reported events refused one by one")
+        self.events_duplicate = self._counter("events_duplicate", "reported events that were stored already")
+        self.admin_audit_insert_failures = self._gauge(
+            "admin_audit_insert_failures", "audit rows that could not be written"
+        )
+        self.db_up = self._gauge("db_up", "1 when the last database ping came back in time")
+        self.sse_open = self._gauge("sse_streams_open", "event streams open now")
+        self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
+        self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")
+        self.backlog_dropped = self._gauge(
+            "event_backlog_dropped", "events that memory had no room for; streams read on"
+        )
+        self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
+        self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
+        self.revocation_list_age = self._gauge(
+            "revocation_list_age_seconds", "since the database last agreed with the served list, or since the start"
+        )
+        self.revocation_unsigned_entries = self._gauge(
+            "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
+        )
+        self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, about, labels, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, about, labels, registry=self.registry, buckets=LATENCY_BUCKETS)

@@ -1,0 +1,40 @@
+"""What the edge knows about the request at hand."""
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+if TYPE_CHECKING:
+    from aitp_cp.web.endpoint import Endpoint
+
+CONTEXT = "aitp_cp"
+ANONYMOUS = "anonymous"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Filled by the edge from the outside in; read by handlers, the audit and the access log."""
+
+    request_id: str
+    client_ip: str
+    actor: str = ANONYMOUS
+    endpoint: "Endpoint | None" = None
+    headers: dict[str, str] = field(default_factory=dict)  # added to whatever the answer turns out to be
+
+
+def request_id(offered: str | None) -> str:
+    """The client's own id when it is well-formed, else a fresh one (contract, section 2)."""
+    if offered is not None and _REQUEST_ID.match(offered):
+        return offered
+    return str(uuid4())
+
+
+def context_of(source: Request | Scope) -> RequestContext:
+    scope = source.scope if isinstance(source, Request) else source
+    context: RequestContext = scope[CONTEXT]
+    return context

@@ -1,0 +1,34 @@
+"""Which browser origins may read answers (contract, section 2)."""
+
+METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+REQUEST_HEADERS = "authorization, content-type, x-request-id, x-aitp-namespace, idempotency-key, last-event-id"
+EXPOSED = (
+    "x-request-id, retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, idempotency-replayed, etag"
+)
+PREFLIGHT_MAX_AGE_SECS = 600
+
+
+def applies_to(path: str) -> bool:
+    return path.startswith(("/api/", "/.well-known/"))
+
+
+def allowed_origin(origin: str | None, allowed: tuple[str, ...] | None) -> str | None:
+    """The value of Access-Control-Allow-Origin: `*`, the matching origin echoed, or none at all."""
+    if allowed is None or "*" in allowed:
+        return "*"
+    return origin if origin in allowed else None
+
+
+def headers(origin: str | None, allowed: tuple[str, ...] | None, *, preflight: bool) -> dict[str, str]:
+    shown = {"Vary": "Origin"}
+    match = allowed_origin(origin, allowed)
+    if match is None:
+        return shown
+    shown["Access-Control-Allow-Origin"] = match
+    if preflight:
+        shown["Access-Control-Allow-Methods"] = METHODS
+        shown["Access-Control-Allow-Headers"] = REQUEST_HEADERS
+        shown["Access-Control-Max-Age"] = str(PREFLIGHT_MAX_AGE_SECS)
+    else:
+        shown["Access-Control-Expose-Headers"] = EXPOSED
+    return shown

@@ -1,0 +1,132 @@
+"""What every request passes, once: request id, log and metrics, CORS, client address, errors in one shape."""
+
+import time
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aitp_cp.errors import AppError, BadRequest, Internal, UriTooLong
+from aitp_cp.runtime import Runtime
+from aitp_cp.web import cors
+from aitp_cp.web.client_ip import client_ip
+from aitp_cp.web.context import CONTEXT, RequestContext, request_id
+from aitp_cp.web.responses import error_response
+
+MAX_QUERY_BYTES = 16 * 1024
+MAX_PATH_BYTES = 8 * 1024
+
+log = structlog.get_logger("aitp_cp.http")
+
+
+class Edge:
+    """The outermost ASGI application."""
+
+    def __init__(self, rt: Runtime, app: ASGIApp) -> None:
+        self._rt = rt
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _refuse(scope, receive, send)
+            return
+        exchange = _Exchange(self._rt, scope, send)
+        try:
+            await self._answer(scope, receive, exchange)
+        finally:
+            exchange.finish()
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
+        try:
+            early = _early_answer(scope)
+            if early is not None:
+                await early(scope, receive, exchange.send)
+            else:
+                await self._app(scope, receive, exchange.send)
+        except AppError as refused:
+            await exchange.fail(refused, receive)
+        except Exception:
+            log.exception("request failed", request_id=exchange.context.request_id)
+            await exchange.fail(Internal(), receive)
+
+
+class _Exchange:
+    """One request and its answer, as the edge sees them."""
+
+    def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
+        headers = Headers(scope=scope)
+        settings = rt.settings
+        peer = scope["client"][0] if scope.get("client") else None
+        self.context = RequestContext(
+            request_id=request_id(headers.get("x-request-id")),
+            client_ip=client_ip(headers, peer, header=settings.client_ip_header, hops=settings.trusted_proxy_hops),
+        )
+        scope[CONTEXT] = self.context
+        structlog.contextvars.bind_contextvars(request_id=self.context.request_id)
+        self._rt = rt
+        self._scope = scope
+        self._send = send
+        self._origin = headers.get("origin")
+        self._started = time.perf_counter()
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self._extra_headers(message["headers"])]
+        await self._send(message)
+
+    def _extra_headers(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        names = {name.lower() for name, _ in present}
+        extra = {"x-request-id": self.context.request_id, "x-content-type-options": "nosniff"}
+        if b"cache-control" not in names:
+            extra["cache-control"] = "no-store"
+        if cors.applies_to(self._scope["path"]):
+            preflight = self._scope["method"] == "OPTIONS"
+            extra |= cors.headers(self._origin, self._rt.settings.cors_origins, preflight=preflight)
+        extra |= self.context.headers
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in extra.items()]
+        return [(name, value) for name, value in encoded if name not in names]
+
+    async def fail(self, error: AppError, receive: Receive) -> None:
+        if self.status:  # too late to say anything: the answer had begun
+            log.warning("answer cut short", code=error.code)
+            raise ConnectionAbortedError(error.code)
+        await error_response(error)(self._scope, receive, self.send)
+
+    def finish(self) -> None:
+        elapsed = time.perf_counter() - self._started
+        endpoint = self.context.endpoint
+        route = endpoint.path if endpoint else "unmatched"
+        method = self._scope["method"] if endpoint else "other"
+        self._rt.metrics.http_seconds.labels(route=route, method=method, status=f"{self.status // 100}xx").observe(
+            elapsed
+        )
+        log.info(
+            "request",
+            method=self._scope["method"],
+            route=route,
+            status=self.status,
+            ms=round(elapsed * 1000, 2),
+            request_id=self.context.request_id,
+            actor=self.context.actor,
+            client_ip=self.context.client_ip,
+        )
+
+
+def _early_answer(scope: Scope) -> Response | None:
+    """What needs no handler: preflights, and targets no route could mean."""
+    if len(scope["query_string"]) > MAX_QUERY_BYTES or len(scope["path"]) > MAX_PATH_BYTES:
+        raise UriTooLong
+    if "\0" in scope["path"]:
+        raise BadRequest("the path holds a NUL character")
+    if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
+        return Response(status_code=204)
+    return None
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1000})

@@ -1,0 +1,91 @@
+"""One endpoint, declared once: what it is called, who may call it, what it takes and gives."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.errors import AppError
+from aitp_cp.runtime import Runtime
+
+Handler = Callable[[Runtime, Request], Awaitable[Response]]
+
+EVENTS_BODY_LIMIT = 256 * 1024
+BODY_LIMIT = 64 * 1024
+
+
+class Gate(StrEnum):
+    """Who may call: anyone, the holder of an enrollment token, or the holder of an API key."""
+
+    OPEN = "open"
+    ENROLLMENT_TOKEN = "enrollment-token"  # noqa: S105 - the name of a gate
+    API_KEY = "api-key"
+
+
+class Bucket(StrEnum):
+    """The token buckets of contract section 4."""
+
+    ENROLL_IP = "enroll-ip"
+    PUBLIC_IP = "public-ip"
+    API_KEY = "api-key"
+    EXEMPT = "exempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A query, header or path parameter as the OpenAPI document shows it; `kind` is a JSON schema."""
+
+    name: str
+    about: str
+    kind: Mapping[str, Any]
+    place: str = "query"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A row of the endpoint table."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    gate: Gate = Gate.API_KEY
+    bucket: Bucket | None = None
+    params: tuple[Param, ...] = ()
+    body: Any = None  # the request struct, for the document
+    body_limit: int = BODY_LIMIT
+    answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type
+    errors: tuple[type[AppError], ...] = ()
+    idempotent: bool = False  # accepts Idempotency-Key
+    streaming: bool = False  # the answer has no end, so HEAD makes no sense
+
+    @property
+    def limited_by(self) -> Bucket:
+        if self.bucket is not None:
+            return self.bucket
+        return Bucket.API_KEY if self.gate is Gate.API_KEY else Bucket.PUBLIC_IP
+
+
+def text(limit: int | None = None) -> dict[str, Any]:
+    return {"type": "string"} if limit is None else {"type": "string", "maxLength": limit}
+
+
+def query(name: str, about: str, kind: Mapping[str, Any] | None = None) -> Param:
+    return Param(name, about, kind or {"type": "string"})
+
+
+def in_path(name: str, about: str) -> Param:
+    return Param(name, about, {"type": "string"}, place="path", required=True)
+
+
+def paging(default: int, maximum: int) -> tuple[Param, Param]:
+    """`limit` and `offset`: clamped, never an error."""
+    return (
+        query("limit", f"at most this many rows; 1 to {maximum}, default {default}, clamped", {"type": "string"}),
+        query("offset", "rows to skip, clamped at 0", {"type": "string"}),
+    )

@@ -1,0 +1,80 @@
+"""Who may pass, and how often: authentication and rate limits of one endpoint."""
+
+import hashlib
+import hmac
+
+from starlette.datastructures import Headers
+
+from aitp_cp.errors import InvalidApiKey, RateLimited, ServerMisconfigured
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import RequestContext
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.ratelimit import TokenBuckets
+
+
+def bearer(headers: Headers) -> str | None:
+    """The credential of an `Authorization: Bearer` header."""
+    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    return credential.strip() or None if scheme.lower() == "bearer" else None
+
+
+class Doorkeeper:
+    """Admits requests to endpoints; knows keys only by their SHA-256 digest."""
+
+    def __init__(self, rt: Runtime) -> None:
+        settings = rt.settings
+        self._digests = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in settings.api_keys]
+        self._production = settings.production
+        self._drops = rt.metrics.rate_limit_drops
+        self._buckets: TokenBuckets | None = None
+        if settings.rate_limit_enabled:
+            limits = {
+                Bucket.ENROLL_IP: settings.rate_limit_enrollment_per_ip_min,
+                Bucket.PUBLIC_IP: settings.rate_limit_public_per_ip_min,
+                Bucket.API_KEY: settings.rate_limit_api_key_per_min,
+            }
+            self._buckets = TokenBuckets(
+                {str(bucket): limit for bucket, limit in limits.items()},
+                settings.rate_limit_window_ms / 1000,
+                lambda: rt.clock().timestamp(),
+            )
+
+    def admit(self, context: RequestContext, endpoint: Endpoint, headers: Headers) -> None:
+        """Let the request through or raise `InvalidApiKey`, `ServerMisconfigured` or `RateLimited`."""
+        if endpoint.gate is not Gate.API_KEY:
+            self._spend(context, endpoint.limited_by, context.client_ip)
+            return
+        if not self._digests:
+            self._admit_without_keys(context)
+            return
+        digest = self._known_key(bearer(headers))
+        if digest is None:
+            # Guessing is throttled like any other anonymous call, and before it learns anything.
+            self._spend(context, Bucket.PUBLIC_IP, context.client_ip)
+            raise InvalidApiKey(headers={"WWW-Authenticate": "Bearer"})
+        context.actor = "apikey:" + digest[:16]
+        self._spend(context, Bucket.API_KEY, digest)
+
+    def _admit_without_keys(self, context: RequestContext) -> None:
+        if self._production:
+            raise ServerMisconfigured
+        self._spend(context, Bucket.API_KEY, context.client_ip)
+
+    def _known_key(self, credential: str | None) -> str | None:
+        if credential is None:
+            return None
+        # surrogateescape: header bytes outside UTF-8 are just another wrong key.
+        offered = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
+        matches = [hmac.compare_digest(offered, known) for known in self._digests]
+        return offered.hex() if any(matches) else None
+
+    def _spend(self, context: RequestContext, bucket: Bucket, key: str) -> None:
+        if self._buckets is None or bucket is Bucket.EXEMPT:
+            return
+        decision = self._buckets.take(bucket, key)
+        if decision is None:
+            return
+        if not decision.allowed:
+            self._drops.labels(bucket=str(bucket)).inc()
+            raise RateLimited(extra={"bucket": str(bucket)}, headers=decision.headers())
+        context.headers |= decision.headers()

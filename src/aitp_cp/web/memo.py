@@ -1,0 +1,52 @@
+"""Answers remembered for a moment, with concurrent identical questions sharing one database call."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Memo(Generic[T]):
+    """At most `ttl_secs` old, at most `max_keys` answers; `drop` forgets everything at once."""
+
+    def __init__(self, ttl_secs: float, max_keys: int, clock: Callable[[], float]) -> None:
+        self._ttl = ttl_secs
+        self._max_keys = max_keys
+        self._clock = clock
+        self._entries: OrderedDict[Hashable, tuple[float, asyncio.Future[T]]] = OrderedDict()
+
+    async def get(self, key: Hashable, build: Callable[[], Awaitable[T]]) -> T:
+        """The remembered answer, or `build`'s; a failure is not remembered."""
+        found = self._entries.get(key)
+        if found is None or self._clock() - found[0] >= self._ttl or found[1].cancelled():
+            found = self._start(key, build)
+        # A caller that goes away must not take the answer from the others.
+        return await asyncio.shield(found[1])
+
+    def peek(self, key: Hashable) -> T | None:
+        """The remembered answer if it is there already, without waiting."""
+        found = self._entries.get(key)
+        if found is None or self._clock() - found[0] >= self._ttl:
+            return None
+        future = found[1]
+        return future.result() if future.done() and not future.cancelled() and not future.exception() else None
+
+    def drop(self) -> None:
+        """Forget everything; questions asked before still get their answer."""
+        self._entries.clear()
+
+    def _start(self, key: Hashable, build: Callable[[], Awaitable[T]]) -> tuple[float, asyncio.Future[T]]:
+        future = asyncio.ensure_future(build())
+        entry = (self._clock(), future)
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_keys:
+            self._entries.popitem(last=False)
+        future.add_done_callback(lambda done: self._forget_failure(key, entry, done))
+        return entry
+
+    def _forget_failure(self, key: Hashable, entry: tuple[float, asyncio.Future[T]], done: "asyncio.Future[T]") -> None:
+        if (done.cancelled() or done.exception() is not None) and self._entries.get(key) is entry:
+            del self._entries[key]

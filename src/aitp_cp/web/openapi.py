@@ -1,0 +1,162 @@
+"""The endpoint table as an OpenAPI 3.1 document."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from aitp_cp.errors import (
+    AppError,
+    BadRequest,
+    BodyInvalid,
+    DatabaseUnavailable,
+    FilterInvalid,
+    IdempotencyInFlight,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    Internal,
+    InvalidApiKey,
+    PayloadTooLarge,
+    RateLimited,
+    ServerMisconfigured,
+    UriTooLong,
+)
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error", "code"],
+    "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
+}
+EVERYWHERE: tuple[type[AppError], ...] = (BadRequest, UriTooLong, Internal, DatabaseUnavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The document as the bytes that are served."""
+
+    body: bytes
+
+
+def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
+    """The whole document, from the endpoint table alone."""
+    table = list(endpoints)
+    structs = _structs(table)
+    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    by_struct = dict(zip(structs, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in table:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, by_struct)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "AITP control plane", "version": version, "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Error": ERROR_SCHEMA},
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "one of API_KEYS"},
+                "enrollmentToken": {"type": "http", "scheme": "bearer", "description": "from /api/registry/enroll"},
+            },
+        },
+    }
+
+
+def _structs(table: Iterable[Endpoint]) -> list[Any]:
+    found: list[Any] = []
+    for endpoint in table:
+        for shape in (endpoint.body, *endpoint.answers.values()):
+            if shape is not None and not isinstance(shape, str) and shape not in found:
+                found.append(shape)
+    return found
+
+
+def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(endpoint),
+        "summary": endpoint.summary,
+        "tags": [endpoint.tag],
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint, schemas),
+        "security": _security(endpoint),
+    }
+    if endpoint.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[endpoint.body]}},
+        }
+    return operation
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    words = re.findall(r"[A-Za-z0-9]+", endpoint.path.replace("/api/", "/"))
+    return "_".join([endpoint.method.lower(), *words]).replace("-", "_")
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    shown = [
+        {"name": param.name, "in": param.place, "required": param.required, "description": param.about}
+        | {"schema": dict(param.kind)}
+        for param in endpoint.params
+    ]
+    if endpoint.idempotent:
+        shown.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "runs the effect once per caller, key and body",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }
+        )
+    return shown
+
+
+def _responses(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for status, codes in _codes_by_status(endpoint).items():
+        shown[str(status)] = {
+            "description": ", ".join(sorted(codes)),
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+    for status, shape in endpoint.answers.items():
+        shown[str(status)] = _success(shape, schemas)
+    return dict(sorted(shown.items()))
+
+
+def _success(shape: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    if shape is None:
+        return {"description": "done"}
+    if isinstance(shape, str):
+        return {"description": "done", "content": {shape: {"schema": {"type": "string"}}}}
+    return {"description": "done", "content": {"application/json": {"schema": schemas[shape]}}}
+
+
+def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:
+    codes: dict[int, set[str]] = {}
+    for error in (*EVERYWHERE, *_from_the_edge(endpoint), *endpoint.errors):
+        codes.setdefault(error.status, set()).add(error.code)
+    return codes
+
+
+def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
+    """Errors that come from being gated, limited, idempotent, filtered or given a body."""
+    found: list[type[AppError]] = []
+    if endpoint.gate is Gate.API_KEY:
+        found += [InvalidApiKey, ServerMisconfigured]
+    if endpoint.limited_by is not Bucket.EXEMPT:
+        found.append(RateLimited)
+    if endpoint.idempotent:
+        found += [IdempotencyKeyInvalid, IdempotencyInFlight, IdempotencyKeyReused]
+    if endpoint.body is not None:
+        found += [BodyInvalid, PayloadTooLarge]
+    if any(param.place == "query" for param in endpoint.params):
+        found.append(FilterInvalid)
+    return found
+
+
+def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
+    schemes = {Gate.OPEN: None, Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey"}
+    scheme = schemes[endpoint.gate]
+    return [] if scheme is None else [{scheme: []}]

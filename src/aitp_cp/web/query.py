@@ -1,0 +1,95 @@
+"""Query strings: both spellings of a name, clamped paging, clear errors."""
+
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from starlette.requests import Request
+
+from aitp_cp.clock import truncate
+from aitp_cp.errors import AppError, BadRequest, FilterInvalid
+
+MAX_FIELDS = 100
+_FAR = 2**53
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+class Query:
+    """The filters of one request; an empty value counts as not given."""
+
+    def __init__(self, raw: bytes) -> None:
+        try:
+            pairs = parse_qsl(raw.decode("latin-1"), max_num_fields=MAX_FIELDS)
+        except ValueError as refused:
+            raise BadRequest("the query string is not valid") from refused
+        self._values: dict[str, str] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, value)
+
+    @classmethod
+    def of(cls, request: Request) -> "Query":
+        return cls(request.scope["query_string"])
+
+    def text(self, name: str, alias: str | None = None) -> str | None:
+        """The filter under its snake_case or camelCase name, or an older `alias`."""
+        for spelling in (name, camel(name), alias):
+            value = self._values.get(spelling) if spelling else None
+            if value:
+                if "\0" in value:
+                    raise FilterInvalid(f"{name} holds a NUL character")
+                return value
+        return None
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name)
+        return value is not None and value.lower() in {"true", "1", "yes"}
+
+    def limit(self, default: int, maximum: int, name: str = "limit") -> int:
+        return max(1, min(self._integer(name, default), maximum))
+
+    def offset(self) -> int:
+        return max(0, min(self._integer("offset", 0), _FAR))
+
+    def moment(self, name: str, refusal: type[AppError] = FilterInvalid) -> datetime | None:
+        """An ISO-8601 time, or epoch milliseconds as digits; without an offset it is UTC."""
+        value = self.text(name)
+        if value is None:
+            return None
+        moment = parse_moment(value)
+        if moment is None:
+            raise refusal(f"{name} is not an ISO-8601 time")
+        return moment
+
+    def uuid(self, name: str, refusal: type[AppError] = FilterInvalid) -> UUID | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return UUID(value)
+        except ValueError:
+            raise refusal(f"{name} is not a UUID") from None
+
+    def _integer(self, name: str, default: int) -> int:
+        value = (self.text(name) or "").strip()
+        digits = value[1:] if value[:1] in {"-", "+"} else value
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 4000:
+            return default
+        return int(value)
+
+
+def parse_moment(value: str) -> datetime | None:
+    """A time within the years 1970 to 9999, or None."""
+    # An unescaped "+00:00" arrives as " 00:00": a plus sign is a space in a query string.
+    spelled = value.strip().replace(" ", "+") if "T" in value else value.strip()
+    try:
+        if spelled.isascii() and spelled.isdigit() and len(spelled) > 8:
+            return truncate(datetime.fromtimestamp(int(spelled) / 1000, UTC))
+        moment = datetime.fromisoformat(spelled)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return truncate(moment) if moment.year >= 1970 else None

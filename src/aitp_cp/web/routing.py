@@ -1,0 +1,66 @@
+"""From the endpoint table to an ASGI application: match, admit, handle."""
+
+from collections.abc import Iterable
+from re import Pattern
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from aitp_cp.errors import MethodNotAllowed, NotFound
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import Endpoint
+from aitp_cp.web.gate import Doorkeeper
+
+Methods = dict[str, Endpoint]
+
+
+class Router:
+    """Looks a fixed path up in a table; tries only patterns of the same number of segments otherwise."""
+
+    def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
+        self._rt = rt
+        self._doorkeeper = Doorkeeper(rt)
+        self._fixed: dict[str, Methods] = {}
+        self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}
+        for endpoint in endpoints:
+            self._methods_at(endpoint.path)[endpoint.method] = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        methods, scope["path_params"] = self._match(scope["path"])
+        endpoint = _choose(methods, scope["method"])
+        context = context_of(scope)
+        context.endpoint = endpoint
+        self._doorkeeper.admit(context, endpoint, Headers(scope=scope))
+        response = await endpoint.handler(self._rt, Request(scope, receive))
+        await response(scope, receive, send)
+
+    def _methods_at(self, path: str) -> Methods:
+        if "{" not in path:
+            return self._fixed.setdefault(path, {})
+        pattern, _, _ = compile_path(path)
+        siblings = self._patterns.setdefault(path.count("/"), [])
+        for known, methods in siblings:
+            if known.pattern == pattern.pattern:
+                return methods
+        siblings.append((pattern, {}))
+        return siblings[-1][1]
+
+    def _match(self, path: str) -> tuple[Methods, dict[str, str]]:
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed, {}
+        for pattern, methods in self._patterns.get(path.count("/"), ()):
+            found = pattern.match(path)
+            if found:
+                return methods, found.groupdict()
+        raise NotFound("no such route")
+
+
+def _choose(methods: Methods, method: str) -> Endpoint:
+    endpoint = methods.get("GET" if method == "HEAD" else method)
+    if endpoint is None or (method == "HEAD" and endpoint.streaming):
+        raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(methods))})
+    return endpoint

@@ -1,0 +1,148 @@
+"""Server-sent events: an answer that goes on until somebody ends it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from socket import SO_SNDBUF, SOL_SOCKET
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+OPENING = b"retry: 3000\n: connected\n\n"
+HEARTBEAT = b": heartbeat\n\n"
+HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+# What one client may make the process hold: bytes given to the transport, and bytes on their way to it.
+CHUNK_BYTES = 8 * 1024
+TRANSPORT_BYTES = 8 * 1024
+SOCKET_BYTES = 64 * 1024
+WRITE_PATIENCE_SECS = 30.0
+ABORT_PATIENCE_SECS = 1.0
+
+TRANSPORT = "aitp_cp.transport"
+
+Produce = Callable[["Sink"], Awaitable[None]]
+
+
+class SseHttpProtocol(HttpToolsProtocol):
+    """Lets an endless answer set the bounds of its connection, and cut it without waiting for the other end."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
+
+
+class Sink:
+    """Writes to one client, in bounded chunks, for a bounded time."""
+
+    def __init__(self, send: Send, leash: asyncio.Timeout) -> None:
+        self._send = send
+        self._leash: asyncio.Timeout | None = leash
+        self._loop = asyncio.get_running_loop()
+        self.last_write = self._loop.time()
+
+    async def write(self, *frames: bytes) -> None:
+        """Returns once the transport has room again; a client that takes nothing for too long is cut."""
+        for chunk in chunks(frames):
+            await self._put(chunk, more=True)
+
+    async def finish(self) -> None:
+        await self._put(b"", more=False)
+
+    async def _put(self, body: bytes, *, more: bool) -> None:
+        guard = self._loop.call_later(WRITE_PATIENCE_SECS, self.cut)
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        finally:
+            guard.cancel()
+        self.last_write = self._loop.time()
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def cut(self) -> None:
+        """End the stream now, also in the middle of a write that blocks."""
+        leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.reschedule(self._loop.time())
+
+    def release(self) -> None:
+        """After this `cut` does nothing."""
+        self._leash = None
+
+
+def chunks(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """The frames' bytes in pieces of at most `CHUNK_BYTES`; small frames travel together."""
+    waiting: list[bytes] = []
+    size = 0
+    for data in frames:
+        if size + len(data) > CHUNK_BYTES and waiting:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        if len(data) > CHUNK_BYTES:
+            yield from (data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES))
+        else:
+            waiting.append(data)
+            size += len(data)
+    if waiting:
+        yield b"".join(waiting)
+
+
+class EventStream(Response):
+    """Runs `open()` for the length of the stream; what it raises on entry is still an ordinary answer."""
+
+    def __init__(self, open: Callable[[], AbstractContextManager[Produce]]) -> None:
+        self._open = open
+        self.status_code = 200
+        self.background = None
+        self.init_headers(HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope.get("extensions", {}).get(TRANSPORT)
+        with self._open() as produce:
+            _bound(transport)
+            gone = asyncio.create_task(_disconnected(receive))
+            try:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                if not await _run(produce, send, gone) and transport is not None and not gone.done():
+                    transport.abort()
+                    await asyncio.wait([gone], timeout=ABORT_PATIENCE_SECS)
+            finally:
+                gone.cancel()
+
+
+async def _run(produce: Produce, send: Send, gone: asyncio.Task[None]) -> bool:
+    """Whether the stream came to its own end rather than being cut."""
+    try:
+        async with asyncio.timeout(None) as leash:
+            sink = Sink(send, leash)
+            gone.add_done_callback(lambda _: sink.cut())
+            try:
+                await produce(sink)
+                await sink.finish()
+            finally:
+                sink.release()
+    except TimeoutError:
+        if not leash.expired():
+            raise
+        return False
+    return True
+
+
+def _bound(transport: asyncio.Transport | None) -> None:
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(high=TRANSPORT_BYTES)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, SOCKET_BYTES)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
