@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aitp_cp.errors import TokenInvalid
 from aitp_cp.protocol.aid import Aid
 from aitp_cp.protocol.enrollment_token import mint, verify
+from tests.protocol.ids import short
 from tests.support.agents import b64url, compact, new_agent
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -82,6 +83,7 @@ def test_another_secret_or_scope_is_refused() -> None:
         {**CLAIMS, "sub": 5},
         {key: CLAIMS[key] for key in CLAIMS if key != "msh"},
     ],
+    ids=short,
 )
 def test_signed_nonsense_is_malformed(claims: object) -> None:
     assert "malformed" in refusal(forge(claims))
@@ -104,6 +106,7 @@ TOKEN = mint(SECRET, AID, MSH, NOW, JTI).token
         TOKEN.replace(".", "=."),
         "é" * 99,
     ],
+    ids=short,
 )
 def test_other_spellings_are_malformed(token: str) -> None:
     assert "malformed" in refusal(token)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from aitp_cp.errors import BodyInvalid
 from aitp_cp.protocol import json_guard
+from tests.protocol.ids import short
 
 leaves = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.text()
 values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30)
@@ -51,6 +52,7 @@ def test_ordinary_json_is_read(value: object) -> None:
         (b"[" * 100_000 + b"]" * 100_000, "deeper than 64"),
         (b"[" * 100_000, "deeper than 64"),
     ],
+    ids=short,
 )
 def test_what_it_refuses_and_says(body: bytes, complaint: str) -> None:
     with pytest.raises(BodyInvalid, match=complaint):

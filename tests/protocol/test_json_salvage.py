@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_cp.protocol.json_salvage import decode_item, split_items
+from tests.protocol.ids import short
 
 leaves = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.text() | st.just('",[]{}\\"')
 values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -58,6 +59,7 @@ def test_nothing_in_an_empty_array(body: bytes) -> None:
         b'{"events":[1],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b"\xff[1]",
     ],
+    ids=short,
 )
 def test_no_document_around_the_items(body: bytes) -> None:
     assert split_items(body) is None

@@ -9,6 +9,7 @@ import rfc8785
 from aitp_cp.errors import BodyInvalid, ManifestExpired, ManifestInvalid
 from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.manifest import Manifest
+from tests.protocol.ids import short
 from tests.support.agents import (
     ENDPOINT,
     Agent,
@@ -105,6 +106,7 @@ def test_what_is_not_json(body: bytes) -> None:
         ({"extensions": {"\0": 1}}, "NUL"),
         ({"extensions": {"x": json.loads("[" * 62 + "]" * 62)}}, "deeper than 64"),
     ],
+    ids=short,
 )
 def test_authentic_manifests_that_cannot_be_stored(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(BodyInvalid, match=reason):
@@ -153,6 +155,7 @@ def duplicated(body: bytes) -> bytes:
         (changed(identity_hint={"type": "weird", "subject": "a"}), "malformed"),
         (b'{"manifest":{}}', "malformed"),
     ],
+    ids=short,
 )
 def test_the_sdks_verdict_reaches_the_client(body: bytes, code: str) -> None:
     assert refusal(body).extra == {"verifyCode": code}
@@ -212,6 +215,7 @@ NON_CANONICAL = AGENT.aid[:-1] + chr(ord(AGENT.aid[-1]) + 1)
             "manifest.aid",
         ),
     ],
+    ids=short,
 )
 def test_what_the_sdk_leaves_to_the_control_plane(changes: dict[str, Any], field: str, bound: str) -> None:
     refused = refusal(manifest(AGENT, **{"published_at": PUBLISHED, **changes}))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aitp_cp.errors import BodyInvalid, PayloadTooLarge
 from aitp_cp.protocol.reports import Batch, Problem, Report, normalise
+from tests.protocol.ids import short
 from tests.support.agents import new_agent
 
 NOW = datetime(2026, 10, 1, 12, 0, 0, 123_000, UTC)
@@ -44,7 +45,7 @@ def problems(body: object) -> list[tuple[int, str, str]]:
     return [(problem.index, problem.field, problem.reason) for problem in batch.problems]
 
 
-FULL = {
+FULL: dict[str, Any] = {
     "type": "handshake.complete",
     "ts": TS,
     "aid_a": ALICE,
@@ -114,6 +115,7 @@ def test_an_array_and_an_envelope_are_the_same_batch() -> None:
         b'[{"a":"\\ud800"},nonsense]',
         b"[" * 100_000,
     ],
+    ids=short,
 )
 def test_a_body_that_is_no_batch(body: bytes) -> None:
     with pytest.raises(BodyInvalid):
@@ -223,6 +225,7 @@ NUL, SURROGATE, DEEP = "holds a NUL character", "holds a lone surrogate", "is ne
         (deep(100_000), ("event", DEEP)),
         (b'{"' + b"n" * 300 + b'":"\\u0000"}', ("n" * 128, NUL)),
     ],
+    ids=short,
 )
 def test_what_cannot_be_stored_is_dropped_alone(item: bytes, problem: tuple[str, str]) -> None:
     for template in (b'[{"type":"a"},%s,{"type":"b"}]', b'{"events":[{"type":"a"}, %s ,{"type":"b"}],"v":1}'):
@@ -254,7 +257,8 @@ def test_twenty_problems_are_told_and_all_are_counted() -> None:
 
 def test_more_than_500_events_refuse_the_batch() -> None:
     assert len(read([{}] * 500).reports) == 500
-    for body in ([{}] * 501, {"events": [5] * 501}, b"[" + b"{}," * 500 + b'"\\ud800"]'):
+    bodies: list[object] = [[{}] * 501, {"events": [5] * 501}, b"[" + b"{}," * 500 + b'"\\ud800"]']
+    for body in bodies:
         with pytest.raises(PayloadTooLarge, match="500"):
             read(body)
 
@@ -338,7 +342,7 @@ def test_any_json_is_sorted_into_reports_and_problems(batch_items: list[Any]) ->
     assert [r.id for r in again.reports if r.id.version == 8] == [r.id for r in batch.reports if r.id.version == 8]
 
 
-@given(st.binary(max_size=200) | st.lists(st.sampled_from(list('[]{},:"\\1e') + ['"events"', "null"])).map("".join))
+@given(st.binary(max_size=200) | st.lists(st.sampled_from([*'[]{},:"\\1e', '"events"', "null"])).map("".join))
 def test_any_text_is_a_batch_or_a_bad_body(body: bytes | str) -> None:
     try:
         batch = read(body.encode() if isinstance(body, str) else body)

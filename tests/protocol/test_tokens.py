@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_cp.protocol.tokens import claims_of, redact, synthetic_delegation_jti
+from tests.protocol.ids import short
 from tests.support.agents import b64url, claims_in, compact, delegation, handshake, new_agent, second_hop
 
 ALICE, BOB, CAROL, DAVE = (new_agent() for _ in range(4))
@@ -60,6 +61,7 @@ def test_the_claims_of_real_tokens() -> None:
         "a.b" + "A" * 3 + ".c",
         jws(compact({"pad": "x" * 65_536})),
     ],
+    ids=short,
 )
 def test_what_has_no_readable_claims(token: object) -> None:
     assert claims_of(token) is None
@@ -127,7 +129,7 @@ CASES: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "expected"), CASES)
+@pytest.mark.parametrize(("payload", "expected"), CASES, ids=short)
 def test_raw_tokens_become_fingerprints(payload: Any, expected: Any) -> None:
     before = copy.deepcopy(payload)
     assert redact(payload) == expected
@@ -146,6 +148,7 @@ def test_raw_tokens_become_fingerprints(payload: Any, expected: Any) -> None:
         {"note": f"see {TCT}"},
         {"host": "eyJ.example.com.", "version": "1.2.3"},
     ],
+    ids=short,
 )
 def test_nothing_else_is_touched(payload: Any) -> None:
     assert redact(payload) is payload

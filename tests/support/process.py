@@ -1,0 +1,96 @@
+"""The real command in a process of its own: started, asked, stopped, killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.support.app import ENVIRONMENT
+
+START_SECS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Process:
+    """`aitp-cp serve` on a free port of this machine; its log is kept for the test to read."""
+
+    def __init__(
+        self, database_url: str, log: Path, *arguments: str, port: int | None = None, **environment: str
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = log
+        given = {**ENVIRONMENT, "HOST": "127.0.0.1", "DRAIN_WINDOW_MS": "200", **environment}
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PORT": str(self.port),
+            "DATABASE_URL": database_url,
+            **{name: value for name, value in given.items() if value},
+        }
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "aitp_cp", "serve", *self._arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_SECS
+        while time.monotonic() < deadline:
+            if self.running.poll() is not None:
+                raise AssertionError(f"the process ended with {self.running.returncode}:\n{self.log()}")
+            try:
+                if httpx.get(f"{self.url}/api/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {START_SECS} s:\n{self.log()}")
+
+    @property
+    def running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def kill(self) -> None:
+        """kill -9: nothing is flushed, nothing is said."""
+        self.running.kill()
+        self.running.wait()
+
+    def terminate(self, timeout: float = 20) -> int:
+        """SIGTERM; the exit code."""
+        self.running.send_signal(signal.SIGTERM)
+        return self.running.wait(timeout)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
