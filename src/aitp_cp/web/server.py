@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from aitp_cp.web.sse import SseHttpProtocol
 
 log = structlog.get_logger("aitp_cp.server")
 
@@ -18,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Drain = Callable[[], Awaitable[None]]
 
 
-class JsonHttpProtocol(HttpToolsProtocol):
+class JsonHttpProtocol(SseHttpProtocol):
     """Answers what is not even HTTP in the shape of every other error."""
 
     def send_400_response(self, msg: str) -> None:

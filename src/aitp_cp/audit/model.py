@@ -1,0 +1,27 @@
+"""An audit row as the API shows it."""
+
+from uuid import UUID
+
+import msgspec
+
+
+class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    action: str
+    actor_id: str | None
+    target_id: str | None
+    details: msgspec.Raw
+    request_id: str | None
+    created_at: str
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    entries: list[AuditEntry]
+    count: int
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who asks for a change: `apikey:<16 hex>` or an AID, and the request it came in."""
+
+    id: str
+    request_id: str | None

@@ -1,0 +1,37 @@
+"""GET /api/audit."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit import service
+from aitp_cp.audit.model import Actor, AuditPage
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import Endpoint, paging
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_response
+
+
+def actor_of(request: Request) -> Actor:
+    """The caller as audit rows name it."""
+    context = context_of(request)
+    return Actor(context.actor, context.request_id)
+
+
+async def list_entries(rt: Runtime, request: Request) -> Response:
+    query = Query.of(request)
+    async with rt.db.connection() as conn:
+        return json_response(await service.page(conn, query.limit(100, 1000), query.offset()))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/audit",
+        handler=list_entries,
+        summary="The admin audit log, newest first",
+        tag="audit",
+        params=paging(100, 1000),
+        answers={200: AuditPage},
+    ),
+)

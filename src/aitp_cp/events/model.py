@@ -1,0 +1,100 @@
+"""An event on its way into the log, and as everyone reads it."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.clock import iso
+
+OWN_SOURCE = "cp"
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """What `append` takes; `payload` is JSON text, `grants` None when the report carries none."""
+
+    id: UUID
+    type: str
+    ts: datetime
+    payload: str
+    aid_a: str | None = None
+    aid_b: str | None = None
+    session_id: str | None = None
+    run_id: str | None = None
+    grants: list[str] | None = None
+    source: str | None = OWN_SOURCE
+
+
+class Event(msgspec.Struct, frozen=True, rename="camel"):
+    """The wire form (contract, section 9); `seq` is its place in the log, null only before adoption."""
+
+    id: UUID
+    type: str
+    ts: str
+    aid_a: str | None
+    aid_b: str | None
+    session_id: str | None
+    run_id: str | None
+    grants: msgspec.Raw
+    payload: msgspec.Raw
+    source: str | None
+    seq: int | None
+
+
+class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    events: list[Event]
+    count: int
+    next_after: int | None = None
+
+
+class HistoryFilter(msgspec.Struct, frozen=True):
+    type: str | None = None
+    aid: str | None = None
+    session_id: str | None = None
+    run_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class LogSpan(msgspec.Struct, frozen=True):
+    """Which part of the log to read: positions in (after, through], at most `rows`, payloads of about `size` bytes."""
+
+    after: int
+    through: int
+    rows: int
+    size: int
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """Events in log order up to position `last`, whether the span holds `more`, and how far retention had deleted."""
+
+    events: list[Event]
+    last: int
+    more: bool
+    deleted_through: int
+
+
+class LogExtent(msgspec.Struct, frozen=True):
+    """What the log holds now, and whether `cursor` is the position of an event in it."""
+
+    oldest: int | None
+    newest: int | None
+    deleted_through: int
+    holds_cursor: bool
+
+
+def appended(event: NewEvent, seq: int) -> Event:
+    """The wire form of an event that has just been given its place."""
+    return Event(
+        id=event.id,
+        type=event.type,
+        ts=iso(event.ts),
+        aid_a=event.aid_a,
+        aid_b=event.aid_b,
+        session_id=event.session_id,
+        run_id=event.run_id,
+        grants=msgspec.Raw(msgspec.json.encode(event.grants or [])),
+        payload=msgspec.Raw(event.payload.encode()),
+        source=event.source,
+        seq=seq,
+    )

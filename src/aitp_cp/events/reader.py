@@ -1,0 +1,40 @@
+"""Reading the log in order, whatever its rows hold."""
+
+import structlog
+
+from aitp_cp.db import Database
+from aitp_cp.events import store
+from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
+
+log = structlog.get_logger("aitp_cp.events")
+
+# What the driver raises for a value that Python has no form for, such as a time before the year 1.
+UNREADABLE = (ValueError, OverflowError)
+
+ROW_BY_ROW = 50
+
+
+async def read(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
+    """One page; a row that cannot be read is left out and logged. Raises `DatabaseUnavailable`."""
+    try:
+        async with db.connection() as conn:
+            return await store.read_log(conn, wanted, span)
+    except UNREADABLE:
+        return await _row_by_row(db, wanted, span)
+
+
+async def _row_by_row(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
+    events: list[Event] = []
+    deleted_through = 0
+    async with db.connection() as conn:
+        places = await store.places(conn, LogSpan(span.after, span.through, ROW_BY_ROW, span.size))
+    for place in places:
+        try:
+            async with db.connection() as conn:
+                page = await store.read_log(conn, wanted, LogSpan(place - 1, place, 1, span.size))
+        except UNREADABLE:
+            log.exception("an event cannot be read and is left out", seq=place)
+        else:
+            events += page.events
+            deleted_through = page.deleted_through
+    return LogPage(events, places[-1] if places else span.after, len(places) == ROW_BY_ROW, deleted_through)

@@ -1,0 +1,83 @@
+"""The only door into the log (contract, section 9, "The log")."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aitp_cp.db import Connection
+from aitp_cp.db.locks import lock_key, try_lock
+from aitp_cp.db.schema import adopt_unsequenced
+from aitp_cp.events import store
+from aitp_cp.events.model import Event, HistoryFilter, HistoryPage, NewEvent, appended
+from aitp_cp.webhooks import outbox
+
+ADOPTION = lock_key("events.adopt")
+
+
+async def append(conn: Connection, events: Sequence[NewEvent], now: datetime) -> list[Event]:
+    """Append what is not in the log yet, with its webhook deliveries; returns only what was new, in order.
+
+    Must be the last writes of the caller's transaction. Lock order everywhere: rows first, in key order;
+    the log lock last; after it only inserts. Anything else deadlocks under load.
+    """
+    if not events:
+        return []
+    subscribers = await outbox.subscribers(conn, {event.type for event in events})
+    await store.lock_log(conn)
+    places = await store.insert_missing(conn, events, now)
+    if not places:
+        return []
+    new = [appended(event, places.pop(event.id)) for event in events if event.id in places]
+    await outbox.enqueue(conn, subscribers, new, now)
+    await store.ring(conn, new[-1].seq or 0)
+    return new
+
+
+async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of `ids` that the log holds already."""
+    return await store.find_known(conn, ids)
+
+
+async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: int) -> HistoryPage:
+    """One page, newest first by `ts`; `count` is its length."""
+    events = await store.newest(conn, wanted, limit, offset)
+    return HistoryPage(events, len(events))
+
+
+async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> HistoryPage:
+    """One page in log order; `next_after` is the cursor of the next one, unmoved when there is nothing new."""
+    events = await store.after(conn, wanted, seq, limit)
+    last = events[-1].seq if events else None
+    return HistoryPage(events, len(events), seq if last is None else last)
+
+
+async def forget(conn: Connection, before: datetime, limit: int) -> int:
+    """Delete at most `limit` events with `ts` before a time, oldest first; how many. For the retention sweep.
+
+    Readers whose cursor lies below what is deleted are told so (`event: reset`).
+    """
+    return await store.delete_oldest(conn, before, limit)
+
+
+async def adopt(conn: Connection, limit: int) -> int:
+    """Give a position to at most `limit` events that an older control plane wrote; how many.
+
+    Takes the log lock only when there are any and no other replica is at it.
+    """
+    if not await store.has_unsequenced(conn) or not await try_lock(conn, ADOPTION):
+        return 0
+    adopted = await adopt_unsequenced(conn, limit)
+    await store.ring(conn, adopted)
+    return adopted
+
+
+async def of_session(
+    conn: Connection, wanted: HistoryFilter, after: store.EventPlace | None, limit: int
+) -> store.EventPage:
+    """The next events of `wanted.session_id` between `since` and `until`, oldest first, and where to go on."""
+    return await store.of_session(conn, wanted, after, limit)
+
+
+async def of_aid(conn: Connection, aid: str, after: store.EventPlace | None, limit: int) -> store.EventPage:
+    """The next events with this agent on either side, newest first, and where to go on."""
+    return await store.of_aid(conn, aid, after, limit)

@@ -1,0 +1,297 @@
+"""Statements on audit_events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.clock import iso
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.schema import LOG_LOCK_KEY
+from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSpan, NewEvent
+
+LOCK = "SELECT pg_advisory_xact_lock($1)"
+
+# The subquery's order is the order in which nextval() is called, so seq follows the batch's own order.
+INSERT_MISSING = """
+INSERT INTO audit_events
+    (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
+SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants::jsonb, payload::jsonb, source, $11,
+       nextval('audit_events_seq')
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+                         $7::text[], $8::text[], $9::text[], $10::text[])
+    WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, place)
+    ORDER BY place
+) AS ordered
+ON CONFLICT (id) DO NOTHING
+RETURNING id, seq
+"""
+
+RING = "SELECT pg_notify('aitp_cp_log', $1)"
+
+# An older control plane may have stored JSON's own null.
+_NO_GRANTS = (None, "null")
+
+FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
+
+COLUMNS = "id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
+
+NEWEST = """
+SELECT {columns} FROM audit_events
+WHERE {where}
+ORDER BY ts DESC, seq DESC
+LIMIT {limit} OFFSET {offset}
+"""
+
+# Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
+NEWEST_OF_AID = """
+SELECT {columns} FROM (
+    (SELECT {columns} FROM audit_events WHERE {where} AND aid_a = {aid} ORDER BY ts DESC, seq DESC LIMIT {reach})
+    UNION ALL
+    (SELECT {columns} FROM audit_events WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
+     ORDER BY ts DESC, seq DESC LIMIT {reach})
+) AS either
+ORDER BY ts DESC, seq DESC
+LIMIT {limit} OFFSET {offset}
+"""
+
+AFTER = """
+SELECT {columns} FROM audit_events
+WHERE {where}
+ORDER BY seq
+LIMIT {limit}
+"""
+
+# Payloads are measured as the text that is sent. The first row comes whatever its size, so that a reader always
+# moves on; the horizon comes even with no row, and as of the same snapshot.
+READ_LOG = """
+SELECT horizon.deleted_through, found, {columns}
+FROM (SELECT coalesce(max(deleted_through), 0) AS deleted_through FROM log_horizon) AS horizon
+LEFT JOIN (
+    SELECT {columns},
+           count(*) OVER () AS found,
+           sum(octet_length(payload)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
+    FROM (
+        SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source, seq
+        FROM audit_events
+        WHERE {where}
+        ORDER BY seq
+        LIMIT {rows}
+    ) AS next
+) AS page ON before < {size}
+ORDER BY seq
+"""
+
+PLACES = "SELECT seq FROM audit_events WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
+
+EXTENT = """
+SELECT (SELECT min(seq) FROM audit_events) AS oldest,
+       (SELECT max(seq) FROM audit_events) AS newest,
+       (SELECT coalesce(max(deleted_through), 0) FROM log_horizon) AS deleted_through,
+       EXISTS (SELECT 1 FROM audit_events WHERE seq = $1) AS holds_cursor
+"""
+
+BEFORE_NEWEST = """
+SELECT coalesce(
+    (SELECT min(seq) - 1
+     FROM (SELECT seq FROM audit_events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT $1) AS newest),
+    (SELECT max(seq) FROM audit_events),
+    0
+)
+"""
+
+HAS_UNSEQUENCED = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)"
+
+# SKIP LOCKED: the job that numbers legacy rows holds them for a moment, under the log lock.
+DELETE_OLDEST = """
+WITH oldest AS MATERIALIZED (
+    SELECT id FROM audit_events WHERE ts < $1 ORDER BY ts LIMIT $2 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM audit_events USING oldest WHERE audit_events.id = oldest.id RETURNING seq
+), raised AS (
+    INSERT INTO log_horizon (deleted_through)
+    SELECT max(seq) FROM gone HAVING max(seq) IS NOT NULL
+    ON CONFLICT (only_row) DO UPDATE
+    SET deleted_through = greatest(log_horizon.deleted_through, excluded.deleted_through)
+)
+SELECT count(*) FROM gone
+"""
+
+
+# Exports and replays read on by place, (ts, seq): only what has a place in the log appears in them.
+OF_SESSION = """
+SELECT {columns} FROM audit_events
+WHERE session_id = $1 AND seq IS NOT NULL AND {where}
+ORDER BY ts, seq
+LIMIT {limit}
+"""
+
+OF_AID = """
+SELECT {columns} FROM (
+    (SELECT {columns} FROM audit_events WHERE aid_a = $1 AND seq IS NOT NULL AND {where}
+     ORDER BY ts DESC, seq DESC LIMIT {limit})
+    UNION ALL
+    (SELECT {columns} FROM audit_events
+     WHERE aid_b = $1 AND aid_a IS DISTINCT FROM $1 AND seq IS NOT NULL AND {where}
+     ORDER BY ts DESC, seq DESC LIMIT {limit})
+) AS either
+ORDER BY ts DESC, seq DESC
+LIMIT {limit}
+"""
+
+EventPlace = tuple[datetime, int]
+EventPage = tuple[list[Event], EventPlace | None]
+
+
+async def lock_log(conn: Connection) -> None:
+    """Wait for the log; held to the end of the transaction, so `seq` order is commit order."""
+    await conn.execute(LOCK, LOG_LOCK_KEY)
+
+
+async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: datetime) -> dict[UUID, int]:
+    """Insert what is not there yet; the new rows' places by id."""
+    rows = await conn.fetch(
+        INSERT_MISSING,
+        [event.id for event in events],
+        [event.type for event in events],
+        [event.ts for event in events],
+        [event.aid_a for event in events],
+        [event.aid_b for event in events],
+        [event.session_id for event in events],
+        [event.run_id for event in events],
+        [None if event.grants is None else msgspec.json.encode(event.grants).decode() for event in events],
+        [event.payload for event in events],
+        [event.source for event in events],
+        now,
+    )
+    return {row["id"]: row["seq"] for row in rows}
+
+
+async def ring(conn: Connection, seq: int) -> None:
+    """Wake every replica's tail at commit; the payload is only a number."""
+    await conn.execute(RING, str(seq))
+
+
+async def find_known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    return {row["id"] for row in await conn.fetch(FIND_KNOWN, ids)}
+
+
+async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: int) -> list[Event]:
+    where = _conditions(wanted)
+    parts = {"columns": COLUMNS, "where": where.sql()}
+    if wanted.aid is None:
+        statement = NEWEST.format(limit=where.bind(limit), offset=where.bind(offset), **parts)
+    else:
+        aid, reach = where.bind(wanted.aid), where.bind(limit + offset)
+        statement = NEWEST_OF_AID.format(
+            aid=aid, reach=reach, limit=where.bind(limit), offset=where.bind(offset), **parts
+        )
+    return [_event(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> list[Event]:
+    """The next events in log order; those of legacy writers appear once they have been given a place."""
+    where = _conditions(wanted)
+    where.add("seq > {}", seq)
+    where.add("{} IN (aid_a, aid_b)", wanted.aid)
+    statement = AFTER.format(columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
+    return [_event(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def read_log(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
+    """The next events of a span; of the filter only type, run and AID count."""
+    where = Where()
+    where.add("seq > {}", span.after)
+    where.add("seq <= {}", span.through)
+    where.add("type = {}", wanted.type)
+    where.add("run_id = {}", wanted.run_id)
+    where.add("{} IN (aid_a, aid_b)", wanted.aid)
+    statement = READ_LOG.format(
+        columns=COLUMNS, where=where.sql(), rows=where.bind(span.rows), size=where.bind(span.size)
+    )
+    found = await conn.fetch(statement, *where.args)
+    deleted_through = found[0]["deleted_through"]
+    if found[0]["seq"] is None:
+        return LogPage([], span.after, False, deleted_through)
+    more = found[0]["found"] > len(found) or len(found) == span.rows
+    return LogPage([_event(row) for row in found], found[-1]["seq"], more, deleted_through)
+
+
+async def places(conn: Connection, span: LogSpan) -> list[int]:
+    """The positions alone, which can be read whatever the rows hold."""
+    return [row["seq"] for row in await conn.fetch(PLACES, span.after, span.through, span.rows)]
+
+
+async def extent(conn: Connection, cursor: int) -> LogExtent:
+    row = await conn.fetchrow(EXTENT, cursor)
+    assert row is not None
+    return LogExtent(row["oldest"], row["newest"], row["deleted_through"], row["holds_cursor"])
+
+
+async def before_newest(conn: Connection, count: int) -> int:
+    """The position after which `count` events follow, or all there are; with 0 the newest one."""
+    return int(await conn.fetchval(BEFORE_NEWEST, count))
+
+
+async def has_unsequenced(conn: Connection) -> bool:
+    return bool(await conn.fetchval(HAS_UNSEQUENCED))
+
+
+async def delete_oldest(conn: Connection, before: datetime, limit: int) -> int:
+    """Delete the oldest events by `ts` and raise the horizon to the highest position among them; how many."""
+    return int(await conn.fetchval(DELETE_OLDEST, before, limit))
+
+
+async def of_session(conn: Connection, wanted: HistoryFilter, after: EventPlace | None, limit: int) -> EventPage:
+    """The next events of `wanted.session_id` between `since` and `until`, oldest first, and where to go on."""
+    where = Where()
+    where.bind(wanted.session_id)
+    where.add("ts >= {}", wanted.since)
+    where.add("ts <= {}", wanted.until)
+    return await _page(conn, OF_SESSION, where, ">", after, limit)
+
+
+async def of_aid(conn: Connection, aid: str, after: EventPlace | None, limit: int) -> EventPage:
+    """The next events with this agent on either side, newest first, and where to go on."""
+    where = Where()
+    where.bind(aid)
+    return await _page(conn, OF_AID, where, "<", after, limit)
+
+
+async def _page(
+    conn: Connection, query: str, where: Where, beyond: str, after: EventPlace | None, limit: int
+) -> EventPage:
+    if after is not None:
+        where.always(f"(ts, seq) {beyond} ({where.bind(after[0])}::timestamptz, {where.bind(after[1])}::bigint)")
+    statement = query.format(columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
+    rows = await conn.fetch(statement, *where.args)
+    full = len(rows) == limit
+    return [_event(row) for row in rows], (rows[-1]["ts"], rows[-1]["seq"]) if full else None
+
+
+def _conditions(wanted: HistoryFilter) -> Where:
+    where = Where()
+    where.add("type = {}", wanted.type)
+    where.add("session_id = {}", wanted.session_id)
+    where.add("run_id = {}", wanted.run_id)
+    where.add("ts >= {}", wanted.since)
+    where.add("ts <= {}", wanted.until)
+    return where
+
+
+def _event(row: Record) -> Event:
+    return Event(
+        id=row["id"],
+        type=row["type"],
+        ts=iso(row["ts"]),
+        aid_a=row["aid_a"],
+        aid_b=row["aid_b"],
+        session_id=row["session_id"],
+        run_id=row["run_id"],
+        grants=msgspec.Raw(b"[]" if row["grants"] in _NO_GRANTS else row["grants"].encode()),
+        payload=msgspec.Raw(row["payload"].encode()),
+        source=row["source"],
+        seq=row["seq"],
+    )

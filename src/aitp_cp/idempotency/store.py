@@ -1,0 +1,30 @@
+"""Statements on idempotency_keys."""
+
+from datetime import datetime
+
+import msgspec
+
+from aitp_cp.db import Connection
+from aitp_cp.idempotency.model import StoredAnswer
+
+FIND = """
+SELECT response_status, response_body, request_sha256
+FROM idempotency_keys WHERE scope = $1 AND key = $2
+"""
+
+INSERT = """
+INSERT INTO idempotency_keys (scope, key, request_sha256, response_status, response_body, created_at)
+VALUES ($1, $2, $3, $4, $5::jsonb, $6)
+"""
+
+
+async def find(conn: Connection, scope: str, key: str) -> StoredAnswer | None:
+    row = await conn.fetchrow(FIND, scope, key)
+    if row is None:
+        return None
+    return StoredAnswer(row["response_status"], msgspec.Raw(row["response_body"].encode()), row["request_sha256"])
+
+
+async def insert(conn: Connection, scope: str, key: str, answer: StoredAnswer, now: datetime) -> None:
+    text = bytes(answer.body).decode()
+    await conn.execute(INSERT, scope, key, answer.request_sha256, answer.status, text, now)

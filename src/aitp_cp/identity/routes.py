@@ -1,0 +1,49 @@
+"""The well-known manifest, and the handshake that never happens here."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.errors import HandshakeUnsupported
+from aitp_cp.identity.service import OwnManifest
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.responses import json_bytes
+
+
+async def own_manifest(rt: Runtime, request: Request) -> Response:
+    body = await rt.get(OwnManifest).body()
+    return json_bytes(body, headers={"Cache-Control": "max-age=3600"})
+
+
+async def refuse_handshake(rt: Runtime, request: Request) -> Response:
+    raise HandshakeUnsupported
+
+
+ENDPOINTS = (
+    *(
+        Endpoint(
+            method="GET",
+            path=path,
+            handler=own_manifest,
+            summary="The control plane's own signed manifest",
+            tag="identity",
+            gate=Gate.OPEN,
+            bucket=bucket,
+            answers={200: dict},
+        )
+        for path, bucket in (
+            ("/.well-known/aitp-manifest", Bucket.EXEMPT),
+            ("/api/well-known/aitp-manifest", Bucket.PUBLIC_IP),
+        )
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/aitp/handshake/hello",
+        handler=refuse_handshake,
+        summary="Always refused: the control plane never takes part in a handshake",
+        tag="identity",
+        gate=Gate.OPEN,
+        answers={},
+        errors=(HandshakeUnsupported,),
+    ),
+)

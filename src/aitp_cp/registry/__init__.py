@@ -1,0 +1,1 @@
+"""Who is enrolled: agents, their signed manifests, and how peers discover them."""

@@ -1,0 +1,14 @@
+"""What the log says about an agent."""
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from aitp_cp.events.model import NewEvent
+
+
+def agent_event(kind: str, aid: str, payload: dict[str, Any], now: datetime) -> NewEvent:
+    """One of `agent.registered`, `agent.expired` and `agent.deregistered`; the agent is side A."""
+    return NewEvent(id=uuid4(), type=kind, ts=now, aid_a=aid, payload=msgspec.json.encode(payload).decode())

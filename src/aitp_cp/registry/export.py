@@ -1,0 +1,72 @@
+"""Everything about one agent as a file (contract, section 8)."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.clock import iso
+from aitp_cp.errors import BadRequest, NotFound
+from aitp_cp.events import service as log
+from aitp_cp.events.model import Event
+from aitp_cp.protocol.aid import spelled
+from aitp_cp.registry import service
+from aitp_cp.registry.model import AgentView
+from aitp_cp.runtime import Runtime
+from aitp_cp.sessions import service as sessions
+from aitp_cp.sessions.model import SessionView
+from aitp_cp.tcts import service as tcts
+from aitp_cp.tcts.model import TctView
+from aitp_cp.web.endpoint import Endpoint, in_path, query
+from aitp_cp.web.export import Many, One, Part, asked_format, pages, stream
+from aitp_cp.web.query import Query
+
+
+class AgentExport(msgspec.Struct, frozen=True, rename="camel"):
+    agent: AgentView
+    sessions: list[SessionView]
+    tcts: list[TctView]
+    events: list[Event]
+    exported_at: str
+
+
+async def export(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    format = asked_format(asked)
+    aid = spelled(request.path_params["aid"])
+    async with rt.db.connection() as conn:
+        agent = await service.get_agent(conn, aid, rt.clock())
+    parts: list[Part] = [
+        One("agent", agent, "agent"),
+        *_belongings(rt, aid, asked.limit(1000, 10_000, "event_limit")),
+        One("exportedAt", iso(rt.clock())),
+    ]
+    return await stream(parts, format, f"agent-{aid}")
+
+
+def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
+    """The agent's sessions, the tokens it issued or holds, and its newest events, each newest first."""
+    return [
+        Many(
+            "sessions",
+            "session",
+            pages(rt, lambda conn, place, limit: sessions.sessions_of_agent(conn, aid, place, limit)),
+        ),
+        Many("tcts", "tct", pages(rt, lambda conn, place, limit: tcts.tcts_of_agent(conn, aid, place, limit))),
+        Many("events", "event", pages(rt, lambda conn, place, limit: log.of_aid(conn, aid, place, limit), event_limit)),
+    ]
+
+
+EXPORT = Endpoint(
+    method="GET",
+    path="/api/registry/agents/{aid}/export",
+    handler=export,
+    summary="An agent with its sessions, tokens and newest events, as a file",
+    tag="registry",
+    params=(
+        in_path("aid", "the agent's AID, percent-encoded"),
+        query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line"),
+        query("eventLimit", "at most this many events; 1 to 10000, default 1000, clamped"),
+    ),
+    answers={200: AgentExport},
+    errors=(NotFound, BadRequest),
+)

@@ -1,0 +1,202 @@
+"""The registry over HTTP (contract, section 8)."""
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.model import Actor
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.db import Connection
+from aitp_cp.errors import (
+    AgentDeregistered,
+    BodyInvalid,
+    ManifestExpired,
+    ManifestInvalid,
+    ManifestStale,
+    NamespaceConflict,
+    NotFound,
+    TokenInvalid,
+    TokenReplayed,
+)
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.protocol import manifest as manifests
+from aitp_cp.protocol.aid import spelled
+from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
+from aitp_cp.registry import enrolment, service
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, ListFilter, Registered, Status
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import read_body
+from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, in_path, paging, query
+from aitp_cp.web.gate import bearer
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_bytes, json_response
+
+MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
+# The token lives five minutes and the manifest had more than that left when it was minted.
+STILL_VALID = timedelta(0)
+AID = in_path("aid", "the agent's AID, percent-encoded")
+
+
+async def enroll(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    try:
+        manifest = await _verified(rt, body, time_left=MIN_TIME_LEFT)
+    except (BodyInvalid, ManifestInvalid, ManifestExpired) as refused:
+        rt.metrics.enroll_failures.labels(code=refused.extra.get("verifyCode", refused.code)).inc()
+        raise
+    return json_response(enrolment.enroll(_secret(rt), manifest, rt.clock()))
+
+
+async def register(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    manifest = await _verified(rt, body, time_left=STILL_VALID)
+    claims = enrolment.check_token(_secret(rt), bearer(request.headers), manifest, rt.clock())
+    context = context_of(request)
+    context.actor = manifest.aid
+
+    async def effect(conn: Connection) -> Answer:
+        namespace = enrolment.choose_namespace(request.headers.get("x-aitp-namespace"), manifest)
+        actor = Actor(manifest.aid, context.request_id)
+        return Answer(201, await enrolment.register(conn, manifest, claims, namespace, actor, rt.clock()))
+
+    return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+
+
+async def list_agents(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    aid = asked.text("aid")
+    wanted = ListFilter(
+        status=asked.text("status") or Status.ACTIVE,
+        capability=asked.text("capability"),
+        aid=None if aid is None else spelled(aid),
+        display_name=asked.text("display_name"),
+        namespace=asked.text("namespace"),
+        include_manifest=asked.flag("include_manifest"),
+    )
+    async with rt.db.connection() as conn:
+        page = await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset())
+    return json_response(page)
+
+
+async def get_agent(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        agent = await service.get_agent(conn, _aid(request), rt.clock())
+    cached = {"Cache-Control": "public, max-age=30"} if agent.status == Status.ACTIVE else None
+    return json_response(agent, headers=cached)
+
+
+async def get_manifest(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        text, status = await service.get_manifest(conn, _aid(request), rt.clock())
+    return json_bytes(text, headers={"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})
+
+
+async def deregister(rt: Runtime, request: Request) -> Response:
+    async with rt.db.transaction() as conn:
+        answer = await service.deregister(conn, _aid(request), actor_of(request), rt.clock())
+    return json_response(answer)
+
+
+async def _verified(rt: Runtime, body: bytes, time_left: timedelta) -> Manifest:
+    check = partial(manifests.verify, body, rt.clock(), production=rt.settings.production, time_left=time_left)
+    # Ed25519 verifies in a tenth of a millisecond; P-256 is slow enough to hold the event loop up.
+    return await asyncio.to_thread(check) if manifests.needs_thread(body) else check()
+
+
+def _secret(rt: Runtime) -> bytes:
+    return rt.settings.enrollment_secret.get_secret_value().encode()
+
+
+def _aid(request: Request) -> str:
+    return spelled(request.path_params["aid"])
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/registry/enroll",
+        handler=enroll,
+        summary="Prove an identity with its signed manifest, get a one-time enrollment token",
+        tag="registry",
+        gate=Gate.OPEN,
+        bucket=Bucket.ENROLL_IP,
+        body=dict,
+        answers={200: EnrollmentAnswer},
+        errors=MANIFEST_ERRORS,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/registry/agents",
+        handler=register,
+        summary="Register the enrolled manifest",
+        tag="registry",
+        gate=Gate.ENROLLMENT_TOKEN,
+        idempotent=True,
+        params=(Param("X-Aitp-Namespace", "the agent's namespace", {"type": "string"}, place="header"),),
+        body=dict,
+        answers={201: Registered},
+        errors=(
+            *MANIFEST_ERRORS,
+            TokenInvalid,
+            TokenReplayed,
+            NamespaceConflict,
+            ManifestStale,
+            AgentDeregistered,
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/registry/agents",
+        handler=list_agents,
+        summary="Discover agents",
+        tag="registry",
+        gate=Gate.OPEN,
+        params=(
+            query("capability", "agents that offer it"),
+            query("aid", "one agent"),
+            query("displayName", "exact display name"),
+            query("namespace", "one namespace; all of them without it"),
+            query("status", "`active` (default), `expired`, `deregistered` or `all`"),
+            query("include_manifest", "`true` adds the signed manifest"),
+            *paging(200, 1000),
+        ),
+        answers={200: AgentList},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/registry/agents/{aid}",
+        handler=get_agent,
+        summary="One agent",
+        tag="registry",
+        gate=Gate.OPEN,
+        params=(AID,),
+        answers={200: AgentView},
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/registry/agents/{aid}/manifest",
+        handler=get_manifest,
+        summary="The manifest exactly as the agent signed it",
+        tag="registry",
+        gate=Gate.OPEN,
+        params=(AID,),
+        answers={200: dict},
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/registry/agents/{aid}",
+        handler=deregister,
+        summary="Deregister an agent",
+        tag="registry",
+        params=(AID,),
+        answers={200: Deregistered},
+        errors=(NotFound,),
+    ),
+)

@@ -1,0 +1,65 @@
+"""Reading the registry, and the two ways an agent leaves it (contract, section 8)."""
+
+from datetime import datetime
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.model import Actor
+from aitp_cp.db import Connection
+from aitp_cp.errors import NotFound
+from aitp_cp.events import service as log
+from aitp_cp.registry import store
+from aitp_cp.registry.announce import agent_event
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status
+
+EXPIRY_BATCH = 500
+
+
+async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit: int, offset: int) -> AgentList:
+    """A page ordered by registration; active agents past their manifest's expiry count as expired."""
+    return AgentList(await store.list_agents(conn, wanted, now, limit, offset))
+
+
+async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:
+    """The agent's record, whatever its status; raises `NotFound`."""
+    found = await store.list_agents(conn, ListFilter(status="all", aid=aid), now, 1, 0)
+    if not found:
+        raise NotFound("no such agent")
+    return found[0]
+
+
+async def get_manifest(conn: Connection, aid: str, now: datetime) -> tuple[str, str]:
+    """The manifest exactly as registered, and the agent's status; raises `NotFound`."""
+    found = await store.manifest_text(conn, aid, now)
+    if found is None:
+        raise NotFound("no such agent")
+    return found
+
+
+async def deregister(conn: Connection, aid: str, actor: Actor, now: datetime) -> Deregistered:
+    """Take an agent out of discovery; a second call changes nothing. Raises `NotFound`."""
+    known = await store.lock(conn, aid)
+    if known is None:
+        raise NotFound("no such agent")
+    if known.status == Status.DEREGISTERED:
+        return Deregistered(aid, Status.DEREGISTERED)
+    await store.deregister(conn, aid, now)
+    await audit.record(conn, "agent.deregister", actor, aid, {"displayName": known.display_name}, now)
+    payload = {"reason": "admin_deregister", "displayName": known.display_name}
+    await log.append(conn, [agent_event("agent.deregistered", aid, payload, now)], now)
+    return Deregistered(aid, Status.DEREGISTERED)
+
+
+async def expire_due(conn: Connection, now: datetime) -> int:
+    """Expire one batch of agents past their manifest's expiry, with one event each; how many there were."""
+    due = await store.expire_due(conn, now, EXPIRY_BATCH)
+    events = [
+        agent_event(
+            "agent.expired",
+            agent.aid,
+            {"reason": "manifest_expired", "displayName": agent.display_name, "namespace": agent.namespace},
+            now,
+        )
+        for agent in due
+    ]
+    await log.append(conn, events, now)
+    return len(due)

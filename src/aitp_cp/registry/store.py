@@ -1,0 +1,194 @@
+"""Statements on agents and enrollment_jtis."""
+
+from datetime import datetime
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.protocol.manifest import Manifest
+from aitp_cp.registry.model import AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
+
+INSERT_NEW = """
+INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at,
+                    manifest_published_at, manifest_sha256, namespace, status, registered_at, last_enrolled_at)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, 'active', $10, $10)
+ON CONFLICT (aid) DO NOTHING
+RETURNING aid
+"""
+
+LOCK = """
+SELECT status, display_name, registered_at, manifest_json, manifest_sha256, manifest_published_at, deregistered_at
+FROM agents WHERE aid = $1 FOR NO KEY UPDATE
+"""
+
+REPLACE = """
+UPDATE agents
+SET display_name = $2, handshake_endpoint = $3, offered_caps = $4::jsonb, manifest_json = $5,
+    manifest_expires_at = $6, manifest_published_at = $7, manifest_sha256 = $8, namespace = $9,
+    status = 'active', deregistered_at = NULL, last_enrolled_at = $10
+WHERE aid = $1
+"""
+
+TOUCH = "UPDATE agents SET last_enrolled_at = $2 WHERE aid = $1"
+
+CONSUME = """
+INSERT INTO enrollment_jtis (jti, expires_at, created_at) VALUES ($1, $2, $3)
+ON CONFLICT (jti) DO NOTHING
+RETURNING jti
+"""
+
+# Between two runs of the expiry job an agent past its manifest's expiry already counts as expired.
+EFFECTIVE_STATUS = """
+CASE WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
+
+LIST = """
+SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
+       last_seen_at{manifest}
+FROM agents
+WHERE {where}
+ORDER BY registered_at, aid
+LIMIT {limit} OFFSET {offset}
+"""
+
+MANIFEST_TEXT = f"SELECT manifest_json, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
+
+DEREGISTER = """
+UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
+"""
+
+EXPIRE_DUE = """
+UPDATE agents SET status = 'expired'
+WHERE aid IN (
+    SELECT aid FROM agents
+    WHERE status = 'active' AND manifest_expires_at <= $1
+    ORDER BY aid
+    LIMIT $2
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING aid, display_name, namespace
+"""
+
+
+async def insert_new(conn: Connection, manifest: Manifest, namespace: str, now: datetime) -> bool:
+    """Whether the agent was unknown; a concurrent registration of the same agent is waited for."""
+    return await conn.fetchval(INSERT_NEW, *_columns(manifest, namespace), now) is not None
+
+
+async def lock(conn: Connection, aid: str) -> StoredManifest | None:
+    row = await conn.fetchrow(LOCK, aid)
+    return None if row is None else _stored(row)
+
+
+async def replace(conn: Connection, manifest: Manifest, namespace: str, now: datetime) -> None:
+    await conn.execute(REPLACE, *_columns(manifest, namespace), now)
+
+
+async def touch(conn: Connection, aid: str, now: datetime) -> None:
+    await conn.execute(TOUCH, aid, now)
+
+
+async def consume_token(conn: Connection, jti: str, expires_at: datetime, now: datetime) -> bool:
+    """Whether the token was unused; a concurrent use of the same token is waited for."""
+    return await conn.fetchval(CONSUME, jti, expires_at, now) is not None
+
+
+async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit: int, offset: int) -> list[AgentView]:
+    where = Where()
+    moment = where.bind(now)
+    _add_status(where, wanted.status, moment)
+    where.add("offered_caps @> jsonb_build_array({}::text)", wanted.capability)
+    where.add("aid = {}", wanted.aid)
+    where.add("display_name = {}", wanted.display_name)
+    where.add("namespace = {}", wanted.namespace)
+    statement = LIST.format(
+        status=EFFECTIVE_STATUS.format(now=moment),
+        manifest=", manifest_json" if wanted.include_manifest else "",
+        where=where.sql(),
+        limit=where.bind(limit),
+        offset=where.bind(offset),
+    )
+    rows = await conn.fetch(statement, *where.args)
+    return [_view(row, row["manifest_json"] if wanted.include_manifest else msgspec.UNSET) for row in rows]
+
+
+async def manifest_text(conn: Connection, aid: str, now: datetime) -> tuple[str, str] | None:
+    """The stored bytes as text, and the agent's status."""
+    row = await conn.fetchrow(MANIFEST_TEXT, aid, now)
+    return None if row is None else (row["manifest_json"], row["status"])
+
+
+async def deregister(conn: Connection, aid: str, now: datetime) -> None:
+    await conn.execute(DEREGISTER, aid, now)
+
+
+async def expire_due(conn: Connection, now: datetime, limit: int) -> list[ExpiredAgent]:
+    """Expire up to `limit` agents that no other replica is expiring right now, ordered by AID."""
+    rows = await conn.fetch(EXPIRE_DUE, now, limit)
+    return sorted((ExpiredAgent(*row) for row in rows), key=lambda agent: agent.aid)
+
+
+def _add_status(where: Where, status: str, moment: str) -> None:
+    if status == "all":
+        return
+    if status == Status.ACTIVE:
+        where.always(f"status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > {moment})")
+    elif status == Status.EXPIRED:
+        where.always(f"(status = 'expired' OR (status = 'active' AND manifest_expires_at <= {moment}))")
+    else:
+        where.add("status = {}", status)
+
+
+def _columns(manifest: Manifest, namespace: str) -> tuple[object, ...]:
+    return (
+        manifest.aid,
+        manifest.display_name,
+        manifest.handshake_endpoint,
+        msgspec.json.encode(manifest.offered_caps).decode(),
+        manifest.raw,
+        manifest.expires_at,
+        manifest.published_at,
+        manifest.canonical_sha256,
+        namespace,
+    )
+
+
+def _stored(row: Record) -> StoredManifest:
+    return StoredManifest(
+        status=row["status"],
+        display_name=row["display_name"],
+        registered_at=row["registered_at"],
+        manifest_json=row["manifest_json"],
+        sha256=row["manifest_sha256"],
+        published_at=row["manifest_published_at"],
+        deregistered_at=row["deregistered_at"],
+    )
+
+
+def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
+    return AgentView(
+        aid=row["aid"],
+        display_name=row["display_name"],
+        handshake_endpoint=row["handshake_endpoint"],
+        offered_caps=msgspec.Raw(row["offered_caps"].encode()),
+        status=row["status"],
+        namespace=row["namespace"],
+        registered_at=iso(row["registered_at"]),
+        last_enrolled_at=iso_or_none(row["last_enrolled_at"]),
+        last_seen_at=iso_or_none(row["last_seen_at"]),
+        manifest_url=f"/api/registry/agents/{quote(row['aid'], safe='')}/manifest",
+        agent_manifest_hint=_manifest_hint(row["handshake_endpoint"]),
+        manifest_json=manifest_json,
+    )
+
+
+def _manifest_hint(endpoint: str) -> str | None:
+    """Where the agent probably serves its own manifest: its handshake endpoint's origin."""
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/.well-known/aitp-manifest"

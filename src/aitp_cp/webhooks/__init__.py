@@ -1,0 +1,1 @@
+"""Telling others: subscriptions and the transactional outbox."""
