@@ -1,0 +1,1 @@
+"""The gate for reported batches: normalise, project, append, enqueue, in one transaction."""

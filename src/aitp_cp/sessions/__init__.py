@@ -1,0 +1,1 @@
+"""Handshakes as their two sides reported them."""

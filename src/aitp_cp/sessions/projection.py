@@ -1,0 +1,73 @@
+"""From reports to changes of handshake_sessions (contract, section 9)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from aitp_cp.protocol.reports import Report
+from aitp_cp.sessions.model import SessionChange, Status
+from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_object, as_strings, bounded, reported_token
+from aitp_cp.tcts.merging import union
+
+STATUS_OF = {
+    "handshake.started": Status.STARTED,
+    "handshake.complete": Status.COMPLETE,
+    "handshake.completed": Status.COMPLETE,
+    "handshake.failed": Status.FAILED,
+}
+
+MAX_BOUNDARY = 32
+
+
+def changes_from(reports: Iterable[Report]) -> list[SessionChange]:
+    """What `reports` say, each session once and in key order; never raises."""
+    by_id: dict[str, SessionChange] = {}
+    for report in reports:
+        change = reported(report)
+        if change is not None:
+            known = by_id.get(change.session_id)
+            by_id[change.session_id] = change if known is None else known.merged(change)
+    return [by_id[session_id] for session_id in sorted(by_id)]
+
+
+def reported(report: Report) -> SessionChange | None:
+    """None unless the report is about a handshake and names its session."""
+    status = STATUS_OF.get(report.type)
+    if status is None or report.session_id is None:
+        return None
+    payload = as_object(report.payload)
+    aid_a, aid_b = _sides(report, payload)
+    return SessionChange(
+        session_id=report.session_id,
+        status=status,
+        aid_a=aid_a,
+        aid_b=aid_b,
+        grants=union(as_strings(payload.get("grants")) if report.grants is None else report.grants),
+        run_id=report.run_id,
+        boundary=bounded(payload.get("boundary"), MAX_BOUNDARY),
+        error=_error(payload.get("error")) if status is Status.FAILED else None,
+        started_at=report.ts if status is Status.STARTED else None,
+        completed_at=None if status is Status.STARTED else report.ts,
+    )
+
+
+def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Initiator and responder: as the event names them, else from the token that the reporting side holds."""
+    token = None if report.aid_a and report.aid_b else reported_token(payload)
+    if token is None:
+        return report.aid_a, report.aid_b
+    holder, issuer = token.aid(SUBJECT), token.aid(ISSUER)
+    sides = (issuer, holder) if payload.get("role") == "responder" else (holder, issuer)
+    if (report.aid_a and report.aid_a == sides[1]) or (report.aid_b and report.aid_b == sides[0]):
+        sides = sides[::-1]
+    return report.aid_a or sides[0], report.aid_b or sides[1]
+
+
+def _error(value: object) -> str | None:
+    """The text of an error, or the message of an error object, or whatever it is as JSON."""
+    if isinstance(value, dict):
+        value = value.get("message") or value
+    if value is None or isinstance(value, str):
+        return value or None
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,129 @@
+"""Handshake sessions over HTTP (contract, section 10)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.clock import iso
+from aitp_cp.errors import BadRequest, NotFound
+from aitp_cp.events import service as log
+from aitp_cp.events.model import HistoryFilter
+from aitp_cp.protocol.aid import spelled
+from aitp_cp.runtime import Runtime
+from aitp_cp.sessions import service
+from aitp_cp.sessions.model import Replay, SessionDetail, SessionExport, SessionFilter, SessionList
+from aitp_cp.tcts import service as tcts
+from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.export import Many, One, Pages, Part, asked_format, pages, stream
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_response
+
+ID = in_path("id", "the session's id")
+
+
+async def list_sessions(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    aid = asked.text("aid")
+    wanted = SessionFilter(
+        status=asked.text("status"),
+        run_id=asked.text("run_id"),
+        aid=None if aid is None else spelled(aid),
+    )
+    async with rt.db.connection() as conn:
+        page = await service.list_sessions(conn, wanted, asked.limit(200, 1000), asked.offset())
+    return json_response(page)
+
+
+async def get_session(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        session = await service.get_session(conn, _id(request))
+    return await stream([One("session", session), _events(rt, HistoryFilter(session_id=session.session_id))])
+
+
+async def export(rt: Runtime, request: Request) -> Response:
+    format = asked_format(Query.of(request))
+    async with rt.db.connection() as conn:
+        session = await service.get_session(conn, _id(request))
+    parts: list[Part] = [
+        One("session", session, "session"),
+        Many("tcts", "tct", _tcts(rt, session.session_id)),
+        _events(rt, HistoryFilter(session_id=session.session_id)),
+        One("exportedAt", iso(rt.clock())),
+    ]
+    return await stream(parts, format, f"session-{session.session_id}")
+
+
+async def replay(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    session_id = _id(request)
+    wanted = HistoryFilter(
+        session_id=session_id, since=asked.moment("since", BadRequest), until=asked.moment("until", BadRequest)
+    )
+    events = _events(rt, wanted, at_most=asked.limit(1000, 10_000), count_as="count")
+    return await stream([One("sessionId", session_id), events])
+
+
+def _id(request: Request) -> str:
+    session_id: str = request.path_params["id"]
+    return session_id
+
+
+def _events(rt: Runtime, wanted: HistoryFilter, at_most: int | None = None, count_as: str | None = None) -> Many:
+    read = pages(rt, lambda conn, place, limit: log.of_session(conn, wanted, place, limit), at_most)
+    return Many("events", "event", read, count_as)
+
+
+def _tcts(rt: Runtime, session_id: str) -> Pages:
+    return pages(rt, lambda conn, place, limit: tcts.tcts_of_session(conn, session_id, place, limit))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/sessions",
+        handler=list_sessions,
+        summary="Handshake sessions, newest first",
+        tag="sessions",
+        params=(
+            query("status", "`started`, `complete` or `failed`"),
+            query("runId", "sessions of one run"),
+            query("aid", "either side"),
+            *paging(200, 1000),
+        ),
+        answers={200: SessionList},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/sessions/{id}",
+        handler=get_session,
+        summary="One session with its events, oldest first",
+        tag="sessions",
+        params=(ID,),
+        answers={200: SessionDetail},
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/sessions/{id}/export",
+        handler=export,
+        summary="One session with its tokens and events, as a file",
+        tag="sessions",
+        params=(ID, query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line")),
+        answers={200: SessionExport},
+        errors=(NotFound, BadRequest),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/sessions/{id}/replay",
+        handler=replay,
+        summary="The events of a session, oldest first; none for an unknown session",
+        tag="sessions",
+        params=(
+            ID,
+            query("since", "inclusive, ISO-8601"),
+            query("until", "inclusive, ISO-8601"),
+            query("limit", "at most this many events; 1 to 10000, default 1000, clamped"),
+        ),
+        answers={200: Replay},
+        errors=(BadRequest,),
+    ),
+)

@@ -1,0 +1,37 @@
+"""Handshakes: writing what reports say, and reading it (contract, sections 9 and 10)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from aitp_cp.db import Connection
+from aitp_cp.errors import NotFound
+from aitp_cp.protocol.reports import Report
+from aitp_cp.sessions import store
+from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
+from aitp_cp.sessions.projection import changes_from
+from aitp_cp.sessions.store import SessionPage, SessionPlace
+
+
+async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> None:
+    """Merge what `reports` say into the table; order, repetition and division into batches never show."""
+    changes = changes_from(reports)
+    if changes:
+        await store.merge(conn, changes, now)
+
+
+async def list_sessions(conn: Connection, wanted: SessionFilter, limit: int, offset: int) -> SessionList:
+    """One page, newest first."""
+    return SessionList(await store.list_sessions(conn, wanted, limit, offset))
+
+
+async def get_session(conn: Connection, session_id: str) -> SessionView:
+    """Raises `NotFound`."""
+    found = await store.find(conn, session_id)
+    if found is None:
+        raise NotFound("no such session")
+    return found
+
+
+async def sessions_of_agent(conn: Connection, aid: str, after: SessionPlace | None, limit: int) -> SessionPage:
+    """The next sessions that an agent took part in, newest first, and where to go on."""
+    return await store.of_agent(conn, aid, after, limit)

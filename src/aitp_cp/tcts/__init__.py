@@ -1,0 +1,1 @@
+"""Reported trust tokens and delegations, and how revocation runs through them."""

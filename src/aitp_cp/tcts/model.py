@@ -1,0 +1,155 @@
+"""Tokens and delegations as reported, as stored, and as shown."""
+
+from datetime import datetime
+from typing import Literal, Self
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.tcts.merging import least, union
+
+RevokedKind = Literal["tct", "delegation"]
+
+
+class TctChange(msgspec.Struct, frozen=True):
+    """What the reports of a batch say about one token; `grants` is sorted."""
+
+    jti: UUID
+    issuer: str
+    subject: str
+    audience: str
+    grants: list[str]
+    binding_cnf: str | None
+    issued_at: datetime
+    expires_at: datetime | None
+    session_id: str | None
+
+    @property
+    def parties(self) -> tuple[str, str, str]:
+        return self.issuer, self.subject, self.audience
+
+    def merged(self, other: Self) -> Self:
+        """Both reports in one; the parties of one of them are taken together, never mixed."""
+        chosen = min(self, other, key=lambda change: (change.audience == change.subject, *change.parties))
+        return msgspec.structs.replace(
+            chosen,
+            grants=union(self.grants, other.grants),
+            binding_cnf=least(self.binding_cnf, other.binding_cnf),
+            issued_at=min(self.issued_at, other.issued_at),
+            expires_at=least(self.expires_at, other.expires_at),
+            session_id=least(self.session_id, other.session_id),
+        )
+
+
+class DelegationChange(msgspec.Struct, frozen=True):
+    """What the reports of a batch say about one delegation; conflicting reports may name several parents."""
+
+    jti: UUID
+    parents: frozenset[UUID]
+    delegator: str
+    delegatee: str
+    scope: list[str]
+    issued_at: datetime
+    expires_at: datetime | None
+
+    def merged(self, other: Self) -> Self:
+        chosen = min(self, other, key=lambda change: (change.delegator, change.delegatee))
+        return msgspec.structs.replace(
+            chosen,
+            parents=self.parents | other.parents,
+            scope=union(self.scope, other.scope),
+            issued_at=min(self.issued_at, other.issued_at),
+            expires_at=least(self.expires_at, other.expires_at),
+        )
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """A reported revocation; one of a token reaches further than one of a delegation."""
+
+    jti: UUID
+    kind: RevokedKind
+    revoked_at: datetime
+
+    def merged(self, other: Self) -> Self:
+        kind: RevokedKind = "tct" if "tct" in {self.kind, other.kind} else "delegation"
+        return msgspec.structs.replace(self, kind=kind, revoked_at=min(self.revoked_at, other.revoked_at))
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Everything a batch says, each jti once, in key order."""
+
+    tcts: list[TctChange]
+    delegations: list[DelegationChange]
+    revocations: list[Revocation]
+
+
+class Affected(msgspec.Struct, frozen=True):
+    """A delegation that a revocation may reach; `cause_at` is set where something revokes it directly."""
+
+    jti: UUID
+    parents: list[UUID]
+    cause_at: datetime | None
+    explicit: bool
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """What is to be written of a revoked delegation."""
+
+    jti: UUID
+    revoked_at: datetime
+    explicit: bool
+
+
+class TctView(msgspec.Struct, frozen=True, rename="camel"):
+    """The record of contract section 10."""
+
+    jti: UUID
+    issuer: str
+    subject: str
+    audience: str
+    grants: msgspec.Raw
+    binding_cnf: str | None
+    issued_at: str
+    expires_at: str | None
+    session_id: str | None
+    revoked: bool
+    revoked_at: str | None
+
+
+class TctList(msgspec.Struct, frozen=True):
+    tcts: list[TctView]
+
+
+class TctFilter(msgspec.Struct, frozen=True):
+    issuer: str | None = None
+    subject: str | None = None
+    audience: str | None = None
+    capability: str | None = None
+    session_id: str | None = None
+    active_at: datetime | None = None  # neither revoked nor expired at this moment
+
+
+class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
+    """The record of contract section 10."""
+
+    jti: UUID
+    parent_jti: UUID
+    delegator: str
+    delegatee: str
+    scope: msgspec.Raw
+    issued_at: str
+    expires_at: str | None
+    revoked: bool
+    revoked_at: str | None
+    revoked_reason: str | None
+
+
+class DelegationList(msgspec.Struct, frozen=True):
+    delegations: list[DelegationView]
+
+
+class DelegationFilter(msgspec.Struct, frozen=True):
+    parent_jti: UUID | None = None
+    delegator: str | None = None
+    delegatee: str | None = None
+    active_at: datetime | None = None  # neither revoked nor expired at this moment

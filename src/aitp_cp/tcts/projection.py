@@ -1,0 +1,155 @@
+"""From reports to changes of issued_tcts, delegations and the reported revocations (contract, section 9)."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
+
+from aitp_cp.protocol.reports import Report
+from aitp_cp.protocol.tokens import synthetic_delegation_jti
+from aitp_cp.tcts import claims
+from aitp_cp.tcts.claims import EXPIRES_AT, ISSUED_AT, ISSUER, JTI, SUBJECT, Token, as_object, bounded
+from aitp_cp.tcts.merging import union
+from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
+
+ISSUING = frozenset({"handshake.complete", "handshake.completed", "tct.issued", "tct.renewal.issued"})
+REVOKING: dict[str, RevokedKind] = {"tct.revoked": "tct", "delegation.revoked": "delegation"}
+DELEGATING = "delegation.issued"
+
+MAX_CNF = 128
+
+OWN_JTI = ("jti", "child_jti", "childJti")
+PARENT = ("parent_jti", "parentJti", "src_jti", "srcJti")
+DELEGATOR = ("delegator_aid", "delegatorAid", "delegator", *ISSUER)
+DELEGATEE = ("delegatee_aid", "delegateeAid", "delegatee", *SUBJECT)
+REVOKED_JTI = (*OWN_JTI, "tct_jti", "tctJti", "delegation_jti", "delegationJti")
+REVOKED_AT = ("revoked_at", "revokedAt")
+
+
+class _Mergeable(Protocol):
+    @property
+    def jti(self) -> UUID: ...
+
+    def merged(self, other: Self) -> Self: ...
+
+
+C = TypeVar("C", bound=_Mergeable)
+
+
+def changes_from(reports: Iterable[Report]) -> Changes:
+    """What `reports` say, each jti once and in key order; never raises."""
+    relevant = [report for report in reports if report.type in ISSUING | REVOKING.keys() | {DELEGATING}]
+    return Changes(
+        _merged(change for report in relevant for change in issued(report)),
+        _merged(change for report in relevant for change in delegated(report)),
+        _merged(change for report in relevant for change in revoked(report)),
+    )
+
+
+def issued(report: Report) -> Iterator[TctChange]:
+    """Every token of the payload that names its jti, issuer and subject."""
+    if report.type not in ISSUING:
+        return
+    for token in claims.reported_tokens(report.payload):
+        jti, issuer, subject = token.uuid(JTI), token.aid(ISSUER), token.aid(SUBJECT)
+        if jti is None or issuer is None or subject is None:
+            continue
+        yield TctChange(
+            jti=jti,
+            issuer=issuer,
+            subject=subject,
+            audience=token.aid(claims.AUDIENCE) or subject,
+            grants=union(token.strings(("grants",))),
+            binding_cnf=_binding(token),
+            issued_at=token.moment(ISSUED_AT) or report.ts,
+            expires_at=token.moment(EXPIRES_AT),
+            session_id=report.session_id,
+        )
+
+
+def delegated(report: Report) -> Iterator[DelegationChange]:
+    """The delegation that the payload describes, when its parent and both sides are known."""
+    if report.type != DELEGATING:
+        return
+    token = _delegation(report.payload)
+    jti, parent = _own_jti(token), _parent(token)
+    delegator, delegatee = token.aid(DELEGATOR), token.aid(DELEGATEE)
+    if jti is None or parent is None or delegator is None or delegatee is None:
+        return
+    yield DelegationChange(
+        jti=jti,
+        parents=frozenset({parent}),
+        delegator=delegator,
+        delegatee=delegatee,
+        scope=union(token.strings(("scope",)) or token.strings(("grants",))),
+        issued_at=token.moment(ISSUED_AT) or report.ts,
+        expires_at=token.moment(EXPIRES_AT),
+    )
+
+
+def revoked(report: Report) -> Iterator[Revocation]:
+    kind = REVOKING.get(report.type)
+    if kind is None:
+        return
+    payload = as_object(report.payload)
+    named = Token(payload)
+    token = _delegation(payload)
+    jti = named.uuid(REVOKED_JTI) or token.uuid(REVOKED_JTI)
+    if jti is None and kind == "delegation":
+        jti = _own_jti(token)
+    if jti is not None:
+        yield Revocation(jti, kind, named.moment(REVOKED_AT) or token.moment(REVOKED_AT) or report.ts)
+
+
+def _merged(changes: Iterable[C]) -> list[C]:
+    by_jti: dict[UUID, C] = {}
+    for change in changes:
+        known = by_jti.get(change.jti)
+        by_jti[change.jti] = change if known is None else known.merged(change)
+    return [by_jti[jti] for jti in sorted(by_jti)]
+
+
+def _delegation(payload: object) -> Token:
+    """The token of `tct`, else `delegation`, else the payload itself, with the payload's members around it."""
+    members = as_object(payload)
+    given = next((members[name] for name in ("tct", "delegation") if members.get(name) is not None), members)
+    return Token(given, members)
+
+
+def _own_jti(token: Token) -> UUID | None:
+    """Tokens of a single hop carry no jti: theirs is made from their text."""
+    own = token.uuid(OWN_JTI)
+    if own is None and token.text is not None:
+        return synthetic_delegation_jti(token.text)
+    return own
+
+
+def _parent(token: Token) -> UUID | None:
+    """Named outright, or the last hop of the chain, or the token behind the grant voucher."""
+    hop = _last_hop(token)
+    return token.uuid(PARENT) or hop.uuid(JTI) or _vouched(token) or _own_jti(hop)
+
+
+def _last_hop(token: Token) -> Token:
+    chain = next((value for value in token.values(("chain",)) if isinstance(value, list) and value), [None])
+    return Token(chain[-1])
+
+
+def _vouched(token: Token) -> UUID | None:
+    return next((jti for voucher in token.values(("voucher",)) if (jti := Token(voucher).uuid(PARENT))), None)
+
+
+def _binding(token: Token) -> str | None:
+    for value in token.values(("cnf", "binding")):
+        found = _thumbprint(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _thumbprint(value: Any) -> str | None:
+    """The text in `cnf`, `cnf.jkt`, `binding.cnf` or `binding.cnf.jkt`."""
+    for _ in range(3):
+        if not isinstance(value, dict):
+            return bounded(value, MAX_CNF)
+        value = value.get("jkt", value.get("cnf"))
+    return None

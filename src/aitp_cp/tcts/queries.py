@@ -1,0 +1,165 @@
+"""Statements that read issued_tcts and delegations for the API."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.tcts.model import DelegationFilter, DelegationView, TctFilter, TctView
+
+MAX_TREE_ROWS = 1000
+MAX_TREE_DEPTH = 32
+
+TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
+    revoked, revoked_at"""
+
+DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
+    revoked_at, revoked_reason"""
+
+LIST_TCTS = """
+SELECT {columns} FROM issued_tcts
+WHERE {where}
+ORDER BY issued_at DESC, jti
+LIMIT {limit} OFFSET {offset}
+"""
+
+TCTS_OF_SESSION = """
+SELECT {columns} FROM issued_tcts
+WHERE session_id = $1 AND {after}
+ORDER BY issued_at DESC, jti
+LIMIT {limit}
+"""
+
+# Each side on its own index; an OR over both would read and sort everything a busy agent ever issued or held.
+TCTS_OF_AGENT = """
+SELECT {columns} FROM (
+    (SELECT {columns} FROM issued_tcts WHERE issuer_aid = $1 AND {after} ORDER BY issued_at DESC, jti LIMIT {limit})
+    UNION ALL
+    (SELECT {columns} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {after}
+     ORDER BY issued_at DESC, jti LIMIT {limit})
+) AS either
+ORDER BY issued_at DESC, jti
+LIMIT {limit}
+"""
+
+LIST_DELEGATIONS = """
+SELECT {columns} FROM delegations
+WHERE {where}
+ORDER BY issued_at DESC, jti
+LIMIT {limit} OFFSET {offset}
+"""
+
+# A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
+TREE = """
+WITH RECURSIVE tree AS (
+    SELECT jti, 0 AS depth FROM delegations WHERE jti = $1
+    UNION ALL
+    SELECT jti, 1 FROM delegations WHERE parent_jti = $1 AND jti <> $1
+    UNION ALL
+    SELECT child.jti, tree.depth + 1
+    FROM tree JOIN delegations AS child ON child.parent_jti = tree.jti
+    WHERE tree.depth BETWEEN 1 AND {depth} - 1 AND child.jti <> $1
+)
+SELECT {columns}
+FROM delegations JOIN (SELECT jti FROM tree LIMIT {rows}) AS found USING (jti)
+WHERE {where}
+ORDER BY issued_at, jti
+"""
+
+TctPlace = tuple[datetime, UUID]
+TctPage = tuple[list[TctView], TctPlace | None]
+
+
+async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int) -> list[TctView]:
+    where = Where()
+    where.add("issuer_aid = {}", wanted.issuer)
+    where.add("subject_aid = {}", wanted.subject)
+    where.add("audience_aid = {}", wanted.audience)
+    where.add("grants @> jsonb_build_array({}::text)", wanted.capability)
+    where.add("session_id = {}", wanted.session_id)
+    _add_active(where, wanted.active_at)
+    statement = LIST_TCTS.format(
+        columns=TCT_COLUMNS, where=where.sql(), limit=where.bind(limit), offset=where.bind(offset)
+    )
+    return [_tct(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def tcts_of_session(conn: Connection, session_id: str, after: TctPlace | None, limit: int) -> TctPage:
+    return await _tct_page(conn, TCTS_OF_SESSION, session_id, after, limit)
+
+
+async def tcts_of_agent(conn: Connection, aid: str, after: TctPlace | None, limit: int) -> TctPage:
+    """Those it issued and those it holds."""
+    return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
+
+
+async def list_delegations(conn: Connection, wanted: DelegationFilter, limit: int, offset: int) -> list[DelegationView]:
+    where = Where()
+    where.add("parent_jti = {}", wanted.parent_jti)
+    where.add("delegator_aid = {}", wanted.delegator)
+    where.add("delegatee_aid = {}", wanted.delegatee)
+    _add_active(where, wanted.active_at)
+    statement = LIST_DELEGATIONS.format(
+        columns=DELEGATION_COLUMNS, where=where.sql(), limit=where.bind(limit), offset=where.bind(offset)
+    )
+    return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def tree(conn: Connection, root: UUID, active_at: datetime | None) -> list[DelegationView]:
+    """The delegation itself, if it is one, and what is delegated from it; oldest first."""
+    where = Where()
+    where.bind(root)
+    _add_active(where, active_at)
+    statement = TREE.format(columns=DELEGATION_COLUMNS, where=where.sql(), depth=MAX_TREE_DEPTH, rows=MAX_TREE_ROWS)
+    return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
+
+
+def _add_active(where: Where, at: datetime | None) -> None:
+    if at is not None:
+        where.always("NOT revoked")
+        where.add("(expires_at IS NULL OR expires_at > {})", at)
+
+
+async def _tct_page(conn: Connection, query: str, key: str, after: TctPlace | None, limit: int) -> TctPage:
+    where = Where()
+    where.bind(key)
+    if after is not None:
+        at, jti = where.bind(after[0]), where.bind(after[1])
+        where.always(f"issued_at <= {at} AND (issued_at < {at} OR jti > {jti})")
+    statement = query.format(columns=TCT_COLUMNS, after=where.sql(), limit=where.bind(limit))
+    rows = await conn.fetch(statement, *where.args)
+    full = len(rows) == limit
+    return [_tct(row) for row in rows], (rows[-1]["issued_at"], rows[-1]["jti"]) if full else None
+
+
+def _tct(row: Record) -> TctView:
+    return TctView(
+        jti=row["jti"],
+        issuer=row["issuer_aid"],
+        subject=row["subject_aid"],
+        audience=row["audience_aid"],
+        grants=msgspec.Raw(row["grants"].encode()),
+        binding_cnf=row["binding_cnf"],
+        issued_at=iso(row["issued_at"]),
+        expires_at=iso_or_none(row["expires_at"]),
+        session_id=row["session_id"],
+        revoked=row["revoked"],
+        revoked_at=iso_or_none(row["revoked_at"]),
+    )
+
+
+def _delegation(row: Record) -> DelegationView:
+    return DelegationView(
+        jti=row["jti"],
+        parent_jti=row["parent_jti"],
+        delegator=row["delegator_aid"],
+        delegatee=row["delegatee_aid"],
+        scope=msgspec.Raw(row["scope"].encode()),
+        issued_at=iso(row["issued_at"]),
+        expires_at=iso_or_none(row["expires_at"]),
+        revoked=row["revoked"],
+        revoked_at=iso_or_none(row["revoked_at"]),
+        revoked_reason=row["revoked_reason"],
+    )

@@ -1,0 +1,96 @@
+"""GET /api/tcts and GET /api/delegations (contract, section 10)."""
+
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.aid import spelled
+from aitp_cp.runtime import Runtime
+from aitp_cp.tcts import service
+from aitp_cp.tcts.model import DelegationFilter, DelegationList, TctFilter, TctList
+from aitp_cp.web.endpoint import Endpoint, paging, query
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_response
+
+
+async def list_tcts(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    wanted = TctFilter(
+        issuer=_aid(asked, "issuer"),
+        subject=_aid(asked, "subject"),
+        audience=_aid(asked, "audience"),
+        capability=asked.text("capability"),
+        session_id=asked.text("session_id"),
+        active_at=_active_at(rt, asked),
+    )
+    async with rt.db.connection() as conn:
+        page = await service.list_tcts(conn, wanted, asked.limit(100, 1000), asked.offset())
+    return json_response(page)
+
+
+async def list_delegations(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    root = asked.uuid("root_jti", BadRequest)
+    wanted = DelegationFilter(
+        parent_jti=asked.uuid("parent_jti", BadRequest),
+        delegator=_aid(asked, "delegator"),
+        delegatee=_aid(asked, "delegatee"),
+        active_at=_active_at(rt, asked),
+    )
+    async with rt.db.connection() as conn:
+        if root is not None:
+            return json_response(await service.delegation_tree(conn, root, wanted.active_at))
+        return json_response(await service.list_delegations(conn, wanted, asked.limit(100, 1000), asked.offset()))
+
+
+def _aid(asked: Query, name: str) -> str | None:
+    aid = asked.text(name)
+    return None if aid is None else spelled(aid)
+
+
+def _active_at(rt: Runtime, asked: Query) -> datetime | None:
+    return rt.clock() if asked.flag("active") else None
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/tcts",
+        handler=list_tcts,
+        summary="Tokens that agents reported, newest issued first",
+        tag="tcts",
+        params=(
+            query("issuer", "AID of the issuer"),
+            query("subject", "AID of the holder"),
+            query("audience", "AID of the audience"),
+            query("capability", "tokens that grant it"),
+            query("sessionId", "tokens of one handshake"),
+            query("active", "`true` leaves out revoked and expired tokens"),
+            *paging(100, 1000),
+        ),
+        answers={200: TctList},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/delegations",
+        handler=list_delegations,
+        summary="Delegations, newest issued first, or the tree under one token",
+        tag="tcts",
+        params=(
+            query("parentJti", "delegated directly from this token or delegation"),
+            query("delegator", "AID of the delegator"),
+            query("delegatee", "AID of the delegatee"),
+            query("active", "`true` leaves out revoked and expired delegations"),
+            query(
+                "rootJti",
+                "a token or a delegation: everything delegated from it, the delegation itself included, oldest first, "
+                "at most 1000 rows and 32 levels; of the other filters only `active` applies",
+            ),
+            *paging(100, 1000),
+        ),
+        answers={200: DelegationList},
+        errors=(BadRequest,),
+    ),
+)

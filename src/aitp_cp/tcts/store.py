@@ -1,0 +1,255 @@
+"""Statements on issued_tcts, delegations, delegation_parents and revoked_reports."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.db import Connection
+from aitp_cp.db.locks import lock_key
+from aitp_cp.tcts.merging import least_sql, least_text_sql, on_conflict, union_sql
+from aitp_cp.tcts.model import Affected, DelegationChange, Revocation, Revoked, TctChange
+
+GRAPH_LOCK_KEY = lock_key("revocation graph")
+
+LOCK_GRAPH = "SELECT pg_advisory_xact_lock($1)"
+SHARE_GRAPH = "SELECT pg_advisory_xact_lock_shared($1)"
+
+# A report's parties are taken together. One that names an audience goes before one whose audience is only assumed.
+_NEW_PARTIES_FIRST = """
+(excluded.audience_aid = excluded.subject_aid, excluded.issuer_aid COLLATE "C", excluded.subject_aid COLLATE "C",
+ excluded.audience_aid COLLATE "C")
+< (stored.audience_aid = stored.subject_aid, stored.issuer_aid COLLATE "C", stored.subject_aid COLLATE "C",
+   stored.audience_aid COLLATE "C")
+"""
+
+MERGE_TCTS = f"""
+INSERT INTO issued_tcts AS stored
+    (jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id, created_at)
+SELECT jti, issuer, subject, audience, grants::jsonb, binding_cnf, issued_at, expires_at, session_id, $10
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+            $8::timestamptz[], $9::text[])
+     AS new (jti, issuer, subject, audience, grants, binding_cnf, issued_at, expires_at, session_id)
+{
+    on_conflict(
+        "jti",
+        {
+            **{
+                column: f"CASE WHEN {_NEW_PARTIES_FIRST} THEN excluded.{column} ELSE stored.{column} END"
+                for column in ("issuer_aid", "subject_aid", "audience_aid")
+            },
+            "grants": union_sql("grants"),
+            "binding_cnf": least_text_sql("binding_cnf"),
+            "issued_at": least_sql("issued_at"),
+            "expires_at": least_sql("expires_at"),
+            "session_id": least_text_sql("session_id"),
+        },
+    )
+}
+"""
+
+_NEW_SIDES_FIRST = """
+(excluded.delegator_aid COLLATE "C", excluded.delegatee_aid COLLATE "C")
+< (stored.delegator_aid COLLATE "C", stored.delegatee_aid COLLATE "C")
+"""
+
+# Of conflicting parents the least is the one shown; the others are kept, because a revocation must reach the
+# delegation through any of them.
+MERGE_DELEGATIONS = f"""
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
+                         $7::timestamptz[])
+        AS reported (jti, parent_jti, delegator, delegatee, scope, issued_at, expires_at)
+), further_parents AS (
+    INSERT INTO delegation_parents (jti, parent_jti)
+    SELECT jti, parent_jti FROM unnest($8::uuid[], $9::uuid[]) AS further (jti, parent_jti)
+    UNION
+    SELECT new.jti, GREATEST(new.parent_jti, known.parent_jti)
+    FROM new JOIN delegations AS known ON known.jti = new.jti AND known.parent_jti <> new.parent_jti
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO delegations AS stored
+    (jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, created_at)
+SELECT jti, parent_jti, delegator, delegatee, scope::jsonb, issued_at, expires_at, $10 FROM new
+{
+    on_conflict(
+        "jti",
+        {
+            "parent_jti": least_sql("parent_jti"),
+            **{
+                column: f"CASE WHEN {_NEW_SIDES_FIRST} THEN excluded.{column} ELSE stored.{column} END"
+                for column in ("delegator_aid", "delegatee_aid")
+            },
+            "scope": union_sql("scope"),
+            "issued_at": least_sql("issued_at"),
+            "expires_at": least_sql("expires_at"),
+        },
+    )
+}
+"""
+
+REMEMBER_REVOCATIONS = f"""
+INSERT INTO revoked_reports AS stored (jti, kind, revoked_at, created_at)
+SELECT jti, kind, revoked_at, $4
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new (jti, kind, revoked_at)
+{
+    on_conflict(
+        "jti",
+        {
+            "kind": "CASE WHEN 'tct' IN (stored.kind, excluded.kind) THEN 'tct' ELSE stored.kind END",
+            "revoked_at": least_sql("revoked_at"),
+        },
+    )
+}
+"""
+
+MARK_TCTS = """
+UPDATE issued_tcts SET revoked = true, revoked_at = LEAST(issued_tcts.revoked_at, cause.revoked_at)
+FROM (
+    SELECT jti, min(revoked_at) AS revoked_at
+    FROM (
+        SELECT jti, revoked_at FROM revoked_reports WHERE jti = ANY($1::uuid[]) AND kind = 'tct'
+        UNION ALL
+        SELECT jti, revoked_at FROM revocation_entries WHERE jti = ANY($1::uuid[])
+    ) AS known
+    GROUP BY jti
+) AS cause
+WHERE issued_tcts.jti = cause.jti
+  AND (NOT revoked OR issued_tcts.revoked_at IS NULL OR cause.revoked_at < issued_tcts.revoked_at)
+"""
+
+# What touches a delegation directly is a revocation of its own jti, or a parent that is revoked by now. Whatever that
+# changes is followed downwards, but not into a branch that was revoked early enough already.
+FIND_AFFECTED = """
+WITH RECURSIVE touched AS (
+    SELECT jti FROM delegations WHERE jti = ANY($1::uuid[])
+    UNION
+    SELECT jti FROM delegations WHERE parent_jti = ANY($2::uuid[])
+    UNION
+    SELECT jti FROM delegation_parents WHERE parent_jti = ANY($2::uuid[])
+), origin AS (
+    SELECT jti, jti AS source FROM touched
+    UNION
+    SELECT jti, parent_jti FROM delegations JOIN touched USING (jti)
+    UNION
+    SELECT jti, parent_jti FROM delegation_parents JOIN touched USING (jti)
+), cause AS (
+    SELECT origin.jti, min(found.revoked_at) AS revoked_at, bool_or(found.named AND source = origin.jti) AS explicit
+    FROM origin CROSS JOIN LATERAL (
+        SELECT revoked_at, true AS named FROM revoked_reports WHERE jti = source
+        UNION ALL
+        SELECT revoked_at, true FROM revocation_entries WHERE jti = source
+        UNION ALL
+        SELECT coalesce(revoked_at, issued_at), false FROM issued_tcts WHERE jti = source AND revoked
+        UNION ALL
+        SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = source AND revoked
+    ) AS found
+    GROUP BY origin.jti
+), changing AS MATERIALIZED (
+    SELECT cause.* FROM cause JOIN delegations AS stored USING (jti)
+    WHERE NOT stored.revoked OR stored.revoked_at IS NULL OR cause.revoked_at < stored.revoked_at
+       OR (cause.explicit AND stored.revoked_reason IS DISTINCT FROM 'explicit')
+), affected AS (
+    SELECT jti FROM changing
+    UNION
+    SELECT child.jti
+    FROM affected CROSS JOIN LATERAL (
+        SELECT jti FROM delegations WHERE parent_jti = affected.jti
+        UNION ALL
+        SELECT jti FROM delegation_parents WHERE parent_jti = affected.jti
+    ) AS child
+    JOIN delegations AS stored ON stored.jti = child.jti
+    WHERE NOT stored.revoked OR stored.revoked_at IS NULL
+       OR stored.revoked_at > (SELECT min(revoked_at) FROM changing)
+)
+SELECT jti, ARRAY(SELECT stored.parent_jti UNION ALL
+                  SELECT parent_jti FROM delegation_parents WHERE jti = stored.jti) AS parents,
+       changing.revoked_at AS cause_at, coalesce(changing.explicit, false) AS explicit
+FROM affected JOIN delegations AS stored USING (jti) LEFT JOIN changing USING (jti)
+"""
+
+MARK_DELEGATIONS = """
+UPDATE delegations AS stored
+SET revoked = true, revoked_at = LEAST(stored.revoked_at, new.revoked_at),
+    revoked_reason = CASE WHEN new.explicit THEN 'explicit' ELSE coalesce(stored.revoked_reason, 'parent_revoked') END
+FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS new (jti, revoked_at, explicit)
+WHERE stored.jti = new.jti
+"""
+
+
+async def lock_graph(conn: Connection, *, exclusive: bool) -> None:
+    """Wait for the graph of tokens to stand still, before any row is locked and to the end of the transaction.
+
+    Exclusive for whoever writes delegations or revokes: of two transactions of which one adds a child while the other
+    revokes the parent, the second must see what the first did. Tokens alone share it among themselves.
+    """
+    await conn.execute(LOCK_GRAPH if exclusive else SHARE_GRAPH, GRAPH_LOCK_KEY)
+
+
+async def merge_tcts(conn: Connection, changes: Sequence[TctChange], now: datetime) -> None:
+    await conn.execute(
+        MERGE_TCTS,
+        [change.jti for change in changes],
+        [change.issuer for change in changes],
+        [change.subject for change in changes],
+        [change.audience for change in changes],
+        [_text(change.grants) for change in changes],
+        [change.binding_cnf for change in changes],
+        [change.issued_at for change in changes],
+        [change.expires_at for change in changes],
+        [change.session_id for change in changes],
+        now,
+    )
+
+
+async def merge_delegations(conn: Connection, changes: Sequence[DelegationChange], now: datetime) -> None:
+    further = [(change.jti, parent) for change in changes for parent in sorted(change.parents)[1:]]
+    await conn.execute(
+        MERGE_DELEGATIONS,
+        [change.jti for change in changes],
+        [min(change.parents) for change in changes],
+        [change.delegator for change in changes],
+        [change.delegatee for change in changes],
+        [_text(change.scope) for change in changes],
+        [change.issued_at for change in changes],
+        [change.expires_at for change in changes],
+        [jti for jti, _ in further],
+        [parent for _, parent in further],
+        now,
+    )
+
+
+async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> None:
+    """Also of tokens that nobody has reported yet."""
+    await conn.execute(
+        REMEMBER_REVOCATIONS,
+        [revocation.jti for revocation in revocations],
+        [revocation.kind for revocation in revocations],
+        [revocation.revoked_at for revocation in revocations],
+        now,
+    )
+
+
+async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
+    """Revoke those of `jtis` that a report or the deny list names."""
+    await conn.execute(MARK_TCTS, jtis)
+
+
+async def find_affected(conn: Connection, touched: Sequence[UUID], revoked: Sequence[UUID]) -> list[Affected]:
+    """The delegations that change because `touched` were written or because `revoked` are revoked."""
+    rows = await conn.fetch(FIND_AFFECTED, touched, revoked)
+    return [Affected(row["jti"], row["parents"], row["cause_at"], row["explicit"]) for row in rows]
+
+
+async def mark_delegations(conn: Connection, revoked: Sequence[Revoked]) -> None:
+    await conn.execute(
+        MARK_DELEGATIONS,
+        [delegation.jti for delegation in revoked],
+        [delegation.revoked_at for delegation in revoked],
+        [delegation.explicit for delegation in revoked],
+    )
+
+
+def _text(names: list[str]) -> str:
+    return msgspec.json.encode(names).decode()

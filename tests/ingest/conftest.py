@@ -1,0 +1,3 @@
+from tests.ingest.support import db
+
+__all__ = ["db"]
