@@ -1,0 +1,1 @@
+"""The deny list: which tokens the control plane declares revoked, and its signed publication."""

@@ -1,0 +1,107 @@
+"""The deny list over HTTP (contract, section 11)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.db import Connection
+from aitp_cp.errors import BodyInvalid, JtiInvalid, RevocationUnavailable
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.revocation import service
+from aitp_cp.revocation.conditional import matches
+from aitp_cp.revocation.jti import read_jti
+from aitp_cp.revocation.model import NewRevocation, Outcome, RevocationPage, RevocationView
+from aitp_cp.revocation.published import PublishedList
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, paging, query
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_bytes, json_response
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+
+
+async def add_entry(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    actor = actor_of(request)
+    outcomes: list[Outcome] = []
+
+    async def effect(conn: Connection) -> Answer:
+        entry = service.requested(decode(body, NewRevocation), rt.clock())
+        outcomes.append(await service.revoke(conn, entry, actor, rt.clock()))
+        return Answer(201, service.shown(outcomes[0].entry))
+
+    published = rt.get(PublishedList)
+    try:
+        answer = await answer_once(
+            rt, request, endpoint="revocation.entries", caller=actor.id, body=body, effect=effect
+        )
+    except BaseException:
+        if outcomes:  # the commit may have happened although its confirmation was lost
+            published.changed()
+        raise
+    for outcome in outcomes:
+        published.changed(outcome.seq)
+    return answer
+
+
+async def list_entries(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    text = asked.text("jti")
+    jti = None if text is None else read_jti(text)
+    async with rt.db.connection() as conn:
+        page = await service.page(conn, jti, asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset())
+    return json_response(page)
+
+
+async def signed_list(rt: Runtime, request: Request) -> Response:
+    signed = await rt.get(PublishedList).get()
+    headers = {"Cache-Control": "max-age=60", "ETag": signed.etag}
+    if matches(request.headers.getlist("if-none-match"), signed.etag):
+        return Response(status_code=304, headers=headers)
+    return json_bytes(signed.body, headers=headers)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/revocation/entries",
+        handler=add_entry,
+        summary="Revoke a token and everything delegated from it; the first revocation of a token stands",
+        tag="revocation",
+        idempotent=True,
+        body=NewRevocation,
+        answers={201: RevocationView},
+        errors=(BodyInvalid, JtiInvalid),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/revocation/entries",
+        handler=list_entries,
+        summary="Revoked tokens, newest first",
+        tag="revocation",
+        params=(query("jti", "one token, in any spelling of its UUID"), *paging(DEFAULT_LIMIT, MAX_LIMIT)),
+        answers={200: RevocationPage},
+        errors=(JtiInvalid,),
+    ),
+    *(
+        Endpoint(
+            method="GET",
+            path=path,
+            handler=signed_list,
+            summary="The signed revocation list",
+            tag="revocation",
+            gate=Gate.OPEN,
+            bucket=bucket,
+            params=(Param("If-None-Match", "entity tags that need no body", {"type": "string"}, place="header"),),
+            answers={200: dict, 304: None},
+            errors=(RevocationUnavailable,),
+        )
+        for path, bucket in (
+            ("/.well-known/aitp-revocation-list", Bucket.EXEMPT),
+            ("/api/well-known/aitp-revocation-list", Bucket.PUBLIC_IP),
+        )
+    ),
+)
