@@ -22,6 +22,14 @@ class Metrics:
         self.admin_audit_insert_failures = self._gauge(
             "admin_audit_insert_failures", "audit rows that could not be written"
         )
+        self.agents_active = self._gauge("agents_active", "agents in discovery")
+        self.agents_expired = self._gauge("agents_expired", "agents past their manifest's expiry")
+        self.sessions_total = self._gauge("sessions_total", "handshake sessions; an estimate above 100,000")
+        self.webhook_deliveries = self._gauge("webhook_deliveries", "deliveries, up to 100,000 each", "status")
+        self.webhook_breakers = self._gauge("webhook_circuit_breaker_open", "webhooks by breaker state", "state")
+        self.audit_events = self._gauge("audit_events", "events in the log since retention or start", "type")
+        self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
+        self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
         self.db_up = self._gauge("db_up", "1 when the last database ping came back in time")
         self.sse_open = self._gauge("sse_streams_open", "event streams open now")
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")

@@ -1,0 +1,31 @@
+"""What every command prints with, and how it leaves."""
+
+import os
+from typing import Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+from aitp_cp.settings import Settings, SettingsError, load
+
+CONFIGURATION = 2
+DATABASE = 3
+
+out = Console()
+err = Console(stderr=True)
+
+Command = Literal["serve", "dev", "worker", "tool"]
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Say on standard error why the command ends, and end it."""
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def settings_or_stop(command: Command, environ: dict[str, str] | None = None) -> Settings:
+    """The settings, or one message naming every wrong variable."""
+    try:
+        return load(os.environ if environ is None else environ, command=command)
+    except SettingsError as wrong:
+        stop(str(wrong), CONFIGURATION)

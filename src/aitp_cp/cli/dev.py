@@ -1,0 +1,59 @@
+"""aitp-cp dev: everything on one machine, nothing to set up."""
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
+
+HOME = Path(".aitp-cp")
+SECRETS = "secrets.env"
+
+
+def dev() -> None:
+    """Serve with an embedded Postgres and kept development secrets under .aitp-cp/."""
+    environ = {**_kept_secrets(HOME), **os.environ}
+    if environ.get("DATABASE_URL") or environ.get("DATABASE_URL_FILE"):
+        _serve(environ)
+        return
+    from aitp_cp.db.embedded import EmbeddedError, start
+
+    try:
+        server = start(HOME)
+    except EmbeddedError as failure:
+        stop(str(failure), DATABASE)
+    with server:
+        _serve({**environ, "DATABASE_URL": server.dsn()}, f"embedded Postgres, log in {server.log_file}")
+
+
+def _serve(environ: dict[str, str], database: str = "DATABASE_URL") -> None:
+    settings = settings_or_stop("dev", environ)
+    from aitp_cp.cli import process
+    from aitp_cp.cli.migrate import upgrade_or_stop
+
+    asyncio.run(upgrade_or_stop(settings))
+    _say_where_things_are(f"http://{settings.host}:{settings.port}", database, keyed=bool(settings.api_keys))
+    process.run(settings, jobs=True)
+
+
+def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
+    auth = ' -H "Authorization: Bearer $KEY"' if keyed else ""
+    out.print(f"\n  serving    {url}", highlight=False)
+    out.print(f"  database   {database}", highlight=False)
+    out.print(f"  secrets    {HOME / SECRETS}", highlight=False)
+    out.print("  try        " + f"curl -s{auth} {url}/api/events/history?limit=5\n", highlight=False, soft_wrap=True)
+
+
+def _kept_secrets(home: Path) -> dict[str, str]:
+    """The secrets of this checkout, made on first use and readable by their owner alone."""
+    home.mkdir(mode=0o755, exist_ok=True)
+    path = home / SECRETS
+    if not path.exists():
+        lines = f"CP_AID_SEED_HEX={secrets.token_hex(32)}\nENROLLMENT_SECRET={secrets.token_urlsafe(48)}\n"
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(lines)
+        part.rename(path)
+    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {name: value for name, value in pairs if not os.environ.get(f"{name}_FILE")}

@@ -1,0 +1,27 @@
+"""aitp-cp migrate."""
+
+import asyncio
+
+import asyncpg
+
+from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
+from aitp_cp.settings import Settings
+
+
+def migrate() -> None:
+    """Bring the database schema to this version; does nothing when it is there already."""
+    asyncio.run(upgrade_or_stop(settings_or_stop("tool")))
+
+
+async def upgrade_or_stop(settings: Settings) -> None:
+    """Apply what is missing, saying each step; leaves with a reason when it cannot."""
+    from aitp_cp.db.migrations.run import SchemaAhead, upgrade
+
+    assert settings.database_url is not None
+    try:
+        applied = await upgrade(settings.database_url.get_secret_value(), on_step=lambda step: out.print(f"  {step}"))
+    except SchemaAhead as ahead:
+        stop(f"{ahead}: deploy the version that migrated it", DATABASE)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as failure:
+        stop(f"the migration could not run ({type(failure).__name__}); see DATABASE_URL and `aitp-cp check`", DATABASE)
+    out.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")

@@ -1,0 +1,1 @@
+"""Numbers and charts for the operator's first screen."""

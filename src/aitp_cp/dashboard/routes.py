@@ -1,0 +1,69 @@
+"""The dashboard over HTTP; concurrent viewers share one answer for at most a second."""
+
+import time
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.dashboard import service
+from aitp_cp.dashboard.model import AgentActivities, Overview, Range
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.endpoint import Endpoint, query
+from aitp_cp.web.memo import Memo
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import encode, json_bytes
+
+SHARED_FOR_SECS = 1.0
+MOST_QUESTIONS = 16
+
+
+class Screens(Memo[bytes]):
+    """Encoded answers, by question."""
+
+    def __init__(self) -> None:
+        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic)
+
+
+async def overview(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    span = service.chosen_range(asked.text("range", alias="window"))
+    return json_bytes(await rt.get(Screens).get(span.name, lambda: _overview(rt, span, rt.clock())))
+
+
+async def agents(rt: Runtime, request: Request) -> Response:
+    return json_bytes(await rt.get(Screens).get("agents", lambda: _agents(rt, rt.clock())))
+
+
+async def _overview(rt: Runtime, span: Range, now: datetime) -> bytes:
+    async with rt.db.connection() as conn:
+        return encode(await service.overview(conn, span, now))
+
+
+async def _agents(rt: Runtime, now: datetime) -> bytes:
+    async with rt.db.connection() as conn:
+        return encode(await service.agents(conn, now))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/dashboard/overview",
+        handler=overview,
+        summary="Key figures, recent sessions and charts of a range of time",
+        tag="dashboard",
+        params=(
+            query("range", "`1h`, `24h` (default), `7d` or `30d`"),
+            query("window", "another name of `range`"),
+        ),
+        answers={200: Overview},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/dashboard/agents",
+        handler=agents,
+        summary="What each agent did",
+        tag="dashboard",
+        answers={200: AgentActivities},
+    ),
+)

@@ -1,0 +1,87 @@
+"""The overview and the per-agent table, from the projections (contract, section 10)."""
+
+from datetime import UTC, datetime, timedelta
+
+from aitp_cp.clock import iso
+from aitp_cp.dashboard import store
+from aitp_cp.dashboard.model import (
+    DEFAULT_RANGE,
+    RANGES,
+    AgentActivities,
+    BoundaryCount,
+    BucketCount,
+    CapabilityCount,
+    Charts,
+    HandshakeCounts,
+    Kpis,
+    Overview,
+    Range,
+    Totals,
+    Unit,
+)
+from aitp_cp.db import Connection
+from aitp_cp.sessions import service as sessions
+from aitp_cp.sessions.model import SessionFilter, Status
+
+RECENT_SESSIONS = 20
+TOP_CAPABILITIES = 10
+UNKNOWN_BOUNDARY = "unknown"
+_WIDTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+
+def chosen_range(name: str | None) -> Range:
+    """The range of that name; anything else means 24 hours."""
+    return RANGES.get(name or "", DEFAULT_RANGE)
+
+
+async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
+    """Everything on the first screen, in a constant number of statements."""
+    since = now - span.span
+    totals = await store.totals(conn, now)
+    counts = await store.handshakes(conn, since, span.unit)
+    invocations = await store.invocations(conn, since)
+    recent = await sessions.list_sessions(conn, SessionFilter(since=since), RECENT_SESSIONS, 0)
+    return Overview(
+        range=span.name,
+        kpis=_kpis(totals, counts, invocations),
+        recent_sessions=recent.sessions,
+        charts=Charts(
+            handshakes_by_boundary=_by_boundary(counts),
+            handshakes_over_time=_over_time(counts, since, now, span.unit),
+            top_capabilities=[named for named in invocations if named.capability][:TOP_CAPABILITIES],
+        ),
+    )
+
+
+async def agents(conn: Connection, now: datetime) -> AgentActivities:
+    """Every agent with what it did, in the order of registration; at most a thousand."""
+    return AgentActivities(await store.agents(conn, now))
+
+
+def _kpis(totals: Totals, counts: HandshakeCounts, invocations: list[CapabilityCount]) -> Kpis:
+    return Kpis(
+        agents_registered=totals.agents,
+        handshakes_total=totals.handshakes,
+        handshakes_in_range=sum(counts.by_status.values()),
+        handshakes_success_in_range=counts.by_status.get(Status.COMPLETE, 0),
+        capability_invocations_in_range=sum(named.count for named in invocations),
+        active_sessions=counts.by_status.get(Status.STARTED, 0),
+        pending_webhook_deliveries=totals.pending_deliveries,
+    )
+
+
+def _by_boundary(counts: HandshakeCounts) -> list[BoundaryCount]:
+    named = [BoundaryCount(boundary or UNKNOWN_BOUNDARY, count) for boundary, count in counts.by_boundary.items()]
+    return sorted(named, key=lambda entry: (-entry.count, entry.boundary))
+
+
+def _over_time(counts: HandshakeCounts, since: datetime, now: datetime, unit: Unit) -> list[BucketCount]:
+    """One entry per bucket that the range touches, zero where nothing happened."""
+    width = _WIDTHS[unit]
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    bucket = since - (since - epoch) % width
+    filled = []
+    while bucket <= now:
+        filled.append(BucketCount(iso(bucket), counts.by_bucket.get(bucket, 0)))
+        bucket += width
+    return filled

@@ -1,0 +1,1 @@
+"""What probes, scrapers and tools ask: health, readiness, metrics, the OpenAPI document."""

@@ -1,0 +1,57 @@
+"""The gauges that need the database or the log (contract, section 14)."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from aitp_cp.events.model import Event
+from aitp_cp.events.tail import Tail
+from aitp_cp.ops import store
+from aitp_cp.runtime import Runtime
+
+MAX_TYPES = 200
+OTHER = "other"
+BREAKER_STATES = ("closed", "open", "half_open")
+
+
+class Figures:
+    """Counts events as the tail publishes them, and refreshes the rest in the background."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._types: set[str] = set()
+        self._counted_history = False
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Called by the tail with each page of new events."""
+        self._count(Counter(event.type for event in events))
+
+    async def refresh(self) -> None:
+        """Read the bounded counts in one visit; raises `DatabaseUnavailable`."""
+        metrics = self._rt.metrics
+        async with self._rt.db.connection() as conn:
+            if not self._counted_history:
+                up_to = self._rt.get(Tail).begun_at
+                self._count(Counter(await store.events(conn, up_to)))
+                self._counted_history = True
+            active, expired = await store.agents(conn)
+            metrics.agents_active.set(active)
+            metrics.agents_expired.set(expired)
+            metrics.sessions_total.set(await store.sessions(conn))
+            for status, count in (await store.deliveries(conn)).items():
+                metrics.webhook_deliveries.labels(status=status).set(count)
+            breakers = await store.breakers(conn)
+            for state in BREAKER_STATES:
+                metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
+        metrics.pool_in_use.set(self._rt.db.in_use)
+
+    def _count(self, by_type: Counter[str]) -> None:
+        for name, count in by_type.items():
+            self._rt.metrics.audit_events.labels(type=self._label(name)).inc(count)
+
+    def _label(self, name: str) -> str:
+        """Reporters choose types, so their number and characters are bounded here."""
+        if name not in self._types:
+            if len(self._types) >= MAX_TYPES:
+                return OTHER
+            self._types.add(name)
+        return name.replace("}", ")").replace("{", "(")

@@ -1,0 +1,14 @@
+"""Keeps the figures on /api/metrics fresh, so that a scrape asks the database nothing."""
+
+from aitp_cp.jobs import Job
+from aitp_cp.ops.figures import Figures
+from aitp_cp.runtime import Runtime
+
+EVERY_SECS = 10
+
+
+async def refresh(rt: Runtime) -> None:
+    await rt.get(Figures).refresh()
+
+
+JOBS = (Job("ops.figures", EVERY_SECS, refresh),)

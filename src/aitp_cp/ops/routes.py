@@ -1,0 +1,94 @@
+"""Probes, metrics and the OpenAPI document (contract, sections 3, 6 and 14)."""
+
+import asyncio
+
+from prometheus_client import generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.ops.health import DatabaseProbe, readiness
+from aitp_cp.ops.model import Alive, Health, Readiness
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.openapi import Document
+from aitp_cp.web.responses import json_bytes, json_response
+
+SERVICE = "aitp-control-plane"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def health(rt: Runtime, request: Request) -> Response:
+    up = await rt.get(DatabaseProbe).up()
+    answer = Health(ok=up, service=SERVICE, aid=rt.signer.aid, db="ok" if up else "error")
+    return json_response(answer, 200 if up else 503)
+
+
+async def livez(rt: Runtime, request: Request) -> Response:
+    return json_response(Alive(ok=True))
+
+
+async def readyz(rt: Runtime, request: Request) -> Response:
+    reason = await readiness(rt)
+    return json_response(Readiness(ready=reason is None, reason=reason), 200 if reason is None else 503)
+
+
+async def metrics(rt: Runtime, request: Request) -> Response:
+    text = await asyncio.to_thread(generate_latest, rt.metrics.registry)
+    return Response(text, media_type=None, headers={"Content-Type": METRICS_TYPE})
+
+
+async def openapi(rt: Runtime, request: Request) -> Response:
+    return json_bytes(rt.get(Document).body, headers={"Cache-Control": "max-age=300"})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/health",
+        handler=health,
+        summary="Liveness with a database ping; stays 200 while draining",
+        tag="ops",
+        gate=Gate.OPEN,
+        bucket=Bucket.EXEMPT,
+        answers={200: Health, 503: Health},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/livez",
+        handler=livez,
+        summary="200 as long as the event loop turns",
+        tag="ops",
+        gate=Gate.OPEN,
+        bucket=Bucket.EXEMPT,
+        answers={200: Alive},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/readyz",
+        handler=readyz,
+        summary="Whether this process should get traffic",
+        tag="ops",
+        gate=Gate.OPEN,
+        bucket=Bucket.EXEMPT,
+        answers={200: Readiness, 503: Readiness},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/metrics",
+        handler=metrics,
+        summary="Prometheus text format 0.0.4",
+        tag="ops",
+        gate=Gate.OPEN,
+        bucket=Bucket.EXEMPT,
+        answers={200: "text/plain"},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/openapi.json",
+        handler=openapi,
+        summary="This document",
+        tag="ops",
+        gate=Gate.OPEN,
+        answers={200: dict},
+    ),
+)

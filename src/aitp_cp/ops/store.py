@@ -1,0 +1,56 @@
+"""Bounded counts: each ends at a limit, so none grows with its table."""
+
+from aitp_cp.db import Connection
+
+AGENTS = """
+SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'expired')
+FROM (SELECT status FROM agents LIMIT $1) AS some
+"""
+
+SESSIONS = """
+SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions LIMIT $2) AS some)
+            ELSE reltuples END::bigint
+FROM pg_class WHERE oid = 'handshake_sessions'::regclass
+"""
+
+DELIVERIES = """
+SELECT status, (SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries AS d WHERE d.status = s.status LIMIT $2) AS some)
+FROM unnest($1::text[]) AS s (status)
+"""
+
+BREAKERS = "SELECT breaker_state, count(*) FROM webhooks GROUP BY breaker_state"
+
+EVENTS = """
+SELECT type, count(*)
+FROM (SELECT type FROM audit_events WHERE seq <= $1 ORDER BY seq DESC LIMIT $2) AS newest
+GROUP BY type
+"""
+
+LIMIT = 100_000
+STATUSES = ["pending", "in_flight", "delivered", "failed"]
+
+
+async def agents(conn: Connection) -> tuple[int, int]:
+    """Active and expired ones."""
+    row = await conn.fetchrow(AGENTS, LIMIT)
+    assert row is not None
+    return row[0], row[1]
+
+
+async def sessions(conn: Connection) -> int:
+    """Exact for small tables, the planner's estimate for large ones."""
+    return int(await conn.fetchval(SESSIONS, float(LIMIT), LIMIT))
+
+
+async def deliveries(conn: Connection) -> dict[str, int]:
+    """By status, each up to the limit."""
+    return {row[0]: row[1] for row in await conn.fetch(DELIVERIES, STATUSES, LIMIT)}
+
+
+async def breakers(conn: Connection) -> dict[str, int]:
+    return {row[0]: row[1] for row in await conn.fetch(BREAKERS)}
+
+
+async def events(conn: Connection, up_to: int) -> dict[str, int]:
+    """The newest ones up to a position in the log, by type."""
+    return {row[0]: row[1] for row in await conn.fetch(EVENTS, up_to, LIMIT)}

@@ -1,0 +1,1 @@
+"""Keeps storage bounded: one policy per table, swept in small batches."""

@@ -1,0 +1,75 @@
+"""The retention sweep (contract, section 16)."""
+
+from datetime import datetime, timedelta
+
+from aitp_cp.db import Connection
+from aitp_cp.db.locks import try_lock
+from aitp_cp.events import service as log
+from aitp_cp.retention.model import Policy, Swept
+from aitp_cp.retention.store import count_before, delete_before
+from aitp_cp.settings import Settings
+
+LOCK_KEY = 4694481020131148800
+
+FINISHED = " AND status IN ('delivered', 'failed')"
+LONG_GONE = " AND status = 'deregistered'"
+
+# Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions, and agents
+# that merely expired.
+POLICIES = (
+    Policy("audit_events", "audit_events_ttl_days", log.forget, count_before("audit_events", "ts")),
+    Policy(
+        "webhook_deliveries",
+        "webhook_delivery_ttl_days",
+        delete_before("webhook_deliveries", "created_at", FINISHED),
+        count_before("webhook_deliveries", "created_at", FINISHED),
+    ),
+    Policy(
+        "admin_audit_log",
+        "admin_audit_ttl_days",
+        delete_before("admin_audit_log", "created_at"),
+        count_before("admin_audit_log", "created_at"),
+    ),
+    Policy(
+        "idempotency_keys",
+        "idempotency_key_ttl_days",
+        delete_before("idempotency_keys", "created_at"),
+        count_before("idempotency_keys", "created_at"),
+    ),
+    Policy(
+        "enrollment_jtis",
+        None,
+        delete_before("enrollment_jtis", "expires_at"),
+        count_before("enrollment_jtis", "expires_at"),
+    ),
+    Policy(
+        "agents",
+        "expired_agent_grace_days",
+        delete_before("agents", "deregistered_at", LONG_GONE),
+        count_before("agents", "deregistered_at", LONG_GONE),
+    ),
+)
+
+
+async def sweep(conn: Connection, settings: Settings, now: datetime, *, dry_run: bool = False) -> list[Swept] | None:
+    """Delete at most a batch per table in the caller's transaction; None when another process is at it.
+
+    With `dry_run` nothing is deleted and the counts end at the batch limit.
+    """
+    if not dry_run and not await try_lock(conn, LOCK_KEY):
+        return None
+    swept = []
+    for policy in POLICIES:
+        before = _before(policy, settings, now)
+        act = policy.count_due if dry_run else policy.sweep
+        rows = 0 if before is None else await act(conn, before, settings.retention_batch_limit)
+        swept.append(Swept(policy.table, rows))
+    return swept
+
+
+def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | None:
+    """The moment before which rows of the table are due, None when they are kept for ever."""
+    if policy.days is None:
+        return now
+    days: int = getattr(settings, policy.days)
+    return now - timedelta(days=days) if days else None

@@ -1,0 +1,35 @@
+"""Statements of the sweep: oldest first, a bounded number of rows, found through an index."""
+
+from datetime import datetime
+
+from aitp_cp.db import Connection
+from aitp_cp.retention.model import Sweep
+
+DELETE = """
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM {table} WHERE {column} < $1{only} ORDER BY {column} LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+"""
+
+COUNT_DUE = "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {column} < $1{only} LIMIT $2) AS due"
+
+
+def delete_before(table: str, column: str, only: str = "") -> Sweep:
+    """A sweep of one table by one time column; `only` is a further condition, beginning with AND."""
+    statement = DELETE.format(table=table, column=column, only=only)
+
+    async def sweep(conn: Connection, before: datetime, limit: int) -> int:
+        done = await conn.execute(statement, before, limit)
+        return int(done.rpartition(" ")[2])
+
+    return sweep
+
+
+def count_before(table: str, column: str, only: str = "") -> Sweep:
+    """How many rows the next sweep would delete, at most `limit`."""
+    statement = COUNT_DUE.format(table=table, column=column, only=only)
+
+    async def count(conn: Connection, before: datetime, limit: int) -> int:
+        return int(await conn.fetchval(statement, before, limit))
+
+    return count
