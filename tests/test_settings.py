@@ -102,3 +102,33 @@ def test_findings_fail_in_production_and_warn_in_development() -> None:
     assert {finding.level for finding in findings(developed)} == {"warn"}
     complete = load({**GOOD, "API_KEYS": "k", "CORS_ORIGIN": "https://a.example"}, command="serve")
     assert findings(complete) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"CP_BASE_URL": "http://canary\u2100.x"},
+        {"CP_BASE_URL": "http://canary:99999"},
+        {"CP_BASE_URL": "http://canary:pw@h"},
+        {"ENROLLMENT_SECRET": "\udcff" * 40},
+        {"API_KEYS": "canary\nother"},
+    ],
+)
+def test_what_could_not_be_used_is_refused_unrepeated(wrong: dict[str, str]) -> None:
+    message = refused({**GOOD, **wrong})
+    assert f"  {next(iter(wrong))}: must be" in message
+    assert "canary" not in message
+
+
+def test_one_mistake_is_named_once() -> None:
+    message = refused({**GOOD, "DATABASE_URL": "", "DATABASE_URL_FILE": "/no/such/file"})
+    assert message.count("DATABASE_URL") == 1
+
+
+def test_production_is_recognised_in_any_case() -> None:
+    assert load({**GOOD, "CP_ENV": "development", "NODE_ENV": "Production"}, command="serve").production
+    assert "CP_AID_SEED_HEX: is required" in refused({"NODE_ENV": "PRODUCTION", "CP_ENV": "development"})
+
+
+def test_a_migration_needs_only_the_database() -> None:
+    assert load({"DATABASE_URL": DSN}, command="tool").database_url is not None

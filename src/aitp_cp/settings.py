@@ -4,6 +4,7 @@ The only module that knows pydantic. `.env.example` and `docs/settings.md` are r
 """
 
 import re
+import secrets
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -36,6 +37,15 @@ class Finding(NamedTuple):
 
 def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its message would repeat the URL
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not set("@?#") & set(url)
 
 
 def _networks(text: object) -> object:
@@ -155,12 +165,16 @@ class Settings(BaseSettings):
         """Only what `load` passes in: no environment or file is read behind its back."""
         return (init_settings,)
 
+    @field_validator("cp_env", "node_env", "log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("cp_base_url")
     @classmethod
     def _absolute_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be an absolute http or https URL without query")
+        if not _is_base_url(url):
+            raise ValueError("must be an absolute http or https URL without credentials, query or fragment")
         return url.rstrip("/")
 
     @field_validator("cp_aid_seed_hex")
@@ -201,11 +215,16 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
         value = _value(environ, field.upper(), problems)
         if value is not None:
             values[field] = value
-    problems += [f"{name}: is required" for name in _missing(values, command)]
+    already_named = {problem.partition(":")[0].removesuffix("_FILE") for problem in problems}
+    problems += [f"{name}: is required" for name in _missing(values, command) if name not in already_named]
     try:
         settings = Settings(**values)
     except ValidationError as refused:
-        problems += [_described(error) for error in refused.errors(include_url=False, include_input=False)]
+        problems += [
+            _described(error)
+            for error in refused.errors(include_url=False, include_input=False)
+            if error["type"] != "missing" or str(error["loc"][0]).upper() not in already_named
+        ]
     if problems:
         raise SettingsError("these variables are wrong:\n" + "\n".join(f"  {problem}" for problem in sorted(problems)))
     return settings
@@ -239,32 +258,37 @@ def findings(settings: Settings) -> list[Finding]:
 def _defaults(command: Command) -> dict[str, Any]:
     if command == "dev":
         return {"cp_env": "development", "host": "127.0.0.1", "drain_window_ms": 0}
+    if command == "tool":  # a migration job needs the database and should hold no other secret
+        return {"enrollment_secret": secrets.token_hex(32)}
     return {}
 
 
 def _missing(values: Mapping[str, Any], command: Command) -> list[str]:
     """What only some commands or environments require."""
-    production = "production" in (values.get("cp_env", "production"), values.get("node_env"))
+    named = (values.get("cp_env", "production"), values.get("node_env") or "")
+    production = "production" in [name.lower() for name in named]
     missing = []
     if command != "dev" and "database_url" not in values:
         missing.append("DATABASE_URL")
-    if production and "cp_aid_seed_hex" not in values:
+    if production and command != "tool" and "cp_aid_seed_hex" not in values:
         missing.append("CP_AID_SEED_HEX")
     return missing
 
 
 def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
-    value, path = environ.get(name), environ.get(f"{name}_FILE")
-    if not path:
-        return value.strip() or None if value else None
-    if value:
+    value, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
+    if value and path:
         problems.append(f"{name}: is set together with {name}_FILE")
         return None
     try:
-        return Path(path).read_text().strip() or None
-    except (OSError, UnicodeDecodeError):
+        value = Path(path).read_text(encoding="utf-8").strip() if path else value
+    except (OSError, ValueError):
         problems.append(f"{name}_FILE: names a file that cannot be read")
         return None
+    if not value.isprintable():
+        problems.append(f"{name}: must be one line of text without control characters")
+        return None
+    return value or None
 
 
 def _described(error: Any) -> str:
