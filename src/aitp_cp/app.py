@@ -16,6 +16,8 @@ from aitp_cp.ingest.writer import Writer
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
+from aitp_cp.registry.discovery import Discovery
+from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
@@ -32,6 +34,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *OPS,
     *IDENTITY,
     *REGISTRY,
+    EXPORT,
     *INGEST,
     *EVENTS,
     *SESSIONS,
@@ -55,6 +58,8 @@ async def open_app(rt: Runtime) -> Edge:
     figures = Figures(rt)
     published = PublishedList(rt, tail.behind)
     writer = Writer(rt)
+    discovery = Discovery()
+    tail.on_events(discovery.on_events)
     tail.on_events(figures.on_events)
     tail.on_events(published.on_events)
     for part in (
@@ -62,6 +67,7 @@ async def open_app(rt: Runtime) -> Edge:
         OwnManifest(rt),
         Document(openapi_document()),
         Screens(),
+        discovery,
         Streams(rt, tail),
         tail,
         figures,

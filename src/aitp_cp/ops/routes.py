@@ -38,7 +38,7 @@ async def metrics(rt: Runtime, request: Request) -> Response:
 
 
 async def openapi(rt: Runtime, request: Request) -> Response:
-    return json_bytes(rt.get(Document).body, headers={"Cache-Control": "max-age=300"})
+    return json_bytes(rt.get(Document).body)
 
 
 ENDPOINTS = (

@@ -4,18 +4,20 @@ from aitp_cp.db import Connection
 
 AGENTS = """
 SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'expired')
-FROM (SELECT status FROM agents LIMIT $1) AS some
+FROM (SELECT status FROM agents LIMIT $1) AS sample
 """
 
 SESSIONS = """
-SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions LIMIT $2) AS some)
+SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions LIMIT $2) AS sample)
             ELSE reltuples END::bigint
 FROM pg_class WHERE oid = 'handshake_sessions'::regclass
 """
 
 DELIVERIES = """
-SELECT status, (SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries AS d WHERE d.status = s.status LIMIT $2) AS some)
-FROM unnest($1::text[]) AS s (status)
+SELECT wanted.status, (
+    SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries AS d WHERE d.status = wanted.status LIMIT $2) AS sample
+)
+FROM unnest($1::text[]) AS wanted (status)
 """
 
 BREAKERS = "SELECT breaker_state, count(*) FROM webhooks GROUP BY breaker_state"

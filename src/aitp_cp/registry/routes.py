@@ -27,7 +27,8 @@ from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.aid import spelled
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.registry import enrolment, service
-from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, ListFilter, Registered, Status
+from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, Registered, Status
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
@@ -64,41 +65,33 @@ async def register(rt: Runtime, request: Request) -> Response:
         actor = Actor(manifest.aid, context.request_id)
         return Answer(201, await enrolment.register(conn, manifest, claims, namespace, actor, rt.clock()))
 
-    return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+    answer = await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+    rt.get(Discovery).drop()
+    return answer
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    aid = asked.text("aid")
-    wanted = ListFilter(
-        status=asked.text("status") or Status.ACTIVE,
-        capability=asked.text("capability"),
-        aid=None if aid is None else spelled(aid),
-        display_name=asked.text("display_name"),
-        namespace=asked.text("namespace"),
-        include_manifest=asked.flag("include_manifest"),
-    )
-    async with rt.db.connection() as conn:
-        page = await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset())
-    return json_response(page)
+    raw = request.scope["query_string"]
+    return json_bytes(await rt.get(Discovery).get(("list", raw), lambda: list_answer(rt, Query(raw))))
 
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
-    async with rt.db.connection() as conn:
-        agent = await service.get_agent(conn, _aid(request), rt.clock())
-    cached = {"Cache-Control": "public, max-age=30"} if agent.status == Status.ACTIVE else None
-    return json_response(agent, headers=cached)
+    aid = _aid(request)
+    body, status = await rt.get(Discovery).get(("agent", aid), lambda: agent_answer(rt, aid))
+    cached = {"Cache-Control": "public, max-age=30"} if status == Status.ACTIVE else None
+    return json_bytes(body, headers=cached)
 
 
 async def get_manifest(rt: Runtime, request: Request) -> Response:
-    async with rt.db.connection() as conn:
-        text, status = await service.get_manifest(conn, _aid(request), rt.clock())
-    return json_bytes(text, headers={"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})
+    aid = _aid(request)
+    body, status = await rt.get(Discovery).get(("manifest", aid), lambda: manifest_answer(rt, aid))
+    return json_bytes(body, headers={"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})
 
 
 async def deregister(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
         answer = await service.deregister(conn, _aid(request), actor_of(request), rt.clock())
+    rt.get(Discovery).drop()
     return json_response(answer)
 
 

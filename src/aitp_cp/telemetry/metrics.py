@@ -1,6 +1,6 @@
 """Every metric of the process, in one list (contract, section 14)."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 PREFIX = "aitp_control_plane_"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -10,6 +10,7 @@ class Metrics:
     """One registry per process; names are fixed, because dashboards exist."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a creation time per series would double what a scrape carries
         self.registry = CollectorRegistry()
         self.http_seconds = self._histogram(
             "http_request_duration_seconds", "request latency", "route", "method", "status"

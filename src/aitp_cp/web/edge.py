@@ -7,15 +7,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aitp_cp.errors import AppError, BadRequest, Internal, UriTooLong
+from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, UriTooLong
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.client_ip import client_ip
 from aitp_cp.web.context import CONTEXT, RequestContext, request_id
+from aitp_cp.web.http import MAX_HEADER_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES
 from aitp_cp.web.responses import error_response
-
-MAX_QUERY_BYTES = 16 * 1024
-MAX_PATH_BYTES = 8 * 1024
 
 log = structlog.get_logger("aitp_cp.http")
 
@@ -98,7 +96,7 @@ class _Exchange:
     def finish(self) -> None:
         elapsed = time.perf_counter() - self._started
         endpoint = self.context.endpoint
-        route = endpoint.path if endpoint else "unmatched"
+        route = endpoint.template if endpoint else "unmatched"
         method = self._scope["method"] if endpoint else "other"
         self._rt.metrics.http_seconds.labels(route=route, method=method, status=f"{self.status // 100}xx").observe(
             elapsed
@@ -119,6 +117,8 @@ def _early_answer(scope: Scope) -> Response | None:
     """What needs no handler: preflights, and targets no route could mean."""
     if len(scope["query_string"]) > MAX_QUERY_BYTES or len(scope["path"]) > MAX_PATH_BYTES:
         raise UriTooLong
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge
     if "\0" in scope["path"]:
         raise BadRequest("the path holds a NUL character")
     if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):

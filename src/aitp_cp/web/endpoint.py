@@ -65,6 +65,11 @@ class Endpoint:
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
 
     @property
+    def template(self) -> str:
+        """The path as logs and metrics show it: braces would end a label early for simple readers."""
+        return self.path.replace("{", ":").replace("}", "")
+
+    @property
     def limited_by(self) -> Bucket:
         if self.bucket is not None:
             return self.bucket

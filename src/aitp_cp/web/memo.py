@@ -22,6 +22,8 @@ class Memo(Generic[T]):
         found = self._entries.get(key)
         if found is None or self._clock() - found[0] >= self._ttl or found[1].cancelled():
             found = self._start(key, build)
+        if found[1].done():
+            return found[1].result()
         # A caller that goes away must not take the answer from the others.
         return await asyncio.shield(found[1])
 

@@ -1,0 +1,61 @@
+"""Public reads of the registry, answered from memory for at most a second.
+
+Dropped at once by the writer after its own commit, and by the tail when any replica changed the registry.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aitp_cp.events.model import Event
+from aitp_cp.protocol.aid import spelled
+from aitp_cp.registry import service
+from aitp_cp.registry.model import ListFilter, Status
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.memo import Memo
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import encode
+
+KEPT_SECS = 1.0
+MOST_QUESTIONS = 1000
+
+
+class Discovery(Memo[Any]):
+    """Encoded answers by question."""
+
+    def __init__(self) -> None:
+        super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Called by the tail: the registry changed, here or on another replica."""
+        if any(event.type.startswith("agent.") for event in events):
+            self.drop()
+
+
+async def list_answer(rt: Runtime, asked: Query) -> bytes:
+    """A page of agents as JSON."""
+    aid = asked.text("aid")
+    wanted = ListFilter(
+        status=asked.text("status") or Status.ACTIVE,
+        capability=asked.text("capability"),
+        aid=None if aid is None else spelled(aid),
+        display_name=asked.text("display_name"),
+        namespace=asked.text("namespace"),
+        include_manifest=asked.flag("include_manifest"),
+    )
+    async with rt.db.connection() as conn:
+        return encode(await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset()))
+
+
+async def agent_answer(rt: Runtime, aid: str) -> tuple[bytes, str]:
+    """One agent as JSON, and its status; raises `NotFound`."""
+    async with rt.db.connection() as conn:
+        agent = await service.get_agent(conn, aid, rt.clock())
+    return encode(agent), agent.status
+
+
+async def manifest_answer(rt: Runtime, aid: str) -> tuple[bytes, str]:
+    """The manifest exactly as registered, and the agent's status; raises `NotFound`."""
+    async with rt.db.connection() as conn:
+        text, status = await service.get_manifest(conn, aid, rt.clock())
+    return text.encode(), status
