@@ -10,11 +10,13 @@ class Metrics:
     """One registry per process; names are fixed, because dashboards exist."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a creation time per series would double what a scrape carries
+        # A creation time per series would double what a scrape carries.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves this one untyped
         self.registry = CollectorRegistry()
         self.http_seconds = self._histogram(
             "http_request_duration_seconds", "request latency", "route", "method", "status"
         )
+        self._http_series: dict[tuple[str, str, int], Histogram] = {}  # looking a series up costs more than using it
         # Dashboards know some counts without the `_total` that the client library adds to counters: these are gauges.
         self.rate_limit_drops = self._gauge("rate_limit_drops", "requests refused by a token bucket", "bucket")
         self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
@@ -47,6 +49,14 @@ class Metrics:
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
         )
         self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
+
+    def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
+        """One answered request; `hundreds` is the first digit of its status."""
+        key = (route, method, hundreds)
+        series = self._http_series.get(key)
+        if series is None:
+            series = self._http_series[key] = self.http_seconds.labels(route, method, f"{hundreds}xx")
+        series.observe(seconds)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, about, labels, registry=self.registry)

@@ -1,5 +1,9 @@
 """Which browser origins may read answers (contract, section 2)."""
 
+from functools import lru_cache
+
+from starlette.types import Scope
+
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = "authorization, content-type, x-request-id, x-aitp-namespace, idempotency-key, last-event-id"
 EXPOSED = (
@@ -19,9 +23,25 @@ def allowed_origin(origin: str | None, allowed: tuple[str, ...] | None) -> str |
     return origin if origin in allowed else None
 
 
-def headers(origin: str | None, allowed: tuple[str, ...] | None, *, preflight: bool) -> dict[str, str]:
-    shown = {"Vary": "Origin"}
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+def raw_headers(scope: Scope, origin: str | None, allowed: tuple[str, ...] | None) -> RawHeaders:
+    """What the answer to this request carries, as ASGI wants it; nothing outside the API."""
+    if not applies_to(scope["path"]):
+        return ()
     match = allowed_origin(origin, allowed)
+    return _encoded(match, preflight=scope["method"] == "OPTIONS")
+
+
+@lru_cache(maxsize=256)
+def _encoded(match: str | None, *, preflight: bool) -> RawHeaders:
+    return tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers(match, preflight).items())
+
+
+def headers(match: str | None, preflight: bool) -> dict[str, str]:
+    """The headers for an allowed origin, or only `Vary` for one that is not."""
+    shown = {"Vary": "Origin"}
     if match is None:
         return shown
     shown["Access-Control-Allow-Origin"] = match

@@ -15,6 +15,11 @@ from aitp_cp.web.context import CONTEXT, RequestContext, request_id
 from aitp_cp.web.http import MAX_HEADER_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES
 from aitp_cp.web.responses import error_response
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
+# A client that keeps its connection would find it closed at the end of the drain, perhaps under its next request.
+CLOSE = (b"connection", b"close")
+
 log = structlog.get_logger("aitp_cp.http")
 
 
@@ -52,6 +57,8 @@ class Edge:
 class _Exchange:
     """One request and its answer, as the edge sees them."""
 
+    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "status")
+
     def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
         headers = Headers(scope=scope)
         settings = rt.settings
@@ -65,27 +72,27 @@ class _Exchange:
         self._rt = rt
         self._scope = scope
         self._send = send
-        self._origin = headers.get("origin")
+        self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origins)
         self._started = time.perf_counter()
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], *self._extra_headers(message["headers"])]
+            message["headers"] = self._with_ours(message["headers"])
         await self._send(message)
 
-    def _extra_headers(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        names = {name.lower() for name, _ in present}
-        extra = {"x-request-id": self.context.request_id, "x-content-type-options": "nosniff"}
-        if b"cache-control" not in names:
-            extra["cache-control"] = "no-store"
-        if cors.applies_to(self._scope["path"]):
-            preflight = self._scope["method"] == "OPTIONS"
-            extra |= cors.headers(self._origin, self._rt.settings.cors_origins, preflight=preflight)
-        extra |= self.context.headers
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in extra.items()]
-        return [(name, value) for name, value in encoded if name not in names]
+    def _with_ours(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = [*present, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
+        if not any(name == b"cache-control" for name, _ in present):
+            headers.append(NO_STORE)
+        if self._rt.draining:
+            headers.append(CLOSE)
+        if self.context.headers:
+            names = {name for name, _ in present}
+            given = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.context.headers.items()]
+            headers += [(name, value) for name, value in given if name not in names]
+        return headers
 
     async def fail(self, error: AppError, receive: Receive) -> None:
         if self.status:  # too late to say anything: the answer had begun
@@ -96,14 +103,12 @@ class _Exchange:
     def finish(self) -> None:
         elapsed = time.perf_counter() - self._started
         endpoint = self.context.endpoint
+        method = self._scope["method"]
         route = endpoint.template if endpoint else "unmatched"
-        method = self._scope["method"] if endpoint else "other"
-        self._rt.metrics.http_seconds.labels(route=route, method=method, status=f"{self.status // 100}xx").observe(
-            elapsed
-        )
+        self._rt.metrics.observe_request(route, method if endpoint else "other", self.status // 100, elapsed)
         log.info(
             "request",
-            method=self._scope["method"],
+            method=method,
             route=route,
             status=self.status,
             ms=round(elapsed * 1000, 2),
