@@ -1,7 +1,40 @@
-"""What the code names, the documents name."""
+"""What the code names, the documents name, and the reverse."""
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from aitp_cp.app import ENDPOINTS
 from aitp_cp.settings import Settings
-from tests.support.rendered import ROOT, rendered
+from tests.support import tables
+from tests.support.rendered import DOCS, ROOT, rendered
+
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+SETTINGS = {name.upper() for name in Settings.model_fields}
+CODES = {kind.code for kind in tables.error_classes()}
+METRICS = set(tables.metric_names())
+FAMILIES = {family.name for family in tables.metric_families()}
+
+# Names that the pages speak of and that are neither.
+FOREIGN = {"NAME_FILE", "POSTGRES_PASSWORD", "RESTORED_URL"}
+
+COLUMNS = """
+SELECT c.relname, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+def names_in_code_style(text: str) -> Iterator[str]:
+    for span in re.findall(r"`([^`\n]+)`", text):
+        yield from re.findall(r"(?<![\w/%$-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)", span)
+
+
+def prose(page: str) -> str:
+    """The page without its generated table."""
+    return re.sub(r"<!-- generated: .*?<!-- end -->", "", (DOCS / page).read_text(), flags=re.DOTALL)
 
 
 def test_generated_files_are_up_to_date() -> None:
@@ -16,8 +49,89 @@ def test_every_setting_has_a_sentence() -> None:
 
 
 def test_every_dependency_is_justified() -> None:
-    page = (ROOT / "docs" / "decisions" / "0001-dependencies.md").read_text()
+    page = (DOCS / "decisions" / "0001-dependencies.md").read_text()
     text = (ROOT / "pyproject.toml").read_text()
     block = text.split("dependencies = [", 1)[1].split("\n]", 1)[0]
     names = [line.strip().strip('",').split(">=")[0] for line in block.splitlines() if line.strip()]
     assert [name for name in names if name not in page] == []
+
+
+def test_every_setting_is_on_its_page() -> None:
+    page = (DOCS / "settings.md").read_text()
+    assert sorted(name for name in SETTINGS if f"| `{name}` |" not in page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_upper_case_names_are_settings_or_codes(page: Path) -> None:
+    known = SETTINGS | {f"{name}_FILE" for name in SETTINGS} | CODES | FOREIGN
+    assert sorted(set(names_in_code_style(page.read_text())) - known) == []
+
+
+def test_every_error_code_has_a_remedy() -> None:
+    explained = set(re.findall(r"`([A-Z_0-9]+)`", prose("errors.md").split("## What to do")[1]))
+    assert sorted(CODES - explained) == []
+
+
+def test_every_code_an_endpoint_declares_is_on_the_api_page() -> None:
+    page = (DOCS / "api.md").read_text()
+    for endpoint in ENDPOINTS:
+        assert f"| `{endpoint.method} {endpoint.path}` |" in page
+        assert all(f"`{error.code}`" in page for error in endpoint.errors), endpoint.path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_in_the_pages_are_routes(page: Path) -> None:
+    patterns = [re.compile(re.sub(r"\{\w+\}", "[^/]+", endpoint.path)) for endpoint in ENDPOINTS]
+    spoken = re.findall(
+        r"(?:GET |POST |PUT |PATCH |DELETE |[` ])(/(?:api|\.well-known)/[^\s`?\"')]+)", page.read_text()
+    )
+    paths = [path for path in spoken if not path.endswith("/")]
+    assert [path for path in paths if not any(pattern.fullmatch(path) for pattern in patterns)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_metrics_in_the_pages_exist(page: Path) -> None:
+    spoken = set(re.findall(r"aitp_control_plane_\w+", page.read_text()))
+    assert sorted(spoken - METRICS - FAMILIES) == []
+
+
+def test_every_metric_is_on_its_page() -> None:
+    shown = set(re.findall(r"^\| `(aitp_control_plane_\w+)` \|", (DOCS / "metrics.md").read_text(), re.MULTILINE))
+    missing = FAMILIES - {name.removesuffix("_total") for name in shown} - shown
+    assert sorted(missing) == []
+
+
+@pytest.mark.anyio
+async def test_the_data_model_is_the_schema(database_url: str) -> None:
+    conn = await asyncpg.connect(database_url)
+    try:
+        schema = {(table, column) for table, column in await conn.fetch(COLUMNS)}
+    finally:
+        await conn.close()
+    assert sorted(set(documented_columns()) ^ schema) == []
+
+
+def documented_columns() -> Iterator[tuple[str, str]]:
+    for section in (DOCS / "data-model.md").read_text().split("\n## ")[1:]:
+        table = section.split("\n", 1)[0].strip()
+        for cell in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE):
+            yield from ((table, column) for column in re.findall(r"`(\w+)`", cell))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", re.sub(r"\s+", " ", page.read_text())):
+        file, _, anchor = target.partition("#")
+        goal = (page.parent / file) if file else page
+        assert goal.exists(), target
+        assert not anchor or anchor in anchors(goal), target
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_found() -> None:
+    links = {link for page in PAGES for link in re.findall(r"\]\((?:docs/)?([\w-]+\.md)", page.read_text())}
+    assert sorted({page.name for page in DOCS.glob("*.md")} - links) == []

@@ -11,6 +11,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -67,12 +68,21 @@ def start_server() -> embedded.Server:
     raise pytest.UsageError("32 test runs of this checkout are in progress")
 
 
+@contextmanager
+def migrated_database() -> Iterator[str]:
+    """A migrated database for as long as the block lasts."""
+    dsn = create_database(os.environ[_SERVER], os.environ[_TEMPLATE])
+    try:
+        yield dsn
+    finally:
+        drop_database(dsn)
+
+
 @pytest.fixture
 def database_url() -> Iterator[str]:
     """A migrated database of the test's own."""
-    dsn = create_database(os.environ[_SERVER], os.environ[_TEMPLATE])
-    yield dsn
-    drop_database(dsn)
+    with migrated_database() as dsn:
+        yield dsn
 
 
 @pytest.fixture

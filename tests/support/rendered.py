@@ -7,12 +7,24 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aitp_cp.settings import Settings
+from tests.support import tables
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 
 
 def rendered() -> dict[Path, str]:
-    return {ROOT / ".env.example": _env_example(), ROOT / "docs" / "settings.md": _settings_page()}
+    return {
+        ROOT / ".env.example": _env_example(),
+        DOCS / "settings.md": _settings_page(),
+        DOCS / "api.md": _with_table("api.md", "endpoints", tables.endpoints()),
+        DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
+        DOCS / "metrics.md": _with_table("metrics.md", "metrics", tables.metrics()),
+    }
+
+
+def _with_table(page: str, name: str, table: str) -> str:
+    return tables.with_table((DOCS / page).read_text(), name, table)
 
 
 def _env_example() -> str:

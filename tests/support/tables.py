@@ -1,0 +1,78 @@
+"""Tables of the documents that are made from the code; hand-written prose stands around their markers."""
+
+import re
+from collections.abc import Iterator
+
+from prometheus_client import Counter, Gauge, Histogram, Metric
+
+from aitp_cp import errors
+from aitp_cp.app import ENDPOINTS
+from aitp_cp.errors import AppError
+from aitp_cp.telemetry.metrics import Metrics
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+
+GATES = {Gate.OPEN: "none", Gate.ENROLLMENT_TOKEN: "enrollment token", Gate.API_KEY: "API key"}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+def with_table(page: str, name: str, table: str) -> str:
+    """The page with the text between the markers of `name` replaced."""
+    begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    assert pattern.search(page), f"no markers for {name}"
+    return pattern.sub(lambda _: f"{begin}\n{table}\n{end}", page, count=1)
+
+
+def endpoints() -> str:
+    lines = [
+        "| method and path | needs | bucket | answers | codes of its own | |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *map(_endpoint, ENDPOINTS)])
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    bucket = "—" if endpoint.limited_by is Bucket.EXEMPT else f"`{endpoint.limited_by}`"
+    codes = ", ".join(f"`{error.code}`" for error in endpoint.errors) or "—"
+    answers = ", ".join(map(str, endpoint.answers)) or "—"
+    about = endpoint.summary + ("; takes `Idempotency-Key`" if endpoint.idempotent else "")
+    return (
+        f"| `{endpoint.method} {endpoint.path}` | {GATES[endpoint.gate]} | {bucket} | {answers} | {codes} | {about} |"
+    )
+
+
+def error_classes() -> list[type[AppError]]:
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AppError)]
+    return [kind for kind in found if kind is not AppError]
+
+
+def error_codes() -> str:
+    lines = ["| status | code | sentence, unless a better one is known |", "|---|---|---|"]
+    classes = sorted(error_classes(), key=lambda kind: (kind.status, kind.code))
+    return "\n".join([*lines, *(f"| {kind.status} | `{kind.code}` | {kind.sentence} |" for kind in classes)])
+
+
+def metric_families() -> list[Metric]:
+    return list(Metrics().registry.collect())
+
+
+def metric_names() -> Iterator[str]:
+    """Every name a scrape can show."""
+    for family in metric_families():
+        yield from (family.name + suffix for suffix in SUFFIXES.get(family.type, ("",)))
+
+
+def metrics() -> str:
+    lines = ["| name | kind | labels | meaning |", "|---|---|---|---|"]
+    labels_of = _labels()
+    for family in metric_families():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in labels_of[family.name]) or "—"
+        lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines)
+
+
+def _labels() -> dict[str, tuple[str, ...]]:
+    """The label names of each family: one without samples yet does not show them by itself."""
+    collectors = [one for one in vars(Metrics()).values() if isinstance(one, Counter | Gauge | Histogram)]
+    return {family.name: tuple(one._labelnames) for one in collectors for family in one.describe()}
