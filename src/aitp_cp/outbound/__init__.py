@@ -1,0 +1,7 @@
+"""Requests to addresses that somebody else chose: guarded against reaching our own network."""
+
+from aitp_cp.outbound.client import GuardedClient
+from aitp_cp.outbound.model import Policy, Refused, Reply, Unreachable
+from aitp_cp.outbound.policy import policy_of
+
+__all__ = ["GuardedClient", "Policy", "Refused", "Reply", "Unreachable", "policy_of"]

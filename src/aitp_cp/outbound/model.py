@@ -1,0 +1,47 @@
+"""What may be reached, what was answered, and the two ways of not getting an answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from yarl import URL
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Refused(Exception):
+    """The guard's final word on a destination: trying again is pointless. The text is safe to show."""
+
+
+class Unreachable(Exception):
+    """No answer this time; the text is short and holds neither secrets nor URLs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`allowlist` holds hosts or `.suffixes`, empty for any; `allowed_cidrs` are exempt from the address check."""
+
+    production: bool
+    allowlist: tuple[str, ...] = ()
+    allowed_cidrs: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that passed every check that needs no name server; `literal` when its host is an address."""
+
+    url: URL
+    host: str
+    port: int
+    literal: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`complete` is false when the body was cut short by its limit, the deadline or the peer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
