@@ -169,12 +169,21 @@ class PublishedList:
     async def _renewed(self) -> Published:
         self._has_read = False
         version, read_at, read_tick = self._version(), self._rt.clock(), time.monotonic()
-        # Asked first, so that a silent database is noticed sooner than the longest list takes to read.
-        if not await self._within(PATIENCE_SECS, self._rt.db.ping(PATIENCE_SECS)):
-            raise DatabaseUnavailable
+        await self._await_answer()
         chunks = await self._within(READ_SECS, self._read())
         self._has_read = True
         return Published(await self._sign(chunks), version, read_at, read_tick)
+
+    async def _await_answer(self) -> None:
+        """Asked first, so that a silent database is noticed sooner than the longest list takes to read."""
+        try:
+            answers = await self._within(PATIENCE_SECS, self._rt.db.ping(READ_SECS))
+        except TimeoutError:
+            # The other end of the connections may be gone: none of them is to cost the next attempt its time.
+            await self._rt.db.renew()
+            raise
+        if not answers:
+            raise DatabaseUnavailable
 
     async def _read(self) -> list[bytes]:
         async with self._rt.db.connection() as conn:

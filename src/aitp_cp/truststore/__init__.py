@@ -1,0 +1,1 @@
+"""Whom a namespace trusts: identity providers with their key sets, and pinned keys."""

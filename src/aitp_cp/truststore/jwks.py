@@ -1,0 +1,59 @@
+"""Fetching key sets from identity providers: bounded, through the guarded client, believed only as far as checked."""
+
+from aitp_cp.errors import BodyInvalid
+from aitp_cp.outbound import GuardedClient
+from aitp_cp.protocol import json_guard
+from aitp_cp.truststore import urls
+from aitp_cp.truststore.model import Source
+
+MAX_BYTES = 1024 * 1024
+
+
+class KeysUnusable(Exception):
+    """The provider answered with something that is no key set; the message is for the log."""
+
+
+async def fetch(client: GuardedClient, source: Source, timeout_secs: float) -> str:
+    """The key set's JSON text as the provider sent it.
+
+    Each of the at most two requests may take `timeout_secs`. Raises `KeysUnusable` and what the client raises.
+    """
+    url = source.jwks_url or await _discover(client, source.issuer_url, timeout_secs)
+    text, value = await _get_object(client, url, timeout_secs)
+    members = value.get("keys")
+    if not isinstance(members, list) or not all(isinstance(key, dict) for key in members):
+        raise KeysUnusable("the key set has no array of objects called keys")
+    return text
+
+
+async def _discover(client: GuardedClient, issuer_url: str, timeout_secs: float) -> str:
+    """OpenID Connect Discovery 1.0: the document must name exactly this issuer (section 4.3)."""
+    _, document = await _get_object(client, urls.discovery_url(issuer_url), timeout_secs)
+    if document.get("issuer") != issuer_url:
+        raise KeysUnusable("the discovery document names another issuer")
+    url = document.get("jwks_uri")
+    if not isinstance(url, str) or urls.complaint(url) is not None:
+        raise KeysUnusable("the discovery document has no usable jwks_uri")
+    return url
+
+
+async def _get_object(client: GuardedClient, url: str, timeout_secs: float) -> tuple[str, dict[str, object]]:
+    reply = await client.send(
+        "GET",
+        url,
+        headers={"Accept": "application/json"},
+        body=None,
+        deadline_secs=timeout_secs,
+        max_bytes=MAX_BYTES,
+    )
+    if reply.status != 200:
+        raise KeysUnusable(f"the provider answered {reply.status}")
+    if not reply.complete:
+        raise KeysUnusable(f"the answer was cut off, or is larger than {MAX_BYTES} bytes")
+    try:
+        value = json_guard.decode(reply.body)
+    except BodyInvalid as refused:
+        raise KeysUnusable(refused.message) from refused
+    if not isinstance(value, dict):
+        raise KeysUnusable("the answer is not a JSON object")
+    return reply.body.decode(), value

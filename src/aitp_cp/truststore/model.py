@@ -1,0 +1,146 @@
+"""Trust anchors and pinned keys, as asked for, stored and shown."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.protocol.aid import Aid
+
+MAX_URL = 2048
+MAX_LABEL = 128
+
+Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
+Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
+
+
+class NewAnchor(msgspec.Struct, frozen=True, rename="camel"):
+    """The request body of a creation."""
+
+    issuer_url: Url
+    namespace: str | None = None
+    jwks_url: Url | None = None
+    label: Label | None = None
+
+
+class AnchorPatch(msgspec.Struct, frozen=True, rename="camel"):
+    """What is given changes; null removes the key set's URL or the label."""
+
+    issuer_url: Url | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+    jwks_url: Url | UnsetType | None = UNSET
+    label: Label | UnsetType | None = UNSET
+
+
+class AnchorFields(msgspec.Struct, frozen=True, rename="camel"):
+    """What an administrator decides about an anchor."""
+
+    namespace: str
+    issuer_url: str
+    jwks_url: str | None
+    label: str | None
+
+    @property
+    def source(self) -> "Source":
+        return Source(self.issuer_url, self.jwks_url)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a key set comes from; keys of another source are never kept under this one."""
+
+    issuer_url: str
+    jwks_url: str | None
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A stored anchor."""
+
+    id: UUID
+    fields: AnchorFields
+    jwks_cached_at: datetime | None
+    added_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    namespace: str
+    issuer_url: str
+    jwks_url: str | None
+    label: str | None
+    jwks_cached_at: str | None
+    added_by: str | None
+    created_at: str
+    updated_at: str
+
+
+class AnchorList(msgspec.Struct, frozen=True, rename="camel"):
+    trust_anchors: list[AnchorView]
+
+
+class CachedKeys(msgspec.Struct, frozen=True):
+    """A key set as JSON text, and when it was fetched."""
+
+    text: str
+    cached_at: datetime
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An anchor whose key set is to be fetched now, by whoever claimed it."""
+
+    id: UUID
+    source: Source
+
+
+class NewPinnedKey(msgspec.Struct, frozen=True, rename="camel"):
+    """The request body of an upsert; `expiresAt` is ISO-8601, or epoch seconds or milliseconds."""
+
+    aid: str
+    pubkey: str
+    namespace: str | None = None
+    label: Label | None = None
+    expires_at: str | int | float | None = None
+
+
+class PinnedKey(msgspec.Struct, frozen=True):
+    """What an administrator decides about a pinned key."""
+
+    namespace: str
+    aid: Aid
+    pubkey: str
+    label: str | None
+    expires_at: datetime | None
+
+
+class PinnedKeyView(msgspec.Struct, frozen=True, rename="camel"):
+    namespace: str
+    aid: str
+    pubkey: str
+    label: str | None
+    expires_at: str | None
+    added_by: str | None
+    created_at: str
+    updated_at: str
+
+
+class PinnedKeyList(msgspec.Struct, frozen=True, rename="camel"):
+    pinned_keys: list[PinnedKeyView]
+
+
+def shown(anchor: Anchor) -> AnchorView:
+    """The record of contract section 13."""
+    return AnchorView(
+        id=anchor.id,
+        namespace=anchor.fields.namespace,
+        issuer_url=anchor.fields.issuer_url,
+        jwks_url=anchor.fields.jwks_url,
+        label=anchor.fields.label,
+        jwks_cached_at=iso_or_none(anchor.jwks_cached_at),
+        added_by=anchor.added_by,
+        created_at=iso(anchor.created_at),
+        updated_at=iso(anchor.updated_at),
+    )

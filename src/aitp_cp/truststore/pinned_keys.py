@@ -1,0 +1,57 @@
+"""Pinned keys (contract, section 13)."""
+
+from datetime import datetime
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.model import Actor
+from aitp_cp.clock import iso_or_none
+from aitp_cp.db import Connection
+from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.protocol import aid as aids
+from aitp_cp.protocol import moments
+from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
+from aitp_cp.truststore import store
+from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyList, PinnedKeyView
+
+
+async def list_keys(conn: Connection, namespace: str | None, limit: int, offset: int) -> PinnedKeyList:
+    """By namespace and AID; without a namespace those of all."""
+    return PinnedKeyList(await store.list_pinned(conn, namespace, limit, offset))
+
+
+async def get(conn: Connection, namespace: str | None, aid: str) -> PinnedKeyView:
+    """Raises `NotFound`."""
+    found = await store.find_pinned(conn, namespace or DEFAULT_NAMESPACE, aids.spelled(aid), aid)
+    if found is None:
+        raise NotFound("no such pinned key")
+    return found
+
+
+def requested(asked: NewPinnedKey) -> PinnedKey:
+    """The key a client asks to pin; raises `BodyInvalid`, also for a key that is not the AID's own."""
+    namespace = check_namespace(DEFAULT_NAMESPACE if asked.namespace is None else asked.namespace)
+    aid = aids.recognise(asked.aid)
+    if aid is None:
+        raise BodyInvalid("aid is not an AID")
+    if asked.pubkey != aids.public_key(aid):
+        raise BodyInvalid("pubkey is not the key of this AID")
+    expires_at = None if asked.expires_at is None else moments.read(asked.expires_at)
+    if expires_at is None and asked.expires_at is not None:
+        raise BodyInvalid("expiresAt is not a time in the years 1970 to 9999")
+    return PinnedKey(namespace, aid, asked.pubkey, asked.label, expires_at)
+
+
+async def upsert(conn: Connection, key: PinnedKey, actor: Actor, now: datetime) -> PinnedKeyView:
+    """Pin the key, or replace label and expiry of one that is pinned."""
+    stored = await store.upsert_pinned(conn, key, actor.id, now)
+    details = {"namespace": key.namespace, "label": key.label, "expiresAt": iso_or_none(key.expires_at)}
+    await audit.record(conn, "pinned-key.upsert", actor, key.aid, details, now)
+    return stored
+
+
+async def delete(conn: Connection, namespace: str | None, aid: str, actor: Actor, now: datetime) -> None:
+    """Raises `NotFound`."""
+    place = namespace or DEFAULT_NAMESPACE
+    if not await store.delete_pinned(conn, place, aids.spelled(aid), aid):
+        raise NotFound("no such pinned key")
+    await audit.record(conn, "pinned-key.delete", actor, aids.spelled(aid), {"namespace": place}, now)

@@ -1,0 +1,100 @@
+"""Keeps the anchors' key sets fresh (contract, section 13).
+
+Anchors that are due are claimed in a short transaction, fetched outside any, and stored in another, so replicas
+share the work and no connection waits for somebody else's server. What was fetched last is kept through failures.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.outbound import GuardedClient, Refused, Unreachable
+from aitp_cp.runtime import Runtime
+from aitp_cp.truststore import jwks, store
+from aitp_cp.truststore.model import CachedKeys, Due
+
+log = structlog.get_logger("aitp_cp.truststore")
+
+JOB = "truststore.jwks"
+# How soon what another process changed is noticed.
+POLL_SECS = 5.0
+RETRY_SECS = 60.0
+# One slow provider must not hold up the others.
+AT_ONCE = 8
+LEASE_MARGIN_SECS = 30.0
+STOP_SECS = 10.0
+
+
+class JwksRefresher:
+    """One task per process; idle when JWKS_REFRESH_ENABLED is false."""
+
+    def __init__(self, rt: Runtime, client: GuardedClient) -> None:
+        self._rt = rt
+        self._client = client
+        self._bell = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._rt.settings.jwks_refresh_enabled:
+            self._task = asyncio.create_task(self._run(), name=f"job:{JOB}")
+
+    def wake(self) -> None:
+        """There is a new or changed anchor: do not wait for the next look."""
+        self._bell.set()
+
+    async def stop(self) -> None:
+        """Let the fetches at hand finish, for a while."""
+        self._stopping = True
+        self._bell.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_SECS)
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        structlog.contextvars.clear_contextvars()
+        while not self._stopping:
+            self._bell.clear()
+            try:
+                await self.refresh_due()
+            except DatabaseUnavailable:
+                log.warning("job waits for the database", job=JOB)
+            except Exception:
+                log.exception("job failed", job=JOB)
+            else:
+                self._rt.metrics.job_last_success.labels(job=JOB).set(self._rt.clock().timestamp())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._bell.wait(), POLL_SECS)
+
+    async def refresh_due(self) -> None:
+        """Fetch every key set that is due and that no other replica is fetching."""
+        settings = self._rt.settings
+        lease = timedelta(milliseconds=2 * settings.jwks_fetch_timeout_ms, seconds=LEASE_MARGIN_SECS)
+        claimed = AT_ONCE
+        while claimed == AT_ONCE and not self._stopping:
+            now = self._rt.clock()
+            async with self._rt.db.transaction() as conn:
+                due = await store.claim_due(conn, now, now + lease, AT_ONCE)
+            claimed = len(due)
+            ended = await asyncio.gather(*map(self._refresh, due), return_exceptions=True)
+            for failure in filter(None, ended):
+                raise failure
+
+    async def _refresh(self, due: Due) -> None:
+        settings = self._rt.settings
+        interval = timedelta(milliseconds=settings.jwks_refresh_interval_ms)
+        try:
+            text = await jwks.fetch(self._client, due.source, settings.jwks_fetch_timeout_ms / 1000)
+        except (jwks.KeysUnusable, Refused, Unreachable) as failure:
+            log.warning("a key set could not be fetched", anchor=str(due.id), reason=str(failure))
+            again = self._rt.clock() + min(interval, timedelta(seconds=RETRY_SECS))
+            async with self._rt.db.transaction() as conn:
+                await store.postpone(conn, due, again)
+            return
+        now = self._rt.clock()
+        async with self._rt.db.transaction() as conn:
+            await store.keep_keys(conn, due, CachedKeys(text, now), now + interval)

@@ -1,0 +1,211 @@
+"""The trust store over HTTP (contract, section 13)."""
+
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.clock import iso
+from aitp_cp.db import Connection
+from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid, IdInvalid, JwksNotCached, NotFound
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.runtime import Runtime
+from aitp_cp.truststore import pinned_keys, service
+from aitp_cp.truststore.model import (
+    AnchorList,
+    AnchorPatch,
+    AnchorView,
+    NewAnchor,
+    NewPinnedKey,
+    PinnedKeyView,
+)
+from aitp_cp.truststore.refresher import JwksRefresher
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_bytes, json_response, no_content
+
+# These lists had no limit once; this one is out of an administrator's reach.
+LIMIT = 10_000
+ANCHOR_ID = in_path("id", "the anchor's id")
+NAMESPACE = query("namespace", "only this namespace")
+
+
+async def list_anchors(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    async with rt.db.connection() as conn:
+        page = await service.list_anchors(conn, asked.text("namespace"), asked.limit(LIMIT, LIMIT), asked.offset())
+    return json_response(page)
+
+
+async def create_anchor(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    actor = actor_of(request)
+
+    async def effect(conn: Connection) -> Answer:
+        return Answer(201, await service.create(conn, decode(body, NewAnchor), actor, rt.clock()))
+
+    answer = await answer_once(rt, request, endpoint="trust-anchors.create", caller=actor.id, body=body, effect=effect)
+    rt.get(JwksRefresher).wake()
+    return answer
+
+
+async def get_anchor(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await service.get(conn, _id(request)))
+
+
+async def update_anchor(rt: Runtime, request: Request) -> Response:
+    id, patch = _id(request), decode(await read_body(request), AnchorPatch)
+    async with rt.db.transaction() as conn:
+        anchor = await service.update(conn, id, patch, actor_of(request), rt.clock())
+    rt.get(JwksRefresher).wake()
+    return json_response(anchor)
+
+
+async def delete_anchor(rt: Runtime, request: Request) -> Response:
+    async with rt.db.transaction() as conn:
+        await service.delete(conn, _id(request), actor_of(request), rt.clock())
+    return no_content()
+
+
+async def get_jwks(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        keys = await service.keys(conn, _id(request))
+    return json_bytes(keys.text, headers={"X-JWKS-Cached-At": iso(keys.cached_at)})
+
+
+async def get_pinned_keys(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    namespace, aid = asked.text("namespace"), asked.text("aid")
+    async with rt.db.connection() as conn:
+        if aid is not None:
+            return json_response(await pinned_keys.get(conn, namespace, aid))
+        return json_response(await pinned_keys.list_keys(conn, namespace, asked.limit(LIMIT, LIMIT), asked.offset()))
+
+
+async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    actor = actor_of(request)
+
+    async def effect(conn: Connection) -> Answer:
+        key = pinned_keys.requested(decode(body, NewPinnedKey))
+        return Answer(201, await pinned_keys.upsert(conn, key, actor, rt.clock()))
+
+    return await answer_once(rt, request, endpoint="pinned-keys.upsert", caller=actor.id, body=body, effect=effect)
+
+
+async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    aid = asked.text("aid")
+    if aid is None:
+        raise BadRequest("aid is missing")
+    async with rt.db.transaction() as conn:
+        await pinned_keys.delete(conn, asked.text("namespace"), aid, actor_of(request), rt.clock())
+    return no_content()
+
+
+def _id(request: Request) -> UUID:
+    id = read_uuid(request.path_params["id"])
+    if id is None:
+        raise IdInvalid
+    return id
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/trust-anchors",
+        handler=list_anchors,
+        summary="Trust anchors, oldest first",
+        tag="trust store",
+        params=(NAMESPACE, *paging(LIMIT, LIMIT)),
+        answers={200: AnchorList},
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/trust-anchors",
+        handler=create_anchor,
+        summary="Trust an identity provider in a namespace",
+        tag="trust store",
+        idempotent=True,
+        body=NewAnchor,
+        answers={201: AnchorView},
+        errors=(BodyInvalid, AlreadyExists),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/trust-anchors/{id}",
+        handler=get_anchor,
+        summary="One trust anchor",
+        tag="trust store",
+        params=(ANCHOR_ID,),
+        answers={200: AnchorView},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/api/trust-anchors/{id}",
+        handler=update_anchor,
+        summary="Change a trust anchor; keys of another source are dropped",
+        tag="trust store",
+        params=(ANCHOR_ID,),
+        body=AnchorPatch,
+        answers={200: AnchorView},
+        errors=(IdInvalid, BodyInvalid, NotFound, AlreadyExists),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/trust-anchors/{id}",
+        handler=delete_anchor,
+        summary="Trust an identity provider no longer",
+        tag="trust store",
+        params=(ANCHOR_ID,),
+        answers={204: None},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/trust-anchors/{id}/jwks",
+        handler=get_jwks,
+        summary="The key set last fetched from an identity provider",
+        tag="trust store",
+        params=(ANCHOR_ID,),
+        answers={200: dict},
+        errors=(IdInvalid, NotFound, JwksNotCached),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/pinned-keys",
+        handler=get_pinned_keys,
+        summary="Pinned keys, or with aid the one of that agent",
+        tag="trust store",
+        params=(NAMESPACE, query("aid", "one agent, in the namespace given or `default`"), *paging(LIMIT, LIMIT)),
+        answers={200: dict},  # a PinnedKeyList or a PinnedKeyView
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/pinned-keys",
+        handler=upsert_pinned_key,
+        summary="Pin an agent's key, or replace label and expiry",
+        tag="trust store",
+        idempotent=True,
+        body=NewPinnedKey,
+        answers={201: PinnedKeyView},
+        errors=(BodyInvalid,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/pinned-keys",
+        handler=delete_pinned_key,
+        summary="Unpin an agent's key",
+        tag="trust store",
+        params=(query("namespace", "`default` when missing"), query("aid", "the agent; never all of them")),
+        answers={204: None},
+        errors=(BadRequest, NotFound),
+    ),
+)

@@ -1,0 +1,213 @@
+"""Statements on trust_anchors and pinned_keys."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.truststore.model import Anchor, AnchorFields, CachedKeys, Due, PinnedKey, PinnedKeyView, Source
+
+COLUMNS = "id, namespace, issuer_url, jwks_url, label, jwks_cached_at, added_by, created_at, updated_at"
+
+LIST = f"SELECT {COLUMNS} FROM trust_anchors WHERE {{where}} ORDER BY created_at, id LIMIT {{limit}} OFFSET {{offset}}"
+
+FIND = f"SELECT {COLUMNS} FROM trust_anchors WHERE id = $1"
+
+LOCK = f"{FIND} FOR UPDATE"
+
+FIND_ID = "SELECT id FROM trust_anchors WHERE namespace = $1 AND issuer_url = $2"
+
+INSERT_NEW = f"""
+INSERT INTO trust_anchors (id, namespace, issuer_url, jwks_url, label, added_by, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+ON CONFLICT (namespace, issuer_url) DO NOTHING
+RETURNING {COLUMNS}
+"""
+
+REPLACE = f"""
+UPDATE trust_anchors SET namespace = $2, issuer_url = $3, jwks_url = $4, label = $5, updated_at = $6
+WHERE id = $1
+RETURNING {COLUMNS}
+"""
+
+FORGET_KEYS = "UPDATE trust_anchors SET jwks_cache = NULL, jwks_cached_at = NULL, jwks_due_at = NULL WHERE id = $1"
+
+DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
+
+FIND_KEYS = "SELECT jwks_cache, jwks_cached_at, updated_at FROM trust_anchors WHERE id = $1"
+
+CLAIM_DUE = """
+UPDATE trust_anchors SET jwks_due_at = $2
+WHERE id IN (
+    SELECT id FROM trust_anchors
+    WHERE jwks_due_at IS NULL OR jwks_due_at <= $1
+    ORDER BY jwks_due_at NULLS FIRST, id
+    LIMIT $3
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING id, issuer_url, jwks_url
+"""
+
+# Both leave an anchor alone whose source was changed meanwhile.
+KEEP_KEYS = """
+UPDATE trust_anchors SET jwks_cache = $4::jsonb, jwks_cached_at = $5, jwks_due_at = $6
+WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
+"""
+
+POSTPONE = """
+UPDATE trust_anchors SET jwks_due_at = $4
+WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
+"""
+
+
+PINNED_COLUMNS = "namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at"
+
+LIST_PINNED = f"""
+SELECT {PINNED_COLUMNS} FROM pinned_keys WHERE {{where}} ORDER BY namespace, aid LIMIT {{limit}} OFFSET {{offset}}
+"""
+
+# An older control plane may have stored the other spelling of an AID.
+FIND_PINNED = f"""
+SELECT {PINNED_COLUMNS} FROM pinned_keys
+WHERE namespace = $1 AND aid IN ($2, $3)
+ORDER BY aid <> $2
+LIMIT 1
+"""
+
+UPSERT_PINNED = f"""
+INSERT INTO pinned_keys (namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+ON CONFLICT (namespace, aid) DO UPDATE
+SET pubkey = excluded.pubkey, label = excluded.label, expires_at = excluded.expires_at,
+    added_by = excluded.added_by, updated_at = excluded.updated_at
+RETURNING {PINNED_COLUMNS}
+"""
+
+DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3) RETURNING aid"
+
+
+async def list_anchors(conn: Connection, namespace: str | None, limit: int, offset: int) -> list[Anchor]:
+    """Oldest first."""
+    where = Where()
+    where.add("namespace = {}", namespace)
+    statement = LIST.format(where=where.sql(), limit=where.bind(limit), offset=where.bind(offset))
+    return [_anchor(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def find(conn: Connection, id: UUID) -> Anchor | None:
+    row = await conn.fetchrow(FIND, id)
+    return None if row is None else _anchor(row)
+
+
+async def lock(conn: Connection, id: UUID) -> Anchor | None:
+    row = await conn.fetchrow(LOCK, id)
+    return None if row is None else _anchor(row)
+
+
+async def find_id(conn: Connection, fields: AnchorFields) -> UUID | None:
+    """The anchor that has this namespace and issuer."""
+    found: UUID | None = await conn.fetchval(FIND_ID, fields.namespace, fields.issuer_url)
+    return found
+
+
+async def insert_new(conn: Connection, id: UUID, fields: AnchorFields, added_by: str, now: datetime) -> Anchor | None:
+    """None when the namespace has this issuer already; a concurrent creation is waited for."""
+    row = await conn.fetchrow(INSERT_NEW, id, *_values(fields), added_by, now)
+    return None if row is None else _anchor(row)
+
+
+async def replace(conn: Connection, id: UUID, fields: AnchorFields, now: datetime) -> Anchor:
+    """Raises `UniqueViolation` when another anchor has this namespace and issuer."""
+    row = await conn.fetchrow(REPLACE, id, *_values(fields), now)
+    assert row is not None  # the caller holds the row's lock
+    return _anchor(row)
+
+
+async def forget_keys(conn: Connection, id: UUID) -> None:
+    """Drop the key set and have it fetched again at once."""
+    await conn.execute(FORGET_KEYS, id)
+
+
+async def delete(conn: Connection, id: UUID) -> Anchor | None:
+    row = await conn.fetchrow(DELETE, id)
+    return None if row is None else _anchor(row)
+
+
+async def find_keys(conn: Connection, id: UUID) -> CachedKeys | None:
+    """The key set, which an older control plane may have left without a time."""
+    row = await conn.fetchrow(FIND_KEYS, id)
+    if row is None or row["jwks_cache"] is None:
+        return None
+    return CachedKeys(row["jwks_cache"], row["jwks_cached_at"] or row["updated_at"])
+
+
+async def claim_due(conn: Connection, now: datetime, lease_until: datetime, limit: int) -> list[Due]:
+    """Anchors to refresh that no other replica is refreshing; theirs again once the lease is over."""
+    rows = await conn.fetch(CLAIM_DUE, now, lease_until, limit)
+    return [Due(row["id"], Source(row["issuer_url"], row["jwks_url"])) for row in rows]
+
+
+async def keep_keys(conn: Connection, due: Due, keys: CachedKeys, due_at: datetime) -> None:
+    await conn.execute(KEEP_KEYS, *_claimed(due), keys.text, keys.cached_at, due_at)
+
+
+async def postpone(conn: Connection, due: Due, due_at: datetime) -> None:
+    await conn.execute(POSTPONE, *_claimed(due), due_at)
+
+
+async def list_pinned(conn: Connection, namespace: str | None, limit: int, offset: int) -> list[PinnedKeyView]:
+    where = Where()
+    where.add("namespace = {}", namespace)
+    statement = LIST_PINNED.format(where=where.sql(), limit=where.bind(limit), offset=where.bind(offset))
+    return [_pinned(row) for row in await conn.fetch(statement, *where.args)]
+
+
+async def find_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> PinnedKeyView | None:
+    """By the canonical AID, or by the `spelling` that the caller used."""
+    row = await conn.fetchrow(FIND_PINNED, namespace, aid, spelling)
+    return None if row is None else _pinned(row)
+
+
+async def upsert_pinned(conn: Connection, key: PinnedKey, added_by: str, now: datetime) -> PinnedKeyView:
+    values = (key.namespace, key.aid, key.pubkey, key.label, key.expires_at)
+    row = await conn.fetchrow(UPSERT_PINNED, *values, added_by, now)
+    assert row is not None  # RETURNING gives the row in either case
+    return _pinned(row)
+
+
+async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> bool:
+    """Whether there was such a key."""
+    return await conn.fetchval(DELETE_PINNED, namespace, aid, spelling) is not None
+
+
+def _claimed(due: Due) -> Sequence[object]:
+    return due.id, due.source.issuer_url, due.source.jwks_url
+
+
+def _values(fields: AnchorFields) -> Sequence[object]:
+    return fields.namespace, fields.issuer_url, fields.jwks_url, fields.label
+
+
+def _anchor(row: Record) -> Anchor:
+    return Anchor(
+        id=row["id"],
+        fields=AnchorFields(row["namespace"], row["issuer_url"], row["jwks_url"], row["label"]),
+        jwks_cached_at=row["jwks_cached_at"],
+        added_by=row["added_by"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _pinned(row: Record) -> PinnedKeyView:
+    return PinnedKeyView(
+        namespace=row["namespace"],
+        aid=row["aid"],
+        pubkey=row["pubkey"],
+        label=row["label"],
+        expires_at=iso_or_none(row["expires_at"]),
+        added_by=row["added_by"],
+        created_at=iso(row["created_at"]),
+        updated_at=iso(row["updated_at"]),
+    )

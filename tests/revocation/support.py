@@ -1,0 +1,53 @@
+"""Revoking, and reading the signed list as a peer does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from aitp_cp.db import Connection
+from tests.support.app import App
+
+ENTRIES = "/api/revocation/entries"
+LIST = "/.well-known/aitp-revocation-list"
+
+FILL = """
+INSERT INTO revocation_entries (jti, revoked_at, reason)
+SELECT gen_random_uuid(), now() - n * interval '1 ms', CASE WHEN n % 2 = 0 THEN 'key compromised' END
+FROM generate_series(1, $1) AS n
+"""
+
+
+async def revoke(app: App, jti: UUID | str | None = None, **more: Any) -> str:
+    """Revoke a token, a fresh one unless told otherwise; its id."""
+    answer = await app.post(ENTRIES, {"jti": str(jti or uuid4()), **more})
+    assert answer.status_code == 201, answer.text
+    stored: str = answer.json()["jti"]
+    return stored
+
+
+def listed(answer: httpx.Response) -> list[str]:
+    """The ids in a served list, in its order."""
+    assert answer.status_code == 200, answer.text
+    return [entry["jti"] for entry in answer.json()["revocation_list"]["entries"]]
+
+
+async def get_list(app: App) -> list[str]:
+    return listed(await app.http.get(LIST))
+
+
+async def fill(conn: Connection, count: int) -> None:
+    """Entries that were revoked long ago, as far as any tail is concerned."""
+    await conn.execute(FILL, count)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], secs: float) -> float:
+    """Ask again and again; how long it took to come true, in seconds."""
+    started = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - started < secs, f"not within {secs} s"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - started

@@ -1,0 +1,28 @@
+"""What the trust store's tests ask for again and again."""
+
+from typing import Any
+
+import httpx
+
+from tests.support.app import AUTH, App
+
+ANCHORS = "/api/trust-anchors"
+PINNED = "/api/pinned-keys"
+ISSUER = "https://issuer.example"
+
+
+async def create(app: App, issuer: str = ISSUER, **more: Any) -> dict[str, Any]:
+    answer = await app.post(ANCHORS, {"issuerUrl": issuer, **more})
+    assert answer.status_code == 201, answer.text
+    record: dict[str, Any] = answer.json()
+    return record
+
+
+async def patch(app: App, id: str, change: dict[str, Any]) -> httpx.Response:
+    return await app.http.patch(f"{ANCHORS}/{id}", json=change, headers=AUTH)
+
+
+async def audited(app: App) -> list[dict[str, Any]]:
+    """Newest first."""
+    entries: list[dict[str, Any]] = (await app.get("/api/audit")).json()["entries"]
+    return entries

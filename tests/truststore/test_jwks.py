@@ -1,0 +1,263 @@
+"""Key sets: fetched soon, kept fresh, kept through failures, fetched once by however many replicas."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aitp_cp.clock import iso
+from aitp_cp.truststore.refresher import JwksRefresher
+from tests.support.app import App, running_app
+from tests.support.provider import Provider
+from tests.truststore.support import ANCHORS, create, patch
+
+pytestmark = pytest.mark.anyio
+
+KEYS = {"keys": [{"kty": "OKP", "kid": "one", "crv": "Ed25519", "x": "AAAA", "extra": [1, {"a": None}]}], "more": 1.5}
+OTHER: dict[str, list[object]] = {"keys": []}
+DISCOVERY = "/.well-known/openid-configuration"
+TOO_LONG = b'{"keys":[],"padding":"' + b"x" * 1024 * 1024 + b'"}'
+
+UNUSABLE: list[tuple[str, tuple[int, bytes]]] = [
+    ("/keys", (500, b"{}")),
+    ("/keys", (404, b"{}")),
+    ("/keys", (302, b"{}")),
+    ("/keys", (200, b"")),
+    ("/keys", (200, b"<html>")),
+    ("/keys", (200, b"[]")),
+    ("/keys", (200, b"{}")),
+    ("/keys", (200, b'{"keys":{}}')),
+    ("/keys", (200, b'{"keys":[1]}')),
+    ("/keys", (200, b'{"keys":[{"a":"\\u0000"}]}')),
+    ("/keys", (200, b'{"keys":[{"a":"\\ud800"}]}')),
+    ("/keys", (200, b'{"keys":[{"a":1e999}]}')),
+    ("/keys", (200, b'{"keys":' + b"[" * 100 + b"]" * 100 + b"}")),
+    ("/keys", (200, TOO_LONG)),
+    (DISCOVERY, (500, b"{}")),
+    (DISCOVERY, (200, b"[]")),
+    (DISCOVERY, (200, b'{"jwks_uri":"https://keys.example"}')),
+    (DISCOVERY, (200, b'{"issuer":"https://evil.example","jwks_uri":"https://keys.example"}')),
+]
+
+
+async def jwks(app: App, record: dict[str, Any]) -> Any:
+    """The cached set, or None while there is none."""
+    answer = await app.get(f"{ANCHORS}/{record['id']}/jwks")
+    if answer.status_code == 503:
+        assert answer.json()["code"] == "JWKS_NOT_CACHED"
+        return None
+    assert answer.headers["Content-Type"] == "application/json"
+    shown = (await app.get(f"{ANCHORS}/{record['id']}")).json()
+    assert answer.headers["X-JWKS-Cached-At"] == shown["jwksCachedAt"]
+    return answer.json()
+
+
+async def cached(app: App, record: dict[str, Any], wanted: object = KEYS) -> None:
+    """Return once the set is cached, which takes no longer than a moment after the provider was asked."""
+    async with asyncio.timeout(3):
+        while await jwks(app, record) != wanted:
+            await asyncio.sleep(0.01)
+
+
+def discoverable(provider: Provider, **changes: Any) -> None:
+    provider.say(DISCOVERY, {"issuer": provider.url, "jwks_uri": f"{provider.url}/keys", **changes})
+    provider.say("/keys", KEYS)
+
+
+async def test_a_new_anchor_is_discovered_at_once(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    started = time.monotonic()
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+    assert time.monotonic() - started < 2
+    assert provider.asked == {DISCOVERY: 1, "/keys": 1}
+
+
+async def test_an_explicit_url_needs_no_discovery(refreshing: App, provider: Provider) -> None:
+    provider.say("/my/keys?v=1", KEYS)
+    record = await create(refreshing, "https://issuer.example", jwksUrl=f"{provider.url}/my/keys?v=1")
+    await cached(refreshing, record)
+    assert provider.asked == {"/my/keys?v=1": 1}
+
+
+async def test_keys_are_fetched_again_after_the_interval(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+    provider.say("/keys", OTHER)
+    refreshing.clock.ahead = timedelta(seconds=890)
+    await refreshing.rt.get(JwksRefresher).refresh_due()
+    assert await jwks(refreshing, record) == KEYS
+    refreshing.clock.ahead = timedelta(seconds=901)
+    await refreshing.rt.get(JwksRefresher).refresh_due()
+    assert await jwks(refreshing, record) == OTHER
+
+
+async def test_the_last_good_set_is_kept(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+    refresher = refreshing.rt.get(JwksRefresher)
+    for path, answer in UNUSABLE:
+        provider.answers[path] = answer
+        asked = provider.asked[path]
+        refreshing.clock.ahead += timedelta(seconds=901)
+        await refresher.refresh_due()
+        assert provider.asked[path] == asked + 1
+        assert await jwks(refreshing, record) == KEYS, answer
+
+        at = (await refreshing.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
+        discoverable(provider)
+        refreshing.clock.ahead += timedelta(seconds=61)  # a failure is tried again sooner
+        await refresher.refresh_due()
+        assert (await refreshing.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"] > at
+
+
+async def test_discovery_must_name_a_web_url(refreshing: App, provider: Provider) -> None:
+    discoverable(provider, jwks_uri=None)
+    record = await create(refreshing, provider.url)
+    await provider.asked_for(DISCOVERY)
+    for uri in (7, "", "keys", "file:///etc/passwd", "https://a@b.example", "https://" + "x" * 2048):
+        discoverable(provider, jwks_uri=uri)
+        refreshing.clock.ahead += timedelta(seconds=61)
+        await refreshing.rt.get(JwksRefresher).refresh_due()
+        assert await jwks(refreshing, record) is None
+    assert provider.asked == {DISCOVERY: 7}
+
+
+async def test_a_provider_inside_our_network_is_not_asked(database_url: str, provider: Provider) -> None:
+    discoverable(provider)
+    async with running_app(database_url) as app:
+        record = await create(app, provider.url)
+        await app.rt.get(JwksRefresher).refresh_due()
+        assert await jwks(app, record) is None
+    assert not provider.asked
+
+
+async def test_a_changed_source_has_no_keys_of_the_old_one(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+    provider.silent.add("/others")
+    changed = (await patch(refreshing, record["id"], {"jwksUrl": f"{provider.url}/others"})).json()
+    assert changed["jwksCachedAt"] is None
+    assert await jwks(refreshing, record) is None
+    await provider.asked_for("/others")
+
+    provider.say("/third", OTHER)
+    await patch(refreshing, record["id"], {"jwksUrl": f"{provider.url}/third"})
+    await cached(refreshing, record, OTHER)
+
+
+async def test_a_changed_label_keeps_the_keys(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+    changed = (await patch(refreshing, record["id"], {"label": "new"})).json()
+    assert changed["jwksCachedAt"] is not None
+    assert await jwks(refreshing, record) == KEYS
+    assert provider.asked["/keys"] == 1
+
+
+async def test_keys_of_a_source_that_was_changed_meanwhile_are_dropped(database_url: str, provider: Provider) -> None:
+    provider.say("/new", OTHER)
+    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8") as app:
+        refresher = app.rt.get(JwksRefresher)
+        provider.say("/old", KEYS)
+        record = await create(app, jwksUrl=f"{provider.url}/old")
+        async with provider.news:  # the provider cannot answer before the block ends
+            fetching = asyncio.create_task(refresher.refresh_due())
+            async with asyncio.timeout(5):
+                while not await claimed(app):
+                    await asyncio.sleep(0.01)
+            await patch(app, record["id"], {"jwksUrl": f"{provider.url}/new"})
+        await fetching
+        assert provider.asked["/old"] == 1
+        assert await jwks(app, record) is None
+        await refresher.refresh_due()
+        assert await jwks(app, record) == OTHER
+
+
+async def claimed(app: App) -> bool:
+    async with app.rt.db.connection() as conn:
+        return bool(await conn.fetchval("SELECT bool_and(jwks_due_at IS NOT NULL) FROM trust_anchors"))
+
+
+async def test_replicas_share_the_work(database_url: str, provider: Provider) -> None:
+    discoverable(provider)
+    async with AsyncExitStack() as stack:
+        apps = [
+            await stack.enter_async_context(running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8"))
+            for _ in range(3)
+        ]
+        records = [
+            await create(apps[0], f"https://issuer.example/{number}", jwksUrl=f"{provider.url}/keys")
+            for number in range(20)
+        ]
+        await asyncio.gather(*(app.rt.get(JwksRefresher).refresh_due() for app in apps))
+        assert provider.asked == {"/keys": 20}
+        for record in records:
+            assert await jwks(apps[1], record) == KEYS
+
+
+async def test_a_silent_provider_delays_nobody_and_holds_no_connection(refreshing: App, provider: Provider) -> None:
+    discoverable(provider)
+    provider.silent.add("/never")
+    for number in range(3):
+        await create(refreshing, f"https://issuer.example/{number}", jwksUrl=f"{provider.url}/never")
+    await provider.asked_for("/never", 3)
+    assert refreshing.rt.db.in_use == 0
+    record = await create(refreshing, provider.url)
+    await cached(refreshing, record)
+
+
+async def test_a_crashed_replicas_claim_comes_back(database_url: str, provider: Provider) -> None:
+    discoverable(provider)
+    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8") as app:
+        record = await create(app, provider.url)
+        provider.silent.add(DISCOVERY)
+        crashing = asyncio.create_task(app.rt.get(JwksRefresher).refresh_due())
+        await provider.asked_for(DISCOVERY)
+        crashing.cancel()
+        await asyncio.wait({crashing})
+        provider.silent.clear()
+
+        await app.rt.get(JwksRefresher).refresh_due()
+        assert await jwks(app, record) is None
+        app.clock.ahead = timedelta(seconds=51)
+        await app.rt.get(JwksRefresher).refresh_due()
+        assert await jwks(app, record) == KEYS
+
+
+async def test_refreshing_can_be_switched_off(database_url: str, provider: Provider) -> None:
+    discoverable(provider)
+    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8", JWKS_REFRESH_ENABLED="false") as app:
+        refresher = app.rt.get(JwksRefresher)
+        refresher.start()
+        record = await create(app, provider.url)
+        await refresher.stop()
+        assert await jwks(app, record) is None
+    assert not provider.asked
+
+
+async def test_stopping_lets_a_fetch_finish(database_url: str, provider: Provider) -> None:
+    discoverable(provider)
+    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8") as app:
+        refresher = app.rt.get(JwksRefresher)
+        record = await create(app, provider.url)
+        refresher.start()
+        await provider.asked_for(DISCOVERY)
+        await refresher.stop()
+        assert await jwks(app, record) == KEYS
+
+
+async def test_a_set_of_an_older_control_plane_is_served(app: App) -> None:
+    record = await create(app)
+    async with app.rt.db.connection() as conn:
+        await conn.execute("UPDATE trust_anchors SET jwks_cache = '{\"keys\": []}', jwks_cached_at = now()")
+        at = await conn.fetchval("SELECT jwks_cached_at FROM trust_anchors")
+    answer = await app.get(f"{ANCHORS}/{record['id']}/jwks")
+    assert (answer.status_code, answer.json(), answer.headers["X-JWKS-Cached-At"]) == (200, {"keys": []}, iso(at))
