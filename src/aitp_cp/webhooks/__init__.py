@@ -1,1 +1,1 @@
-"""Telling others: subscriptions and the transactional outbox."""
+"""Telling others: subscriptions, the transactional outbox, and its delivery."""

@@ -1,9 +1,14 @@
-"""Webhooks and their deliveries."""
+"""Webhooks and their deliveries, as asked for, stored, shown and sent."""
 
-from typing import Literal
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+
+from aitp_cp.clock import iso
 
 DELIVERABLE = frozenset(
     {
@@ -15,8 +20,26 @@ DELIVERABLE = frozenset(
         "tct.revoked",
     }
 )
+# Spellings that agents report and receivers never see.
+ALIASES: Mapping[str, str] = {"handshake.completed": "handshake.complete"}
+TEST_TYPE = "webhook.test"
 
-DeliveryStatus = Literal["pending", "in_flight", "delivered", "failed"]
+Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+def delivered_as(event_type: str) -> str | None:
+    """The type under which an event is delivered; None when it is not."""
+    known = ALIASES.get(event_type, event_type)
+    return known if known in DELIVERABLE else None
+
+
+class DeliveryStatus(StrEnum):
+    """The last two are final."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    DELIVERED = "delivered"
+    FAILED = "failed"
 
 
 class Subscriber(msgspec.Struct, frozen=True):
@@ -29,9 +52,182 @@ class Subscriber(msgspec.Struct, frozen=True):
         return event_type in (self.events or DELIVERABLE)
 
 
+class NewWebhook(msgspec.Struct, frozen=True):
+    """The request body of a creation; without events all deliverable types are sent."""
+
+    url: str
+    events: list[str] | None = None
+    secret: Secret | None = None
+    active: bool | None = None
+
+
+class WebhookPatch(msgspec.Struct, frozen=True):
+    """What is given and not null changes."""
+
+    url: str | None = None
+    events: list[str] | None = None
+    secret: Secret | None = None
+    active: bool | None = None
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A subscription without its secret."""
+
+    id: UUID
+    url: str
+    events: list[str]
+    active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class WebhookView(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    url: str
+    events: list[str]
+    active: bool
+    created_at: str
+    updated_at: str
+
+
+class CreatedWebhook(WebhookView, frozen=True, rename="camel"):
+    """The one answer that ever holds a secret."""
+
+    secret: str
+
+
+class ReplayedWebhook(WebhookView, frozen=True, rename="camel"):
+    """The same answer as it is kept under an Idempotency-Key."""
+
+    secret: None = None
+    secret_omitted: bool = True
+
+
+class WebhookList(msgspec.Struct, frozen=True):
+    webhooks: list[WebhookView]
+
+
+class DeletedWebhook(msgspec.Struct, frozen=True):
+    id: UUID
+    deleted: bool = True
+
+
+class BreakerView(msgspec.Struct, frozen=True, rename="camel"):
+    """Times in epoch milliseconds. One success closes a breaker, so `consecutive_successes` is 0 or 1."""
+
+    state: str
+    failures: int
+    consecutive_successes: int
+    opened_at: int | None
+    next_probe_at: int | None
+
+
+class DeliveryView(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    event_type: str
+    status: str
+    attempts: int
+    status_code: int | None
+    error: str | None
+    created_at: str
+    delivered_at: str | None
+    next_retry_at: str | None
+
+
+class DeliveryPage(msgspec.Struct, frozen=True):
+    deliveries: list[DeliveryView]
+    count: int
+
+
 class NewDelivery(msgspec.Struct, frozen=True):
     id: UUID
     webhook_id: UUID
     event_type: str
     payload: str
     body: str
+    event_id: UUID | None = None
+    event_seq: int | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A delivery this process has leased, with its webhook as it was at that moment; `number` counts from 1."""
+
+    id: UUID
+    webhook_id: UUID
+    event_type: str
+    body: bytes
+    number: int
+    url: str
+    secret: str
+    lease_token: UUID
+    probe: bool
+
+    def __repr__(self) -> str:  # the secret must not get into a log by way of a traceback
+        return f"Attempt({self.id}, {self.number})"
+
+
+class Verdict(StrEnum):
+    """How an attempt ended: refused and gone are final, whatever attempts are left."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    REFUSED = "refused"
+    GONE = "gone"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    verdict: Verdict
+    status_code: int | None = None
+    error: str | None = None
+    retry_after_secs: float | None = None
+
+
+class Setback(msgspec.Struct, frozen=True):
+    """What is recorded of an attempt that was not delivered."""
+
+    status: DeliveryStatus
+    status_code: int | None
+    error: str | None
+    next_retry_at: datetime | None
+
+
+class BreakerRule(msgspec.Struct, frozen=True):
+    """Consecutive failures that open a breaker, and how long until a probe."""
+
+    threshold: int
+    reset: timedelta
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What one claim may take: `room` rows in all, counting those in flight at most `per_webhook` of each webhook."""
+
+    now: datetime
+    lease_until: datetime
+    lease_token: UUID
+    room: int
+    per_webhook: int
+    max_attempts: int
+    in_flight: Mapping[UUID, int]
+
+
+def shown(webhook: Webhook) -> WebhookView:
+    return WebhookView(
+        id=webhook.id,
+        url=webhook.url,
+        events=webhook.events,
+        active=webhook.active,
+        created_at=iso(webhook.created_at),
+        updated_at=iso(webhook.updated_at),
+    )
+
+
+def created(webhook: Webhook, secret: str) -> CreatedWebhook:
+    return CreatedWebhook(**msgspec.structs.asdict(shown(webhook)), secret=secret)
+
+
+def replayed(webhook: Webhook) -> ReplayedWebhook:
+    return ReplayedWebhook(**msgspec.structs.asdict(shown(webhook)))
+
+
+def epoch_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)

@@ -1,0 +1,51 @@
+"""One POST, and what its answer means (contract, section 12)."""
+
+from datetime import datetime
+
+from aitp_cp.outbound import GuardedClient, Refused, Reply, Unreachable
+from aitp_cp.webhooks.model import Attempt, Outcome, Verdict
+from aitp_cp.webhooks.retry import asked_secs
+from aitp_cp.webhooks.signing import signature_headers
+
+DEADLINE_SECS = 10.0
+MAX_ANSWER_BYTES = 64 * 1024
+GONE = 410
+MAY_ASK_TO_WAIT = frozenset({429, 503})
+
+
+async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcome:
+    """Send the delivery's bytes, signed with the secret of the moment; never raises for what is out there."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Aitp-Event": attempt.event_type,
+        "X-Aitp-Delivery": str(attempt.id),
+        **signature_headers(attempt.secret, attempt.id, attempt.body, now),
+    }
+    try:
+        reply = await client.send(
+            "POST",
+            attempt.url,
+            headers=headers,
+            body=attempt.body,
+            deadline_secs=DEADLINE_SECS,
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+    except Refused as refused:
+        return Outcome(Verdict.REFUSED, error=f"not sent: {refused}")
+    except Unreachable as failure:
+        return Outcome(Verdict.FAILED, error=str(failure))
+    return judge(reply, now)
+
+
+def judge(reply: Reply, now: datetime) -> Outcome:
+    """The status alone decides: of the body nothing is kept."""
+    status = reply.status
+    if 200 <= status < 300:
+        return Outcome(Verdict.DELIVERED, status)
+    if status == GONE:
+        return Outcome(Verdict.GONE, status, "the receiver answered 410 Gone: the webhook was deactivated")
+    error = f"the receiver answered {status}"
+    if 300 <= status < 400:
+        error += "; redirects are not followed"
+    asked = asked_secs(reply.headers.get("Retry-After"), now) if status in MAY_ASK_TO_WAIT else None
+    return Outcome(Verdict.FAILED, status, error, asked)

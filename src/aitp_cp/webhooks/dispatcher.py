@@ -1,0 +1,195 @@
+"""Sends deliveries: lease in one transaction, POST outside any, record in another (contract, section 12)."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import structlog
+
+from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.outbound import GuardedClient
+from aitp_cp.runtime import Runtime
+from aitp_cp.webhooks import queue
+from aitp_cp.webhooks.attempt import DEADLINE_SECS, post
+from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Outcome, delivered_as
+from aitp_cp.webhooks.recording import Terms, record
+
+log = structlog.get_logger("aitp_cp.webhooks")
+
+AT_ONCE = 8
+PER_WEBHOOK = 2
+# An attempt's deadline, a slow database, and clocks that differ: afterwards another process takes it for dead.
+LEASE = timedelta(seconds=DEADLINE_SECS + 20)
+# How soon what another process changed is noticed.
+POLL_SECS = 5.0
+# How soon a delivery that falls due is noticed while others are being sent.
+BUSY_POLL_SECS = 0.25
+# The next one is due already, so another process holds it.
+CONTENDED_SECS = 0.1
+PROBE_LOOK_SECS = 0.2
+# A burst of events is one call.
+GATHER_SECS = 0.01
+DATABASE_RETRY_SECS = 1.0
+RECORD_RETRY_SECS = (0.2, 0.5, 1.0, 2.0, 4.0)
+SPREAD_BATCH = 500
+STOP_SECS = DEADLINE_SECS + 5
+
+
+class Event(Protocol):
+    @property
+    def type(self) -> str: ...
+
+
+class Dispatcher:
+    """One per process; idle until started, asleep between due times."""
+
+    def __init__(self, rt: Runtime, client: GuardedClient, *, roll: Callable[[], float] = random.random) -> None:
+        settings = rt.settings
+        self._rt = rt
+        self._client = client
+        self._roll = roll
+        self._max_attempts = settings.webhook_retry_attempts
+        self._rule = BreakerRule(
+            settings.webhook_breaker_failure_threshold, timedelta(milliseconds=settings.webhook_breaker_reset_ms)
+        )
+        self._bell = asyncio.Event()
+        self._ringing = False
+        self._stopping = False
+        self._in_flight: dict[asyncio.Task[None], UUID] = {}
+        self._probe_look = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="webhooks")
+
+    def wake(self) -> None:
+        """There may be something to send: do not wait for the next look."""
+        if self._task is not None and not self._ringing:
+            self._ringing = True
+            asyncio.get_running_loop().call_later(GATHER_SECS, self._ring)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """For the tail: new events may have brought deliveries."""
+        if any(delivered_as(event.type) for event in events):
+            self.wake()
+
+    async def stop(self) -> None:
+        """Claim nothing more, let what is being sent be answered and recorded; leases bring back the rest."""
+        self._stopping = True
+        self._bell.set()
+        tasks = {*self._in_flight, *([self._task] if self._task else ())}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=STOP_SECS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, *self._in_flight, return_exceptions=True)
+
+    def _ring(self) -> None:
+        self._ringing = False
+        self._bell.set()
+
+    async def _run(self) -> None:
+        structlog.contextvars.clear_contextvars()
+        while not self._stopping:
+            self._bell.clear()
+            pause = await self._turn()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._bell.wait(), pause)
+
+    async def _turn(self) -> float:
+        """Start what is due and fits; the seconds after which to look again, unless the bell rings."""
+        try:
+            if len(self._in_flight) >= AT_ONCE:
+                return POLL_SECS  # whoever ends first rings
+            attempts = await self._claim()
+            for attempt in attempts:
+                self._begin(attempt)
+            return BUSY_POLL_SECS if attempts else await self._until_next_due()
+        except DatabaseUnavailable:
+            log.warning("webhooks wait for the database")
+            return DATABASE_RETRY_SECS
+        except Exception:
+            log.exception("webhooks cannot be sent")
+            return POLL_SECS
+
+    async def _claim(self) -> list[Attempt]:
+        attempts: list[Attempt] = []
+        async with self._rt.db.connection() as conn:
+            claim = self._claim_for([])
+            clock = asyncio.get_running_loop().time()
+            if clock >= self._probe_look:
+                self._probe_look = clock + PROBE_LOOK_SECS
+                attempts = await queue.claim_probes(conn, claim)
+                claim = self._claim_for(attempts)
+            if claim.room > 0:
+                attempts = [*attempts, *await queue.claim_due(conn, claim)]
+        return attempts
+
+    def _claim_for(self, taken: Sequence[Attempt]) -> Claim:
+        now = self._rt.clock()
+        in_flight = Counter([*self._in_flight.values(), *(attempt.webhook_id for attempt in taken)])
+        return Claim(
+            now=now,
+            lease_until=now + LEASE,
+            lease_token=uuid4(),
+            room=AT_ONCE - in_flight.total(),
+            per_webhook=PER_WEBHOOK,
+            max_attempts=self._max_attempts,
+            in_flight=in_flight,
+        )
+
+    async def _until_next_due(self) -> float:
+        full = [id for id, n in Counter(self._in_flight.values()).items() if n >= PER_WEBHOOK]
+        async with self._rt.db.connection() as conn:
+            await queue.spread_waiting(conn, self._rt.clock(), SPREAD_BATCH, self._rule.reset / 2)
+            due = await queue.next_due(conn, full)
+        if due is None:
+            return POLL_SECS
+        return min(max((due - self._rt.clock()).total_seconds(), CONTENDED_SECS), POLL_SECS)
+
+    def _begin(self, attempt: Attempt) -> None:
+        task = asyncio.create_task(self._deliver(attempt), name="webhook-attempt")
+        self._in_flight[task] = attempt.webhook_id
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        del self._in_flight[task]
+        self._bell.set()
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("a webhook attempt broke off", exc_info=failure)
+
+    async def _deliver(self, attempt: Attempt) -> None:
+        rt = self._rt
+        began = asyncio.get_running_loop().time()
+        with rt.tracer.span("webhook delivery", {"webhook.event": attempt.event_type}, kind="client"):
+            outcome = await post(self._client, attempt, rt.clock())
+        seconds = asyncio.get_running_loop().time() - began
+        rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
+        log.info(
+            "webhook attempt",
+            webhook=str(attempt.webhook_id),
+            delivery=str(attempt.id),
+            attempt=attempt.number,
+            outcome=outcome.verdict.value,
+            status=outcome.status_code,
+            reason=outcome.error,
+            ms=round(seconds * 1000, 1),
+        )
+        await self._keep(attempt, outcome)
+
+    async def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record, patiently: what was delivered but not recorded will be sent again."""
+        terms = Terms(self._max_attempts, self._rule, self._roll())
+        for pause in RECORD_RETRY_SECS:
+            try:
+                async with self._rt.db.connection() as conn:
+                    return await record(conn, attempt, outcome, terms, self._rt.clock())
+            except DatabaseUnavailable:
+                await asyncio.sleep(pause)
+        log.warning("the outcome of a webhook attempt is lost", delivery=str(attempt.id), attempt=attempt.number)

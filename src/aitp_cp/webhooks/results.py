@@ -1,0 +1,96 @@
+"""Recording how attempts ended: one statement each, without effect once another process has leased the row anew."""
+
+from datetime import datetime
+
+from aitp_cp.db import Connection
+from aitp_cp.webhooks.model import Attempt, BreakerRule, Setback
+
+RECORD_DELIVERED = """
+WITH recorded AS (
+    UPDATE webhook_deliveries
+    SET status = 'delivered', status_code = $3, error = NULL, delivered_at = $4, next_retry_at = NULL,
+        lease_until = NULL, lease_token = NULL
+    WHERE id = $1 AND lease_token = $2
+    RETURNING webhook_id
+)
+UPDATE webhooks
+SET breaker_state = 'closed', breaker_failures = 0, breaker_successes = 1,
+    breaker_opened_at = NULL, breaker_next_probe_at = NULL
+FROM recorded
+WHERE webhooks.id = recorded.webhook_id AND (breaker_state <> 'closed' OR breaker_failures > 0)
+"""
+
+# Opens a closed breaker at the threshold and a half-open one when its probe fails; what was on its way before
+# the breaker opened only counts.
+RECORD_FAILED = """
+WITH recorded AS (
+    UPDATE webhook_deliveries
+    SET status = $3, status_code = $4, error = $5, next_retry_at = $6, lease_until = NULL, lease_token = NULL
+    WHERE id = $1 AND lease_token = $2
+    RETURNING webhook_id
+)
+UPDATE webhooks
+SET breaker_failures = breaker_failures + 1,
+    breaker_successes = 0,
+    (breaker_state, breaker_opened_at, breaker_next_probe_at) = (
+        SELECT CASE WHEN opens THEN 'open' ELSE breaker_state END,
+               CASE WHEN opens THEN $9 ELSE breaker_opened_at END,
+               CASE WHEN opens THEN $10 ELSE breaker_next_probe_at END
+        FROM (SELECT (breaker_state = 'closed' AND breaker_failures + 1 >= $7)
+                     OR (breaker_state = 'half_open' AND $8) AS opens) AS verdict
+    )
+FROM recorded
+WHERE webhooks.id = recorded.webhook_id
+"""
+
+RECORD_REFUSED = """
+UPDATE webhook_deliveries
+SET status = 'failed', status_code = NULL, error = $3, next_retry_at = NULL, lease_until = NULL, lease_token = NULL
+WHERE id = $1 AND lease_token = $2
+"""
+
+# An address that was changed meanwhile did not say this.
+RECORD_GONE = """
+WITH recorded AS (
+    UPDATE webhook_deliveries
+    SET status = 'failed', status_code = $3, error = $4, next_retry_at = NULL, lease_until = NULL, lease_token = NULL
+    WHERE id = $1 AND lease_token = $2
+    RETURNING webhook_id
+)
+UPDATE webhooks SET active = false, deactivated_reason = 'gone', updated_at = $6
+FROM recorded
+WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $5
+"""
+
+
+async def record_delivered(conn: Connection, attempt: Attempt, status_code: int | None, now: datetime) -> None:
+    """One success closes the breaker."""
+    await conn.execute(RECORD_DELIVERED, attempt.id, attempt.lease_token, status_code, now)
+
+
+async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, rule: BreakerRule, now: datetime) -> None:
+    await conn.execute(
+        RECORD_FAILED,
+        attempt.id,
+        attempt.lease_token,
+        setback.status,
+        setback.status_code,
+        setback.error,
+        setback.next_retry_at,
+        rule.threshold,
+        attempt.probe,
+        now,
+        now + rule.reset,
+    )
+
+
+async def record_refused(conn: Connection, attempt: Attempt, error: str | None) -> None:
+    """The guard refused: nobody's failure but the URL's, so the breaker stays as it is."""
+    await conn.execute(RECORD_REFUSED, attempt.id, attempt.lease_token, error)
+
+
+async def record_gone(
+    conn: Connection, attempt: Attempt, status_code: int | None, error: str | None, now: datetime
+) -> None:
+    """Deactivate the webhook too; its other deliveries are failed by the sweep."""
+    await conn.execute(RECORD_GONE, attempt.id, attempt.lease_token, status_code, error, attempt.url, now)

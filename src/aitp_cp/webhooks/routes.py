@@ -1,0 +1,255 @@
+"""Webhooks over HTTP (contract, section 12)."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.db import Connection
+from aitp_cp.errors import AppError, BodyInvalid, IdInvalid, NotFound, UrlNotAllowed
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.outbound import GuardedClient
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.query import Query
+from aitp_cp.web.responses import json_response
+from aitp_cp.webhooks import service
+from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.model import (
+    BreakerView,
+    CreatedWebhook,
+    DeletedWebhook,
+    DeliveryPage,
+    DeliveryView,
+    NewWebhook,
+    WebhookList,
+    WebhookPatch,
+    WebhookView,
+)
+
+# This list had no limit once; this one is out of an administrator's reach.
+LIST_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+WEBHOOK_ID = in_path("id", "the webhook's id")
+DELIVERY_ID = in_path("deliveryId", "the delivery's id")
+
+Asked = TypeVar("Asked", NewWebhook, WebhookPatch)
+
+
+async def list_webhooks(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    async with rt.db.connection() as conn:
+        return json_response(await service.list_webhooks(conn, asked.limit(LIST_LIMIT, LIST_LIMIT), asked.offset()))
+
+
+async def create(rt: Runtime, request: Request) -> Response:
+    body = await read_body(request)
+    actor = actor_of(request)
+    # Names are looked up before the transaction; what is wrong is raised inside it, to be kept for replays.
+    asked = await _looked_at(rt, body, NewWebhook)
+
+    async def effect(conn: Connection) -> Answer:
+        if isinstance(asked, AppError):
+            raise asked
+        answer, kept = await service.create(conn, asked, actor, rt.clock())
+        return Answer(201, answer, kept)
+
+    return await answer_once(rt, request, endpoint="webhooks.create", caller=actor.id, body=body, effect=effect)
+
+
+async def get(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await service.get(conn, _id(request)))
+
+
+async def update(rt: Runtime, request: Request) -> Response:
+    id, body = _id(request), await read_body(request)
+    patch = await _looked_at(rt, body, WebhookPatch)
+    if isinstance(patch, AppError):
+        raise patch
+    async with rt.db.transaction() as conn:
+        webhook = await service.update(conn, id, patch, actor_of(request), rt.clock())
+    rt.get(Dispatcher).wake()
+    return json_response(webhook)
+
+
+async def delete(rt: Runtime, request: Request) -> Response:
+    return await _changed(rt, request, service.delete)
+
+
+async def get_breaker(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await service.breaker(conn, _id(request)))
+
+
+async def reset_breaker(rt: Runtime, request: Request) -> Response:
+    return await _changed(rt, request, service.reset_breaker)
+
+
+async def list_deliveries(rt: Runtime, request: Request) -> Response:
+    asked = Query.of(request)
+    id, status = _id(request), asked.text("status")
+    limit, offset = asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset()
+    async with rt.db.connection() as conn:
+        return json_response(await service.deliveries(conn, id, status, limit, offset))
+
+
+async def redeliver(rt: Runtime, request: Request) -> Response:
+    id, delivery_id = _id(request), _id(request, "deliveryId")
+    async with rt.db.transaction() as conn:
+        delivery = await service.redeliver(conn, id, delivery_id, actor_of(request), rt.clock())
+    rt.get(Dispatcher).wake()
+    return json_response(delivery, 202)
+
+
+async def send_test(rt: Runtime, request: Request) -> Response:
+    return await _changed(rt, request, service.send_test, 202)
+
+
+async def _changed(
+    rt: Runtime, request: Request, change: Callable[..., Awaitable[object]], status: int = 200
+) -> Response:
+    """Run one change of one webhook in a transaction, then look whether it made something due."""
+    id = _id(request)
+    async with rt.db.transaction() as conn:
+        answer = await change(conn, id, actor_of(request), rt.clock())
+    rt.get(Dispatcher).wake()
+    return json_response(answer, status)
+
+
+async def _looked_at(rt: Runtime, body: bytes, shape: type[Asked]) -> Asked | AppError:
+    """The request if its URL and types are fine, else what is wrong with it."""
+    try:
+        asked = decode(body, shape)
+        service.check_events(asked.events)
+        if asked.url is not None:
+            await rt.get(GuardedClient).check_destination(asked.url)
+    except (BodyInvalid, UrlNotAllowed) as refused:
+        return refused
+    return asked
+
+
+def _id(request: Request, name: str = "id") -> UUID:
+    id = read_uuid(request.path_params[name])
+    if id is None:
+        raise IdInvalid
+    return id
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/webhooks",
+        handler=list_webhooks,
+        summary="Webhooks, oldest first, without their secrets",
+        tag="webhooks",
+        params=paging(LIST_LIMIT, LIST_LIMIT),
+        answers={200: WebhookList},
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/webhooks",
+        handler=create,
+        summary="Subscribe a URL to events; the secret is shown this once",
+        tag="webhooks",
+        idempotent=True,
+        body=NewWebhook,
+        answers={201: CreatedWebhook},
+        errors=(BodyInvalid, UrlNotAllowed),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/webhooks/{id}",
+        handler=get,
+        summary="One webhook",
+        tag="webhooks",
+        params=(WEBHOOK_ID,),
+        answers={200: WebhookView},
+        errors=(IdInvalid, NotFound),
+    ),
+    *(
+        Endpoint(
+            method=method,
+            path="/api/webhooks/{id}",
+            handler=update,
+            summary="Change what is given; deactivating pauses deliveries, a new secret signs the next attempt",
+            tag="webhooks",
+            params=(WEBHOOK_ID,),
+            body=WebhookPatch,
+            answers={200: WebhookView},
+            errors=(IdInvalid, BodyInvalid, UrlNotAllowed, NotFound),
+        )
+        for method in ("PATCH", "PUT")
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/webhooks/{id}",
+        handler=delete,
+        summary="Delete a webhook with all its deliveries",
+        tag="webhooks",
+        params=(WEBHOOK_ID,),
+        answers={200: DeletedWebhook},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/webhooks/{id}/circuit-breaker",
+        handler=get_breaker,
+        summary="Whether deliveries are held back after failures",
+        tag="webhooks",
+        params=(WEBHOOK_ID,),
+        answers={200: BreakerView},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/webhooks/{id}/circuit-breaker/reset",
+        handler=reset_breaker,
+        summary="Close the circuit breaker",
+        tag="webhooks",
+        params=(WEBHOOK_ID,),
+        answers={200: BreakerView},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/webhooks/{id}/deliveries",
+        handler=list_deliveries,
+        summary="The delivery log, newest first",
+        tag="webhooks",
+        params=(
+            WEBHOOK_ID,
+            query("status", "`pending`, `in_flight`, `delivered` or `failed`"),
+            *paging(DEFAULT_LIMIT, MAX_LIMIT),
+        ),
+        answers={200: DeliveryPage},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/webhooks/{id}/deliveries/{deliveryId}/redeliver",
+        handler=redeliver,
+        summary="Send a delivery again, byte for byte",
+        tag="webhooks",
+        params=(WEBHOOK_ID, DELIVERY_ID),
+        answers={202: DeliveryView},
+        errors=(IdInvalid, NotFound),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/webhooks/{id}/test",
+        handler=send_test,
+        summary="Send a `webhook.test` delivery",
+        tag="webhooks",
+        params=(WEBHOOK_ID,),
+        answers={202: DeliveryView},
+        errors=(IdInvalid, NotFound),
+    ),
+)

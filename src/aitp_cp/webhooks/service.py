@@ -1,0 +1,162 @@
+"""Subscriptions, their breakers and their delivery logs, as administrators see them (contract, section 12)."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import msgspec
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.model import Actor
+from aitp_cp.clock import iso
+from aitp_cp.db import Connection
+from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.webhooks import store
+from aitp_cp.webhooks.model import (
+    DELIVERABLE,
+    TEST_TYPE,
+    BreakerView,
+    CreatedWebhook,
+    DeletedWebhook,
+    DeliveryPage,
+    DeliveryView,
+    NewDelivery,
+    NewWebhook,
+    ReplayedWebhook,
+    Webhook,
+    WebhookList,
+    WebhookPatch,
+    WebhookView,
+    created,
+    replayed,
+    shown,
+)
+from aitp_cp.webhooks.outbox import body_of
+
+SECRET_BYTES = 32
+
+T = TypeVar("T")
+
+
+def check_events(events: Sequence[str] | None) -> None:
+    """Raises `BodyInvalid` naming the first type that is never delivered."""
+    for event_type in events or ():
+        if event_type not in DELIVERABLE:
+            raise BodyInvalid(f"events holds {event_type[:128]!r}, which is none of {', '.join(sorted(DELIVERABLE))}")
+
+
+async def list_webhooks(conn: Connection, limit: int, offset: int) -> WebhookList:
+    """Oldest first."""
+    return WebhookList([shown(webhook) for webhook in await store.list_webhooks(conn, limit, offset)])
+
+
+async def get(conn: Connection, id: UUID) -> WebhookView:
+    """Raises `NotFound`."""
+    return shown(_known(await store.find(conn, id)))
+
+
+async def create(
+    conn: Connection, asked: NewWebhook, actor: Actor, now: datetime
+) -> tuple[CreatedWebhook, ReplayedWebhook]:
+    """The answer with the secret, given or made here, and the one to keep for replays."""
+    secret = asked.secret or secrets.token_hex(SECRET_BYTES)
+    events = list(dict.fromkeys(asked.events or ()))
+    active = asked.active is not False
+    webhook = await store.insert(conn, Webhook(uuid4(), asked.url, events, active, now, now), secret)
+    await audit.record(conn, "webhook.create", actor, str(webhook.id), _details(webhook), now)
+    return created(webhook, secret), replayed(webhook)
+
+
+async def update(conn: Connection, id: UUID, patch: WebhookPatch, actor: Actor, now: datetime) -> WebhookView:
+    """Change what `patch` gives; a new URL or a reactivation starts with a closed breaker. Raises `NotFound`."""
+    known = _known(await store.lock(conn, id))
+    given = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not None}
+    rotated = given.pop("secret", None)
+    if "events" in given:
+        given["events"] = list(dict.fromkeys(given["events"]))
+    changed = msgspec.structs.replace(known, **given, updated_at=now)
+    webhook = await store.replace(conn, changed, rotated)
+    if changed.url != known.url or (changed.active and not known.active):
+        await store.reset_breaker(conn, id)
+    details = {**_details(webhook), "secretRotated": rotated is not None}
+    await audit.record(conn, "webhook.update", actor, str(id), details, now)
+    return shown(webhook)
+
+
+async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeletedWebhook:
+    """Gone for everyone at once, however many deliveries it has; they are swept later. Raises `NotFound`."""
+    known = _known(await store.lock(conn, id))
+    await store.mark_deleted(conn, id, now)
+    await audit.record(conn, "webhook.delete", actor, str(id), _details(known), now)
+    return DeletedWebhook(id)
+
+
+async def breaker(conn: Connection, id: UUID) -> BreakerView:
+    """Raises `NotFound`."""
+    return _known(await store.find_breaker(conn, id))
+
+
+async def reset_breaker(conn: Connection, id: UUID, actor: Actor, now: datetime) -> BreakerView:
+    """Close the breaker by hand. Raises `NotFound`."""
+    closed = _known(await store.reset_breaker(conn, id))
+    await audit.record(conn, "webhook.circuit-breaker.reset", actor, str(id), {}, now)
+    return closed
+
+
+async def deliveries(conn: Connection, id: UUID, status: str | None, limit: int, offset: int) -> DeliveryPage:
+    """Newest first; `count` is the number of rows on this page. Raises `NotFound`."""
+    _known(await store.find(conn, id))
+    page = await store.deliveries(conn, id, status, limit, offset)
+    return DeliveryPage(page, len(page))
+
+
+async def redeliver(conn: Connection, id: UUID, delivery_id: UUID, actor: Actor, now: datetime) -> DeliveryView:
+    """Send the same bytes again, with all attempts before them. Raises `NotFound`.
+
+    The delivery keeps its id, so a receiver that remembers ids sees a repetition.
+    """
+    _known(await store.find(conn, id))
+    delivery = await store.send_again(conn, id, delivery_id, now)
+    if delivery is None:  # unknown, or on its way at this moment
+        delivery = _known(await store.find_delivery(conn, id, delivery_id), "no such delivery")
+    await audit.record(conn, "webhook.redeliver", actor, str(id), {"deliveryId": str(delivery_id)}, now)
+    return delivery
+
+
+async def send_test(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeliveryView:
+    """Enqueue a `webhook.test` delivery, whatever types the webhook asked for. Raises `NotFound`."""
+    _known(await store.find(conn, id))
+    delivery_id = uuid4()
+    payload = _test_event(id, now)
+    body = body_of(delivery_id, TEST_TYPE, payload, now)
+    await store.insert_deliveries(conn, [NewDelivery(delivery_id, id, TEST_TYPE, payload.decode(), body.decode())], now)
+    await audit.record(conn, "webhook.test", actor, str(id), {"deliveryId": str(delivery_id)}, now)
+    return _known(await store.find_delivery(conn, id, delivery_id))
+
+
+def _test_event(webhook_id: UUID, now: datetime) -> bytes:
+    """In the shape of an event, yet never in the log: it has no place there."""
+    event = dict.fromkeys(("aidA", "aidB", "sessionId", "runId"))
+    return msgspec.json.encode(
+        {"id": uuid4(), "type": TEST_TYPE, "ts": iso(now), **event, "grants": []}
+        | {"payload": {"webhookId": webhook_id}, "source": "cp", "seq": None}
+    )
+
+
+def _details(webhook: Webhook) -> dict[str, object]:
+    """For the audit; many a receiver's URL carries a token in its query."""
+    parts = urlsplit(webhook.url)
+    return {
+        "url": f"{parts.scheme}://{parts.netloc}{parts.path}",
+        "events": webhook.events,
+        "active": webhook.active,
+    }
+
+
+def _known(found: T | None, otherwise: str = "no such webhook") -> T:
+    if found is None:
+        raise NotFound(otherwise)
+    return found

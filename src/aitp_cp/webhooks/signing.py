@@ -1,0 +1,23 @@
+"""The headers by which a receiver knows that a delivery is ours (contract, section 12).
+
+Both families use the secret's UTF-8 bytes as the key. https://www.standardwebhooks.com: `v1` is HMAC-SHA-256.
+"""
+
+import base64
+import hashlib
+import hmac
+from datetime import datetime
+from uuid import UUID
+
+
+def signature_headers(secret: str, delivery_id: UUID, body: bytes, now: datetime) -> dict[str, str]:
+    """Made anew for each attempt: with the secret of the moment, and a time that receivers accept."""
+    key = secret.encode()
+    timestamp = str(int(now.timestamp()))
+    signed = b"%b.%b.%b" % (str(delivery_id).encode(), timestamp.encode(), body)
+    return {
+        "X-AITP-Signature": "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest(),
+        "webhook-id": str(delivery_id),
+        "webhook-timestamp": timestamp,
+        "webhook-signature": "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode(),
+    }

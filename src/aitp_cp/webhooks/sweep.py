@@ -1,0 +1,64 @@
+"""What a deleted or gone webhook leaves behind goes in batches, so that no caller waits for it."""
+
+from datetime import datetime, timedelta
+
+from aitp_cp.db import Connection
+
+# Longer than any transaction that still saw the webhook active.
+GRACE = timedelta(minutes=5)
+
+FAIL_UNDELIVERABLE = """
+UPDATE webhook_deliveries AS d
+SET status = 'failed', error = 'the webhook was deactivated: its receiver answered 410 Gone', next_retry_at = NULL,
+    lease_until = NULL, lease_token = NULL
+FROM (
+    SELECT d.id
+    FROM webhooks AS w CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries AS d
+        WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
+          AND (d.lease_until IS NULL OR d.lease_until <= $1)
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ) AS d
+    WHERE NOT w.active AND w.deactivated_reason = 'gone'
+    LIMIT $2
+) AS left_over
+WHERE d.id = left_over.id
+"""
+
+DELETE_LEFT_OVER = """
+DELETE FROM webhook_deliveries AS d
+USING (
+    SELECT d.id
+    FROM webhooks AS w CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries AS d WHERE d.webhook_id = w.id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) AS d
+    WHERE w.deleted_at IS NOT NULL
+    LIMIT $1
+) AS left_over
+WHERE d.id = left_over.id
+"""
+
+DELETE_WEBHOOKS = """
+DELETE FROM webhooks AS w
+WHERE w.deleted_at < $1 AND NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.webhook_id = w.id)
+"""
+
+
+async def fail_undeliverable(conn: Connection, now: datetime, limit: int) -> int:
+    """Fail deliveries that wait for a webhook whose receiver is gone; how many."""
+    return _count(await conn.execute(FAIL_UNDELIVERABLE, now, limit))
+
+
+async def delete_left_over(conn: Connection, limit: int) -> int:
+    """Delete deliveries of deleted webhooks; how many."""
+    return _count(await conn.execute(DELETE_LEFT_OVER, limit))
+
+
+async def delete_webhooks(conn: Connection, now: datetime) -> None:
+    """Delete for good the webhooks that were deleted a while ago and have no deliveries left."""
+    await conn.execute(DELETE_WEBHOOKS, now - GRACE)
+
+
+def _count(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])
