@@ -16,6 +16,7 @@ from aitp_cp.ingest.writer import Writer
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
+from aitp_cp.outbound import GuardedClient, Policy, policy_of
 from aitp_cp.registry.discovery import Discovery
 from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
@@ -24,10 +25,14 @@ from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions.routes import ENDPOINTS as SESSIONS
 from aitp_cp.tcts.routes import ENDPOINTS as TCTS
+from aitp_cp.truststore.refresher import JwksRefresher
+from aitp_cp.truststore.routes import ENDPOINTS as TRUSTSTORE
 from aitp_cp.web.edge import Edge
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.openapi import Document, document
 from aitp_cp.web.routing import Router
+from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.routes import ENDPOINTS as WEBHOOKS
 
 # A fixed path is looked up before any pattern, so the order here is only the order of the document.
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -40,6 +45,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *SESSIONS,
     *TCTS,
     *REVOCATION,
+    *WEBHOOKS,
+    *TRUSTSTORE,
     *DASHBOARD,
     *AUDIT,
 )
@@ -55,29 +62,37 @@ async def open_app(rt: Runtime) -> Edge:
     Raises `DatabaseUnavailable`: the log is followed before the first request is served.
     """
     tail = Tail(rt)
-    figures = Figures(rt)
-    published = PublishedList(rt, tail.behind)
-    writer = Writer(rt)
-    discovery = Discovery()
-    tail.on_events(discovery.on_events)
-    tail.on_events(figures.on_events)
-    tail.on_events(published.on_events)
-    for part in (
-        DatabaseProbe(rt),
-        OwnManifest(rt),
-        Document(openapi_document()),
-        Screens(),
-        discovery,
-        Streams(rt, tail),
-        tail,
-        figures,
-        published,
-        writer,
-    ):
+    for part in (DatabaseProbe(rt), OwnManifest(rt), Document(openapi_document()), Screens(), Streams(rt, tail), tail):
         rt.add(part)
+    _open_outbound(rt, tail)
+    await _open_followers(rt, tail)
+    return Edge(rt, Router(rt, ENDPOINTS))
+
+
+def _open_outbound(rt: Runtime, tail: Tail) -> None:
+    """What asks other servers; only a process that runs the shared jobs starts it."""
+    settings = rt.settings
+    webhooks = GuardedClient(policy_of(settings))
+    # The allowlist names the hosts of webhooks; identity providers are elsewhere.
+    providers = GuardedClient(Policy(settings.production, (), settings.webhook_allowed_cidrs))
+    dispatcher, refresher = Dispatcher(rt, webhooks), JwksRefresher(rt, providers)
+    tail.on_events(dispatcher.on_events)
+    for part in (webhooks, dispatcher, refresher):
+        rt.add(part)
+    for end in (webhooks.close, providers.close, refresher.stop, dispatcher.stop):
+        rt.stack.push_async_callback(end)
+
+
+async def _open_followers(rt: Runtime, tail: Tail) -> None:
+    """What follows the log, then the log itself, then what needs its position."""
+    discovery, figures, published = Discovery(), Figures(rt), PublishedList(rt, tail.behind)
+    for follower in (discovery, figures, published):
+        tail.on_events(follower.on_events)
+        rt.add(follower)
+    writer = Writer(rt)
+    rt.add(writer)
     rt.stack.push_async_callback(writer.stop)
     await tail.start()
     rt.stack.push_async_callback(tail.stop)
     published.start()
     rt.stack.push_async_callback(published.stop)
-    return Edge(rt, Router(rt, ENDPOINTS))

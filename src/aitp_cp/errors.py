@@ -1,6 +1,6 @@
 """Every error a client can be answered with: class, HTTP status, machine code.
 
-`web/errors.py` is the one place that renders them. A message is a human sentence and
+`web/responses.py` is the one place that renders them. A message is a human sentence and
 never carries a secret, an exception text, SQL or a DSN (contract, section 2).
 """
 
@@ -69,6 +69,10 @@ class PayloadTooLarge(AppError):
 
 class UriTooLong(AppError):
     status, code, sentence = 414, "URI_TOO_LONG", "the request target is too long"
+
+
+class HeadersTooLarge(AppError):
+    status, code, sentence = 431, "HEADERS_TOO_LARGE", "the request headers are too large"
 
 
 # -- who is calling, and how often ----------------------------------------------------------

@@ -9,6 +9,7 @@ from aitp_cp.db import Database
 from aitp_cp.protocol.signer import Signer
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry.metrics import Metrics
+from aitp_cp.telemetry.spans import OFF, Tracer
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class Runtime:
         self.db = db
         self.signer = signer
         self.metrics = metrics
+        self.tracer: Tracer = OFF
         self.draining = False
         self.stack = AsyncExitStack()
         self._parts: dict[type[Any], Any] = {}
@@ -36,13 +38,14 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, *, clock: Clock = now) -> AsyncIterator[Runtime]:
+async def open_runtime(settings: Settings, *, clock: Clock = now, tracer: Tracer = OFF) -> AsyncIterator[Runtime]:
     """Open the pool and load the identity; raises `DatabaseUnavailable`. Closes in reverse order."""
     seed = settings.cp_aid_seed_hex
     signer = Signer.from_seed(seed.get_secret_value()) if seed else Signer.generate()
     dsn = settings.database_url.get_secret_value() if settings.database_url else ""
-    db = Database(dsn, max_size=settings.db_pool_max)
+    db = Database(dsn, max_size=settings.db_pool_max, on_statement=tracer.statement)
     rt = Runtime(settings, clock=clock, db=db, signer=signer, metrics=Metrics())
+    rt.tracer = tracer
     async with rt.stack:
         await db.open()
         rt.stack.push_async_callback(db.close)

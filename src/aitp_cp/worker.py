@@ -1,4 +1,4 @@
-"""Composes the rooms' background jobs."""
+"""Composes what runs in the background: the rooms' jobs, the webhook dispatcher, the key set refresher."""
 
 from aitp_cp.events.jobs import JOBS as EVENTS
 from aitp_cp.jobs import Job, Runner
@@ -6,6 +6,9 @@ from aitp_cp.ops.jobs import JOBS as OPS
 from aitp_cp.registry.jobs import JOBS as REGISTRY
 from aitp_cp.retention.jobs import jobs as retention
 from aitp_cp.runtime import Runtime
+from aitp_cp.truststore.refresher import JwksRefresher
+from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.jobs import JOBS as WEBHOOKS
 
 # Every process shows its own figures, whoever runs the jobs that change something.
 OWN: tuple[Job, ...] = OPS
@@ -13,8 +16,23 @@ OWN: tuple[Job, ...] = OPS
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *WEBHOOKS, *retention(rt.settings))
 
 
-def build_runner(rt: Runtime, *, shared: bool) -> Runner:
-    return Runner(rt, (*OWN, *(shared_jobs(rt) if shared else ())))
+class Background:
+    """Started once the application is open; with `shared` it also does the work that replicas divide."""
+
+    def __init__(self, rt: Runtime, *, shared: bool) -> None:
+        self._rt = rt
+        self._shared = shared
+        self._runner = Runner(rt, (*OWN, *(shared_jobs(rt) if shared else ())))
+
+    def start(self) -> None:
+        self._runner.start()
+        if self._shared:
+            self._rt.get(Dispatcher).start()
+            self._rt.get(JwksRefresher).start()
+
+    async def stop(self) -> None:
+        """Each job finishes the item it is at; the runtime's exit stack stops the rest."""
+        await self._runner.stop()

@@ -1,15 +1,17 @@
 """aitp-cp check: a doctor's table."""
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from typing import Literal
 
 import asyncpg
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from aitp_cp.cli.console import out, settings_or_stop
-from aitp_cp.settings import Settings
+from aitp_cp.cli.console import out
+from aitp_cp.settings import Settings, SettingsError, findings, load
 
 Level = Literal["ok", "info", "warn", "fail"]
 Row = tuple[Level, str, str]
@@ -23,19 +25,24 @@ OLDEST_SERVER = 140_000
 
 def check() -> None:
     """Examine settings, database, schema and clock; exits 1 when anything fails."""
-    settings = settings_or_stop("serve")
-    rows = [("ok", "settings", "every variable can be read"), *_settings(settings), *asyncio.run(_database(settings))]
+    rows = _examine()
     table = Table("", "what", "finding")
     for level, subject, sentence in rows:
-        table.add_row(f"[{STYLES[level]}]{level}[/]", subject, sentence)
+        table.add_row(Text(level, STYLES[level]), subject, Text(sentence))
     out.print(table)
     if any(level == "fail" for level, _, _ in rows):
         raise typer.Exit(1)
 
 
-def _settings(settings: Settings) -> list[Row]:
-    from aitp_cp.settings import findings
+def _examine() -> list[Row]:
+    try:
+        settings = load(os.environ, command="serve")
+    except SettingsError as wrong:
+        return [("fail", "settings", str(wrong))]
+    return [("ok", "settings", "every variable can be read"), *_settings(settings), *asyncio.run(_database(settings))]
 
+
+def _settings(settings: Settings) -> list[Row]:
     return [(finding.level, finding.variable, finding.sentence) for finding in findings(settings)]
 
 

@@ -34,7 +34,8 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL") -> None:
 
     asyncio.run(upgrade_or_stop(settings))
     _say_where_things_are(f"http://{settings.host}:{settings.port}", database, keyed=bool(settings.api_keys))
-    process.run(settings, jobs=True)
+    process.announce(settings)
+    process.serve(settings, jobs=True)
 
 
 def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:

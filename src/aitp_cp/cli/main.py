@@ -1,9 +1,8 @@
-"""All sub-commands in one list."""
+"""All sub-commands in one list; what a command needs is loaded when it is called."""
 
 import typer
 
 from aitp_cp import __version__
-from aitp_cp.cli import check, dev, keygen, migrate, openapi, serve
 
 app = typer.Typer(
     name="aitp-cp",
@@ -12,6 +11,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+retention = typer.Typer(help="Old rows.", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -23,9 +23,74 @@ def version(
         raise typer.Exit
 
 
-app.command("serve")(serve.serve)
-app.command("dev")(dev.dev)
-app.command("migrate")(migrate.migrate)
-app.command("check")(check.check)
-app.command("keygen")(keygen.keygen)
-app.command("openapi")(openapi.openapi)
+@app.command()
+def serve(
+    migrate: bool = typer.Option(False, "--migrate", help="Bring the schema to this version first."),
+    jobs: bool = typer.Option(True, "--jobs/--no-jobs", help="Run background jobs too."),
+    workers: int = typer.Option(1, "--workers", min=1, max=64, help="Processes that share the port."),
+) -> None:
+    """Serve in this environment; every setting comes from environment variables."""
+    from aitp_cp.cli.serve import serve
+
+    serve(migrate=migrate, jobs=jobs, workers=workers)
+
+
+@app.command()
+def worker() -> None:
+    """Run the background jobs without a port, beside `serve --no-jobs`."""
+    from aitp_cp.cli.serve import worker
+
+    worker()
+
+
+@app.command()
+def dev() -> None:
+    """Serve with an embedded Postgres and kept development secrets under .aitp-cp/."""
+    from aitp_cp.cli.dev import dev
+
+    dev()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema to this version; does nothing when it is there already."""
+    from aitp_cp.cli.migrate import migrate
+
+    migrate()
+
+
+@app.command()
+def check() -> None:
+    """Examine settings, database, schema and clock; exits 1 when anything fails."""
+    from aitp_cp.cli.check import check
+
+    check()
+
+
+@app.command()
+def keygen() -> None:
+    """Print fresh secrets as environment lines; nothing is stored."""
+    from aitp_cp.cli.keygen import keygen
+
+    keygen()
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document."""
+    from aitp_cp.cli.openapi import openapi
+
+    openapi()
+
+
+@retention.command("run")
+def retention_run(
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only count what is due."),
+) -> None:
+    """Delete all rows that are due now, batch by batch, also where RETENTION_ENABLED is false."""
+    from aitp_cp.cli.retention import run
+
+    run(dry_run=dry_run)
+
+
+app.add_typer(retention, name="retention")

@@ -1,9 +1,15 @@
-"""One serving process from boot to drain (contract, section 16)."""
+"""One process from boot to drain (contract, section 16)."""
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from socket import socket
+from typing import Any
 
 import structlog
 import uvloop
+from starlette.types import ASGIApp
 
 from aitp_cp import __version__
 from aitp_cp.app import open_app
@@ -15,8 +21,10 @@ from aitp_cp.events.stream import end_streams
 from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import Settings, findings
 from aitp_cp.telemetry import logging
-from aitp_cp.web.server import build_server
-from aitp_cp.worker import build_runner
+from aitp_cp.telemetry.spans import OFF, Tracer
+from aitp_cp.web.server import build_server, exit_at_once, on_end
+from aitp_cp.web.traced import Traced
+from aitp_cp.worker import Background
 
 log = structlog.get_logger("aitp_cp.process")
 
@@ -24,41 +32,95 @@ DATABASE_PATIENCE_SECS = 30
 DATABASE_RETRY_SECS = 1.0
 
 
-def run(settings: Settings, *, jobs: bool) -> None:
-    """Serve until told to stop; raises `typer.Exit` with the reason's code when it cannot start."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one of several processes stands: the socket it listens on, and the pipe whose end tells it to drain."""
+
+    sock: socket
+    leash: int
+
+
+def announce(settings: Settings) -> None:
+    """Begin to log, and say what deserves a warning."""
     logging.configure(settings.log_level, json=settings.production)
     for finding in findings(settings):
         log.warning(finding.sentence, variable=finding.variable)
+
+
+def serve(settings: Settings, *, jobs: bool, place: Place | None = None) -> None:
+    """Serve until told to stop; raises `typer.Exit` with the reason's code when it cannot start."""
+    _run(_serve(settings, jobs=jobs, place=place))
+
+
+def work(settings: Settings) -> None:
+    """Run the jobs that replicas share, without a port, until told to stop."""
+    _run(_work(settings))
+
+
+def _run(life: Coroutine[Any, Any, None]) -> None:
     try:
-        uvloop.run(_serve(settings, jobs=jobs))
+        uvloop.run(life)
     except DatabaseUnavailable:
         stop("the database cannot be reached; see DATABASE_URL and run `aitp-cp check`", DATABASE)
 
 
-async def _serve(settings: Settings, *, jobs: bool) -> None:
-    await _await_database(settings)
-    async with open_runtime(settings) as rt:
-        await _require_head(rt)
-        app = await open_app(rt)
-        runner = build_runner(rt, shared=jobs)
-        runner.start()
-        rt.stack.push_async_callback(runner.stop)
-        server = build_server(app, host=settings.host, port=settings.port, drain=lambda: _drain(rt))
-        environment = "production" if settings.production else "development"
-        log.info("starting", aid=rt.signer.aid, version=__version__, environment=environment, port=settings.port)
-        await server.serve()
+async def _serve(settings: Settings, *, jobs: bool, place: Place | None) -> None:
+    async with _opened(settings) as rt:
+        app: ASGIApp = await open_app(rt)
+        _start_jobs(rt, shared=jobs)
+        server = build_server(
+            app if rt.tracer is OFF else Traced(app, rt.tracer),
+            host=settings.host,
+            port=settings.port,
+            drain=lambda: _drain(rt),
+            leash=place.leash if place else None,
+        )
+        _say_hello(rt, port=settings.port)
+        await server.serve([place.sock] if place else None)
     log.info("stopped")
 
 
-async def _await_database(settings: Settings) -> None:
+async def _work(settings: Settings) -> None:
+    async with _opened(settings) as rt:
+        await open_app(rt)  # jobs lean on what it opens: the tail wakes some, others use its caches
+        _start_jobs(rt, shared=True)
+        _say_hello(rt)
+        ended = asyncio.Event()
+        with on_end(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
+            await ended.wait()
+            rt.draining = True
+            await rt.stack.aclose()
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Runtime]:
+    """The runtime on a database that answers and has this version's schema."""
+    tracer = _tracer(settings)
+    async with AsyncExitStack() as stack:
+        rt = await _await_database(stack, settings, tracer)
+        rt.stack.push_async_callback(asyncio.to_thread, tracer.close)
+        await _require_head(rt)
+        yield rt
+
+
+def _tracer(settings: Settings) -> Tracer:
+    if not settings.otel_enabled:
+        return OFF
+    from aitp_cp.telemetry.tracing import Tracing  # heavy, and only for those who export traces
+
+    return Tracing(settings)
+
+
+async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> Runtime:
     """Containers start in any order: wait a while for the database before giving up."""
     for _ in range(DATABASE_PATIENCE_SECS):
         try:
-            async with open_runtime(settings):
-                return
+            return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
         except DatabaseUnavailable:
             log.warning("waiting for the database")
             await asyncio.sleep(DATABASE_RETRY_SECS)
+    return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
 
 
 async def _require_head(rt: Runtime) -> None:
@@ -68,6 +130,17 @@ async def _require_head(rt: Runtime) -> None:
         stop("the database schema is behind: run `aitp-cp migrate`, or start with `serve --migrate`", DATABASE)
     if state == "ahead":
         stop("the database schema is newer than this version: deploy the version that migrated it", DATABASE)
+
+
+def _start_jobs(rt: Runtime, *, shared: bool) -> None:
+    background = Background(rt, shared=shared)
+    background.start()
+    rt.stack.push_async_callback(background.stop)
+
+
+def _say_hello(rt: Runtime, **more: int) -> None:
+    environment = "production" if rt.settings.production else "development"
+    log.info("starting", aid=rt.signer.aid, version=__version__, environment=environment, **more)
 
 
 async def _drain(rt: Runtime) -> None:

@@ -1,22 +1,38 @@
-"""aitp-cp serve."""
+"""aitp-cp serve and aitp-cp worker."""
 
 import asyncio
+import os
+import secrets
 
 import typer
 
 from aitp_cp.cli.console import settings_or_stop
 
 
-def serve(
-    migrate: bool = typer.Option(False, "--migrate", help="Bring the schema to this version first."),
-    jobs: bool = typer.Option(True, "--jobs/--no-jobs", help="Run background jobs in this process."),
-) -> None:
-    """Serve in this environment; every setting comes from environment variables."""
-    settings = settings_or_stop("serve")
-    from aitp_cp.cli import process  # a wrong setting is reported before anything heavy is loaded
-
+def serve(*, migrate: bool, jobs: bool, workers: int) -> None:
+    """Serve in this environment; a wrong setting is reported before anything heavy is loaded."""
+    environ = dict(os.environ)
+    settings = settings_or_stop("serve", environ)
     if migrate:
         from aitp_cp.cli.migrate import upgrade_or_stop
 
         asyncio.run(upgrade_or_stop(settings))
-    process.run(settings, jobs=jobs)
+    if workers > 1:
+        from aitp_cp.cli import replicas
+
+        # Without a seed each process would make up an identity of its own.
+        seed = {} if settings.cp_aid_seed_hex else {"CP_AID_SEED_HEX": secrets.token_hex(32)}
+        raise typer.Exit(replicas.run(settings_or_stop("serve", environ | seed), workers, jobs=jobs))
+    from aitp_cp.cli import process
+
+    process.announce(settings)
+    process.serve(settings, jobs=jobs)
+
+
+def worker() -> None:
+    """The jobs that replicas share, in a process without a port."""
+    settings = settings_or_stop("worker")
+    from aitp_cp.cli import process
+
+    process.announce(settings)
+    process.work(settings)

@@ -19,8 +19,6 @@ log = structlog.get_logger("aitp_cp.db.listener")
 # A connection whose other end is gone without a word looks idle for ever: ask it something now and then.
 PROBE_SECS = 10.0
 PROBE_TIMEOUT_SECS = 5.0
-CLOSE_TIMEOUT_SECS = 1.0
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 BACKOFF_SECS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -50,7 +48,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except FAILURES as failure:
+            except Exception as failure:  # whatever it was, the next connection is the cure
                 log.log(DEBUG if failures else WARNING, "not listening", reason=type(failure).__name__)
             failures = 0 if self.connected else failures + 1
             self.connected = False
@@ -76,11 +74,4 @@ class Listener:
                     await asyncio.wait_for(lost.wait(), self._probe_secs)
                 await conn.execute("SELECT 1")
         finally:
-            await _close(conn)
-
-
-async def _close(conn: asyncpg.Connection) -> None:
-    try:
-        await conn.close(timeout=CLOSE_TIMEOUT_SECS)
-    except FAILURES:
-        conn.terminate()
+            conn.terminate()  # a polite end would wait for an answer that may never come

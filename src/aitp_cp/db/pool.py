@@ -1,7 +1,7 @@
 """The connection pool, transactions, and what a driver failure means to a client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -39,6 +39,8 @@ PASSING_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.exceptions.ConnectionDoesNotExistError,
+    # An idle connection that the server has just said goodbye to, borrowed before the end of its socket was read.
+    asyncpg.InternalClientError,
 )
 
 
@@ -69,12 +71,17 @@ class _LeanConnection(asyncpg.Connection):
         return ""
 
 
+# Told of every statement: its text, how many seconds it took and how it failed; never of its arguments.
+OnStatement = Callable[[str, float, BaseException | None], None]
+
+
 class Database:
     """The pool of one process."""
 
-    def __init__(self, dsn: str, *, max_size: int) -> None:
+    def __init__(self, dsn: str, *, max_size: int, on_statement: OnStatement | None = None) -> None:
         self.dsn = dsn
         self.max_size = max_size
+        self._on_statement = on_statement
         self._pool: asyncpg.Pool[Record] | None = None
 
     async def open(self) -> None:
@@ -88,7 +95,13 @@ class Database:
                 command_timeout=COMMAND_TIMEOUT_SECS,
                 server_settings=SESSION_SETTINGS,
                 connection_class=_LeanConnection,
+                init=self._watch if self._on_statement else None,
             )
+
+    async def _watch(self, conn: asyncpg.Connection) -> None:
+        told = self._on_statement
+        assert told is not None
+        conn.add_query_logger(lambda done: told(done.query, done.elapsed, done.exception))
 
     async def close(self) -> None:
         """Close politely, then by force: shutdown has a budget."""
@@ -118,6 +131,11 @@ class Database:
         """Borrow a connection inside a transaction that commits when the block ends well."""
         async with self.connection() as conn, conn.transaction():
             yield conn
+
+    async def renew(self) -> None:
+        """Replace every connection at its next use: the other end of one was gone without a word."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
 
     async def ping(self, timeout: float) -> bool:
         """Whether one trivial statement comes back within `timeout` seconds."""

@@ -66,12 +66,16 @@ class LogSpan(msgspec.Struct, frozen=True):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """Events in log order up to position `last`, whether the span holds `more`, and how far retention had deleted."""
+    """Events in log order up to position `last`, whether the span holds `more`, and how far retention had deleted.
+
+    `skipped` rows among them could not be read.
+    """
 
     events: list[Event]
     last: int
     more: bool
     deleted_through: int
+    skipped: int = 0
 
 
 class LogExtent(msgspec.Struct, frozen=True):

@@ -25,16 +25,18 @@ async def read(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
 
 async def _row_by_row(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
     events: list[Event] = []
-    deleted_through = 0
+    deleted_through = skipped = 0
     async with db.connection() as conn:
         places = await store.places(conn, LogSpan(span.after, span.through, ROW_BY_ROW, span.size))
     for place in places:
         try:
             async with db.connection() as conn:
                 page = await store.read_log(conn, wanted, LogSpan(place - 1, place, 1, span.size))
-        except UNREADABLE:
-            log.exception("an event cannot be read and is left out", seq=place)
+        except UNREADABLE as failure:
+            log.error("an event cannot be read and is left out", seq=place, reason=type(failure).__name__)
+            skipped += 1
         else:
             events += page.events
             deleted_through = page.deleted_through
-    return LogPage(events, places[-1] if places else span.after, len(places) == ROW_BY_ROW, deleted_through)
+    last, more = (places[-1], len(places) == ROW_BY_ROW) if places else (span.after, False)
+    return LogPage(events, last, more, deleted_through, skipped)

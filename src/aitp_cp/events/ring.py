@@ -7,10 +7,6 @@ import msgspec
 
 from aitp_cp.events.model import Event, HistoryFilter
 
-# A burst that a healthy reader needs a moment for must fit, whatever MAX_AUDIT_EVENTS_MEMORY says.
-WINDOW_EVENTS = 4096
-WINDOW_BYTES = 16 * 1024 * 1024
-
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One event as bytes on the wire, with what streams filter by."""
@@ -40,9 +36,12 @@ def passes(wanted: HistoryFilter, one: Frame) -> bool:
 
 
 class Ring:
-    """Frames in log order, addressed by a position that counts every frame ever appended."""
+    """Frames in log order, addressed by a position that counts every frame ever appended.
 
-    def __init__(self, keep: int, *, window: int = WINDOW_EVENTS, max_bytes: int = WINDOW_BYTES) -> None:
+    Holds at most `max_bytes` and the newest `window` of them, or `keep` if that is more.
+    """
+
+    def __init__(self, keep: int, *, window: int, max_bytes: int) -> None:
         self._keep = keep
         self._limit = max(keep, window)
         self._max_bytes = max_bytes

@@ -22,6 +22,9 @@ READ_TIMEOUT_SECS = 10.0
 STOP_TIMEOUT_SECS = 2.0
 PAGE_ROWS = 500
 PAGE_BYTES = 1024 * 1024
+# A burst that a healthy reader needs a moment for must fit into memory, whatever MAX_AUDIT_EVENTS_MEMORY says.
+WINDOW_EVENTS = 4096
+WINDOW_BYTES = 16 * 1024 * 1024
 MAX_SEQ = 2**63 - 1
 
 EVERYTHING = HistoryFilter()
@@ -42,7 +45,7 @@ class Tail:
     """
 
     def __init__(self, rt: Runtime) -> None:
-        self.ring = Ring(rt.settings.max_audit_events_memory)
+        self.ring = Ring(rt.settings.max_audit_events_memory, window=WINDOW_EVENTS, max_bytes=WINDOW_BYTES)
         self.last = 0
         self.begun_at = 0  # what lies up to here was there before this process
         self._rt = rt
@@ -114,6 +117,8 @@ class Tail:
             self._report(failing=False)
         except (DatabaseUnavailable, TimeoutError):
             self._report(failing=True)
+            if loop.time() - started > READ_TIMEOUT_SECS:
+                await self._rt.db.renew()
         except Exception:
             log.exception("the log cannot be followed")
         self._rt.metrics.tail_lag.set(loop.time() - self._read_to_end)
@@ -128,6 +133,7 @@ class Tail:
         frames = [frame(event) for event in page.events]
         self.last = page.last
         self._rt.metrics.backlog_dropped.inc(self.ring.append(frames))
+        self._rt.metrics.tail_skipped.inc(page.skipped)
         return frames
 
     def _publish(self, page: LogPage) -> None:

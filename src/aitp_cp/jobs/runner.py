@@ -59,7 +59,8 @@ class Runner:
 
     async def _once(self, job: Job) -> None:
         try:
-            await job.run(self._rt)
+            with self._rt.tracer.span(f"job {job.name}"):
+                await job.run(self._rt)
         except DatabaseUnavailable:
             log.warning("job waits for the database", job=job.name)
         except Exception:

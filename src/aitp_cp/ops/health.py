@@ -21,6 +21,7 @@ class DatabaseProbe:
         self._asked_at = float("-inf")
         self._up = False
         self._at_head = False
+        self._pinging: asyncio.Task[bool] | None = None
 
     async def up(self) -> bool:
         """Whether the database answered within the last second, or answers within two now."""
@@ -40,7 +41,11 @@ class DatabaseProbe:
         return self._at_head
 
     async def _ping(self) -> bool:
-        return await self._rt.db.ping(PING_BUDGET_SECS)
+        """Gives up after the budget even where the driver does not: it asks a silent server to cancel, and waits."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._rt.db.ping(PING_BUDGET_SECS))
+        answered, _ = await asyncio.wait({self._pinging}, timeout=PING_BUDGET_SECS)
+        return bool(answered) and self._pinging.result()
 
 
 async def readiness(rt: Runtime) -> str | None:

@@ -33,7 +33,7 @@ async def readyz(rt: Runtime, request: Request) -> Response:
 
 
 async def metrics(rt: Runtime, request: Request) -> Response:
-    text = await asyncio.to_thread(generate_latest, rt.metrics.registry)
+    text = await asyncio.to_thread(generate_latest, rt.metrics.scraped())
     return Response(text, media_type=None, headers={"Content-Type": METRICS_TYPE})
 
 

@@ -1,6 +1,5 @@
 """An agent enrols with its own signed manifest: the manifest is the proof (contract, section 8)."""
 
-import re
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -8,18 +7,16 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
-from aitp_cp.errors import AgentDeregistered, BodyInvalid, ManifestStale, NamespaceConflict, TokenInvalid, TokenReplayed
+from aitp_cp.errors import AgentDeregistered, ManifestStale, NamespaceConflict, TokenInvalid, TokenReplayed
 from aitp_cp.events import service as log
 from aitp_cp.protocol import enrollment_token
 from aitp_cp.protocol.enrollment_token import LIFETIME_SECS, Claims
 from aitp_cp.protocol.manifest import Manifest
+from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.protocol.stored_manifest import fingerprint, published_at
 from aitp_cp.registry import store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.model import EnrollmentAnswer, Registered, Status, StoredManifest
-
-DEFAULT_NAMESPACE = "default"
-_NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,128}\Z")
 
 
 def enroll(secret: bytes, manifest: Manifest, now: datetime) -> EnrollmentAnswer:
@@ -41,8 +38,8 @@ def check_token(secret: bytes, token: str | None, manifest: Manifest, now: datet
 def choose_namespace(header: str | None, manifest: Manifest) -> str:
     """The header's namespace or the manifest's; raises `BodyInvalid` or `NamespaceConflict`."""
     for given in (header, manifest.namespace):
-        if given is not None and not _NAMESPACE.match(given):
-            raise BodyInvalid("a namespace is 1 to 128 characters of A-Z a-z 0-9 . _ : / -")
+        if given is not None:
+            check_namespace(given)
     if header is not None and manifest.namespace is not None and header != manifest.namespace:
         raise NamespaceConflict
     return header or manifest.namespace or DEFAULT_NAMESPACE

@@ -51,20 +51,26 @@ POLICIES = (
 )
 
 
-async def sweep(conn: Connection, settings: Settings, now: datetime, *, dry_run: bool = False) -> list[Swept] | None:
-    """Delete at most a batch per table in the caller's transaction; None when another process is at it.
-
-    With `dry_run` nothing is deleted and the counts end at the batch limit.
-    """
-    if not dry_run and not await try_lock(conn, LOCK_KEY):
+async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swept] | None:
+    """Delete at most a batch per table in the caller's transaction; None when another process is at it."""
+    if not await try_lock(conn, LOCK_KEY):
         return None
     swept = []
     for policy in POLICIES:
         before = _before(policy, settings, now)
-        act = policy.count_due if dry_run else policy.sweep
-        rows = 0 if before is None else await act(conn, before, settings.retention_batch_limit)
+        rows = 0 if before is None else await policy.sweep(conn, before, settings.retention_batch_limit)
         swept.append(Swept(policy.table, rows))
     return swept
+
+
+async def due(conn: Connection, settings: Settings, now: datetime, limit: int) -> list[Swept]:
+    """How many rows of each table wait for a sweep, counted up to `limit`."""
+    counted = []
+    for policy in POLICIES:
+        before = _before(policy, settings, now)
+        rows = 0 if before is None else await policy.count_due(conn, before, limit)
+        counted.append(Swept(policy.table, rows))
+    return counted
 
 
 def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | None:

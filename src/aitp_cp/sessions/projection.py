@@ -7,7 +7,7 @@ import msgspec
 
 from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions.model import SessionChange, Status
-from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_object, as_strings, bounded, reported_token
+from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_aid, as_object, as_strings, bounded, reported_token
 from aitp_cp.tcts.merging import union
 
 STATUS_OF = {
@@ -57,7 +57,7 @@ def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str 
     token = None if report.aid_a and report.aid_b else reported_token(payload)
     if token is None:
         return report.aid_a, report.aid_b
-    holder, issuer = token.aid(SUBJECT), token.aid(ISSUER)
+    holder, issuer = token.first(as_aid, SUBJECT), token.first(as_aid, ISSUER)
     sides = (issuer, holder) if payload.get("role") == "responder" else (holder, issuer)
     if (report.aid_a and report.aid_a == sides[1]) or (report.aid_b and report.aid_b == sides[0]):
         sides = sides[::-1]

@@ -1,11 +1,12 @@
 """What a report says about a token, whatever its dialect; payloads are hostile, so nothing here raises."""
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
+from aitp_cp.clock import truncate
 from aitp_cp.protocol import aid as aids
 from aitp_cp.protocol import moments, tokens
 
@@ -13,15 +14,15 @@ MAX_AID = 512
 
 # An integer too large for a float would make date arithmetic raise, and no date is near it.
 _BEYOND_DATES = 10**18
+_YEAR_10000_SECS = 253_402_300_800
 _UUID = re.compile(r"(?:urn:uuid:)?\{?([0-9a-f]{8}(-?)[0-9a-f]{4}(?:\2[0-9a-f]{4}){3}[0-9a-f]{8})\}?", re.IGNORECASE)
 
 JTI = ("jti",)
 ISSUER = ("iss", "issuer", "issuer_aid", "issuerAid")
 SUBJECT = ("sub", "subject", "subject_aid", "subjectAid")
 AUDIENCE = ("aud", "audience", "audience_aid", "audienceAid")
-ISSUED_AT = ("iat", "issued_at", "issuedAt")
-EXPIRES_AT = ("exp", "expires_at", "expiresAt")
 
+T = TypeVar("T")
 Names = tuple[str, ...]
 _NO_CLAIMS: Mapping[str, Any] = {}
 
@@ -45,15 +46,15 @@ class Token:
             self._decoded = tokens.claims_of(self.text) or _NO_CLAIMS
         yield from (self._decoded[name] for name in names if self._decoded.get(name) is not None)
 
-    def uuid(self, names: Names) -> UUID | None:
-        return next((found for value in self.values(names) if (found := as_uuid(value)) is not None), None)
+    def first(self, read: Callable[[object], T | None], names: Names) -> T | None:
+        """The first value under these names that `read` can use."""
+        return next((found for value in self.values(names) if (found := read(value)) is not None), None)
 
-    def aid(self, names: Names) -> str | None:
-        """An AID in its canonical spelling, or another name of at most 512 characters."""
-        return next((found for value in self.values(names) if (found := as_aid(value)) is not None), None)
+    def issued_at(self) -> datetime | None:
+        return self.first(as_numeric_date, ("iat",)) or self.first(as_moment, ("issued_at", "issuedAt"))
 
-    def moment(self, names: Names) -> datetime | None:
-        return next((found for value in self.values(names) if (found := as_moment(value)) is not None), None)
+    def expires_at(self) -> datetime | None:
+        return self.first(as_numeric_date, ("exp",)) or self.first(as_moment, ("expires_at", "expiresAt"))
 
     def strings(self, names: Names) -> list[str]:
         return next((as_strings(value) for value in self.values(names) if isinstance(value, list)), [])
@@ -82,7 +83,15 @@ def as_uuid(value: object) -> UUID | None:
     return None if found is None else UUID(found[1])
 
 
+def as_numeric_date(value: object) -> datetime | None:
+    """A time as tokens have it (RFC 7519): seconds, never milliseconds; ISO-8601 does as well."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return as_moment(value)
+    return truncate(datetime.fromtimestamp(value, UTC)) if 0 <= value < _YEAR_10000_SECS else None
+
+
 def as_aid(value: object) -> str | None:
+    """An AID in its canonical spelling, or another name of at most 512 characters."""
     if not isinstance(value, str) or not value:
         return None
     return aids.recognise(value) or bounded(value, MAX_AID)

@@ -7,7 +7,7 @@ from uuid import UUID
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.tcts import claims
-from aitp_cp.tcts.claims import EXPIRES_AT, ISSUED_AT, ISSUER, JTI, SUBJECT, Token, as_object, bounded
+from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_moment, as_object, as_uuid, bounded
 from aitp_cp.tcts.merging import union
 from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
 
@@ -50,18 +50,18 @@ def issued(report: Report) -> Iterator[TctChange]:
     if report.type not in ISSUING:
         return
     for token in claims.reported_tokens(report.payload):
-        jti, issuer, subject = token.uuid(JTI), token.aid(ISSUER), token.aid(SUBJECT)
+        jti, issuer, subject = token.first(as_uuid, JTI), token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)
         if jti is None or issuer is None or subject is None:
             continue
         yield TctChange(
             jti=jti,
             issuer=issuer,
             subject=subject,
-            audience=token.aid(claims.AUDIENCE) or subject,
+            audience=token.first(as_aid, claims.AUDIENCE) or subject,
             grants=union(token.strings(("grants",))),
             binding_cnf=_binding(token),
-            issued_at=token.moment(ISSUED_AT) or report.ts,
-            expires_at=token.moment(EXPIRES_AT),
+            issued_at=token.issued_at() or report.ts,
+            expires_at=token.expires_at(),
             session_id=report.session_id,
         )
 
@@ -72,7 +72,7 @@ def delegated(report: Report) -> Iterator[DelegationChange]:
         return
     token = _delegation(report.payload)
     jti, parent = _own_jti(token), _parent(token)
-    delegator, delegatee = token.aid(DELEGATOR), token.aid(DELEGATEE)
+    delegator, delegatee = token.first(as_aid, DELEGATOR), token.first(as_aid, DELEGATEE)
     if jti is None or parent is None or delegator is None or delegatee is None:
         return
     yield DelegationChange(
@@ -81,8 +81,8 @@ def delegated(report: Report) -> Iterator[DelegationChange]:
         delegator=delegator,
         delegatee=delegatee,
         scope=union(token.strings(("scope",)) or token.strings(("grants",))),
-        issued_at=token.moment(ISSUED_AT) or report.ts,
-        expires_at=token.moment(EXPIRES_AT),
+        issued_at=token.issued_at() or report.ts,
+        expires_at=token.expires_at(),
     )
 
 
@@ -93,11 +93,13 @@ def revoked(report: Report) -> Iterator[Revocation]:
     payload = as_object(report.payload)
     named = Token(payload)
     token = _delegation(payload)
-    jti = named.uuid(REVOKED_JTI) or token.uuid(REVOKED_JTI)
+    jti = named.first(as_uuid, REVOKED_JTI) or token.first(as_uuid, REVOKED_JTI)
     if jti is None and kind == "delegation":
         jti = _own_jti(token)
     if jti is not None:
-        yield Revocation(jti, kind, named.moment(REVOKED_AT) or token.moment(REVOKED_AT) or report.ts)
+        yield Revocation(
+            jti, kind, named.first(as_moment, REVOKED_AT) or token.first(as_moment, REVOKED_AT) or report.ts
+        )
 
 
 def _merged(changes: Iterable[C]) -> list[C]:
@@ -117,7 +119,7 @@ def _delegation(payload: object) -> Token:
 
 def _own_jti(token: Token) -> UUID | None:
     """Tokens of a single hop carry no jti: theirs is made from their text."""
-    own = token.uuid(OWN_JTI)
+    own = token.first(as_uuid, OWN_JTI)
     if own is None and token.text is not None:
         return synthetic_delegation_jti(token.text)
     return own
@@ -126,7 +128,7 @@ def _own_jti(token: Token) -> UUID | None:
 def _parent(token: Token) -> UUID | None:
     """Named outright, or the last hop of the chain, or the token behind the grant voucher."""
     hop = _last_hop(token)
-    return token.uuid(PARENT) or hop.uuid(JTI) or _vouched(token) or _own_jti(hop)
+    return token.first(as_uuid, PARENT) or hop.first(as_uuid, JTI) or _vouched(token) or _own_jti(hop)
 
 
 def _last_hop(token: Token) -> Token:
@@ -135,7 +137,7 @@ def _last_hop(token: Token) -> Token:
 
 
 def _vouched(token: Token) -> UUID | None:
-    return next((jti for voucher in token.values(("voucher",)) if (jti := Token(voucher).uuid(PARENT))), None)
+    return next((jti for voucher in token.values(("voucher",)) if (jti := Token(voucher).first(as_uuid, PARENT))), None)
 
 
 def _binding(token: Token) -> str | None:

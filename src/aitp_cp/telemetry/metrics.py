@@ -1,9 +1,34 @@
 """Every metric of the process, in one list (contract, section 14)."""
 
+import os
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from aitp_cp.telemetry import SHARED_METRICS
 
 PREFIX = "aitp_control_plane_"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+Across = Literal["sum", "livesum", "livemin", "max", "livemax", "livemostrecent"]
+
+# How the values of processes that share a port become one; those not named here are added up.
+ACROSS: dict[str, Across] = {
+    "agents_active": "livemostrecent",
+    "agents_expired": "livemostrecent",
+    "sessions_total": "livemostrecent",
+    "webhook_deliveries": "livemostrecent",
+    "webhook_circuit_breaker_open": "livemostrecent",
+    "audit_events": "max",
+    "db_pool_in_use": "livesum",
+    "db_up": "livemin",
+    "sse_streams_open": "livesum",
+    "tail_lag_seconds": "livemax",
+    "revocation_list_age_seconds": "livemax",
+    "revocation_unsigned_entries": "livemostrecent",
+    "job_last_success_timestamp_seconds": "max",
+}
 
 
 class Metrics:
@@ -30,6 +55,9 @@ class Metrics:
         self.sessions_total = self._gauge("sessions_total", "handshake sessions; an estimate above 100,000")
         self.webhook_deliveries = self._gauge("webhook_deliveries", "deliveries, up to 100,000 each", "status")
         self.webhook_breakers = self._gauge("webhook_circuit_breaker_open", "webhooks by breaker state", "state")
+        self.webhook_attempt_seconds = self._histogram(
+            "webhook_attempt_duration_seconds", "latency of attempts to deliver; their count", "outcome"
+        )
         self.audit_events = self._gauge("audit_events", "events in the log since retention or start", "type")
         self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
         self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
@@ -58,11 +86,21 @@ class Metrics:
             series = self._http_series[key] = self.http_seconds.labels(route, method, f"{hundreds}xx")
         series.observe(seconds)
 
+    def scraped(self) -> CollectorRegistry:
+        """What a scrape shows: this process, or all those that share its port."""
+        folder = os.environ.get(SHARED_METRICS)
+        if not folder:
+            return self.registry
+        all_of_them = CollectorRegistry()
+        MultiProcessCollector(all_of_them, folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return all_of_them
+
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, about, labels, registry=self.registry)
 
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
-        return Gauge(PREFIX + name, about, labels, registry=self.registry)
+        across = ACROSS.get(name, "sum")
+        return Gauge(PREFIX + name, about, labels, registry=self.registry, multiprocess_mode=across)
 
     def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
         return Histogram(PREFIX + name, about, labels, registry=self.registry, buckets=LATENCY_BUCKETS)

@@ -1,5 +1,8 @@
 """Request bodies: bounded on the bytes read, then decoded into a struct or refused by name."""
 
+import asyncio
+from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,6 +13,9 @@ from aitp_cp.protocol import json_guard
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import BODY_LIMIT
 
+SWALLOW_BYTES = 1024 * 1024
+SWALLOW_SECS = 2.0
+
 T = TypeVar("T")
 
 
@@ -17,23 +23,38 @@ async def read_body(request: Request) -> bytes:
     """The whole body; raises `PayloadTooLarge` once more bytes arrived than the endpoint allows."""
     endpoint = context_of(request).endpoint
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
+    chunks = request.stream()
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
+        if _declared(request) <= limit:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    break
+            else:
+                return bytes(body)
+        # Who waits to be told to continue is told so by reading on: such a body is best never sent.
+        if "expect" not in request.headers:
+            await _swallow(chunks)
     except ClientDisconnect as gone:
         raise BodyInvalid("the client closed the connection before the body was complete") from gone
-    return bytes(body)
+    raise PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
-    # The rest of the body is not wanted, so the connection cannot be used again.
-    return PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
+def _declared(request: Request) -> int:
+    length = request.headers.get("content-length", "0")
+    return int(length[:20]) if length.isdigit() else 0
+
+
+async def _swallow(chunks: AsyncIterable[bytes]) -> None:
+    """Take the rest of a refused body, within bounds: many clients read no answer before they have sent it all."""
+    swallowed = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SWALLOW_SECS):
+            async for chunk in chunks:
+                swallowed += len(chunk)
+                if swallowed > SWALLOW_BYTES:
+                    return
 
 
 def decode(body: bytes, shape: type[T]) -> T:

@@ -63,8 +63,8 @@ class Doorkeeper:
     def _known_key(self, credential: str | None) -> str | None:
         if credential is None:
             return None
-        # surrogateescape: header bytes outside UTF-8 are just another wrong key.
-        offered = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
+        # Latin-1 gives back the bytes as they were sent, which for a key outside ASCII are its UTF-8.
+        offered = hashlib.sha256(credential.encode("latin-1")).digest()
         matches = [hmac.compare_digest(offered, known) for known in self._digests]
         return offered.hex() if any(matches) else None
 

@@ -44,10 +44,16 @@ class Memo(Generic[T]):
         entry = (self._clock(), future)
         self._entries[key] = entry
         self._entries.move_to_end(key)
-        if len(self._entries) > self._max_keys:
-            self._entries.popitem(last=False)
+        self._evict(entry[0])
         future.add_done_callback(lambda done: self._forget_failure(key, entry, done))
         return entry
+
+    def _evict(self, now: float) -> None:
+        """Answers may be large: the old ones go at once, not only when there are too many."""
+        oldest = next(iter(self._entries.values()))
+        while len(self._entries) > self._max_keys or now - oldest[0] >= self._ttl:
+            self._entries.popitem(last=False)
+            oldest = next(iter(self._entries.values()))
 
     def _forget_failure(self, key: Hashable, entry: tuple[float, asyncio.Future[T]], done: "asyncio.Future[T]") -> None:
         if (done.cancelled() or done.exception() is not None) and self._entries.get(key) is entry:

@@ -13,6 +13,7 @@ from aitp_cp.errors import (
     BodyInvalid,
     DatabaseUnavailable,
     FilterInvalid,
+    HeadersTooLarge,
     IdempotencyInFlight,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
@@ -30,7 +31,7 @@ ERROR_SCHEMA = {
     "required": ["error", "code"],
     "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
 }
-EVERYWHERE: tuple[type[AppError], ...] = (BadRequest, UriTooLong, Internal, DatabaseUnavailable)
+EVERYWHERE: tuple[type[AppError], ...] = (BadRequest, UriTooLong, HeadersTooLarge, Internal, DatabaseUnavailable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,10 @@ class Query:
 
     def text(self, name: str, alias: str | None = None) -> str | None:
         """The filter under its snake_case or camelCase name, or an older `alias`."""
-        for spelling in (name, camel(name), alias):
-            value = self._values.get(spelling) if spelling else None
-            if value:
-                if "\0" in value:
-                    raise FilterInvalid(f"{name} holds a NUL character")
-                return value
-        return None
+        value = self._find(name, alias)
+        if value is not None and "\0" in value:
+            raise FilterInvalid(f"{name} holds a NUL character")
+        return value
 
     def flag(self, name: str) -> bool:
         value = self.text(name)
@@ -73,8 +70,12 @@ class Query:
         except ValueError:
             raise refusal(f"{name} is not a UUID") from None
 
+    def _find(self, name: str, alias: str | None = None) -> str | None:
+        spellings = (name, camel(name), alias)
+        return next((value for spelling in spellings if spelling and (value := self._values.get(spelling))), None)
+
     def _integer(self, name: str, default: int) -> int:
-        value = (self.text(name) or "").strip()
+        value = (self._find(name) or "").strip()
         digits = value[1:] if value[:1] in {"-", "+"} else value
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 4000:
             return default

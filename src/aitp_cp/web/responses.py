@@ -38,5 +38,9 @@ def no_content() -> Response:
 
 
 def error_response(error: AppError) -> Response:
+    return json_bytes(encode_error(error), error.status, error.headers)
+
+
+def encode_error(error: AppError) -> bytes:
     """The one shape of every error (contract, section 2)."""
-    return json_response({"error": error.message, "code": error.code, **error.extra}, error.status, error.headers)
+    return _encoder.encode({"error": error.message, "code": error.code, **error.extra})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import structlog
 import uvicorn
 
-from aitp_cp.web.sse import SseHttpProtocol
+from aitp_cp.web.http import JsonHttpProtocol
 
 log = structlog.get_logger("aitp_cp.server")
 
@@ -19,43 +19,27 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Drain = Callable[[], Awaitable[None]]
 
 
-class JsonHttpProtocol(SseHttpProtocol):
-    """Answers what is not even HTTP in the shape of every other error."""
-
-    def send_400_response(self, msg: str) -> None:
-        body = b'{"error":"the request is not valid HTTP","code":"BAD_REQUEST"}'
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
-            f"x-content-type-options: nosniff\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-
 class Server(uvicorn.Server):
-    """On the first signal runs `drain`, then closes the listener; a second signal exits at once."""
+    """Told to end it runs `drain`, then closes the listener; told again it exits at once.
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    It is told by signals, or, one of several that share a port, by the end of the pipe `leash`.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, leash: int | None = None) -> None:
         super().__init__(config)
         self._drain = drain
+        self._leash = leash
         self._draining: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
-        try:
+        with on_end(self._on_end, self._leash):
             yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
 
-    def _on_signal(self, number: int) -> None:
+    def _on_end(self, reason: str) -> None:
         if self._draining is not None:
-            log.warning("second signal: exiting at once")
-            os._exit(128 + number)
-        log.info("draining", signal=signal.Signals(number).name)
+            exit_at_once(reason)
+        log.info("draining", reason=reason)
         self._draining = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
@@ -65,7 +49,38 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
 
-def build_server(app: object, *, host: str, port: int, drain: Drain) -> Server:
+@contextmanager
+def on_end(told: Callable[[str], None], leash: int | None = None) -> Iterator[None]:
+    """Call `told` with a reason at SIGTERM and SIGINT, or when the other end of the pipe `leash` is closed."""
+    loop = asyncio.get_running_loop()
+    if leash is not None:
+        loop.add_reader(leash, _let_go, loop, leash, told)
+        try:
+            yield
+        finally:
+            loop.remove_reader(leash)
+        return
+    for number in SIGNALS:
+        loop.add_signal_handler(number, told, number.name)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, leash: int, told: Callable[[str], None]) -> None:
+    loop.remove_reader(leash)  # the end of a pipe can be read again and again
+    told("the parent let go")
+
+
+def exit_at_once(reason: str) -> None:
+    """The second request to end: nothing is waited for."""
+    log.warning("exiting at once", reason=reason)
+    os._exit(128 + getattr(signal, reason, signal.SIGTERM))
+
+
+def build_server(app: object, *, host: str, port: int, drain: Drain, leash: int | None = None) -> Server:
     """A server that trusts no forwarding header by itself and logs through our own handlers."""
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's own, narrower idea of an ASGI application
@@ -81,4 +96,4 @@ def build_server(app: object, *, host: str, port: int, drain: Drain) -> Server:
         server_header=False,
         timeout_graceful_shutdown=FINISH_REQUESTS_SECS,
     )
-    return Server(config, drain)
+    return Server(config, drain, leash)

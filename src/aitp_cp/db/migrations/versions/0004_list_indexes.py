@@ -6,12 +6,10 @@ revision = "0004_list_indexes"
 down_revision = "0003_columns"
 
 INDEXES = {
-    "audit_events_newest_idx": "audit_events (ts DESC, id DESC)",
     "audit_events_type_ts_idx": "audit_events (type, ts)",
     "audit_events_aid_a_ts_idx": "audit_events (aid_a, ts)",
     "audit_events_aid_b_ts_idx": "audit_events (aid_b, ts)",
     "audit_events_session_ts_idx": "audit_events (session_id, ts)",
-    "audit_events_run_ts_idx": "audit_events (run_id, ts)",
     "sessions_newest_idx": "handshake_sessions (created_at DESC, session_id)",
     "sessions_status_created_idx": "handshake_sessions (status, created_at)",
     "sessions_run_created_idx": "handshake_sessions (run_id, created_at)",
@@ -28,8 +26,6 @@ INDEXES = {
     "agents_active_idx": "agents (registered_at, aid) WHERE status = 'active'",
     "agents_status_expiry_idx": "agents (status, manifest_expires_at)",
     "webhook_deliveries_newest_idx": "webhook_deliveries (webhook_id, created_at DESC, id)",
-    # Every status but the last two, whatever an older control plane called it.
-    "webhook_deliveries_due_idx": "webhook_deliveries (next_retry_at) WHERE status NOT IN ('delivered', 'failed')",
     "webhook_deliveries_done_idx": "webhook_deliveries (created_at) WHERE status IN ('delivered', 'failed')",
     "admin_audit_newest_idx": "admin_audit_log (created_at DESC, id)",
     "revocation_entries_order_idx": "revocation_entries (revoked_at, jti)",

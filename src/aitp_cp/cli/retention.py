@@ -1,0 +1,93 @@
+"""aitp-cp retention run."""
+
+import asyncio
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from aitp_cp.cli.console import DATABASE, err, out, settings_or_stop, stop
+from aitp_cp.clock import now
+from aitp_cp.db import Database
+from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.retention import service
+from aitp_cp.retention.model import Swept
+from aitp_cp.settings import Settings
+
+# Counting on would take longer than it tells; the table shows such a count as "at least".
+COUNT_LIMIT = 1_000_000
+BUSY_PAUSE_SECS = 1.0
+
+Counts = dict[str, int]
+
+
+def run(*, dry_run: bool) -> None:
+    """Sweep until nothing is due, one transaction per batch; Ctrl-C leaves whole batches behind."""
+    try:
+        asyncio.run(_run(settings_or_stop("tool"), dry_run=dry_run))
+    except DatabaseUnavailable:
+        stop("the database cannot be reached; see DATABASE_URL and run `aitp-cp check`", DATABASE)
+
+
+async def _run(settings: Settings, *, dry_run: bool) -> None:
+    assert settings.database_url is not None
+    db = Database(settings.database_url.get_secret_value(), max_size=2)
+    await db.open()
+    try:
+        due = await _due(db, settings)
+        gone = {} if dry_run else await _sweep_all(db, settings, due)
+    finally:
+        await db.close()
+    _show(settings, due, None if dry_run else gone)
+
+
+async def _due(db: Database, settings: Settings) -> Counts:
+    async with db.connection() as conn:
+        return _counts(await service.due(conn, settings, now(), COUNT_LIMIT))
+
+
+async def _sweep_all(db: Database, settings: Settings, due: Counts) -> Counts:
+    total = dict.fromkeys(due, 0)
+    columns = TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True) as progress:
+        bar = progress.add_task("", total=sum(due.values()))
+        while batch := await _sweep(db, settings):
+            for table, rows in batch.items():
+                total[table] += rows
+            progress.update(bar, advance=sum(batch.values()))
+    return total
+
+
+async def _sweep(db: Database, settings: Settings) -> Counts:
+    """One batch, waiting for whoever else is sweeping; empty when nothing was due."""
+    while True:
+        async with db.transaction() as conn:
+            swept = await service.sweep(conn, settings, now())
+        if swept is not None:
+            counts = _counts(swept)
+            return counts if any(counts.values()) else {}
+        err.print("another process is sweeping; waiting for it")
+        await asyncio.sleep(BUSY_PAUSE_SECS)
+
+
+def _counts(swept: list[Swept]) -> Counts:
+    return {one.table: one.rows for one in swept}
+
+
+def _show(settings: Settings, due: Counts, gone: Counts | None) -> None:
+    table = Table("table", "kept", "due")
+    if gone is not None:
+        table.add_column("deleted")
+    for policy in service.POLICIES:
+        rows = due[policy.table]
+        cells = [f"≥ {rows}" if rows >= COUNT_LIMIT else str(rows)]
+        if gone is not None:
+            cells.append(str(gone[policy.table]))
+        table.add_row(policy.table, _kept(settings, policy.days), *cells)
+    out.print(table)
+
+
+def _kept(settings: Settings, variable: str | None) -> str:
+    if variable is None:
+        return "until they expire"
+    days: int = getattr(settings, variable)
+    return f"{days} days" if days else "for ever"

@@ -1,0 +1,13 @@
+"""UUIDs in whatever spelling a client has them."""
+
+import re
+from uuid import UUID
+
+_DIGITS = r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_SPELLINGS = re.compile(rf"(?:urn:uuid:)?({_DIGITS})|\{{({_DIGITS})\}}", re.IGNORECASE | re.ASCII)
+
+
+def read_uuid(value: object) -> UUID | None:
+    """A UUID of any version in any RFC 9562 spelling, or None; the standard library's own reading takes far more."""
+    found = _SPELLINGS.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else UUID(hex=found[1] or found[2])

@@ -1,0 +1,107 @@
+"""Traces by OTLP over HTTP (contract, section 15). Imported only by a process that exports them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span as OtelSpan
+from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from aitp_cp import __version__
+from aitp_cp.settings import Settings
+from aitp_cp.telemetry.spans import Attributes, Kind
+
+DEFAULT_ENDPOINT = "http://localhost:4318"
+PATH = "/v1/traces"
+# A collector that is away must neither hold up the end of the process nor fill its memory.
+EXPORT_TIMEOUT_SECS = 3
+FLUSH_MS = 4000
+MAX_WAITING = 8192
+EVERY_MS = 1000
+KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+
+_w3c = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """The tracer of one process; samplers, resource attributes and the exporter's headers come from `OTEL_*`."""
+
+    def __init__(self, settings: Settings) -> None:
+        resource = Resource.create({SERVICE_NAME: settings.otel_service_name, SERVICE_VERSION: __version__})
+        exporter = OTLPSpanExporter(endpoint=endpoint(settings), timeout=EXPORT_TIMEOUT_SECS)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(
+            BatchSpanProcessor(exporter, max_queue_size=MAX_WAITING, schedule_delay_millis=EVERY_MS)
+        )
+        self._tracer = self._provider.get_tracer("aitp_cp", __version__)
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        attributes: Attributes | None = None,
+        *,
+        kind: Kind = "internal",
+        carrier: Attributes | None = None,
+    ) -> Iterator["_Span"]:
+        """A span around a block; of a failure it keeps the type, for its text may hold anything."""
+        context = _w3c.extract(carrier) if carrier else None
+        with self._tracer.start_as_current_span(
+            name,
+            context,
+            KINDS[kind],
+            dict(attributes or {}),
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield _Span(span)
+            except BaseException as failure:
+                _failed(span, failure)
+                raise
+
+    def statement(self, sql: str, secs: float, failure: BaseException | None) -> None:
+        """A span for a statement that has just ended; its text is one of ours and holds no value."""
+        end = time.time_ns()
+        text = " ".join(sql.split())
+        attributes = {"db.system.name": "postgresql", "db.query.text": text}
+        name = text.partition(" ")[0].rstrip(";") or "SQL"
+        span = self._tracer.start_span(
+            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=end - int(secs * 1e9)
+        )
+        if failure is not None:
+            _failed(span, failure)
+        span.end(end)
+
+    def close(self) -> None:
+        """Send what is waiting, for a few seconds at most."""
+        self._provider.force_flush(FLUSH_MS)
+        self._provider.shutdown()
+
+
+class _Span:
+    def __init__(self, span: OtelSpan) -> None:
+        self._span = span
+
+    def describe(self, name: str, attributes: Attributes, *, failed: bool = False) -> None:
+        self._span.update_name(name)
+        self._span.set_attributes(dict(attributes))
+        if failed:
+            self._span.set_status(StatusCode.ERROR)
+
+
+def endpoint(settings: Settings) -> str:
+    """Where traces go: the endpoint for traces as it is, or the general one and the path of the protocol."""
+    given = settings.otel_exporter_otlp_traces_endpoint
+    return given or (settings.otel_exporter_otlp_endpoint or DEFAULT_ENDPOINT).rstrip("/") + PATH
+
+
+def _failed(span: Any, failure: BaseException) -> None:
+    span.set_attribute("error.type", type(failure).__name__)
+    span.set_status(StatusCode.ERROR)

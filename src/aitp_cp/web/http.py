@@ -1,0 +1,87 @@
+"""The connection below the application: what is not HTTP, or too much of it, is answered in the one error shape."""
+
+from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
+from aitp_cp.web.context import request_id
+from aitp_cp.web.responses import encode_error
+from aitp_cp.web.sse import SseHttpProtocol
+
+MAX_QUERY_BYTES = 16 * 1024
+MAX_PATH_BYTES = 8 * 1024
+MAX_HEADER_BYTES = 8 * 1024
+
+# The parser by itself would gather a head of any size; the edge judges what is below these bounds.
+_MAX_TARGET_BYTES = 32 * 1024
+_MAX_HEAD_BYTES = 64 * 1024
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_SECS = 2.0
+
+_STATUS_LINES = {400: "400 Bad Request", 414: "414 URI Too Long", 431: "431 Request Header Fields Too Large"}
+
+
+class JsonHttpProtocol(SseHttpProtocol):
+    """Bounds what one request head may make the process hold, and names what is wrong with it."""
+
+    _heads = 0
+    _head_bytes = 0  # of the head that is arriving, not counting what came together with its beginning
+    _in_head = False
+    _refusal: AppError | None = None
+    _deaf = False
+    _swallowed = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            self._swallow(len(data))
+            return
+        heads = self._heads
+        super().data_received(data)
+        if self._in_head and self._heads == heads and not self._deaf:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._refusal = HeadersTooLarge()
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._heads += 1
+        self._head_bytes = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > _MAX_TARGET_BYTES:
+            self._refusal = UriTooLong()
+            raise self._refusal
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what arrived; an answer on its way to an earlier request is still given in full."""
+        self._deaf = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            if cycle.response_started:
+                self.transport.close()
+                return
+        self._answer(self._refusal or BadRequest("the request is not valid HTTP"))
+
+    def _answer(self, refusal: AppError) -> None:
+        body = encode_error(refusal)
+        head = (
+            f"HTTP/1.1 {_STATUS_LINES[refusal.status]}\r\ncontent-type: application/json\r\n"
+            f"x-request-id: {request_id(None)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        # Closing at once would reset the connection, and who is still sending would never read the answer.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECS, self.transport.close)
+
+    def _swallow(self, size: int) -> None:
+        self._swallowed += size
+        if self._swallowed > _LINGER_BYTES:
+            self.transport.close()
