@@ -1,10 +1,20 @@
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.support.postgres import database_url, empty_database_url, pytest_configure, pytest_unconfigure
 
 __all__ = ["database_url", "empty_database_url", "pytest_configure", "pytest_unconfigure"]
+
+# The default draws every local variable of every frame, which takes seconds for one failed request.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,18 @@ from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Report, normalise
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
+from tests.support.app import App, running_app
 
 # What the projections write, without the times at which they wrote it; the time of a revocation is the reports' own.
 TABLES = {
-    "handshake_sessions": "session_id, aid_a, aid_b, status, grants, run_id, boundary, error, started_at, completed_at",
-    "issued_tcts": "jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id, "
-    "revoked, revoked_at",
-    "delegations": "jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked, revoked_at, "
-    "revoked_reason",
+    "handshake_sessions": """
+        session_id, aid_a, aid_b, status, grants, run_id, boundary, error, started_at, completed_at""",
+    "issued_tcts": """
+        jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id, revoked,
+        revoked_at""",
+    "delegations": """
+        jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked, revoked_at,
+        revoked_reason""",
     "delegation_parents": "jti, parent_jti",
     "revoked_reports": "jti, kind, revoked_at",
 }
@@ -87,3 +91,16 @@ async def by_jti(db: Database, table: str) -> dict[str, Row]:
 def at(text: str) -> datetime:
     """A time of the test's own day, as `12:30`."""
     return datetime.fromisoformat(f"2026-03-04T{text}+00:00")
+
+
+@pytest.fixture
+async def app(database_url: str) -> AsyncIterator[App]:
+    async with running_app(database_url) as running:
+        yield running
+
+
+async def report(app: App, *events: Any) -> None:
+    """One batch over HTTP, all of it accepted."""
+    answer = await app.post("/api/events", list(events))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["dropped"] == 0

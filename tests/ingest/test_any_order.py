@@ -1,6 +1,7 @@
 """Whatever the order of reports, their repetition and their division into batches: the same tables."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from aitp_cp.protocol.reports import Report
 from aitp_cp.tcts import service as tcts
 from tests.ingest.support import Row, everything, normalised, project
 
-pytestmark = pytest.mark.anyio
+Run = Callable[[list[list[Row]]], dict[str, list[Row]]]
 
 # Few of everything, so that reports meet and contradict each other.
 JTIS = [str(UUID(int=number)) for number in range(1, 8)]
@@ -72,29 +73,37 @@ denied = st.fixed_dictionaries({"denied": jti, "at": time})
 stories = st.lists(st.one_of(handshakes, tokens, delegated, delegated, revoked, denied), min_size=1, max_size=14)
 
 quick = settings(
-    max_examples=120,
+    max_examples=90,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
+@pytest.fixture
+def outcome(database_url: str) -> Iterator[Run]:
+    """The tables after some batches, in a loop of its own: Hypothesis calls the test many times."""
+    db = Database(database_url, max_size=1)
+    with asyncio.Runner() as runner:
+        runner.run(db.open())
+        yield lambda batches: runner.run(tables_after(db, batches))
+        runner.run(db.close())
+
+
 @quick
 @given(story=stories, data=st.data())
-async def test_no_order_no_repetition_and_no_division_shows(
-    db: Database, story: list[Row], data: st.DataObject
-) -> None:
-    told = await outcome(db, [[step] for step in story])
+def test_no_order_no_repetition_and_no_division_shows(outcome: Run, story: list[Row], data: st.DataObject) -> None:
+    told = outcome([[step] for step in story])
     repeated = data.draw(st.lists(st.sampled_from(story), max_size=4))
     again = data.draw(st.permutations([*story, *repeated]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(again)), max_size=4)))
     batches = [again[start:end] for start, end in zip([0, *cuts], [*cuts, len(again)], strict=True)]
-    assert await outcome(db, batches) == told
+    assert outcome(batches) == told
 
 
 @quick
 @given(story=st.lists(st.one_of(tokens, delegated, delegated, revoked, denied), min_size=1, max_size=14))
-async def test_exactly_what_hangs_from_a_revoked_token_is_revoked(db: Database, story: list[Row]) -> None:
-    tables = await outcome(db, [[step] for step in story])
+def test_exactly_what_hangs_from_a_revoked_token_is_revoked(outcome: Run, story: list[Row]) -> None:
+    tables = outcome([[step] for step in story])
     causes = directly_revoked(story)
     since = dict(causes)
     edges = {(payload["jti"], payload["parent_jti"]) for payload in payloads(story, "delegation.issued")}
@@ -111,19 +120,18 @@ async def test_exactly_what_hangs_from_a_revoked_token_is_revoked(db: Database, 
         assert row["revoked"] == (str(row["jti"]) in of_tokens)
 
 
-async def outcome(db: Database, batches: list[list[Row]]) -> dict[str, list[Row]]:
+async def tables_after(db: Database, batches: list[list[Row]]) -> dict[str, list[Row]]:
     """The tables after these batches, each step of which is an event or an entry of the deny list."""
     async with db.connection() as conn:
-        transaction = conn.transaction()
-        async with transaction:
-            for batch in batches:
-                await project(conn, [told(step) for step in batch if "denied" not in step])
-                for step in batch:
-                    if "denied" in step:
-                        await deny(conn, step)
-            tables = await everything(conn)
-            await conn.execute("TRUNCATE handshake_sessions, issued_tcts, delegations, delegation_parents")
-            await conn.execute("TRUNCATE revoked_reports, revocation_entries")
+        undone: Any = conn.transaction()
+        await undone.start()
+        for batch in batches:
+            await project(conn, [told(step) for step in batch if "denied" not in step])
+            for step in batch:
+                if "denied" in step:
+                    await deny(conn, step)
+        tables = await everything(conn)
+        await undone.rollback()
     return tables
 
 

@@ -76,7 +76,7 @@ async def test_five_processes_at_once(existing_url: str, conn: asyncpg.Connectio
 async def test_an_index_that_was_interrupted_is_built_again(existing_url: str, conn: asyncpg.Connection) -> None:
     await upgrade(existing_url)
     before = await describe(conn)
-    for name in ("audit_events_newest_idx", "audit_events_seq_key", "sessions_status_idx"):
+    for name in ("audit_events_type_ts_idx", "audit_events_seq_key", "sessions_status_idx"):
         table, column = ("handshake_sessions", "status") if name.startswith("sessions") else ("audit_events", "type")
         await conn.execute(f"DROP INDEX {name}")
         await conn.execute(f"UPDATE {table} SET {column} = 'the same'")

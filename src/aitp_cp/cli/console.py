@@ -8,6 +8,7 @@ from rich.console import Console
 
 from aitp_cp.settings import Settings, SettingsError, load
 
+ADDRESS = 1
 CONFIGURATION = 2
 DATABASE = 3
 

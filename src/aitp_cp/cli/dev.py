@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+import signal
+import sys
 from pathlib import Path
 
 from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
@@ -19,6 +21,8 @@ def dev() -> None:
         return
     from aitp_cp.db.embedded import EmbeddedError, start
 
+    # Until the server listens nobody else minds this signal, and Postgres must not be left behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         server = start(HOME)
     except EmbeddedError as failure:
@@ -40,10 +44,14 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL") -> None:
 
 def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
     auth = ' -H "Authorization: Bearer $KEY"' if keyed else ""
-    out.print(f"\n  serving    {url}", highlight=False)
-    out.print(f"  database   {database}", highlight=False)
-    out.print(f"  secrets    {HOME / SECRETS}", highlight=False)
-    out.print("  try        " + f"curl -s{auth} {url}/api/events/history?limit=5\n", highlight=False, soft_wrap=True)
+    places = {
+        "serving": url,
+        "database": database,
+        "secrets": str(HOME / SECRETS),
+        "try": f"curl -s{auth} '{url}/api/events/history?limit=5'",
+    }
+    lines = "".join(f"\n  {name:<11}{place}" for name, place in places.items())
+    out.print(lines + "\n", highlight=False, markup=False, soft_wrap=True)
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:

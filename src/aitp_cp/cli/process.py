@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from aitp_cp import __version__
 from aitp_cp.app import open_app
-from aitp_cp.cli.console import DATABASE, stop
+from aitp_cp.cli.console import ADDRESS, DATABASE, stop
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import DatabaseUnavailable
@@ -76,7 +76,10 @@ async def _serve(settings: Settings, *, jobs: bool, place: Place | None) -> None
             leash=place.leash if place else None,
         )
         _say_hello(rt, port=settings.port)
-        await server.serve([place.sock] if place else None)
+        try:
+            await server.serve([place.sock] if place else None)
+        except SystemExit:  # its word for an address that cannot be had, with a code that has another meaning here
+            stop(f"cannot listen on {settings.host}:{settings.port}", ADDRESS)
     log.info("stopped")
 
 

@@ -18,11 +18,10 @@ from typing import NoReturn
 
 import typer
 
-from aitp_cp.cli.console import stop
+from aitp_cp.cli.console import ADDRESS, stop
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry import SHARED_METRICS
 
-BIND_FAILED = 1
 WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 # A process that cannot stay up must not be tried in a tight loop.
 SHORT_LIFE_SECS = 5.0
@@ -163,7 +162,7 @@ def _sockets(host: str, port: int, count: int) -> list[socket]:
             sock.bind(sockets[0].getsockname() if sockets else address)
             sockets.append(sock)
     except OSError as failure:
-        stop(f"cannot listen on {host}:{port} ({failure.strerror})", BIND_FAILED)
+        stop(f"cannot listen on {host}:{port} ({failure.strerror})", ADDRESS)
     return sockets
 
 

@@ -195,7 +195,7 @@ async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -
     """The next events in log order; those of legacy writers appear once they have been given a place."""
     where = _conditions(wanted)
     where.add("seq > {}", seq)
-    where.add("{} IN (aid_a, aid_b)", wanted.aid)
+    where.add("(aid_a = {} OR aid_b = {})", wanted.aid)
     statement = AFTER.format(columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
     return [_event(row) for row in await conn.fetch(statement, *where.args)]
 

@@ -1,6 +1,7 @@
 """What can be said about a URL without asking a name server."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from yarl import URL
@@ -25,6 +26,7 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(settings.production, settings.webhook_url_allowlist, settings.webhook_allowed_cidrs)
 
 
+@lru_cache(maxsize=1024)
 def check_url(text: str, policy: Policy) -> Target:
     """The destination of a URL; raises `BodyInvalid` when it is none and `UrlNotAllowed` when it may not be used."""
     url = _parse(text)

@@ -6,7 +6,7 @@ from aitp_cp.db import Connection
 from aitp_cp.db.locks import try_lock
 from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
-from aitp_cp.retention.store import count_before, delete_before
+from aitp_cp.retention.store import count_before, date_the_gone, delete_before
 from aitp_cp.settings import Settings
 
 LOCK_KEY = 4694481020131148800
@@ -55,6 +55,7 @@ async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swe
     """Delete at most a batch per table in the caller's transaction; None when another process is at it."""
     if not await try_lock(conn, LOCK_KEY):
         return None
+    await date_the_gone(conn)
     swept = []
     for policy in POLICIES:
         before = _before(policy, settings, now)

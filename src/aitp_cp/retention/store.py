@@ -11,6 +11,11 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 ))
 """
 
+# An older control plane that runs beside this one leaves no date: the grace begins when that is noticed.
+DATE_THE_GONE = """
+UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL
+"""
+
 COUNT_DUE = "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {column} < $1{only} LIMIT $2) AS due"
 
 
@@ -33,3 +38,8 @@ def count_before(table: str, column: str, only: str = "") -> Sweep:
         return int(await conn.fetchval(statement, before, limit))
 
     return count
+
+
+async def date_the_gone(conn: Connection) -> None:
+    """Give agents that left without a date one."""
+    await conn.execute(DATE_THE_GONE)

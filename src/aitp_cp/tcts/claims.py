@@ -1,10 +1,8 @@
 """What a report says about a token, whatever its dialect; payloads are hostile, so nothing here raises."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 from aitp_cp.clock import truncate
 from aitp_cp.protocol import aid as aids
@@ -12,10 +10,7 @@ from aitp_cp.protocol import moments, tokens
 
 MAX_AID = 512
 
-# An integer too large for a float would make date arithmetic raise, and no date is near it.
-_BEYOND_DATES = 10**18
 _YEAR_10000_SECS = 253_402_300_800
-_UUID = re.compile(r"(?:urn:uuid:)?\{?([0-9a-f]{8}(-?)[0-9a-f]{4}(?:\2[0-9a-f]{4}){3}[0-9a-f]{8})\}?", re.IGNORECASE)
 
 JTI = ("jti",)
 ISSUER = ("iss", "issuer", "issuer_aid", "issuerAid")
@@ -51,10 +46,10 @@ class Token:
         return next((found for value in self.values(names) if (found := read(value)) is not None), None)
 
     def issued_at(self) -> datetime | None:
-        return self.first(as_numeric_date, ("iat",)) or self.first(as_moment, ("issued_at", "issuedAt"))
+        return self.first(as_numeric_date, ("iat",)) or self.first(moments.read, ("issued_at", "issuedAt"))
 
     def expires_at(self) -> datetime | None:
-        return self.first(as_numeric_date, ("exp",)) or self.first(as_moment, ("expires_at", "expiresAt"))
+        return self.first(as_numeric_date, ("exp",)) or self.first(moments.read, ("expires_at", "expiresAt"))
 
     def strings(self, names: Names) -> list[str]:
         return next((as_strings(value) for value in self.values(names) if isinstance(value, list)), [])
@@ -77,16 +72,10 @@ def as_object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else _NO_CLAIMS
 
 
-def as_uuid(value: object) -> UUID | None:
-    """A UUID in any usual spelling."""
-    found = _UUID.fullmatch(value) if isinstance(value, str) else None
-    return None if found is None else UUID(found[1])
-
-
 def as_numeric_date(value: object) -> datetime | None:
     """A time as tokens have it (RFC 7519): seconds, never milliseconds; ISO-8601 does as well."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return as_moment(value)
+        return moments.read(value)
     return truncate(datetime.fromtimestamp(value, UTC)) if 0 <= value < _YEAR_10000_SECS else None
 
 
@@ -95,13 +84,6 @@ def as_aid(value: object) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return aids.recognise(value) or bounded(value, MAX_AID)
-
-
-def as_moment(value: object) -> datetime | None:
-    """A time within the years 1970 to 9999; absurd numbers are no time."""
-    if isinstance(value, int) and abs(value) > _BEYOND_DATES:
-        return None
-    return moments.read(value)
 
 
 def as_strings(value: object) -> list[str]:

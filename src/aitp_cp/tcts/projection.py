@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
+from aitp_cp.protocol import moments
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
+from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.tcts import claims
-from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_moment, as_object, as_uuid, bounded
+from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_object, bounded
 from aitp_cp.tcts.merging import union
 from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
 
@@ -50,7 +52,7 @@ def issued(report: Report) -> Iterator[TctChange]:
     if report.type not in ISSUING:
         return
     for token in claims.reported_tokens(report.payload):
-        jti, issuer, subject = token.first(as_uuid, JTI), token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)
+        jti, issuer, subject = token.first(read_uuid, JTI), token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)
         if jti is None or issuer is None or subject is None:
             continue
         yield TctChange(
@@ -93,12 +95,12 @@ def revoked(report: Report) -> Iterator[Revocation]:
     payload = as_object(report.payload)
     named = Token(payload)
     token = _delegation(payload)
-    jti = named.first(as_uuid, REVOKED_JTI) or token.first(as_uuid, REVOKED_JTI)
+    jti = named.first(read_uuid, REVOKED_JTI) or token.first(read_uuid, REVOKED_JTI)
     if jti is None and kind == "delegation":
         jti = _own_jti(token)
     if jti is not None:
         yield Revocation(
-            jti, kind, named.first(as_moment, REVOKED_AT) or token.first(as_moment, REVOKED_AT) or report.ts
+            jti, kind, named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT) or report.ts
         )
 
 
@@ -119,7 +121,7 @@ def _delegation(payload: object) -> Token:
 
 def _own_jti(token: Token) -> UUID | None:
     """Tokens of a single hop carry no jti: theirs is made from their text."""
-    own = token.first(as_uuid, OWN_JTI)
+    own = token.first(read_uuid, OWN_JTI)
     if own is None and token.text is not None:
         return synthetic_delegation_jti(token.text)
     return own
@@ -128,7 +130,7 @@ def _own_jti(token: Token) -> UUID | None:
 def _parent(token: Token) -> UUID | None:
     """Named outright, or the last hop of the chain, or the token behind the grant voucher."""
     hop = _last_hop(token)
-    return token.first(as_uuid, PARENT) or hop.first(as_uuid, JTI) or _vouched(token) or _own_jti(hop)
+    return token.first(read_uuid, PARENT) or hop.first(read_uuid, JTI) or _vouched(token) or _own_jti(hop)
 
 
 def _last_hop(token: Token) -> Token:
@@ -137,7 +139,8 @@ def _last_hop(token: Token) -> Token:
 
 
 def _vouched(token: Token) -> UUID | None:
-    return next((jti for voucher in token.values(("voucher",)) if (jti := Token(voucher).first(as_uuid, PARENT))), None)
+    vouchers = (Token(voucher) for voucher in token.values(("voucher",)))
+    return next((jti for voucher in vouchers if (jti := voucher.first(read_uuid, PARENT)) is not None), None)
 
 
 def _binding(token: Token) -> str | None:

@@ -123,21 +123,23 @@ WHERE issued_tcts.jti = cause.jti
 # changes is followed downwards, but not into a branch that was revoked early enough already.
 FIND_AFFECTED = """
 WITH RECURSIVE touched AS (
-    SELECT jti FROM delegations WHERE jti = ANY($1::uuid[])
+    SELECT jti, parent_jti, revoked, revoked_at, revoked_reason FROM delegations WHERE jti = ANY($1::uuid[])
     UNION
-    SELECT jti FROM delegations WHERE parent_jti = ANY($2::uuid[])
+    SELECT jti, parent_jti, revoked, revoked_at, revoked_reason FROM delegations WHERE parent_jti = ANY($2::uuid[])
     UNION
-    SELECT jti FROM delegation_parents WHERE parent_jti = ANY($2::uuid[])
+    SELECT child.jti, child.parent_jti, revoked, revoked_at, revoked_reason
+    FROM delegation_parents AS further JOIN delegations AS child ON child.jti = further.jti
+    WHERE further.parent_jti = ANY($2::uuid[])
 ), origin AS (
     SELECT jti, jti AS source FROM touched
     UNION
-    SELECT jti, parent_jti FROM delegations JOIN touched USING (jti)
+    SELECT jti, parent_jti FROM touched
     UNION
-    SELECT jti, parent_jti FROM delegation_parents JOIN touched USING (jti)
+    SELECT touched.jti, further.parent_jti FROM touched JOIN delegation_parents AS further ON further.jti = touched.jti
 ), cause AS (
-    SELECT origin.jti, min(found.revoked_at) AS revoked_at, bool_or(found.named AND source = origin.jti) AS explicit
+    SELECT origin.jti, min(found.since) AS since, bool_or(found.named AND source = origin.jti) AS explicit
     FROM origin CROSS JOIN LATERAL (
-        SELECT revoked_at, true AS named FROM revoked_reports WHERE jti = source
+        SELECT revoked_at AS since, true AS named FROM revoked_reports WHERE jti = source
         UNION ALL
         SELECT revoked_at, true FROM revocation_entries WHERE jti = source
         UNION ALL
@@ -147,26 +149,26 @@ WITH RECURSIVE touched AS (
     ) AS found
     GROUP BY origin.jti
 ), changing AS MATERIALIZED (
-    SELECT cause.* FROM cause JOIN delegations AS stored USING (jti)
-    WHERE NOT stored.revoked OR stored.revoked_at IS NULL OR cause.revoked_at < stored.revoked_at
-       OR (cause.explicit AND stored.revoked_reason IS DISTINCT FROM 'explicit')
+    SELECT jti, parent_jti, since, explicit FROM cause JOIN touched USING (jti)
+    WHERE NOT revoked OR revoked_at IS NULL OR since < revoked_at
+       OR (explicit AND revoked_reason IS DISTINCT FROM 'explicit')
 ), affected AS (
-    SELECT jti FROM changing
+    SELECT jti, parent_jti FROM changing
     UNION
-    SELECT child.jti
+    SELECT child.jti, child.parent_jti
     FROM affected CROSS JOIN LATERAL (
-        SELECT jti FROM delegations WHERE parent_jti = affected.jti
+        SELECT jti, parent_jti, revoked, revoked_at FROM delegations WHERE parent_jti = affected.jti
         UNION ALL
-        SELECT jti FROM delegation_parents WHERE parent_jti = affected.jti
+        SELECT known.jti, known.parent_jti, revoked, revoked_at
+        FROM delegation_parents AS further JOIN delegations AS known ON known.jti = further.jti
+        WHERE further.parent_jti = affected.jti
     ) AS child
-    JOIN delegations AS stored ON stored.jti = child.jti
-    WHERE NOT stored.revoked OR stored.revoked_at IS NULL
-       OR stored.revoked_at > (SELECT min(revoked_at) FROM changing)
+    WHERE NOT child.revoked OR child.revoked_at IS NULL OR child.revoked_at > (SELECT min(since) FROM changing)
 )
-SELECT jti, ARRAY(SELECT stored.parent_jti UNION ALL
-                  SELECT parent_jti FROM delegation_parents WHERE jti = stored.jti) AS parents,
-       changing.revoked_at AS cause_at, coalesce(changing.explicit, false) AS explicit
-FROM affected JOIN delegations AS stored USING (jti) LEFT JOIN changing USING (jti)
+SELECT affected.jti, ARRAY(SELECT affected.parent_jti UNION ALL
+                           SELECT parent_jti FROM delegation_parents WHERE jti = affected.jti) AS parents,
+       changing.since AS cause_at, coalesce(changing.explicit, false) AS explicit
+FROM affected LEFT JOIN changing ON changing.jti = affected.jti
 """
 
 MARK_DELEGATIONS = """

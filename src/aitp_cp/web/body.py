@@ -24,21 +24,25 @@ async def read_body(request: Request) -> bytes:
     endpoint = context_of(request).endpoint
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
     chunks = request.stream()
-    body = bytearray()
     try:
-        if _declared(request) <= limit:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > limit:
-                    break
-            else:
-                return bytes(body)
+        body = await _bounded(chunks, limit) if _declared(request) <= limit else None
+        if body is not None:
+            return body
         # Who waits to be told to continue is told so by reading on: such a body is best never sent.
         if "expect" not in request.headers:
             await _swallow(chunks)
     except ClientDisconnect as gone:
         raise BodyInvalid("the client closed the connection before the body was complete") from gone
     raise PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
+
+
+async def _bounded(chunks: AsyncIterable[bytes], limit: int) -> bytes | None:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
 
 
 def _declared(request: Request) -> int:
@@ -48,13 +52,9 @@ def _declared(request: Request) -> int:
 
 async def _swallow(chunks: AsyncIterable[bytes]) -> None:
     """Take the rest of a refused body, within bounds: many clients read no answer before they have sent it all."""
-    swallowed = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(SWALLOW_SECS):
-            async for chunk in chunks:
-                swallowed += len(chunk)
-                if swallowed > SWALLOW_BYTES:
-                    return
+            await _bounded(chunks, SWALLOW_BYTES)
 
 
 def decode(body: bytes, shape: type[T]) -> T:

@@ -15,8 +15,8 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import encode
 
-# An event's payload may have 64 KiB, so a page has at most some megabytes.
-PAGE_ROWS = 100
+# An event's payload may have 64 KiB, so a page has at most a few megabytes.
+PAGE_ROWS = 50
 CHUNK_BYTES = 32 * 1024
 MAX_NAME = 150
 
@@ -117,8 +117,9 @@ async def _document(parts: Sequence[Part]) -> AsyncIterator[bytes]:
         count = 0
         yield b"["
         async for page in part.pages:
-            yield (b"," if count else b"") + encode(page)[1:-1]
-            count += len(page)
+            for record in page:
+                yield (b"," if count else b"") + encode(record)
+                count += 1
         yield b"]" if part.count_as is None else b"]," + encode(part.count_as) + b":" + encode(count)
     yield b"}"
 
@@ -130,7 +131,8 @@ async def _lines(parts: Sequence[Part]) -> AsyncIterator[bytes]:
                 yield _line(part.kind, part.record)
             continue
         async for page in part.pages:
-            yield b"".join(_line(part.kind, record) for record in page)
+            for record in page:
+                yield _line(part.kind, record)
 
 
 def _line(kind: str, record: Any) -> bytes:

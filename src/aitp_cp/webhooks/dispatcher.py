@@ -1,9 +1,8 @@
 """Sends deliveries: lease in one transaction, POST outside any, record in another (contract, section 12)."""
 
 import asyncio
-import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
@@ -16,8 +15,8 @@ from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
 from aitp_cp.webhooks import queue
 from aitp_cp.webhooks.attempt import DEADLINE_SECS, post
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Outcome, delivered_as
-from aitp_cp.webhooks.recording import Terms, record
+from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Verdict, delivered_as
+from aitp_cp.webhooks.recorder import Recorder, Terms
 
 log = structlog.get_logger("aitp_cp.webhooks")
 
@@ -35,7 +34,6 @@ PROBE_LOOK_SECS = 0.2
 # A burst of events is one call.
 GATHER_SECS = 0.01
 DATABASE_RETRY_SECS = 1.0
-RECORD_RETRY_SECS = (0.2, 0.5, 1.0, 2.0, 4.0)
 SPREAD_BATCH = 500
 STOP_SECS = DEADLINE_SECS + 5
 
@@ -48,14 +46,15 @@ class Event(Protocol):
 class Dispatcher:
     """One per process; idle until started, asleep between due times."""
 
-    def __init__(self, rt: Runtime, client: GuardedClient, *, roll: Callable[[], float] = random.random) -> None:
+    def __init__(self, rt: Runtime, client: GuardedClient) -> None:
         settings = rt.settings
         self._rt = rt
         self._client = client
-        self._roll = roll
+        reset = timedelta(milliseconds=settings.webhook_breaker_reset_ms)
         self._max_attempts = settings.webhook_retry_attempts
-        self._rule = BreakerRule(
-            settings.webhook_breaker_failure_threshold, timedelta(milliseconds=settings.webhook_breaker_reset_ms)
+        self._spread = reset / 2
+        self._recorder = Recorder(
+            rt, Terms(self._max_attempts, BreakerRule(settings.webhook_breaker_failure_threshold, reset))
         )
         self._bell = asyncio.Event()
         self._ringing = False
@@ -82,13 +81,11 @@ class Dispatcher:
         """Claim nothing more, let what is being sent be answered and recorded; leases bring back the rest."""
         self._stopping = True
         self._bell.set()
-        tasks = {*self._in_flight, *([self._task] if self._task else ())}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=STOP_SECS)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, *self._in_flight, return_exceptions=True)
+        if self._task is not None:
+            await self._task
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=STOP_SECS)
+        await self._recorder.stop()
 
     def _ring(self) -> None:
         self._ringing = False
@@ -100,7 +97,8 @@ class Dispatcher:
             self._bell.clear()
             pause = await self._turn()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._bell.wait()
 
     async def _turn(self) -> float:
         """Start what is due and fits; the seconds after which to look again, unless the bell rings."""
@@ -147,7 +145,7 @@ class Dispatcher:
     async def _until_next_due(self) -> float:
         full = [id for id, n in Counter(self._in_flight.values()).items() if n >= PER_WEBHOOK]
         async with self._rt.db.connection() as conn:
-            await queue.spread_waiting(conn, self._rt.clock(), SPREAD_BATCH, self._rule.reset / 2)
+            await queue.spread_waiting(conn, self._rt.clock(), SPREAD_BATCH, self._spread)
             due = await queue.next_due(conn, full)
         if due is None:
             return POLL_SECS
@@ -171,25 +169,9 @@ class Dispatcher:
             outcome = await post(self._client, attempt, rt.clock())
         seconds = asyncio.get_running_loop().time() - began
         rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
-        log.info(
-            "webhook attempt",
-            webhook=str(attempt.webhook_id),
-            delivery=str(attempt.id),
-            attempt=attempt.number,
-            outcome=outcome.verdict.value,
-            status=outcome.status_code,
-            reason=outcome.error,
-            ms=round(seconds * 1000, 1),
-        )
-        await self._keep(attempt, outcome)
-
-    async def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Record, patiently: what was delivered but not recorded will be sent again."""
-        terms = Terms(self._max_attempts, self._rule, self._roll())
-        for pause in RECORD_RETRY_SECS:
-            try:
-                async with self._rt.db.connection() as conn:
-                    return await record(conn, attempt, outcome, terms, self._rt.clock())
-            except DatabaseUnavailable:
-                await asyncio.sleep(pause)
-        log.warning("the outcome of a webhook attempt is lost", delivery=str(attempt.id), attempt=attempt.number)
+        said = {"webhook": str(attempt.webhook_id), "delivery": str(attempt.id), "attempt": attempt.number}
+        if outcome.verdict is Verdict.DELIVERED:
+            log.debug("webhook delivered", **said)
+        else:
+            log.warning("webhook not delivered", **said, outcome=outcome.verdict.value, reason=outcome.error)
+        self._recorder.add(attempt, outcome)

@@ -1,23 +1,31 @@
-"""Recording how attempts ended: one statement each, without effect once another process has leased the row anew."""
+"""How attempts ended, in one statement each; without effect once another process has leased the row anew."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from aitp_cp.db import Connection
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Setback
+from aitp_cp.webhooks.model import Attempt, BreakerRule, Outcome, Setback
 
+# Webhooks are locked in the order of their ids, for two processes may close several breakers at once.
 RECORD_DELIVERED = """
 WITH recorded AS (
-    UPDATE webhook_deliveries
-    SET status = 'delivered', status_code = $3, error = NULL, delivered_at = $4, next_retry_at = NULL,
+    UPDATE webhook_deliveries AS d
+    SET status = 'delivered', status_code = ended.status_code, error = NULL, delivered_at = $4, next_retry_at = NULL,
         lease_until = NULL, lease_token = NULL
-    WHERE id = $1 AND lease_token = $2
-    RETURNING webhook_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS ended (id, lease_token, status_code)
+    WHERE d.id = ended.id AND d.lease_token = ended.lease_token
+    RETURNING d.webhook_id
+), well AS MATERIALIZED (
+    SELECT w.id FROM webhooks AS w
+    WHERE w.id IN (SELECT webhook_id FROM recorded) AND (w.breaker_state <> 'closed' OR w.breaker_failures > 0)
+    ORDER BY w.id
+    FOR NO KEY UPDATE
 )
 UPDATE webhooks
 SET breaker_state = 'closed', breaker_failures = 0, breaker_successes = 1,
     breaker_opened_at = NULL, breaker_next_probe_at = NULL
-FROM recorded
-WHERE webhooks.id = recorded.webhook_id AND (breaker_state <> 'closed' OR breaker_failures > 0)
+FROM well
+WHERE webhooks.id = well.id
 """
 
 # Opens a closed breaker at the threshold and a half-open one when its probe fails; what was on its way before
@@ -63,9 +71,15 @@ WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $5
 """
 
 
-async def record_delivered(conn: Connection, attempt: Attempt, status_code: int | None, now: datetime) -> None:
-    """One success closes the breaker."""
-    await conn.execute(RECORD_DELIVERED, attempt.id, attempt.lease_token, status_code, now)
+async def record_delivered(conn: Connection, ended: Sequence[tuple[Attempt, Outcome]], now: datetime) -> None:
+    """One success closes a breaker."""
+    await conn.execute(
+        RECORD_DELIVERED,
+        [attempt.id for attempt, _ in ended],
+        [attempt.lease_token for attempt, _ in ended],
+        [outcome.status_code for _, outcome in ended],
+        now,
+    )
 
 
 async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, rule: BreakerRule, now: datetime) -> None:
@@ -84,13 +98,12 @@ async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, ru
     )
 
 
-async def record_refused(conn: Connection, attempt: Attempt, error: str | None) -> None:
+async def record_refused(conn: Connection, attempt: Attempt, outcome: Outcome) -> None:
     """The guard refused: nobody's failure but the URL's, so the breaker stays as it is."""
-    await conn.execute(RECORD_REFUSED, attempt.id, attempt.lease_token, error)
+    await conn.execute(RECORD_REFUSED, attempt.id, attempt.lease_token, outcome.error)
 
 
-async def record_gone(
-    conn: Connection, attempt: Attempt, status_code: int | None, error: str | None, now: datetime
-) -> None:
+async def record_gone(conn: Connection, attempt: Attempt, outcome: Outcome, now: datetime) -> None:
     """Deactivate the webhook too; its other deliveries are failed by the sweep."""
-    await conn.execute(RECORD_GONE, attempt.id, attempt.lease_token, status_code, error, attempt.url, now)
+    values = (outcome.status_code, outcome.error, attempt.url, now)
+    await conn.execute(RECORD_GONE, attempt.id, attempt.lease_token, *values)

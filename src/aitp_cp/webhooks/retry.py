@@ -21,7 +21,7 @@ def pause(attempt: int, asked_secs: float | None, roll: float) -> timedelta:
         secs = max(asked_secs, MIN_ASKED_SECS) * (1 + JITTER / 2 * roll)
     else:
         steps = min(attempt - 1, 16)  # far beyond the cap already
-        secs = FIRST_SECS * FACTOR**steps * (1 - JITTER + 2 * JITTER * roll)
+        secs = min(FIRST_SECS * FACTOR**steps, CAP_SECS) * (1 - JITTER + 2 * JITTER * roll)
     return timedelta(seconds=min(secs, CAP_SECS))
 
 

@@ -1,0 +1,1 @@
+"""The benchmark: one command, no network, this machine."""

@@ -1,0 +1,95 @@
+"""A load generator for one machine: raw HTTP/1.1 over keep-alive connections, one request at a time on each."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Outcome:
+    """What came back: latencies in seconds, answers other than 2xx, and the seconds it took."""
+
+    latencies: list[float] = field(default_factory=list)
+    refused: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds within which `share` of the answers came."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """The bytes of a request; header names may use underscores."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{method} {path} HTTP/1.1", "host: bench", *(f"{name}: {value}" for name, value in named.items())]
+    if body:
+        lines += ["content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class _Connection(asyncio.Protocol):
+    """Sends the next request as soon as the answer to the last one is complete."""
+
+    def __init__(self, requests: Iterator[bytes], outcome: Outcome, until: Callable[[], bool]) -> None:
+        self._requests = requests
+        self._outcome = outcome
+        self._over = until
+        self._buffer = bytearray()
+        self._started = 0.0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._buffer[:end]).lower()
+        at = head.find(b"content-length: ")
+        length = int(head[at + 16 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._outcome.latencies.append(time.perf_counter() - self._started)
+        self._outcome.refused += head[9:10] != b"2"
+        self._buffer.clear()
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _next(self) -> None:
+        following = None if self._over() else next(self._requests, None)
+        if following is None:
+            self._transport.close()
+            return
+        self._started = time.perf_counter()
+        self._transport.write(following)
+
+
+async def drive(host: str, port: int, requests: Iterator[bytes], *, connections: int, seconds: float) -> Outcome:
+    """Keep `connections` busy for `seconds`, or until there are no more requests."""
+    loop = asyncio.get_running_loop()
+    outcome = Outcome()
+    began = time.perf_counter()
+    deadline = began + seconds
+
+    def over() -> bool:
+        return time.perf_counter() >= deadline
+
+    made = [
+        await loop.create_connection(lambda: _Connection(requests, outcome, over), host, port)
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    outcome.seconds = time.perf_counter() - began
+    return outcome

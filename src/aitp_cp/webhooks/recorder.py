@@ -1,0 +1,97 @@
+"""Keeps how attempts ended: those waiting at a moment share one write, so a fast receiver costs few commits."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+
+from aitp_cp.db import Connection
+from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.runtime import Runtime
+from aitp_cp.webhooks import results
+from aitp_cp.webhooks.model import Attempt, BreakerRule, DeliveryStatus, Outcome, Setback, Verdict
+from aitp_cp.webhooks.retry import pause
+
+log = structlog.get_logger("aitp_cp.webhooks")
+
+# Until the lease ends nobody else takes the row, so there is time to wait for a database that is away.
+RETRY_SECS = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+class Ended(NamedTuple):
+    attempt: Attempt
+    outcome: Outcome
+
+
+class Terms(NamedTuple):
+    """Attempts a delivery has, when breakers open, and random numbers in [0, 1) for the pauses."""
+
+    max_attempts: int
+    breaker: BreakerRule
+    roll: Callable[[], float] = random.random
+
+
+class Recorder:
+    """One writer per process, running while there is something to write."""
+
+    def __init__(self, rt: Runtime, terms: Terms) -> None:
+        self._rt = rt
+        self._terms = terms
+        self._waiting: list[Ended] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._waiting.append(Ended(attempt, outcome))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="webhook-recorder")
+
+    async def stop(self) -> None:
+        """Until everything is written, or given up for want of a database."""
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._write(group)
+        finally:
+            self._task = None
+
+    async def _write(self, group: Sequence[Ended]) -> None:
+        for secs in RETRY_SECS:
+            try:
+                async with self._rt.db.connection() as conn:
+                    return await record(conn, group, self._terms, self._rt.clock())
+            except DatabaseUnavailable:
+                await asyncio.sleep(secs)
+            except Exception:
+                log.exception("the outcome of webhook attempts could not be recorded")
+                return None
+        log.warning("the outcome of webhook attempts is lost: they will be repeated", attempts=len(group))
+
+
+async def record(conn: Connection, group: Sequence[Ended], terms: Terms, now: datetime) -> None:
+    """Each statement may be repeated; none has an effect on a row that another process has leased meanwhile."""
+    delivered = [one for one in group if one.outcome.verdict is Verdict.DELIVERED]
+    if delivered:
+        await results.record_delivered(conn, [(one.attempt, one.outcome) for one in delivered], now)
+    for attempt, outcome in group:
+        match outcome.verdict:
+            case Verdict.FAILED:
+                await results.record_failed(conn, attempt, setback(attempt, outcome, terms, now), terms.breaker, now)
+            case Verdict.REFUSED:
+                await results.record_refused(conn, attempt, outcome)
+            case Verdict.GONE:
+                await results.record_gone(conn, attempt, outcome, now)
+
+
+def setback(attempt: Attempt, outcome: Outcome, terms: Terms, now: datetime) -> Setback:
+    """Wait and try again, or after the last attempt fail for good."""
+    if attempt.number >= terms.max_attempts:
+        return Setback(DeliveryStatus.FAILED, outcome.status_code, outcome.error, None)
+    again = now + pause(attempt.number, outcome.retry_after_secs, terms.roll())
+    return Setback(DeliveryStatus.PENDING, outcome.status_code, outcome.error, again)

@@ -1,0 +1,105 @@
+"""What probes are told (contract, section 6)."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+
+from aitp_cp.ops.health import DatabaseProbe
+from tests.support.app import App, running_app
+from tests.support.proxy import Proxy
+
+pytestmark = pytest.mark.anyio
+
+OWN_AID = "aid:pubkey:0EqyMnQrtKs6E2i9RhXk5tAiSrcaAWuvhSCjMsl3hzc"
+SERVICE = {"service": "aitp-control-plane", "aid": OWN_AID}
+NEXT_PING_SECS = 1.05
+
+
+async def state(app: App) -> tuple[int, bool, bool | str]:
+    """Liveness, health and readiness as a probe sees them."""
+    live, health, ready = [await app.http.get(f"/api/{probe}") for probe in ("livez", "health", "readyz")]
+    assert live.json() == {"ok": True}
+    assert health.status_code == (200 if health.json()["ok"] else 503)
+    assert health.json() == {"ok": health.json()["ok"], "db": "ok" if health.json()["ok"] else "error"} | SERVICE
+    assert ready.status_code == (200 if ready.json()["ready"] else 503)
+    return live.status_code, health.json()["ok"], ready.json().get("reason", ready.json()["ready"])
+
+
+async def test_all_is_well(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        assert (await app.http.get("/api/health")).json() == {"ok": True, "db": "ok"} | SERVICE
+        assert (await app.http.get("/api/readyz")).json() == {"ready": True}
+        assert await state(app) == (200, True, True)
+
+
+async def test_a_draining_process_is_healthy_but_not_ready(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        app.rt.draining = True
+        ready = await app.http.get("/api/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "shutting_down"})
+        assert await state(app) == (200, True, "shutting_down")
+
+
+async def test_a_schema_that_is_behind(database_url: str) -> None:
+    conn = await asyncpg.connect(database_url)
+    head = await conn.fetchval("SELECT version_num FROM alembic_version")
+    await conn.execute("UPDATE alembic_version SET version_num = '0001_baseline'")
+    async with running_app(database_url) as app:
+        ready = await app.http.get("/api/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "migrations_pending"})
+        await conn.execute("UPDATE alembic_version SET version_num = $1", head)
+        assert await state(app) == (200, True, True)
+    await conn.close()
+
+
+async def test_a_database_that_goes_and_comes_back(database_url: str) -> None:
+    async with Proxy(database_url) as proxy, running_app(proxy.dsn) as app:
+        assert await state(app) == (200, True, True)
+        await proxy.stop()
+        await asyncio.sleep(NEXT_PING_SECS)
+        assert await state(app) == (200, False, "database_unavailable")
+        refused = await app.get("/api/audit")
+        assert (refused.status_code, refused.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await app.http.get("/.well-known/aitp-manifest")).status_code == 200
+        assert "aitp_control_plane_db_up 0.0" in (await app.http.get("/api/metrics")).text
+
+        await proxy.start()
+        await asyncio.sleep(NEXT_PING_SECS)
+        assert await state(app) == (200, True, True)
+        assert (await app.get("/api/audit")).status_code == 200
+        assert "aitp_control_plane_db_up 1.0" in (await app.http.get("/api/metrics")).text
+
+
+async def test_a_silent_database_costs_a_probe_two_seconds(database_url: str) -> None:
+    async with Proxy(database_url) as proxy, running_app(proxy.dsn) as app:
+        await state(app)
+        await asyncio.sleep(NEXT_PING_SECS)
+        proxy.stall()
+        began = time.monotonic()
+        answers = await asyncio.gather(*(app.http.get(f"/api/{probe}") for probe in ("health", "readyz") * 5))
+        assert 1.9 < time.monotonic() - began < 3
+        assert {answer.status_code for answer in answers} == {503}
+        assert (await app.http.get("/api/livez")).status_code == 200
+        proxy.resume()
+        await asyncio.sleep(NEXT_PING_SECS)
+        assert await state(app) == (200, True, True)
+
+
+async def test_probes_at_once_share_one_ping_a_second(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pings = []
+    ping = DatabaseProbe._ping
+
+    async def watched(probe: DatabaseProbe) -> bool:
+        pings.append(time.monotonic())
+        return await ping(probe)
+
+    monkeypatch.setattr(DatabaseProbe, "_ping", watched)
+    async with running_app(database_url) as app:
+        began = time.monotonic()
+        while time.monotonic() < began + 1.5:
+            await asyncio.gather(*(app.http.get(f"/api/{probe}") for probe in ("health", "readyz") * 10))
+    assert len(pings) == 2
+    assert pings[1] - pings[0] >= 1
