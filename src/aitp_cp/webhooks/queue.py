@@ -11,13 +11,15 @@ from aitp_cp.db import Connection, Record
 from aitp_cp.webhooks.model import Attempt, Claim, DeliveryStatus
 from aitp_cp.webhooks.outbox import body_of
 
+# Ids are handed on as an array: joined to them, a table of any size might be read as a whole.
+
 # Rows are locked only of webhooks that get a turn: those with the least in flight here first, then at random, so
 # that a long queue delays nobody else's.
 _TURNS = """
 WITH busy AS (
     SELECT webhook_id, n FROM unnest($6::uuid[], $7::int[]) AS given (webhook_id, n)
 ), turns AS MATERIALIZED (
-    SELECT w.id, w.url, w.secret, $8 - coalesce(busy.n, 0) AS room
+    SELECT w.id, $8 - coalesce(busy.n, 0) AS room
     FROM webhooks AS w LEFT JOIN busy ON busy.webhook_id = w.id
     WHERE w.active AND w.breaker_state = 'closed' AND coalesce(busy.n, 0) < $8
       AND EXISTS (
@@ -28,7 +30,7 @@ WITH busy AS (
     ORDER BY coalesce(busy.n, 0), random()
     LIMIT $2
 ), picked AS (
-    SELECT due.id, turns.url, turns.secret
+    SELECT due.id
     FROM turns CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = turns.id AND d.status NOT IN ('delivered', 'failed')
@@ -46,13 +48,13 @@ WITH busy AS (
 # die, the next probe is due when its lease ends.
 _PROBES = """
 WITH ready AS MATERIALIZED (
-    SELECT w.id, w.url, w.secret FROM webhooks AS w
+    SELECT w.id FROM webhooks AS w
     WHERE w.active AND w.breaker_state <> 'closed' AND w.breaker_next_probe_at <= $1
       AND NOT w.id = ANY($6::uuid[])
     LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 ), picked AS MATERIALIZED (
-    SELECT first.id, ready.id AS webhook_id, ready.url, ready.secret
+    SELECT first.id, ready.id AS webhook_id
     FROM ready CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = ready.id AND d.status NOT IN ('delivered', 'failed')
@@ -76,10 +78,10 @@ SET status = CASE WHEN d.attempts < $3 THEN 'in_flight' ELSE 'failed' END,
     next_retry_at = NULL,
     lease_until = CASE WHEN d.attempts < $3 THEN $4::timestamptz END,
     lease_token = CASE WHEN d.attempts < $3 THEN $5::uuid END
-FROM picked
-WHERE d.id = picked.id
-RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.attempts, d.lease_token,
-          picked.url, picked.secret, d.status
+FROM webhooks AS w
+WHERE d.id = ANY(ARRAY(SELECT id FROM picked)) AND w.id = d.webhook_id
+RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.attempts, d.lease_token, d.status,
+          w.url, w.secret
 """
 
 CLAIM_DUE = _TURNS + _LEASE
@@ -87,8 +89,8 @@ CLAIM_PROBES = _PROBES + _LEASE
 
 # What waits behind an open breaker comes back spread over a while after the probe. The first stays: it is the probe.
 SPREAD_WAITING = """
-WITH waiting AS (
-    SELECT d.id, w.breaker_next_probe_at AS probe_at
+WITH waiting AS MATERIALIZED (
+    SELECT late.id
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
@@ -96,14 +98,14 @@ WITH waiting AS (
         ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
         OFFSET 1 LIMIT $2
         FOR UPDATE SKIP LOCKED
-    ) AS d
+    ) AS late
     WHERE w.active AND w.breaker_state = 'open' AND w.breaker_next_probe_at > $1
 )
 UPDATE webhook_deliveries AS d
 SET status = 'pending', lease_until = NULL, lease_token = NULL,
-    next_retry_at = waiting.probe_at + random() * $3::interval
-FROM waiting
-WHERE d.id = waiting.id
+    next_retry_at = w.breaker_next_probe_at + random() * $3::interval
+FROM webhooks AS w
+WHERE d.id = ANY(ARRAY(SELECT id FROM waiting)) AND w.id = d.webhook_id
 """
 
 NEXT_DUE = """

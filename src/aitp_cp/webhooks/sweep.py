@@ -8,35 +8,33 @@ from aitp_cp.db import Connection
 GRACE = timedelta(minutes=5)
 
 FAIL_UNDELIVERABLE = """
-UPDATE webhook_deliveries AS d
+UPDATE webhook_deliveries
 SET status = 'failed', error = 'the webhook was deactivated: its receiver answered 410 Gone', next_retry_at = NULL,
     lease_until = NULL, lease_token = NULL
-FROM (
-    SELECT d.id
+WHERE id = ANY(ARRAY(
+    SELECT left_over.id
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
           AND (d.lease_until IS NULL OR d.lease_until <= $1)
         LIMIT $2
         FOR UPDATE SKIP LOCKED
-    ) AS d
+    ) AS left_over
     WHERE NOT w.active AND w.deactivated_reason = 'gone'
     LIMIT $2
-) AS left_over
-WHERE d.id = left_over.id
+))
 """
 
 DELETE_LEFT_OVER = """
-DELETE FROM webhook_deliveries AS d
-USING (
-    SELECT d.id
+DELETE FROM webhook_deliveries
+WHERE id = ANY(ARRAY(
+    SELECT left_over.id
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d WHERE d.webhook_id = w.id LIMIT $1 FOR UPDATE SKIP LOCKED
-    ) AS d
+    ) AS left_over
     WHERE w.deleted_at IS NOT NULL
     LIMIT $1
-) AS left_over
-WHERE d.id = left_over.id
+))
 """
 
 DELETE_WEBHOOKS = """

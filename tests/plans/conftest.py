@@ -1,0 +1,3 @@
+from tests.plans.support import filled_database_url
+
+__all__ = ["filled_database_url"]

@@ -1,0 +1,168 @@
+"""No list of the API reads a whole table, whatever its filters."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from aitp_cp.audit import store as audit
+from aitp_cp.clock import now
+from aitp_cp.events import store as events
+from aitp_cp.events.model import HistoryFilter
+from aitp_cp.registry import store as registry
+from aitp_cp.registry.model import ListFilter
+from aitp_cp.revocation import store as revocation
+from aitp_cp.sessions import store as sessions
+from aitp_cp.sessions.model import SessionFilter
+from aitp_cp.tcts import queries as tcts
+from aitp_cp.tcts import store as graph
+from aitp_cp.tcts.model import DelegationFilter, TctFilter
+from aitp_cp.webhooks import store as webhooks
+from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
+
+pytestmark = pytest.mark.anyio
+
+Ask = Callable[[Any], Awaitable[Any]]
+
+NOW = now()
+DAY_AGO = NOW - timedelta(days=1)
+JTI = uuid4()
+PLACE = (DAY_AGO, 100_000)
+
+
+def history(limit: int = 100, offset: int = 0, **wanted: Any) -> Ask:
+    return lambda conn: events.newest(conn, HistoryFilter(**wanted), limit, offset)
+
+
+def log(**wanted: Any) -> Ask:
+    return lambda conn: events.after(conn, HistoryFilter(**wanted), 150_000, 100)
+
+
+def session_list(limit: int = 200, offset: int = 0, **wanted: Any) -> Ask:
+    return lambda conn: sessions.list_sessions(conn, SessionFilter(**wanted), limit, offset)
+
+
+def tct_list(limit: int = 100, offset: int = 0, **wanted: Any) -> Ask:
+    return lambda conn: tcts.list_tcts(conn, TctFilter(**wanted), limit, offset)
+
+
+def delegation_list(**wanted: Any) -> Ask:
+    return lambda conn: tcts.list_delegations(conn, DelegationFilter(**wanted), 100, 0)
+
+
+def agent_list(**wanted: Any) -> Ask:
+    return lambda conn: registry.list_agents(conn, ListFilter(**wanted), NOW, 200, 0)
+
+
+def page(read: Any, key: Any, place: Any) -> list[Ask]:
+    """A first and a later page of a list that is read on by place."""
+    return [lambda conn: read(conn, key, None, 100), lambda conn: read(conn, key, place, 100)]
+
+
+LISTS: dict[str, list[Ask]] = {
+    "history": [
+        history(),
+        history(limit=1000, offset=5000),
+        history(since=DAY_AGO, until=NOW),
+        history(type="type-3"),
+        history(type="none"),
+        history(session_id=SESSION),
+        history(run_id=RUN),
+        history(aid=BUSY),
+        history(aid=RARE),
+        history(aid=BUSY, type="type-3"),
+        history(aid=RARE, since=DAY_AGO),
+        history(run_id=RUN, type="type-3"),
+    ],
+    "the log in order": [log(), log(type="type-3"), log(run_id=RUN)],
+    "events of a session or agent": [
+        *page(events.of_session, HistoryFilter(session_id=SESSION, since=DAY_AGO), PLACE),
+        *page(events.of_aid, BUSY, PLACE),
+        *page(events.of_aid, RARE, PLACE),
+    ],
+    "sessions": [
+        session_list(),
+        session_list(limit=1000, offset=5000),
+        session_list(since=DAY_AGO),
+        session_list(status="failed"),
+        session_list(status="none"),
+        session_list(run_id=RUN),
+        session_list(run_id=RUN, status="failed"),
+        session_list(aid=BUSY),
+        session_list(aid=RARE, status="complete"),
+        *page(sessions.of_agent, BUSY, (DAY_AGO, SESSION)),
+        lambda conn: sessions.find(conn, SESSION),
+    ],
+    "tokens": [
+        tct_list(),
+        tct_list(offset=5000),
+        tct_list(active_at=NOW),
+        tct_list(issuer=BUSY),
+        tct_list(subject=RARE),
+        tct_list(audience=RARE),
+        tct_list(issuer=BUSY, audience=RARE, active_at=NOW),
+        tct_list(capability="cap-3"),
+        tct_list(capability="none"),
+        tct_list(session_id=SESSION),
+        *page(tcts.tcts_of_session, SESSION, (DAY_AGO, JTI)),
+        *page(tcts.tcts_of_agent, BUSY, (DAY_AGO, JTI)),
+        *page(tcts.tcts_of_agent, RARE, (DAY_AGO, JTI)),
+    ],
+    "delegations": [
+        delegation_list(),
+        delegation_list(active_at=NOW),
+        delegation_list(parent_jti=JTI),
+        delegation_list(delegator=BUSY),
+        delegation_list(delegatee=RARE, active_at=NOW),
+        lambda conn: tcts.tree(conn, JTI, None),
+        lambda conn: tcts.tree(conn, JTI, NOW),
+    ],
+    "agents": [
+        agent_list(),
+        agent_list(status="all"),
+        agent_list(status="expired"),
+        agent_list(status="deregistered"),
+        agent_list(capability="cap.read"),
+        agent_list(capability="none"),
+        agent_list(aid=RARE),
+        agent_list(namespace="ns-3", include_manifest=True),
+    ],
+    "deliveries": [
+        lambda conn: webhooks.deliveries(conn, JTI, None, 100, 0),
+        lambda conn: webhooks.deliveries(conn, JTI, "failed", 100, 0),
+    ],
+    "audit": [lambda conn: audit.page(conn, 100, 0), lambda conn: audit.page(conn, 1000, 5000)],
+    "revocation entries": [
+        lambda conn: revocation.page(conn, None, 100, 0),
+        lambda conn: revocation.page(conn, JTI, 100, 0),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_reads_no_whole_table(filled_database_url: str, name: str) -> None:
+    async with explained(filled_database_url) as conn:
+        for number, ask in enumerate(LISTS[name]):
+            await ask(conn)
+            assert conn.whole_table_reads() == [], f"{name}, question {number}"
+    assert len(conn.plans) == len(LISTS[name])
+
+
+async def test_what_follows_a_revocation_reads_no_whole_table(filled_database_url: str) -> None:
+    some = [UUID(int=number) for number in range(500)]
+    async with explained(filled_database_url) as conn:
+        await graph.mark_tcts(conn, some)
+        await graph.find_affected(conn, some, some)
+        assert conn.whole_table_reads() == []
+
+
+async def test_an_order_is_read_off_an_index_where_there_is_much_of_it(filled_database_url: str) -> None:
+    """Only ties of one moment are sorted; what a busy agent ever did is not."""
+    asks = [history(), history(aid=BUSY), session_list(), session_list(aid=BUSY), tct_list(), tct_list(issuer=BUSY)]
+    async with explained(filled_database_url) as conn:
+        for ask in [*asks, delegation_list(), delegation_list(delegator=BUSY), agent_list(), LISTS["audit"][0]]:
+            await ask(conn)
+        sorts = [node for node in conn.nodes() if node["Node Type"] == "Sort" and node["Plan Rows"] > 1000]
+        assert sorts == []
