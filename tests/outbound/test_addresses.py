@@ -9,7 +9,7 @@ from aitp_cp.outbound.addresses import forbidden
 # Said once more, independently of the code: the ranges of contract section 12.
 NOT_OUT_THERE = [
     ip_network(text)
-    for text in [
+    for text in (
         "0.0.0.0/8",
         "10.0.0.0/8",
         "100.64.0.0/10",
@@ -24,12 +24,11 @@ NOT_OUT_THERE = [
         "198.51.100.0/24",
         "203.0.113.0/24",
         "224.0.0.0/3",
-    ]
+    )
 ]
 SIX_NOT_OUT_THERE = [
     ip_network(text)
-    for text in [
-        "::/16",
+    for text in (
         "100::/64",
         "64:ff9b:1::/48",
         "2001::/23",
@@ -40,8 +39,7 @@ SIX_NOT_OUT_THERE = [
         "8000::/1",
         "fc00::/7",
         "fe80::/9",
-    ]
-    if text != "::/16"
+    )
 ]
 
 inside = st.sampled_from(NOT_OUT_THERE).flatmap(

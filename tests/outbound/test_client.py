@@ -201,7 +201,7 @@ async def slow_names(host: str) -> list[Address]:
 async def test_one_deadline_covers_the_name_too() -> None:
     client = GuardedClient(LOOPBACK, lookup=slow_names)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match="no answer within 0.2 s"):
+    with pytest.raises(Unreachable, match=r"no answer within 0\.2 s"):
         await post(client, "http://slow.example/", deadline=0.2)
     assert time.monotonic() - began < 2
     await client.close()
@@ -216,9 +216,9 @@ async def test_a_receiver_that_says_nothing_is_left_at_the_deadline() -> None:
 
 
 async def test_a_body_that_never_ends_leaves_the_status_it_came_with() -> None:
-    async with receiver(Answer(201, body=b"slowly", drip_secs=0.15)) as there:
+    async with receiver(Answer(201, body=b"slowly", drip_secs=HANG_SECS)) as there:
         client = GuardedClient(LOOPBACK)
-        reply = await post(client, there.url, deadline=0.3)
+        reply = await post(client, there.url, deadline=1.5)
         assert (reply.status, reply.complete) == (201, False)
         await client.close()
 

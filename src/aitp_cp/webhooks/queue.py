@@ -11,8 +11,6 @@ from aitp_cp.db import Connection, Record
 from aitp_cp.webhooks.model import Attempt, Claim, DeliveryStatus
 from aitp_cp.webhooks.outbox import body_of
 
-# Ids are handed on as an array: joined to them, a table of any size might be read as a whole.
-
 # Rows are locked only of webhooks that get a turn: those with the least in flight here first, then at random, so
 # that a long queue delays nobody else's.
 _TURNS = """
@@ -69,7 +67,8 @@ WITH ready AS MATERIALIZED (
 )
 """
 
-# A row whose process died in its last attempt is not sent again: it has failed.
+# A row whose process died in its last attempt is not sent again: it has failed. The ids come as an array because a
+# join would let the planner read the whole table.
 _LEASE = """
 UPDATE webhook_deliveries AS d
 SET status = CASE WHEN d.attempts < $3 THEN 'in_flight' ELSE 'failed' END,

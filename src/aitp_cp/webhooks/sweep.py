@@ -30,7 +30,11 @@ DELETE FROM webhook_deliveries
 WHERE id = ANY(ARRAY(
     SELECT left_over.id
     FROM webhooks AS w CROSS JOIN LATERAL (
-        SELECT d.id FROM webhook_deliveries AS d WHERE d.webhook_id = w.id LIMIT $1 FOR UPDATE SKIP LOCKED
+        SELECT d.id FROM webhook_deliveries AS d
+        WHERE d.webhook_id = w.id
+        ORDER BY d.created_at DESC
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
     ) AS left_over
     WHERE w.deleted_at IS NOT NULL
     LIMIT $1

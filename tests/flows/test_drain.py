@@ -1,0 +1,89 @@
+"""Two replicas behind a round-robin proxy are restarted in turn under load, and nobody notices."""
+
+import asyncio
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.flows.balancer import Balancer, Listener, Load
+from tests.support.app import AUTH
+from tests.support.process import Process
+
+pytestmark = pytest.mark.anyio
+
+ROUNDS = 3
+STREAMS = 12
+PER_SECOND = 120
+WINDOW_MS = "600"
+
+
+async def restart(replica: Process, balancer: Balancer) -> int:
+    """SIGTERM, the exit code, and the replica back behind the proxy."""
+    code = await asyncio.to_thread(replica.terminate)
+    await asyncio.to_thread(replica.start)
+    await balancer.until(replica.port, ready=True)
+    return code
+
+
+async def test_replicas_restarted_in_turn_lose_no_request_and_no_event(database_url: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        replicas = [
+            stack.enter_context(
+                Process(database_url, tmp_path / f"log{number}", DRAIN_WINDOW_MS=WINDOW_MS, LOG_LEVEL="warn")
+            )
+            for number in range(2)
+        ]
+        balancer = await stack.enter_async_context(Balancer([replica.port for replica in replicas]))
+        for replica in replicas:
+            await balancer.until(replica.port, ready=True)
+        listeners = [await stack.enter_async_context(Listener(balancer.port)) for _ in range(STREAMS)]
+        async with Load(balancer.port, PER_SECOND) as load:
+            began = time.monotonic()
+            codes = [await restart(replica, balancer) for _ in range(ROUNDS) for replica in replicas]
+            await asyncio.sleep(0.5)
+            took = time.monotonic() - began
+        assert codes == [0] * (2 * ROUNDS)
+        assert set(load.answers) == {"200"}, load.answers
+        assert load.answers.total() > PER_SECOND / 2 * took
+
+        conn = await asyncpg.connect(database_url)
+        stored = [row[0] for row in await conn.fetch("SELECT seq FROM audit_events ORDER BY seq")]
+        await conn.close()
+        assert len(stored) == load.stored
+        for listener in listeners:
+            await listener.until(stored[-1])
+            assert listener.seqs == stored
+            assert set(listener.endings) == {"end"}, listener.endings  # each was told, none was cut
+        assert sum(listener.connections for listener in listeners) > STREAMS * 2
+
+
+def test_the_window_answers_and_says_that_it_closes(database_url: str, tmp_path: Path) -> None:
+    with Process(database_url, tmp_path / "log", DRAIN_WINDOW_MS="1500") as server, httpx.Client() as http:
+        assert "connection" not in http.get(f"{server.url}/api/health").headers
+        server.running.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 1
+        while (ready := http.get(f"{server.url}/api/readyz")).status_code == 200:
+            assert time.monotonic() < deadline
+        assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "shutting_down"})
+        history = http.get(f"{server.url}/api/events/history", headers=AUTH)
+        assert (history.status_code, history.headers["connection"]) == (200, "close")
+        health = http.get(f"{server.url}/api/health")
+        assert (health.status_code, health.json()["ok"]) == (200, True)
+        assert server.running.wait(10) == 0
+        assert "stopped" in server.log()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")])
+def test_a_second_signal_exits_at_once(database_url: str, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with Process(database_url, tmp_path / "log", *arguments, DRAIN_WINDOW_MS="15000") as server:
+        server.running.send_signal(signal.SIGTERM)
+        while httpx.get(f"{server.url}/api/readyz").status_code == 200:
+            time.sleep(0.02)
+        began = time.monotonic()
+        assert server.terminate() == 128 + signal.SIGTERM
+        assert time.monotonic() - began < 1

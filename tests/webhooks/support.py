@@ -1,0 +1,94 @@
+"""A control plane that delivers, and what its database says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from aitp_cp.webhooks.dispatcher import Dispatcher
+from tests.support.app import AUTH, App, running_app
+
+LOCAL = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8"}
+
+
+@asynccontextmanager
+async def delivering(database_url: str, **environment: str) -> AsyncIterator[App]:
+    """The application with its dispatcher running, allowed to reach this machine."""
+    async with running_app(database_url, **{**LOCAL, **environment}) as app:
+        app.rt.get(Dispatcher).start()
+        yield app
+
+
+async def subscribe(app: App, url: str, **more: Any) -> dict[str, Any]:
+    """Create a webhook; the answer, secret included."""
+    answer = await app.post("/api/webhooks", {"url": url, **more})
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+async def report(app: App, count: int = 1, kind: str = "handshake.failed") -> None:
+    """Store `count` new events of a kind."""
+    answer = await app.post("/api/events", [{"type": kind, "payload": {"number": number}} for number in range(count)])
+    assert answer.json()["inserted"] == count, answer.text
+
+
+async def patch(app: App, webhook: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    answer = await app.http.patch(f"/api/webhooks/{webhook['id']}", json=changes, headers=AUTH)
+    assert answer.status_code == 200, answer.text
+    changed: dict[str, Any] = answer.json()
+    return changed
+
+
+async def log_of(app: App, webhook: dict[str, Any], **query: str) -> list[dict[str, Any]]:
+    """The delivery log, newest first."""
+    answer = await app.get(f"/api/webhooks/{webhook['id']}/deliveries", params={"limit": "1000", **query})
+    deliveries: list[dict[str, Any]] = answer.json()["deliveries"]
+    return deliveries
+
+
+async def breaker_of(app: App, webhook: dict[str, Any]) -> dict[str, Any]:
+    breaker: dict[str, Any] = (await app.get(f"/api/webhooks/{webhook['id']}/circuit-breaker")).json()
+    return breaker
+
+
+async def sql(app: App, statement: str, *args: Any) -> list[Any]:
+    async with app.rt.db.connection() as conn:
+        return await conn.fetch(statement, *args)
+
+
+async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 10) -> Any:
+    """What `condition` gives as soon as that is true."""
+    async with asyncio.timeout(timeout):
+        while not (found := await condition()):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def ended(app: App, webhook: dict[str, Any], count: int, status: str = "delivered") -> list[dict[str, Any]]:
+    """The log once `count` deliveries have this status."""
+
+    async def enough() -> list[dict[str, Any]]:
+        found = [one for one in await log_of(app, webhook) if one["status"] == status]
+        return found if len(found) >= count else []
+
+    found: list[dict[str, Any]] = await until(enough)
+    return found
+
+
+async def attempted(app: App, webhook: dict[str, Any], attempts: int) -> dict[str, Any]:
+    """The newest delivery once this attempt has been recorded."""
+
+    async def recorded() -> dict[str, Any] | None:
+        newest = (await log_of(app, webhook))[0]
+        return newest if newest["attempts"] >= attempts and newest["status"] != "in_flight" else None
+
+    found: dict[str, Any] = await until(recorded)
+    return found
+
+
+def pass_time(app: App, **duration: float) -> None:
+    """Move the clock on and let the dispatcher notice."""
+    app.clock.ahead += timedelta(**duration)
+    app.rt.get(Dispatcher).wake()

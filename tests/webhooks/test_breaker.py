@@ -1,0 +1,231 @@
+"""One breaker per webhook, shared by all processes (contract, section 12)."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from aitp_cp.webhooks.dispatcher import LEASE
+from tests.support.app import App, running_app
+from tests.support.receiver import HANG_SECS, Answer, always, receiver
+from tests.webhooks.support import (
+    LOCAL,
+    breaker_of,
+    delivering,
+    ended,
+    log_of,
+    pass_time,
+    patch,
+    report,
+    sql,
+    subscribe,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+CLOSED = {"state": "closed", "failures": 0, "consecutiveSuccesses": 0, "openedAt": None, "nextProbeAt": None}
+THREE = {"WEBHOOK_BREAKER_FAILURE_THRESHOLD": "3"}
+
+
+async def opened(app: App, webhook: dict[str, Any], failures: int = 3) -> dict[str, Any]:
+    """The breaker as soon as it is open and nothing is in flight any more."""
+
+    async def settled() -> dict[str, Any] | None:
+        if not await state(app, webhook, "open") or await log_of(app, webhook, status="in_flight"):
+            return None
+        breaker = await breaker_of(app, webhook)
+        return breaker if breaker["failures"] >= failures else None
+
+    found: dict[str, Any] = await until(settled)
+    return found
+
+
+async def state(app: App, webhook: dict[str, Any], wanted: str) -> bool:
+    return bool((await breaker_of(app, webhook))["state"] == wanted)
+
+
+async def test_it_opens_after_so_many_failures_in_a_row(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 2)
+        await there.wait_for(2)
+        await asyncio.sleep(0.3)
+        assert (await breaker_of(app, webhook)) == CLOSED | {"failures": 2}
+        await report(app, 1)
+        breaker = await opened(app, webhook)
+        assert breaker["failures"] == 3
+        assert breaker["nextProbeAt"] - breaker["openedAt"] == 60_000
+        assert abs(breaker["openedAt"] / 1000 - app.clock().timestamp()) < 5
+
+
+async def test_a_success_in_between_starts_the_count_anew(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 2)
+        await there.wait_for(2)
+        there.behave = always(Answer())
+        await report(app, 1)
+        await ended(app, webhook, 1)
+        assert (await breaker_of(app, webhook)) == CLOSED | {"consecutiveSuccesses": 1}
+        there.behave = always(Answer(500))
+        await report(app, 2)
+        await there.wait_for(5)
+        await asyncio.sleep(0.3)
+        assert (await breaker_of(app, webhook)) == CLOSED | {"failures": 2}
+
+
+async def test_while_it_is_open_nothing_is_sent_and_no_attempt_is_spent(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 3)
+        await opened(app, webhook)
+        sent = len(there.got)
+        await report(app, 40)
+        pass_time(app, seconds=50)
+        await asyncio.sleep(0.5)
+        waiting = [row for row in await log_of(app, webhook) if row["attempts"] == 0]
+        assert len(waiting) == 40
+        assert len(there.got) == sent
+
+        async def spread() -> bool:
+            due = {row["nextRetryAt"] for row in await log_of(app, webhook) if row["attempts"] == 0}
+            return len(due) >= 35
+
+        await until(spread)
+        ((first, last),) = await sql(
+            app,
+            "SELECT min(next_retry_at - breaker_next_probe_at), max(next_retry_at - breaker_next_probe_at) "
+            "FROM webhook_deliveries JOIN webhooks ON webhooks.id = webhook_id WHERE next_retry_at > $1",
+            app.clock(),
+        )
+        assert 0 <= first.total_seconds() < last.total_seconds() <= 30
+
+
+async def test_the_probe_closes_it_and_everything_is_delivered(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 6)
+        await opened(app, webhook)
+        there.behave = always(Answer())
+        pass_time(app, seconds=61)
+        await until(lambda: state(app, webhook, "closed"))
+        assert (await breaker_of(app, webhook)) == CLOSED | {"consecutiveSuccesses": 1}
+        pass_time(app, minutes=10)
+        await ended(app, webhook, 6)
+
+
+async def test_a_failed_probe_opens_it_again(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 4)
+        before = await opened(app, webhook)
+        sent = len(there.got)
+        pass_time(app, seconds=61)
+        after = await opened(app, webhook, before["failures"] + 1)
+        assert len(there.got) == sent + 1
+        assert after["openedAt"] >= before["openedAt"] + 60_000
+        assert after["nextProbeAt"] == after["openedAt"] + 60_000
+
+
+async def test_one_probe_among_all_processes(database_url: str) -> None:
+    async with (
+        receiver(Answer(500)) as there,
+        delivering(database_url, **THREE) as one,
+        delivering(database_url, **THREE) as two,
+        delivering(database_url, **THREE) as three,
+    ):
+        webhook = await subscribe(one, there.url)
+        await report(one, 30)
+        await opened(one, webhook)
+        sent = len(there.got)
+        there.behave = always(Answer(wait_secs=0.7))
+        for app in (one, two, three):
+            pass_time(app, seconds=90)
+        await there.wait_for(sent + 1)
+        for _ in range(10):
+            assert (await breaker_of(one, webhook))["state"] == "half_open"
+            assert len(there.got) == sent + 1
+            await asyncio.sleep(0.05)
+        there.behave = always(Answer())
+        for app in (one, two, three):
+            pass_time(app, minutes=15)
+        await ended(one, webhook, 30)
+        counts = Counter(got.headers["x-aitp-delivery"] for got in there.got)
+        assert all(counts[row["id"]] == row["attempts"] for row in await log_of(one, webhook))
+
+
+async def test_a_probe_whose_process_dies_is_followed_by_another(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, running_app(database_url, **THREE, **LOCAL) as app:
+        webhook = await subscribe(app, there.url)
+        async with delivering(database_url, **THREE) as other:
+            await report(app, 4)
+            await opened(app, webhook)
+            there.behave = always(Answer(wait_secs=HANG_SECS))
+            sent = len(there.got)
+            pass_time(other, seconds=61)
+            await there.wait_for(sent + 1)
+            for task in asyncio.all_tasks():
+                if task.get_name() == "webhook-attempt":
+                    task.cancel()
+        assert (await breaker_of(app, webhook))["state"] == "half_open"
+        there.behave = always(Answer())
+        async with delivering(database_url, **THREE) as heir:
+            pass_time(heir, seconds=62)
+            await asyncio.sleep(0.5)
+            assert len(there.got) == sent + 1
+            pass_time(heir, seconds=LEASE.total_seconds())
+            await until(lambda: state(app, webhook, "closed"))
+
+
+async def test_what_was_on_its_way_does_not_open_it_further(database_url: str) -> None:
+    async with receiver(Answer(500)) as quick, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, quick.url)
+        quick.behave = lambda got: Answer(500, wait_secs=0.8 if len(quick.got) == 1 else 0)
+        await report(app, 5)
+
+        async def is_open() -> dict[str, Any] | None:
+            breaker = await breaker_of(app, webhook)
+            return breaker if breaker["state"] == "open" else None
+
+        before = await until(is_open)
+        after = await opened(app, webhook, before["failures"] + 1)
+        assert after == before | {"failures": before["failures"] + 1}
+
+
+async def test_resetting_by_hand_sends_again_at_once(database_url: str) -> None:
+    async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app, 3)
+        await opened(app, webhook)
+        there.behave = always(Answer())
+        reset = await app.post(f"/api/webhooks/{webhook['id']}/circuit-breaker/reset", {})
+        assert reset.json() == CLOSED
+        await report(app, 1)
+        await ended(app, webhook, 1)
+
+
+@pytest.mark.parametrize("how", ["url", "active"])
+async def test_a_new_address_or_a_reactivation_starts_afresh(database_url: str, how: str) -> None:
+    async with receiver(Answer(500)) as bad, receiver() as good, delivering(database_url, **THREE) as app:
+        webhook = await subscribe(app, bad.url)
+        await report(app, 3)
+        await opened(app, webhook)
+        await patch(app, webhook, events=[], secret="new")
+        assert (await breaker_of(app, webhook))["state"] == "open"
+        if how == "url":
+            await patch(app, webhook, url=good.url)
+        else:
+            await patch(app, webhook, active=False)
+            await patch(app, webhook, active=True)
+        assert await breaker_of(app, webhook) == CLOSED
+
+
+async def test_one_webhook_s_breaker_is_nobody_else_s(database_url: str) -> None:
+    async with receiver(Answer(500)) as bad, receiver() as good, delivering(database_url, **THREE) as app:
+        broken, fine = await subscribe(app, bad.url), await subscribe(app, good.url)
+        await report(app, 10)
+        await opened(app, broken)
+        await ended(app, fine, 10)
+        assert await breaker_of(app, fine) == CLOSED
