@@ -27,7 +27,9 @@ def resident(pid: int) -> int:
     """The memory a process has at the moment, in bytes."""
     status = Path(f"/proc/{pid}/status")
     if status.exists():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS:")).split()[1]) * 1024
+        return (
+            int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS:")).split()[1]) * 1024
+        )
     return int(subprocess.check_output(["/bin/ps", "-o", "rss=", "-p", str(pid)])) * 1024
 
 

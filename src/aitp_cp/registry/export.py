@@ -17,7 +17,7 @@ from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts import service as tcts
 from aitp_cp.tcts.model import TctView
 from aitp_cp.web.endpoint import Endpoint, in_path, query
-from aitp_cp.web.export import Many, One, Part, asked_format, pages, stream
+from aitp_cp.web.export import Format, Many, One, Part, asked_format, pages, stream
 from aitp_cp.web.query import Query
 
 
@@ -67,6 +67,6 @@ EXPORT = Endpoint(
         query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line"),
         query("eventLimit", "at most this many events; 1 to 10000, default 1000, clamped"),
     ),
-    answers={200: AgentExport},
+    answers={200: (AgentExport, Format.JSONL.media_type)},
     errors=(NotFound, BadRequest),
 )

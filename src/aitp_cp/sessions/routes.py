@@ -13,7 +13,7 @@ from aitp_cp.sessions import service
 from aitp_cp.sessions.model import Replay, SessionDetail, SessionExport, SessionFilter, SessionList
 from aitp_cp.tcts import service as tcts
 from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
-from aitp_cp.web.export import Many, One, Pages, Part, asked_format, pages, stream
+from aitp_cp.web.export import Format, Many, One, Pages, Part, asked_format, pages, stream
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 
@@ -108,7 +108,7 @@ ENDPOINTS = (
         summary="One session with its tokens and events, as a file",
         tag="sessions",
         params=(ID, query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line")),
-        answers={200: SessionExport},
+        answers={200: (SessionExport, Format.JSONL.media_type)},
         errors=(NotFound, BadRequest),
     ),
     Endpoint(

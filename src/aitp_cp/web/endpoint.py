@@ -59,7 +59,7 @@ class Endpoint:
     params: tuple[Param, ...] = ()
     body: Any = None  # the request struct, for the document
     body_limit: int = BODY_LIMIT
-    answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type
+    answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
     errors: tuple[type[AppError], ...] = ()
     idempotent: bool = False  # accepts Idempotency-Key
     streaming: bool = False  # the answer has no end, so HEAD makes no sense

@@ -19,6 +19,7 @@ from aitp_cp.errors import (
     IdempotencyKeyReused,
     Internal,
     InvalidApiKey,
+    NotFound,
     PayloadTooLarge,
     RateLimited,
     ServerMisconfigured,
@@ -67,7 +68,7 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
 def _structs(table: Iterable[Endpoint]) -> list[Any]:
     found: list[Any] = []
     for endpoint in table:
-        for shape in (endpoint.body, *endpoint.answers.values()):
+        for shape in (endpoint.body, *(shape for answer in endpoint.answers.values() for shape in _forms(answer))):
             if shape is not None and not isinstance(shape, str) and shape not in found:
                 found.append(shape)
     return found
@@ -91,7 +92,7 @@ def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
 
 
 def _operation_id(endpoint: Endpoint) -> str:
-    words = re.findall(r"[A-Za-z0-9]+", endpoint.path.replace("/api/", "/"))
+    words = re.findall(r"[A-Za-z0-9]+", endpoint.path.replace("/api/", "/").replace("/.", "/dot-"))
     return "_".join([endpoint.method.lower(), *words]).replace("-", "_")
 
 
@@ -121,17 +122,25 @@ def _responses(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
             "description": ", ".join(sorted(codes)),
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         }
-    for status, shape in endpoint.answers.items():
-        shown[str(status)] = _success(shape, schemas)
+    for status, answer in endpoint.answers.items():
+        shown[str(status)] = _success(answer, schemas)
     return dict(sorted(shown.items()))
 
 
-def _success(shape: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    if shape is None:
+def _success(answer: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    if answer is None:
         return {"description": "done"}
-    if isinstance(shape, str):
-        return {"description": "done", "content": {shape: {"schema": {"type": "string"}}}}
-    return {"description": "done", "content": {"application/json": {"schema": schemas[shape]}}}
+    content = {
+        shape if isinstance(shape, str) else "application/json": {
+            "schema": {"type": "string"} if isinstance(shape, str) else schemas[shape]
+        }
+        for shape in _forms(answer)
+    }
+    return {"description": "done", "content": content}
+
+
+def _forms(answer: Any) -> tuple[Any, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:
@@ -152,6 +161,8 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
         found += [IdempotencyKeyInvalid, IdempotencyInFlight, IdempotencyKeyReused]
     if endpoint.body is not None:
         found += [BodyInvalid, PayloadTooLarge]
+    if "{" in endpoint.path:
+        found.append(NotFound)
     if any(param.place == "query" for param in endpoint.params):
         found.append(FilterInvalid)
     return found

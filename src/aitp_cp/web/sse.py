@@ -50,6 +50,7 @@ class Sink:
         """Returns once the transport has room again; a client that takes nothing for too long is cut."""
         for chunk in chunks(frames):
             await self._put(chunk, more=True)
+            await asyncio.sleep(0)  # a socket with room never waits, and a burst must not hold up everybody else
 
     async def finish(self) -> None:
         await self._put(b"", more=False)

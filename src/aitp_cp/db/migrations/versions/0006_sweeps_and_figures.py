@@ -9,6 +9,7 @@ down_revision = "0005_log_horizon"
 DATE_THE_GONE = "UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL"
 
 INDEXES = {
+    "agents_display_name_idx": "agents (display_name)",
     "agents_deregistered_idx": "agents (deregistered_at) WHERE status = 'deregistered'",
     "audit_events_invocations_idx": "audit_events (aid_a) WHERE type = 'capability.invoked'",
 }
