@@ -122,6 +122,20 @@ async def _keep_writing(rt: Runtime, batches: int) -> list[int]:
     return places
 
 
+async def test_a_burst_larger_than_memory_ends_no_stream_that_is_read(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitp_cp.events.tail.WINDOW_EVENTS", 8)
+    monkeypatch.setattr("aitp_cp.events.tail.GIVE_WAY_SECS", 0)
+    async with replica(database_url, **SMALL_MEMORY) as one, one.stream() as all_of_it, one.stream(type="b") as some:
+        await eventually(lambda: one.metric("sse_streams_open") == 2)
+        places: list[int] = []
+        for number in range(12):
+            places += await append_numbers(one.rt, range(100), type="ab"[number % 2])
+        assert await all_of_it.places(1200) == places
+        assert await some.places(600) == [place for place in places if (place - 1) // 100 % 2]
+
+
 async def test_a_deleted_position_is_said_aloud(database_url: str) -> None:
     async with replica(database_url) as one:
         places = await append_numbers(one.rt, range(10))

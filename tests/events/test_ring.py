@@ -30,7 +30,8 @@ def test_a_ring_is_the_end_of_the_log(batches: list[list[tuple[int, int]]], keep
         assert held == log[ring.base :]
         assert len(held) <= max(keep, window)
         assert sum(len(frame.data) for frame in held) <= 200
-        assert len(held) - (ring.end - ring.newest()) == max(0, len(held) - keep)
+        newest = held[max(0, len(held) - keep) :]
+        assert [frame for frame in held if frame.seq > ring.before_newest()] == newest
         for cursor in range(start, seq + 3):
             position = ring.position_after(cursor)
             after = [frame for frame in log if frame.seq > cursor]

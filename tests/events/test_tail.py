@@ -29,6 +29,8 @@ VALUES (gen_random_uuid(), 'odd', '0044-03-15 BC', nextval('audit_events_seq'))
 
 
 class Follower:
+    running = False
+
     def __init__(self) -> None:
         self.seen: list[int] = []
 

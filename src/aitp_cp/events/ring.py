@@ -77,9 +77,10 @@ class Ring:
         self.base += count
         del self._frames[:count]
 
-    def newest(self) -> int:
-        """Where a stream without a cursor starts."""
-        return max(self.base, self.end - self._keep)
+    def before_newest(self) -> int:
+        """In the log: the place after which those to be kept come, where a stream without a cursor starts."""
+        first = max(0, len(self._frames) - self._keep)
+        return self._frames[first - 1].seq if first else self._floor
 
     def position_after(self, seq: int) -> int | None:
         """Where the first frame after `seq` is or will be; None when it may be gone from here."""

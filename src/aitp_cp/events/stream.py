@@ -46,7 +46,7 @@ class Stream:
         self._heartbeat = streams.heartbeat_secs
         self._wanted = wanted
         self._cursor = cursor
-        self._at = 0  # in the log: nothing up to here is sent (again)
+        self._at = 0  # in the log: everything up to here is done with
         self._told = 0  # in the log: deletions up to here are known to the client
         self._position = 0  # in the ring: the next frame
         self._rows = PAGE_ROWS
@@ -55,17 +55,21 @@ class Stream:
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:
-        """Write to the client until told to end; raises nothing of its own."""
+        """Write to the client until told to end.
+
+        One that falls behind what memory holds goes on from the table, unless it is its client that takes nothing.
+        """
         self._sink = sink
         await sink.write(OPENING)
-        await self._find_place(sink)
-        self._tail.follow(self)
-        try:
-            await self._live(sink)
-        finally:
-            self._tail.unfollow(self)
-        if self._farewell is not None:
-            await sink.write(self._farewell)
+        await self._begin(sink)
+        while self._farewell is None:
+            await self._reach_the_ring(sink)
+            self._tail.follow(self)
+            try:
+                await self._live(sink)
+            finally:
+                self._tail.unfollow(self)
+        await sink.write(self._farewell)
 
     def end(self, farewell: bytes) -> None:
         """Say this and end, as soon as the client has taken what is on its way."""
@@ -77,28 +81,37 @@ class Stream:
         if self._sink is not None:
             self._sink.cut()
 
+    @property
+    def running(self) -> bool:
+        """Whether it has something to send, and a client that takes it."""
+        return self._position < self._tail.ring.end and self._sink is not None and not self._sink.sending
+
     def published(self, frames: Sequence[Frame]) -> None:
         ring = self._tail.ring
-        if self._position < ring.base:
+        overtaken = self._position < ring.base
+        if overtaken and self._sink is not None and self._sink.sending:
             log.info("stream cut: its reader is too slow")
             self.cut()
         elif self._bell is not None and not self._bell.done():
-            if any(passes(self._wanted, one) for one in frames):
+            if overtaken or any(passes(self._wanted, one) for one in frames):
                 _ring(self._bell)
             else:
                 self._position = ring.end
+                self._at = max(self._at, frames[-1].seq)
 
-    async def _find_place(self, sink: Sink) -> None:
-        """Bring the client to where the ring takes over; what is older comes from the table."""
-        if self._cursor is not None:
+    async def _begin(self, sink: Sink) -> None:
+        """Find what the client has already: without a cursor, all but the newest events in memory."""
+        if self._cursor is None:
+            self._at = self._tail.ring.before_newest()
+        else:
             await self._check(sink, self._cursor)
-        position = None
-        while position is None and self._farewell is None:
-            ring = self._tail.ring
-            position = ring.newest() if self._cursor is None else ring.position_after(self._at)
-            if position is None:
-                await self._catch_up(sink)
-        self._position = self._tail.ring.end if position is None else position
+
+    async def _reach_the_ring(self, sink: Sink) -> None:
+        """Bring the client to where the ring takes over; what is older comes from the table."""
+        ring = self._tail.ring
+        while (position := ring.position_after(self._at)) is None and self._farewell is None:
+            await self._catch_up(sink)
+        self._position = ring.end if position is None else position
 
     async def _check(self, sink: Sink, cursor: int) -> None:
         """Say aloud that something after the cursor is gone, or that nothing is known of it."""
@@ -111,7 +124,7 @@ class Stream:
         if verdict == "cursor_expired":
             self._at = max(cursor, cursors.oldest(extent) - 1)
         if verdict == "cursor_unknown":
-            self._at, self._cursor = 0, None
+            self._at = self._tail.ring.before_newest()
         if verdict != "known":
             await sink.write(cursors.reset_frame(verdict, extent))
 
@@ -162,7 +175,10 @@ class Stream:
         while self._position < ring.end and size < CHUNK_BYTES:
             one = ring.at(self._position)
             self._position += 1
-            if one.seq > self._at and passes(self._wanted, one):
+            if one.seq <= self._at:
+                continue
+            self._at = one.seq
+            if passes(self._wanted, one):
                 frames.append(one.data)
                 size += len(one.data)
         return frames

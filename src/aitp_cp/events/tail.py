@@ -19,6 +19,7 @@ log = structlog.get_logger("aitp_cp.events")
 CHANNEL = "aitp_cp_log"
 POLL_SECS = 1.0
 READ_TIMEOUT_SECS = 10.0
+GIVE_WAY_SECS = 0.5
 STOP_TIMEOUT_SECS = 2.0
 PAGE_ROWS = 500
 PAGE_BYTES = 1024 * 1024
@@ -34,6 +35,10 @@ Callback = Callable[[Sequence[Event]], None]
 
 class Follower(Protocol):
     """Told of every page; must neither wait nor fail."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still busy with what was published, and waits for nobody."""
 
     def published(self, frames: Sequence[Frame]) -> None: ...
 
@@ -99,6 +104,7 @@ class Tail:
         while True:
             self._bell.clear()
             more = await self.step()
+            await self._give_way()
             if not more:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), POLL_SECS)
@@ -123,6 +129,15 @@ class Tail:
             log.exception("the log cannot be followed")
         self._rt.metrics.tail_lag.set(loop.time() - self._read_to_end)
         return more
+
+    async def _give_way(self) -> None:
+        """Let followers send what they have: publishing faster than they can would push it out of memory."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GIVE_WAY_SECS
+        while any(follower.running for follower in self._followers):
+            await asyncio.sleep(0)
+            if loop.time() > until:
+                return
 
     async def _read(self) -> LogPage:
         page = await reader.read(self._rt.db, EVERYTHING, LogSpan(self.last, MAX_SEQ, self._rows, PAGE_BYTES))

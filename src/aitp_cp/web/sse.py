@@ -45,6 +45,7 @@ class Sink:
         self._leash: asyncio.Timeout | None = leash
         self._loop = asyncio.get_running_loop()
         self.last_write = self._loop.time()
+        self.sending = False  # seen from another task: blocked, for the client has not taken what it was sent
 
     async def write(self, *frames: bytes) -> None:
         """Returns once the transport has room again; a client that takes nothing for too long is cut."""
@@ -57,9 +58,11 @@ class Sink:
 
     async def _put(self, body: bytes, *, more: bool) -> None:
         guard = self._loop.call_later(WRITE_PATIENCE_SECS, self.cut)
+        self.sending = True
         try:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
         finally:
+            self.sending = False
             guard.cancel()
         self.last_write = self._loop.time()
 
