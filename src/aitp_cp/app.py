@@ -62,7 +62,7 @@ async def open_app(rt: Runtime) -> Edge:
     Raises `DatabaseUnavailable`: the log is followed before the first request is served.
     """
     tail = Tail(rt)
-    for part in (DatabaseProbe(rt), OwnManifest(rt), Document(openapi_document()), Screens(), Streams(rt, tail), tail):
+    for part in (DatabaseProbe(rt), OwnManifest(rt), Document(openapi_document()), Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
@@ -85,8 +85,8 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
 
 async def _open_followers(rt: Runtime, tail: Tail) -> None:
     """What follows the log, then the log itself, then what needs its position."""
-    discovery, figures, published = Discovery(), Figures(rt), PublishedList(rt, tail.behind)
-    for follower in (discovery, figures, published):
+    published = PublishedList(rt, tail.behind)
+    for follower in (Discovery(rt), Screens(rt), Figures(rt), published):
         tail.on_events(follower.on_events)
         rt.add(follower)
     writer = Writer(rt)

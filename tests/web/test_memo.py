@@ -88,3 +88,16 @@ async def test_the_oldest_go_when_there_are_too_many_and_the_old_at_once() -> No
     await memo.get("d", source)
     watch.now = 0.5  # had they only been hidden by their age, they would be seen again now
     assert [memo.peek(key) for key in "bcd"] == [None, None, 4]
+
+
+async def test_another_version_forgets_what_was_read_before_it() -> None:
+    source, version = Source(), [0]
+    memo = Memo[int](1.0, 10, Watch(), lambda: version[0])
+    source.gate.clear()
+    before = asyncio.create_task(memo.get("k", source))
+    await asyncio.sleep(0)
+    version[0] += 1
+    source.gate.set()
+    assert [await before, await memo.get("k", source), memo.peek("k")] == [1, 2, 2]
+    version[0] += 1
+    assert memo.peek("k") is None

@@ -1,6 +1,7 @@
-"""The dashboard over HTTP; concurrent viewers share one answer for at most a second."""
+"""The dashboard over HTTP; viewers share one answer for at most a second, or until something is written."""
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.dashboard import service
 from aitp_cp.dashboard.model import AgentActivities, Overview, Range
+from aitp_cp.events.model import Event
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, query
 from aitp_cp.web.memo import Memo
@@ -21,8 +23,12 @@ MOST_QUESTIONS = 16
 class Screens(Memo[bytes]):
     """Encoded answers, by question."""
 
-    def __init__(self) -> None:
-        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic)
+    def __init__(self, rt: Runtime) -> None:
+        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Called by the tail: another replica may have written them."""
+        self.drop()
 
 
 async def overview(rt: Runtime, request: Request) -> Response:

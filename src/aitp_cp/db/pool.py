@@ -81,6 +81,7 @@ class Database:
     def __init__(self, dsn: str, *, max_size: int, on_statement: OnStatement | None = None) -> None:
         self.dsn = dsn
         self.max_size = max_size
+        self.commits = 0  # transactions committed by this process: what was read before the last one may be old
         self._on_statement = on_statement
         self._pool: asyncpg.Pool[Record] | None = None
 
@@ -129,8 +130,12 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Borrow a connection inside a transaction that commits when the block ends well."""
-        async with self.connection() as conn, conn.transaction():
-            yield conn
+        async with self.connection() as conn:
+            try:
+                async with conn.transaction():
+                    yield conn
+            finally:
+                self.commits += 1  # one that broke off while it was confirmed may have happened
 
     async def renew(self) -> None:
         """Replace every connection at its next use: the other end of one was gone without a word."""

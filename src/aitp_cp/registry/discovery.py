@@ -1,6 +1,6 @@
 """Public reads of the registry, answered from memory for at most a second.
 
-Dropped at once by the writer after its own commit, and by the tail when any replica changed the registry.
+Forgotten at once when this process commits anything, and by the tail when any replica changed the registry.
 """
 
 import time
@@ -23,8 +23,8 @@ MOST_QUESTIONS = 1000
 class Discovery(Memo[Any]):
     """Encoded answers by question."""
 
-    def __init__(self) -> None:
-        super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic)
+    def __init__(self, rt: Runtime) -> None:
+        super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits)
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: the registry changed, here or on another replica."""

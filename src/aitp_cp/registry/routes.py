@@ -65,9 +65,7 @@ async def register(rt: Runtime, request: Request) -> Response:
         actor = Actor(manifest.aid, context.request_id)
         return Answer(201, await enrolment.register(conn, manifest, claims, namespace, actor, rt.clock()))
 
-    answer = await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
-    rt.get(Discovery).drop()
-    return answer
+    return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
@@ -91,7 +89,6 @@ async def get_manifest(rt: Runtime, request: Request) -> Response:
 async def deregister(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
         answer = await service.deregister(conn, _aid(request), actor_of(request), rt.clock())
-    rt.get(Discovery).drop()
     return json_response(answer)
 
 

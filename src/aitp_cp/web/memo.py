@@ -9,18 +9,25 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """At most `ttl_secs` old, at most `max_keys` answers; `drop` forgets everything at once."""
+    """At most `ttl_secs` old, at most `max_keys` answers; `drop` forgets everything at once.
 
-    def __init__(self, ttl_secs: float, max_keys: int, clock: Callable[[], float]) -> None:
+    So does a change of `version()`: with the count of this process's commits, every caller reads its own writes.
+    """
+
+    def __init__(
+        self, ttl_secs: float, max_keys: int, clock: Callable[[], float], version: Callable[[], int] = lambda: 0
+    ) -> None:
         self._ttl = ttl_secs
         self._max_keys = max_keys
         self._clock = clock
+        self._version = version
+        self._seen = 0
         self._entries: OrderedDict[Hashable, tuple[float, asyncio.Future[T]]] = OrderedDict()
 
     async def get(self, key: Hashable, build: Callable[[], Awaitable[T]]) -> T:
         """The remembered answer, or `build`'s; a failure is not remembered."""
-        found = self._entries.get(key)
-        if found is None or self._clock() - found[0] >= self._ttl or found[1].cancelled():
+        found = self._find(key)
+        if found is None or found[1].cancelled():
             found = self._start(key, build)
         if found[1].done():
             return found[1].result()
@@ -29,8 +36,8 @@ class Memo(Generic[T]):
 
     def peek(self, key: Hashable) -> T | None:
         """The remembered answer if it is there already, without waiting."""
-        found = self._entries.get(key)
-        if found is None or self._clock() - found[0] >= self._ttl:
+        found = self._find(key)
+        if found is None:
             return None
         future = found[1]
         return future.result() if future.done() and not future.cancelled() and not future.exception() else None
@@ -38,6 +45,14 @@ class Memo(Generic[T]):
     def drop(self) -> None:
         """Forget everything; questions asked before still get their answer."""
         self._entries.clear()
+
+    def _find(self, key: Hashable) -> tuple[float, asyncio.Future[T]] | None:
+        version = self._version()
+        if version != self._seen:
+            self._seen = version
+            self._entries.clear()
+        found = self._entries.get(key)
+        return None if found is None or self._clock() - found[0] >= self._ttl else found
 
     def _start(self, key: Hashable, build: Callable[[], Awaitable[T]]) -> tuple[float, asyncio.Future[T]]:
         future = asyncio.ensure_future(build())
