@@ -122,6 +122,7 @@ async def test_every_connection_is_checked_anew() -> None:
         assert [await reached(client, url) for _ in range(3)] == [True, True, False]
         assert there.connections == 2
         assert there.got[0].headers["host"] == f"rebind.example:{there.port}"
+        assert there.got[0].headers["connection"] == "close"
         await client.close()
 
 
@@ -169,10 +170,10 @@ async def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch, t
 
 
 async def test_cookies_are_not_kept() -> None:
-    async with receiver(Answer(headers={"Set-Cookie": "a=b"})) as there:
-        client = GuardedClient(LOOPBACK)
+    async with receiver(Answer(headers={"Set-Cookie": "a=b; Path=/"})) as there:
+        client = GuardedClient(LOOPBACK, lookup=Names(["127.0.0.1"]))
         for _ in range(2):
-            await post(client, there.url)
+            await post(client, f"http://cookies.example:{there.port}/")
         assert "cookie" not in there.got[1].headers
         await client.close()
 

@@ -174,6 +174,24 @@ async def test_stopping_lets_attempts_in_flight_be_answered_and_recorded(databas
         assert len(there.got) == 2
 
 
+async def hold_rows(app: App, secs: float) -> None:
+    async with app.rt.db.transaction() as conn:
+        await conn.fetch("SELECT 1 FROM webhook_deliveries FOR UPDATE")
+        await asyncio.sleep(secs)
+
+
+async def test_stopping_waits_until_the_outcome_is_written(database_url: str) -> None:
+    async with receiver(Answer(wait_secs=0.5)) as there, running_app(database_url, **LOCAL) as app:
+        webhook = await subscribe(app, there.url)
+        await report(app)
+        async with delivering(database_url):
+            await there.wait_for(1)
+            holding = asyncio.create_task(hold_rows(app, 2))
+            await asyncio.sleep(0.1)
+        await holding
+        assert [row["status"] for row in await log_of(app, webhook)] == ["delivered"]
+
+
 async def test_a_database_that_is_away_loses_no_outcome(database_url: str) -> None:
     async with receiver(Answer(wait_secs=0.3)) as there, delivering(database_url) as app:
         webhook = await subscribe(app, there.url)
