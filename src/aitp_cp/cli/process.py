@@ -28,6 +28,7 @@ from aitp_cp.worker import Background
 
 log = structlog.get_logger("aitp_cp.process")
 
+SEED = "CP_AID_SEED_HEX"  # warned of with the identity that its absence leads to
 DATABASE_PATIENCE_SECS = 30
 DATABASE_RETRY_SECS = 1.0
 
@@ -43,8 +44,10 @@ class Place:
 def announce(settings: Settings) -> None:
     """Begin to log, and say what deserves a warning."""
     logging.configure(settings.log_level, json=settings.production)
+    say = {"info": log.info, "warn": log.warning, "fail": log.error}
     for finding in findings(settings):
-        log.warning(finding.sentence, variable=finding.variable)
+        if finding.variable != SEED:
+            say[finding.level](f"{finding.variable} {finding.sentence}")
 
 
 def serve(settings: Settings, *, jobs: bool, place: Place | None = None) -> None:
@@ -142,6 +145,8 @@ def _start_jobs(rt: Runtime, *, shared: bool) -> None:
 
 
 def _say_hello(rt: Runtime, **more: int) -> None:
+    if rt.settings.cp_aid_seed_hex is None:
+        log.warning(f"{SEED} is unset: this identity is a fresh one and ends with this process", aid=rt.signer.aid)
     environment = "production" if rt.settings.production else "development"
     log.info("starting", aid=rt.signer.aid, version=__version__, environment=environment, **more)
 

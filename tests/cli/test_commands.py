@@ -1,0 +1,133 @@
+"""The commands that look, make and mend."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aitp_cp.db.migrations import HEAD, REVISIONS
+from tests.cli.support import GOOD, run, said, shell
+from tests.support.app import SECRET
+
+
+def set_revision(dsn: str, revision: str) -> None:
+    async def update() -> None:
+        conn = await asyncpg.connect(dsn)
+        await conn.execute("UPDATE alembic_version SET version_num = $1", revision)
+        await conn.close()
+
+    asyncio.run(update())
+
+
+def test_the_command_introduces_itself() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", shell("--version").stdout)
+    help = said(run("--help"))
+    for command in ("serve", "dev", "migrate", "check", "keygen", "openapi"):
+        assert f" {command} " in help
+    assert run("no-such-command").returncode != 0
+
+
+def test_fresh_keys_are_a_usable_environment(database_url: str) -> None:
+    made = run("keygen")
+    assert made.returncode == 0
+    keys = dict(line.split("=", 1) for line in made.stdout.splitlines())
+    assert set(keys) == {"CP_AID_SEED_HEX", "ENROLLMENT_SECRET", "API_KEYS"}
+    assert re.fullmatch(r"[0-9a-f]{64}", keys["CP_AID_SEED_HEX"])
+    assert len(keys["ENROLLMENT_SECRET"]) >= 32
+    checked = run("check", **GOOD | keys, DATABASE_URL=database_url)
+    assert checked.returncode == 0, said(checked)
+    assert run("keygen").stdout != made.stdout
+
+
+def test_all_is_well(database_url: str) -> None:
+    checked = run("check", **GOOD, DATABASE_URL=database_url)
+    assert checked.returncode == 0
+    assert "fail" not in said(checked)
+    for finding in ("ok settings", "ok database PostgreSQL", f"ok schema at head ({HEAD})", "ok clock"):
+        assert finding in said(checked)
+
+
+@pytest.mark.parametrize(
+    "variable", ["CORS_ORIGIN", "API_KEYS", "CP_AID_SEED_HEX", "ENROLLMENT_SECRET", "DATABASE_URL"]
+)
+@pytest.mark.parametrize("production", [{"CP_ENV": "production"}, {"CP_ENV": "", "NODE_ENV": "production"}])
+def test_production_without_one_of_these_fails(database_url: str, variable: str, production: dict[str, Any]) -> None:
+    good = GOOD | {"DATABASE_URL": database_url} | production
+    checked = run("check", **good | {variable: ""})
+    assert checked.returncode == 1
+    assert "fail" in said(checked)
+    assert variable in said(checked)
+
+
+def test_every_wrong_variable_is_named_at_once() -> None:
+    checked = run("check", **GOOD | {"PORT": "ninety", "ENROLLMENT_SECRET": "short", "CP_AID_SEED_HEX": "zz"})
+    assert checked.returncode == 1
+    for variable in ("PORT", "ENROLLMENT_SECRET", "CP_AID_SEED_HEX", "DATABASE_URL"):
+        assert variable in said(checked)
+    assert "ninety" not in said(checked)
+
+
+def test_development_may_lack_them_and_is_told_so(database_url: str) -> None:
+    lacking = {"CP_ENV": "development", "ENROLLMENT_SECRET": SECRET, "DATABASE_URL": database_url}
+    checked = run("check", **lacking)
+    assert checked.returncode == 0
+    for variable in ("CORS_ORIGIN", "API_KEYS", "CP_AID_SEED_HEX"):
+        assert f"warn {variable}" in said(checked)
+
+
+def test_a_database_that_cannot_be_reached() -> None:
+    address = "postgresql://user:pass-canary@127.0.0.1:9/none"
+    checked = run("check", **GOOD, DATABASE_URL=address)
+    assert checked.returncode == 1
+    assert "fail database cannot be reached" in said(checked)
+    assert "canary" not in said(checked)
+
+
+def test_a_schema_that_is_behind_or_ahead(database_url: str, empty_database_url: str) -> None:
+    empty = run("check", **GOOD, DATABASE_URL=empty_database_url)
+    assert empty.returncode == 1
+    assert "run `aitp-cp migrate`" in said(empty)
+    set_revision(database_url, REVISIONS[0])
+    behind = run("check", **GOOD, DATABASE_URL=database_url)
+    assert (behind.returncode, "run `aitp-cp migrate`" in said(behind)) == (1, True)
+    set_revision(database_url, "9999_from_the_future")
+    ahead = run("check", **GOOD, DATABASE_URL=database_url)
+    assert ahead.returncode == 1
+    assert "fail schema ahead" in said(ahead)
+
+
+def test_migrating_an_empty_database_and_again(empty_database_url: str) -> None:
+    first = run("migrate", **GOOD, DATABASE_URL=empty_database_url)
+    assert first.returncode == 0, said(first)
+    for revision in REVISIONS:
+        assert revision in first.stdout
+    again = run("migrate", **GOOD, DATABASE_URL=empty_database_url)
+    assert (again.returncode, again.stdout) == (0, "schema at head, nothing to do\n")
+    assert run("check", **GOOD, DATABASE_URL=empty_database_url).returncode == 0
+
+
+def test_a_schema_that_is_ahead_is_not_touched(database_url: str) -> None:
+    set_revision(database_url, "9999_from_the_future")
+    refused = run("migrate", **GOOD, DATABASE_URL=database_url)
+    assert refused.returncode not in {0, 1}
+    assert "9999_from_the_future" in refused.stderr
+    assert "deploy the version that migrated it" in refused.stderr
+
+
+def test_migrating_what_is_not_there() -> None:
+    refused = shell("migrate", **GOOD, DATABASE_URL="postgresql://user:pass-canary@127.0.0.1:9/none")
+    assert refused.returncode not in {0, 1}
+    assert "DATABASE_URL" in refused.stderr
+    assert "canary" not in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_document_is_printed() -> None:
+    printed = run("openapi")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    document = json.loads(printed.stdout)
+    assert document["openapi"] == "3.1.0"
+    assert "/api/registry/enroll" in document["paths"]
