@@ -132,7 +132,7 @@ async def test_no_child_outlives_a_killed_process(database_url: str, tmp_path: P
 
 def signing_children(parent: int) -> list[tuple[int, str]]:
     """The ids and command lines of a process's children that sign."""
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
+    shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
     lines = [line.split(None, 2) for line in shown.stdout.splitlines()]
     return [
         (int(pid), command) for pid, above, command in lines if int(above) == parent and "signing_process" in command
