@@ -34,6 +34,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"revokedAt": 10**18}, "BODY_INVALID"),
     ({"revokedAt": True}, "BODY_INVALID"),
     ({"revokedAt": []}, "BODY_INVALID"),
+    ({"revoked_at": "soon"}, "BODY_INVALID"),
     ({"reason": "x" * 501}, "BODY_INVALID"),
     ({"reason": 7}, "BODY_INVALID"),
     ({"reason": "a\0b"}, "BODY_INVALID"),
@@ -109,6 +110,14 @@ async def test_times_are_read_as_iso_or_epoch(app: App) -> None:
     for given, stored in TIMES:
         answer = await app.post(ENTRIES, {"jti": str(uuid4()), "revokedAt": given})
         assert answer.json()["revokedAt"] == stored, given
+
+
+async def test_the_time_may_be_spelled_as_in_the_list(app: App) -> None:
+    answer = await app.post(ENTRIES, {"jti": str(uuid4()), "revoked_at": 1767323045})
+    assert answer.json()["revokedAt"] == "2026-01-02T03:04:05.000Z"
+    both = {"revokedAt": "2026-01-02T03:04:06Z", "revoked_at": 1767323045}
+    answer = await app.post(ENTRIES, {"jti": str(uuid4()), **both})
+    assert answer.json()["revokedAt"] == "2026-01-02T03:04:06.000Z"
 
 
 async def test_what_is_wrong_is_refused_and_changes_nothing(app: App) -> None:

@@ -47,12 +47,12 @@ async def test_entries_hold_seconds_and_a_reason_only_if_there_is_one(app: App) 
     ]
 
 
-async def test_entries_are_ordered_by_time_then_id(app: App) -> None:
+async def test_entries_are_ordered_by_the_second_that_is_shown_then_by_id(app: App) -> None:
     same = sorted(str(uuid4()) for _ in range(4))
-    for jti in (same[2], same[0], same[3], same[1]):
-        await revoke(app, jti, revokedAt="2026-01-02T03:04:05.100Z")
-    later = await revoke(app, revokedAt="2026-01-02T03:04:05.200Z")
-    earlier = await revoke(app, revokedAt="2026-01-02T03:04:05.050Z")
+    for place, jti in enumerate((same[2], same[0], same[3], same[1])):
+        await revoke(app, jti, revokedAt=f"2026-01-02T03:04:05.{place}00Z")
+    later = await revoke(app, revokedAt="2026-01-02T03:04:06.000Z")
+    earlier = await revoke(app, revokedAt="2026-01-02T03:04:04.999Z")
     assert await get_list(app) == [earlier, *same, later]
 
 
@@ -81,11 +81,11 @@ async def test_ids_that_the_sdk_does_not_sign_are_left_out_and_counted(app: App)
 
 
 async def test_whatever_an_older_control_plane_stored_is_listed(app: App) -> None:
-    jtis = [uuid4() for _ in range(4)]
+    jtis = sorted(uuid4() for _ in range(4))
     moments = ("-infinity", "1969-01-01T00:00:00Z", "20000-01-01T00:00:00Z", "infinity")
     for jti, moment in zip(jtis, moments, strict=True):
         await insert(app, jti, moment, "x" * 5000)
-    assert await get_list_anew(app) == list(map(str, jtis))
+    assert await get_list_anew(app) == list(map(str, jtis))  # two at the first second there is, two at the last
 
 
 async def test_a_revocation_is_in_the_next_answer(app: App) -> None:

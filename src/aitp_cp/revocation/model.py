@@ -13,11 +13,15 @@ Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class NewRevocation(msgspec.Struct, frozen=True, rename="camel"):
-    """The request body; `revokedAt` is ISO-8601, or epoch seconds or milliseconds, and now when it is missing."""
+    """The request body; `revokedAt` is ISO-8601, or epoch seconds or milliseconds, and now when it is missing.
+
+    `revoked_at`, as the signed list spells it, stands in for `revokedAt`.
+    """
 
     jti: Jti = None
     reason: Reason | None = None
     revoked_at: str | int | float | None = None
+    as_listed: str | int | float | None = msgspec.field(name="revoked_at", default=None)
 
 
 class Revocation(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ TCT_REVOKED = "tct.revoked"
 def requested(asked: NewRevocation, now: datetime) -> Revocation:
     """The entry a client asks for; raises `JtiInvalid`, or `BodyInvalid` for a time outside 1970 to 9999."""
     jti = read_jti(asked.jti)
-    revoked_at = now if asked.revoked_at is None else moments.read(asked.revoked_at)
+    given = asked.as_listed if asked.revoked_at is None else asked.revoked_at
+    revoked_at = now if given is None else moments.read(given)
     if revoked_at is None:
         raise BodyInvalid("revokedAt is not a time in the years 1970 to 9999")
     return Revocation(jti, revoked_at, asked.reason)
