@@ -34,6 +34,16 @@ async def test_it_can_be_parsed_and_holds_nothing_that_breaks_a_dashboard(databa
             assert not [label for label in labels.values() if "}" in label], name
 
 
+async def test_each_bucket_is_shown_before_its_first_drop(database_url: str) -> None:
+    async with running_app(database_url, RATE_LIMIT_ENABLED="true") as app:
+        drops = (await scraped(app))[f"{PREFIX}rate_limit_drops"]
+    assert sorted((labels["bucket"], value) for labels, value in drops) == [
+        ("api-key", 0),
+        ("enroll-ip", 0),
+        ("public-ip", 0),
+    ]
+
+
 async def test_latency_is_by_template_method_and_class_of_status(database_url: str) -> None:
     async with running_app(database_url) as app:
         for path in ("/api/registry/agents/one", "/api/registry/agents/two", "/no/such/route", "/api/livez"):

@@ -33,6 +33,8 @@ class Doorkeeper:
                 Bucket.PUBLIC_IP: settings.rate_limit_public_per_ip_min,
                 Bucket.API_KEY: settings.rate_limit_api_key_per_min,
             }
+            for bucket in limits:
+                self._drops.labels(bucket=str(bucket))  # shown from the start, or the first drop could not be a rise
             self._buckets = TokenBuckets(
                 {str(bucket): limit for bucket, limit in limits.items()},
                 settings.rate_limit_window_ms / 1000,
