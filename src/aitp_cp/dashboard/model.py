@@ -82,8 +82,11 @@ class HandshakeCounts(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
+    """What is so now, whatever the range."""
+
     agents: int
     handshakes: int
+    under_way: int
     pending_deliveries: int
 
 

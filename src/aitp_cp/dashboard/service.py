@@ -65,7 +65,7 @@ def _kpis(totals: Totals, counts: HandshakeCounts, invocations: list[CapabilityC
         handshakes_in_range=sum(counts.by_status.values()),
         handshakes_success_in_range=counts.by_status.get(Status.COMPLETE, 0),
         capability_invocations_in_range=sum(named.count for named in invocations),
-        active_sessions=counts.by_status.get(Status.STARTED, 0),
+        active_sessions=totals.under_way,
         pending_webhook_deliveries=totals.pending_deliveries,
     )
 

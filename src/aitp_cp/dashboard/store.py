@@ -5,24 +5,33 @@ from datetime import datetime
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.dashboard.model import AgentActivity, CapabilityCount, HandshakeCounts, Totals, Unit
 from aitp_cp.db import Connection
+from aitp_cp.sessions.store import HAPPENED_AT
 
 TOTALS = """
 SELECT (SELECT count(*) FROM agents
         WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1)) AS agents,
        (SELECT count(*) FROM handshake_sessions) AS handshakes,
+       (SELECT count(*) FROM handshake_sessions WHERE status = 'started') AS under_way,
        (SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')) AS pending_deliveries
 """
 
-HANDSHAKES = """
+# The first condition is what the index serves; the second follows from it but for reports that came in late.
+HANDSHAKES = f"""
 SELECT status, boundary, bucket, count(*) AS count,
        GROUPING(status, boundary, bucket) AS grouping
-FROM (SELECT status, boundary, date_trunc($2, created_at, 'UTC') AS bucket
-      FROM handshake_sessions WHERE created_at >= $1) AS recent
+FROM (SELECT status, boundary, date_trunc($2, {HAPPENED_AT}, 'UTC') AS bucket
+      FROM handshake_sessions WHERE created_at >= $1 AND {HAPPENED_AT} >= $1) AS recent
 GROUP BY GROUPING SETS ((status), (boundary), (bucket))
 """
 
-INVOCATIONS = """
-SELECT payload ->> 'capability' AS capability, count(*) AS count
+# Reporters differ in where they say which capability it was: in the payload, or only among the grants used.
+CAPABILITY = """
+coalesce(payload #>> '{capability,name}', payload ->> 'capability', payload ->> 'capability_name',
+         payload ->> 'capabilityName', payload ->> 'cap', payload ->> 'grant', grants ->> 0)
+"""
+
+INVOCATIONS = f"""
+SELECT {CAPABILITY} AS capability, count(*) AS count
 FROM audit_events
 WHERE type = 'capability.invoked' AND ts >= $1
 GROUP BY 1
@@ -48,11 +57,11 @@ MOST_AGENTS = 1000
 async def totals(conn: Connection, now: datetime) -> Totals:
     row = await conn.fetchrow(TOTALS, now)
     assert row is not None
-    return Totals(row["agents"], row["handshakes"], row["pending_deliveries"])
+    return Totals(row["agents"], row["handshakes"], row["under_way"], row["pending_deliveries"])
 
 
 async def handshakes(conn: Connection, since: datetime, unit: Unit) -> HandshakeCounts:
-    """Sessions created since then, by status, boundary and bucket."""
+    """Sessions that took place since then, by status, boundary and bucket."""
     rows = await conn.fetch(HANDSHAKES, since, unit)
     return HandshakeCounts(
         {row["status"]: row["count"] for row in rows if row["grouping"] == BY_STATUS},

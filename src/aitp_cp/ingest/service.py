@@ -29,8 +29,8 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     if not fresh:
         return set()
     await tcts.project(conn, fresh, now)
-    await sessions.project(conn, fresh, now)
-    await presence.seen(conn, {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
+    sides = await sessions.project(conn, fresh, now)
+    await presence.seen(conn, sides | {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
     new = await log.append(conn, [_event(report, redact) for report in fresh], now)
     return {event.id for event in new}
 

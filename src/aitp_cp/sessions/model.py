@@ -83,7 +83,7 @@ class SessionFilter(msgspec.Struct, frozen=True):
     status: str | None = None
     run_id: str | None = None
     aid: str | None = None  # either side
-    since: datetime | None = None
+    since: datetime | None = None  # took place then or later
 
 
 class SessionDetail(msgspec.Struct, frozen=True):

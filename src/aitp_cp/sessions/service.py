@@ -12,11 +12,15 @@ from aitp_cp.sessions.projection import changes_from
 from aitp_cp.sessions.store import SessionPage, SessionPlace
 
 
-async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> None:
-    """Merge what `reports` say into the table; order, repetition and division into batches never show."""
+async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> set[str]:
+    """Merge what `reports` say into the table; order, repetition and division into batches never show.
+
+    Returns the AIDs of both sides, which a report may name only in its token.
+    """
     changes = changes_from(reports)
     if changes:
         await store.merge(conn, changes, now)
+    return {aid for change in changes for aid in (change.aid_a, change.aid_b) if aid}
 
 
 async def list_sessions(conn: Connection, wanted: SessionFilter, limit: int, offset: int) -> SessionList:

@@ -53,6 +53,9 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, started_at, completed_at, created_at,
     updated_at"""
 
+# A handshake took place when its reports say, but not after they came in: clocks that are ahead are not believed.
+HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
+
 FIND = f"SELECT {COLUMNS} FROM handshake_sessions WHERE session_id = $1"
 
 LIST = """
@@ -106,7 +109,7 @@ async def list_sessions(conn: Connection, wanted: SessionFilter, limit: int, off
     where = Where()
     where.add("status = {}", wanted.status)
     where.add("run_id = {}", wanted.run_id)
-    where.add("created_at >= {}", wanted.since)
+    where.add(f"created_at >= {{}} AND {HAPPENED_AT} >= {{}}", wanted.since)
     return [_view(row) for row in await _newest(conn, where, wanted.aid, limit, offset)]
 
 
