@@ -72,9 +72,10 @@ async def open_app(rt: Runtime) -> Edge:
 def _open_outbound(rt: Runtime, tail: Tail) -> None:
     """What asks other servers; only a process that runs the shared jobs starts it."""
     settings = rt.settings
-    webhooks = GuardedClient(policy_of(settings))
+    webhooks = GuardedClient(policy_of(settings), on_call=rt.tracer.call)
     # The allowlist names the hosts of webhooks; identity providers are elsewhere.
-    providers = GuardedClient(Policy(settings.production, (), settings.webhook_allowed_cidrs))
+    elsewhere = Policy(settings.production, (), settings.webhook_allowed_cidrs)
+    providers = GuardedClient(elsewhere, on_call=rt.tracer.call)
     dispatcher, refresher = Dispatcher(rt, webhooks), JwksRefresher(rt, providers)
     tail.on_events(dispatcher.on_events)
     for part in (webhooks, dispatcher, refresher):

@@ -19,9 +19,14 @@ class Provider:
         self._links: set[asyncio.Task[None]] = set()
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def say(self, path: str, value: Any, status: int = 200) -> None:
         self.answers[path] = (status, value if isinstance(value, bytes) else json.dumps(value).encode())

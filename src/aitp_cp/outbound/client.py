@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import aiohttp
 
@@ -15,12 +17,24 @@ from aitp_cp.outbound.resolver import CheckedResolver, Lookup, SystemLookup, che
 USER_AGENT = f"aitp-control-plane/{__version__}"
 LOOKUP_SECS = 5.0
 
+# Told of every request that has ended: method, where it went and how it was answered, how many seconds that took, how
+# it failed; never of a path, a query, a header or a body, for those hold secrets.
+OnCall = Callable[[str, Mapping[str, str | int], float, BaseException | None], None]
+
 
 class GuardedClient:
     """One session per process, opened on first use. Every connection is a new one, to an address checked for it."""
 
-    def __init__(self, policy: Policy, *, lookup: Lookup | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        lookup: Lookup | None = None,
+        tls: ssl.SSLContext | None = None,
+        on_call: OnCall | None = None,
+    ) -> None:
         self._policy = policy
+        self._on_call = on_call
         self._lookup = lookup or SystemLookup()
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
@@ -48,20 +62,36 @@ class GuardedClient:
         """
         target = self._target(url)
         exchange = _Exchange(max_bytes)
-        try:
-            async with asyncio.timeout(deadline_secs):
-                await exchange.run(self._open(), method, target, headers, body)
-        except TimeoutError:
-            exchange.fail(f"no answer within {deadline_secs:g} s")
-        except (aiohttp.ClientError, OSError) as failure:
-            exchange.fail(_reason(failure))
-        except ValueError:
-            raise Refused("the request cannot be written as HTTP") from None
+        with self._told(method, target, exchange):
+            try:
+                async with asyncio.timeout(deadline_secs):
+                    await exchange.run(self._open(), method, target, headers, body)
+            except TimeoutError:
+                exchange.fail(f"no answer within {deadline_secs:g} s")
+            except (aiohttp.ClientError, OSError) as failure:
+                exchange.fail(_reason(failure))
+            except ValueError:
+                raise Refused("the request cannot be written as HTTP") from None
         return exchange.reply()
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @contextmanager
+    def _told(self, method: str, target: Target, exchange: "_Exchange") -> Iterator[None]:
+        if self._on_call is None:
+            yield
+            return
+        began, failed = time.perf_counter(), None
+        try:
+            yield
+        except BaseException as failure:
+            failed = failure
+            raise
+        finally:
+            where: dict[str, str | int] = {"server.address": target.host, "server.port": target.port}
+            self._on_call(method, where | exchange.outcome(), time.perf_counter() - began, failed)
 
     def _target(self, url: str) -> Target:
         try:
@@ -117,6 +147,9 @@ class _Exchange:
     def fail(self, reason: str) -> None:
         if self._response is None:
             raise Unreachable(reason) from None
+
+    def outcome(self) -> dict[str, int]:
+        return {} if self._response is None else {"http.response.status_code": self._response.status}
 
     def reply(self) -> Reply:
         assert self._response is not None

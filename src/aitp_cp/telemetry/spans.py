@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
-Kind = Literal["internal", "server", "client"]
+Kind = Literal["internal", "server"]
 Attributes = Mapping[str, str | int]
 
 
@@ -22,6 +22,10 @@ class Tracer(Protocol):
     def statement(self) -> Callable[[str, float, BaseException | None], None] | None:
         """Told of each SQL statement just run: text, seconds, failure. None when nobody wants to know."""
 
+    @property
+    def call(self) -> Callable[[str, Attributes, float, BaseException | None], None] | None:
+        """Told of each outbound request just ended: method, where it went and how it was answered, seconds, failure."""
+
     def span(
         self,
         name: str,
@@ -30,10 +34,7 @@ class Tracer(Protocol):
         kind: Kind = "internal",
         carrier: Attributes | None = None,
     ) -> AbstractContextManager[Span]:
-        """A span around a block; `carrier` holds a caller's `traceparent` (W3C Trace Context).
-
-        Outbound calls use kind `client`, a name without anything variable, and `server.address` as an attribute.
-        """
+        """A span around a block; `carrier` holds a caller's `traceparent` (W3C Trace Context)."""
 
     def close(self) -> None:
         """Send what is waiting; blocks for a bounded time."""
@@ -46,6 +47,7 @@ class _Ignored:
 
 class _Off:
     statement = None
+    call = None
     _nothing: AbstractContextManager[Span] = nullcontext(_Ignored())
 
     def span(

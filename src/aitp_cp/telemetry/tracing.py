@@ -24,7 +24,8 @@ EXPORT_TIMEOUT_SECS = 3
 FLUSH_MS = 4000
 MAX_WAITING = 8192
 EVERY_MS = 1000
-KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+STATUS = "http.response.status_code"
+KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
 
 _w3c = TraceContextTextMapPropagator()
 
@@ -68,15 +69,23 @@ class Tracing:
 
     def statement(self, sql: str, secs: float, failure: BaseException | None) -> None:
         """A span for a statement that has just ended; its text is one of ours and holds no value."""
-        end = time.time_ns()
         text = " ".join(sql.split())
-        attributes = {"db.system.name": "postgresql", "db.query.text": text}
         name = text.partition(" ")[0].rstrip(";") or "SQL"
+        self._ended(name, {"db.system.name": "postgresql", "db.query.text": text}, secs, failure)
+
+    def call(self, method: str, attributes: Attributes, secs: float, failure: BaseException | None) -> None:
+        """A span for an outbound request that has just ended; the other side is not told of the trace."""
+        self._ended(method, {"http.request.method": method, **attributes}, secs, failure)
+
+    def _ended(self, name: str, attributes: Attributes, secs: float, failure: BaseException | None) -> None:
+        end = time.time_ns()
         span = self._tracer.start_span(
-            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=end - int(secs * 1e9)
+            name, kind=SpanKind.CLIENT, attributes=dict(attributes), start_time=end - int(secs * 1e9)
         )
         if failure is not None:
             _failed(span, failure)
+        elif int(attributes.get(STATUS, 0)) >= 400:
+            span.set_status(StatusCode.ERROR)
         span.end(end)
 
     def close(self) -> None:

@@ -60,7 +60,8 @@ class JwksRefresher:
         while not self._stopping:
             self._bell.clear()
             try:
-                await self.refresh_due()
+                with self._rt.tracer.span(f"job {JOB}"):
+                    await self.refresh_due()
             except DatabaseUnavailable:
                 log.warning("job waits for the database", job=JOB)
             except Exception:

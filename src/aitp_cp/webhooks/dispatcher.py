@@ -165,7 +165,7 @@ class Dispatcher:
     async def _deliver(self, attempt: Attempt) -> None:
         rt = self._rt
         began = asyncio.get_running_loop().time()
-        with rt.tracer.span("webhook delivery", {"webhook.event": attempt.event_type}, kind="client"):
+        with rt.tracer.span("webhook delivery", {"webhook.event": attempt.event_type}):
             outcome = await post(self._client, attempt, rt.clock())
         seconds = asyncio.get_running_loop().time() - began
         rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
