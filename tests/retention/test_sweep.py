@@ -137,6 +137,21 @@ async def test_the_job_counts_what_it_deleted_and_can_be_switched_off(database_u
         assert app.rt.metrics.registry.get_sample_value(ROWS, {"table": "idempotency_keys"}) == 5
 
 
+async def test_a_clock_that_runs_ahead_makes_nothing_due(database_url: str, conn: Conn) -> None:
+    await add(conn, INSERT["idempotency_keys"], datetime.now(UTC) - timedelta(days=6), 5)
+    async with running_app(database_url) as app:
+        app.clock.ahead = timedelta(days=3650)
+        await sweep_once(app.rt)
+        assert await count(conn, "idempotency_keys") == 5
+        app.clock.ahead = timedelta(days=-2)
+        await add(conn, INSERT["idempotency_keys"], datetime.now(UTC) - timedelta(days=8), 5)
+        await sweep_once(app.rt)
+        assert await count(conn, "idempotency_keys") == 10
+        app.clock.ahead = timedelta(0)
+        await sweep_once(app.rt)
+        assert await count(conn, "idempotency_keys") == 5
+
+
 async def test_every_sweep_finds_its_rows_through_an_index(conn: Conn) -> None:
     await fill(conn, 20_000)
     seen: list[str] = []

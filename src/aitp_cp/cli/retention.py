@@ -42,7 +42,7 @@ async def _run(settings: Settings, *, dry_run: bool) -> None:
 
 async def _due(db: Database, settings: Settings) -> Counts:
     async with db.connection() as conn:
-        return _counts(await service.due(conn, settings, now(), COUNT_LIMIT))
+        return _counts(await service.due(conn, settings, await service.moment(conn, now()), COUNT_LIMIT))
 
 
 async def _sweep_all(db: Database, settings: Settings, due: Counts) -> Counts:
@@ -61,7 +61,7 @@ async def _sweep(db: Database, settings: Settings) -> Counts:
     """One batch, waiting for whoever else is sweeping; empty when nothing was due."""
     while True:
         async with db.transaction() as conn:
-            swept = await service.sweep(conn, settings, now())
+            swept = await service.sweep(conn, settings, await service.moment(conn, now()))
         if swept is not None:
             counts = _counts(swept)
             return counts if any(counts.values()) else {}

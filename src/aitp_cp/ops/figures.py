@@ -25,6 +25,11 @@ class Figures:
         """Called by the tail with each page of new events."""
         self._count(Counter(event.type for event in events))
 
+    def show_pool(self) -> None:
+        """Asks nothing: an exhausted pool shows too."""
+        self._rt.metrics.pool_in_use.set(self._rt.db.in_use)
+        self._rt.metrics.pool_max.set(self._rt.db.max_size)
+
     async def refresh(self) -> None:
         """Read the bounded counts in one visit; raises `DatabaseUnavailable`."""
         metrics = self._rt.metrics
@@ -42,7 +47,8 @@ class Figures:
             breakers = await store.breakers(conn)
             for state in BREAKER_STATES:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
-        metrics.pool_in_use.set(self._rt.db.in_use)
+            theirs = await store.clock(conn)
+            metrics.clock_offset.set((self._rt.clock() - theirs).total_seconds())
 
     def _count(self, by_type: Counter[str]) -> None:
         for name, count in by_type.items():

@@ -9,6 +9,7 @@ EVERY_SECS = 10
 
 
 async def refresh(rt: Runtime) -> None:
+    rt.get(Figures).show_pool()
     await rt.get(DatabaseProbe).up()  # also where nobody probes, a scrape says whether the database is there
     await rt.get(Figures).refresh()
 

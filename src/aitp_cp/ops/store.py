@@ -1,5 +1,7 @@
 """Bounded counts: each ends at a limit, so none grows with its table."""
 
+from datetime import datetime
+
 from aitp_cp.db import Connection
 
 AGENTS = """
@@ -27,6 +29,8 @@ SELECT type, count(*)
 FROM (SELECT type FROM audit_events WHERE seq <= $1 ORDER BY seq DESC LIMIT $2) AS newest
 GROUP BY type
 """
+
+CLOCK = "SELECT clock_timestamp()"
 
 LIMIT = 100_000
 STATUSES = ["pending", "in_flight", "delivered", "failed"]
@@ -56,3 +60,9 @@ async def breakers(conn: Connection) -> dict[str, int]:
 async def events(conn: Connection, up_to: int) -> dict[str, int]:
     """The newest ones up to a position in the log, by type."""
     return {row[0]: row[1] for row in await conn.fetch(EVENTS, up_to, LIMIT)}
+
+
+async def clock(conn: Connection) -> datetime:
+    """What time the database has."""
+    theirs: datetime = await conn.fetchval(CLOCK)
+    return theirs

@@ -10,7 +10,7 @@ async def sweep_once(rt: Runtime) -> None:
     if not rt.settings.retention_enabled:
         return
     async with rt.db.transaction() as conn:
-        swept = await service.sweep(conn, rt.settings, rt.clock())
+        swept = await service.sweep(conn, rt.settings, await service.moment(conn, rt.clock()))
     for table in swept or ():
         rt.metrics.retention_rows.labels(table=table.table).inc(table.rows)
 

@@ -6,7 +6,7 @@ from aitp_cp.db import Connection
 from aitp_cp.db.locks import try_lock
 from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
-from aitp_cp.retention.store import count_before, date_the_gone, delete_before
+from aitp_cp.retention.store import count_before, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
 
 LOCK_KEY = 4694481020131148800
@@ -49,6 +49,11 @@ POLICIES = (
         count_before("agents", "deregistered_at", LONG_GONE),
     ),
 )
+
+
+async def moment(conn: Connection, now: datetime) -> datetime:
+    """The earlier of this process's time and the database's: a clock that runs ahead must not make rows due."""
+    return min(now, await database_time(conn))
 
 
 async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swept] | None:

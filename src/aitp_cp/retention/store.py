@@ -16,6 +16,8 @@ DATE_THE_GONE = """
 UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL
 """
 
+DATABASE_TIME = "SELECT now()"
+
 COUNT_DUE = "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {column} < $1{only} LIMIT $2) AS due"
 
 
@@ -43,3 +45,8 @@ def count_before(table: str, column: str, only: str = "") -> Sweep:
 async def date_the_gone(conn: Connection) -> None:
     """Give agents that left without a date one."""
     await conn.execute(DATE_THE_GONE)
+
+
+async def database_time(conn: Connection) -> datetime:
+    theirs: datetime = await conn.fetchval(DATABASE_TIME)
+    return theirs

@@ -22,7 +22,9 @@ ACROSS: dict[str, Across] = {
     "webhook_circuit_breaker_open": "livemostrecent",
     "audit_events": "max",
     "db_pool_in_use": "livesum",
+    "db_pool_max": "livesum",
     "db_up": "livemin",
+    "clock_offset_seconds": "livemostrecent",
     "sse_streams_open": "livesum",
     "tail_lag_seconds": "livemax",
     "revocation_list_age_seconds": "livemax",
@@ -60,8 +62,10 @@ class Metrics:
         )
         self.audit_events = self._gauge("audit_events", "events in the log since retention or start", "type")
         self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
+        self.pool_max = self._gauge("db_pool_max", "connections that the pool may have")
         self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
         self.db_up = self._gauge("db_up", "1 when the last database ping came back in time")
+        self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
         self.sse_open = self._gauge("sse_streams_open", "event streams open now")
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
         self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")

@@ -57,7 +57,7 @@ class Edge:
 class _Exchange:
     """One request and its answer, as the edge sees them."""
 
-    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "status")
+    __slots__ = ("_cors", "_error", "_rt", "_scope", "_send", "_started", "context", "status")
 
     def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -74,6 +74,7 @@ class _Exchange:
         self._send = send
         self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origins)
         self._started = time.perf_counter()
+        self._error: dict[str, str] = {}
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -95,6 +96,7 @@ class _Exchange:
         return headers
 
     async def fail(self, error: AppError, receive: Receive) -> None:
+        self._error = _named(error)
         if self.status:  # too late to say anything: the answer had begun
             log.warning("answer cut short", code=error.code)
             raise ConnectionAbortedError(error.code)
@@ -115,6 +117,7 @@ class _Exchange:
             request_id=self.context.request_id,
             actor=self.context.actor,
             client_ip=self.context.client_ip,
+            **self._error,
         )
 
 
@@ -129,6 +132,12 @@ def _early_answer(scope: Scope) -> Response | None:
     if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
         return Response(status_code=204)
     return None
+
+
+def _named(error: AppError) -> dict[str, str]:
+    """For the log: the code, and the kind of failure behind it, whose text may hold anything."""
+    cause = error.__cause__
+    return {"code": error.code} if cause is None else {"code": error.code, "reason": type(cause).__name__}
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
