@@ -3,23 +3,34 @@
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from aitp_cp.db.migrations import HEAD, REVISIONS
+from aitp_cp.db.schema import SEQUENCES, TABLES
 from tests.cli.support import GOOD, run, said, shell
 from tests.support.app import SECRET
 
 
-def set_revision(dsn: str, revision: str) -> None:
-    async def update() -> None:
-        conn = await asyncpg.connect(dsn)
-        await conn.execute("UPDATE alembic_version SET version_num = $1", revision)
-        await conn.close()
+def execute(dsn: str, *statements: str) -> list[Any]:
+    """Each statement in turn; the rows of the last one."""
 
-    asyncio.run(update())
+    async def run_all() -> list[Any]:
+        conn = await asyncpg.connect(dsn)
+        try:
+            return [await conn.fetch(statement) for statement in statements][-1]
+        finally:
+            await conn.close()
+
+    return asyncio.run(run_all())
+
+
+def set_revision(dsn: str, revision: str) -> None:
+    execute(dsn, f"UPDATE alembic_version SET version_num = '{revision}'")
 
 
 def test_the_command_introduces_itself() -> None:
@@ -46,7 +57,17 @@ def test_all_is_well(database_url: str) -> None:
     checked = run("check", **GOOD, DATABASE_URL=database_url)
     assert checked.returncode == 0
     assert "fail" not in said(checked)
-    for finding in ("ok settings", "ok database PostgreSQL", f"ok schema at head ({HEAD})", "ok clock"):
+    for finding in (
+        "ok settings",
+        "ok open files",
+        "ok database PostgreSQL",
+        f"ok schema at head ({HEAD})",
+        "ok permissions the role may read, write and migrate",
+        "ok clock",
+        "ok connections",
+        "ok notifications arrive",
+        "ok encryption",
+    ):
         assert finding in said(checked)
 
 
@@ -84,6 +105,88 @@ def test_a_database_that_cannot_be_reached() -> None:
     assert checked.returncode == 1
     assert "fail database cannot be reached" in said(checked)
     assert "canary" not in said(checked)
+
+
+def test_a_role_that_may_not_write_and_a_database_that_takes_no_writes(database_url: str) -> None:
+    role = f"reader_{uuid4().hex}"
+    execute(
+        database_url,
+        f"CREATE ROLE {role} LOGIN PASSWORD '{role}'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    )
+    reader = re.sub("//[^@]*@", f"//{role}:{role}@", database_url)
+    try:
+        refused = run("check", **GOOD, DATABASE_URL=reader)
+        assert refused.returncode == 1
+        assert "fail permissions the role may not read and write admin_audit_log, agents," in said(refused)
+        assert "audit_events_seq" in said(refused)
+        execute(
+            database_url,
+            f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+            f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        )
+        allowed = run("check", **GOOD, DATABASE_URL=reader)
+        assert allowed.returncode == 0
+        assert "info permissions the role may read and write; migrations need the role" in said(allowed)
+        execute(database_url, f"ALTER ROLE {role} SET default_transaction_read_only = on")
+        assert "takes no writes" in said(run("check", **GOOD, DATABASE_URL=reader))
+    finally:
+        execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_more_connections_than_there_are(database_url: str) -> None:
+    checked = run("check", **GOOD, DATABASE_URL=database_url, DB_POOL_MAX="1000")
+    assert (checked.returncode, "fail connections" in said(checked)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "finding"),
+    [
+        ({"CP_BASE_URL": "http://localhost:4000"}, "warn CP_BASE_URL names this machine only"),
+        ({"CP_BASE_URL": "http://cp.example"}, "warn CP_BASE_URL is not https"),
+        ({"API_KEYS": "short"}, "warn API_KEYS holds a key of fewer than 32 characters"),
+        ({"MAX_SSE_CONNECTIONS": "2000000000"}, "warn open files the limit is"),
+    ],
+)
+def test_what_is_allowed_and_unwise_is_said(database_url: str, variables: dict[str, Any], finding: str) -> None:
+    checked = run("check", **GOOD | variables, DATABASE_URL=database_url)
+    assert checked.returncode == 0
+    assert finding in said(checked)
+
+
+def test_a_secret_that_everyone_can_read_is_said(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    given = {**GOOD, "ENROLLMENT_SECRET": "", "ENROLLMENT_SECRET_FILE": str(file), "DATABASE_URL": database_url}
+    for mode, is_said in ((0o644, True), (0o640, False)):
+        file.chmod(mode)
+        checked = run("check", **given)
+        assert checked.returncode == 0
+        assert ("warn ENROLLMENT_SECRET_FILE can be read by every user" in said(checked)) is is_said
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("postgresql://u:pass-canary@127.0.0.1:9/none", "nothing listens at its address"),
+        ("postgresql://u:pass-canary@no-such-host.invalid/none", "its host name does not resolve"),
+        ("", "the server has no database of that name"),
+    ],
+)
+def test_why_a_database_cannot_be_reached(database_url: str, address: str, reason: str) -> None:
+    nowhere = re.sub(r"/test_\w+", "/no-such-database", database_url)
+    checked = run("check", **GOOD, DATABASE_URL=address or nowhere)
+    assert checked.returncode == 1
+    assert f"fail database cannot be reached: {reason}" in said(checked)
+    assert "canary" not in said(checked)
+
+
+def test_the_tables_that_are_examined_are_those_there_are(database_url: str) -> None:
+    found = execute(
+        database_url,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S')",
+    )
+    assert {name for (name,) in found} == {*TABLES, *SEQUENCES, "alembic_version"}
 
 
 def test_a_schema_that_is_behind_or_ahead(database_url: str, empty_database_url: str) -> None:

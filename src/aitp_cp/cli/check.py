@@ -2,30 +2,30 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
-from typing import Literal
+import resource
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
-import asyncpg
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from aitp_cp.cli.console import out
-from aitp_cp.settings import Settings, SettingsError, findings, load
-
-Level = Literal["ok", "info", "warn", "fail"]
-Row = tuple[Level, str, str]
+from aitp_cp.cli.examination import Row, examine
+from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, findings, load
 
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
-CONNECT_TIMEOUT_SECS = 5
-CLOCK_WARN_SECS = 2.0
-CLOCK_FAIL_SECS = 60.0
-OLDEST_SERVER = 140_000
+SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET")
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+# What a process keeps open besides streams and connections to its database.
+OTHER_FILES = 100
 
 
 def check() -> None:
-    """Examine settings, database, schema and clock; exits 1 when anything fails."""
-    rows = _examine()
+    """Examine settings, machine, database, schema and clock; exits 1 when anything fails."""
+    rows = _examine(os.environ)
     table = Table("", "what", "finding")
     for level, subject, sentence in rows:
         table.add_row(Text(level, STYLES[level]), subject, Text(sentence))
@@ -34,57 +34,44 @@ def check() -> None:
         raise typer.Exit(1)
 
 
-def _examine() -> list[Row]:
+def _examine(environ: Mapping[str, str]) -> list[Row]:
     try:
-        settings = load(os.environ, command="serve")
+        settings = load(environ, command="serve")
     except SettingsError as wrong:
         return [("fail", "settings", str(wrong))]
-    return [("ok", "settings", "every variable can be read"), *_settings(settings), *asyncio.run(_database(settings))]
+    return [
+        ("ok", "settings", "every variable can be read"),
+        *((finding.level, finding.variable, finding.sentence) for finding in findings(settings)),
+        *_exposure(settings),
+        *_secret_files(environ),
+        _open_files(settings),
+        *asyncio.run(examine(settings)),
+    ]
 
 
-def _settings(settings: Settings) -> list[Row]:
-    return [(finding.level, finding.variable, finding.sentence) for finding in findings(settings)]
+def _exposure(settings: Settings) -> Iterator[Row]:
+    """What is harmless on a desk and is not in production."""
+    if not settings.production:
+        return
+    base = urlsplit(settings.cp_base_url)
+    if base.hostname in LOOPBACK:
+        yield "warn", "CP_BASE_URL", "names this machine only, and stands in the signed manifest"
+    elif base.scheme != "https":
+        yield "warn", "CP_BASE_URL", "is not https: the manifest does not advertise the revocation list"
+    if any(len(key.get_secret_value()) < MIN_SECRET_CHARACTERS for key in settings.api_keys):
+        yield "warn", "API_KEYS", f"holds a key of fewer than {MIN_SECRET_CHARACTERS} characters"
 
 
-async def _database(settings: Settings) -> list[Row]:
-    assert settings.database_url is not None
-    try:
-        conn = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=CONNECT_TIMEOUT_SECS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-        return [("fail", "database", f"cannot be reached ({type(failure).__name__})")]
-    try:
-        return [_version(conn), await _schema(conn), await _clock(conn)]
-    finally:
-        await conn.close()
+def _secret_files(environ: Mapping[str, str]) -> Iterator[Row]:
+    for name in SECRETS:
+        path = environ.get(f"{name}_FILE", "").strip()
+        if path and Path(path).stat().st_mode & stat.S_IROTH:
+            yield "warn", f"{name}_FILE", "can be read by every user of this machine"
 
 
-def _version(conn: "asyncpg.Connection[asyncpg.Record]") -> Row:
-    version = conn.get_server_version()
-    shown = f"PostgreSQL {version.major}.{version.minor}"
-    return (
-        ("ok", "database", shown)
-        if version.major * 10_000 >= OLDEST_SERVER
-        else ("fail", "database", f"{shown} is older than 14")
-    )
-
-
-async def _schema(conn: "asyncpg.Connection[asyncpg.Record]") -> Row:
-    from aitp_cp.db.migrations import HEAD, classify
-    from aitp_cp.db.schema import current_revision
-
-    current = await current_revision(conn)
-    state = classify(current)
-    if state == "head":
-        return "ok", "schema", f"at head ({HEAD})"
-    if state == "behind":
-        return "fail", "schema", f"behind ({current or 'nothing yet'}, head is {HEAD}): run `aitp-cp migrate`"
-    return "fail", "schema", f"ahead ({current}): deploy the version that migrated it"
-
-
-async def _clock(conn: "asyncpg.Connection[asyncpg.Record]") -> Row:
-    theirs: datetime = await conn.fetchval("SELECT clock_timestamp()")
-    apart = abs((datetime.now(UTC) - theirs).total_seconds())
-    sentence = f"{apart:.1f} s apart from the database's"
-    if apart > CLOCK_FAIL_SECS:
-        return "fail", "clock", sentence
-    return ("warn" if apart > CLOCK_WARN_SECS else "ok"), "clock", sentence
+def _open_files(settings: Settings) -> Row:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_sse_connections + settings.db_pool_max + OTHER_FILES
+    if allowed == resource.RLIM_INFINITY or allowed >= needed:
+        return "ok", "open files", f"{needed} may be needed, the limit allows them"
+    return "warn", "open files", f"the limit is {allowed}; MAX_SSE_CONNECTIONS streams and the pool need {needed}"

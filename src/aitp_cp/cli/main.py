@@ -61,7 +61,7 @@ def migrate() -> None:
 
 @app.command()
 def check() -> None:
-    """Examine settings, database, schema and clock; exits 1 when anything fails."""
+    """Examine settings, machine, database, schema and clock; exits 1 when anything fails."""
     from aitp_cp.cli.check import check
 
     check()

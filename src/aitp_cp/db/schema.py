@@ -8,6 +8,27 @@ import asyncpg
 # Held to commit by everyone who gives out log positions: order of `seq` is order of commit.
 LOG_LOCK_KEY = 4694481020131148801
 
+# What a role must be allowed to read and write.
+TABLES = (
+    "admin_audit_log",
+    "agents",
+    "audit_events",
+    "delegation_parents",
+    "delegations",
+    "enrollment_jtis",
+    "handshake_sessions",
+    "idempotency_keys",
+    "issued_tcts",
+    "log_horizon",
+    "pinned_keys",
+    "revocation_entries",
+    "revoked_reports",
+    "trust_anchors",
+    "webhook_deliveries",
+    "webhooks",
+)
+SEQUENCES = ("audit_events_seq",)
+
 _CURRENT_REVISION = "SELECT version_num FROM alembic_version"
 _LOCK_LOG = "SELECT pg_advisory_xact_lock($1)"
 # SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
