@@ -1,4 +1,4 @@
-# Three stages: the project's wheel, the locked environment, and an image with neither compiler nor pip in it.
+# Three stages: the project's wheel, the locked environment, and an image that installs nothing and compiles nothing.
 FROM python:3.12-slim AS wheel
 WORKDIR /build
 COPY requirements-dev.lock ./

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from aitp_cp.db.migrations import HEAD
 from aitp_cp.db.migrations.run import upgrade
 from aitp_cp.db.schema import current_revision
+from tests.support.app import running_app
+from tests.support.rendered import DOCS
+
+RUNBOOK = DOCS / "operations.md"
 
 REPORTED = """
 INSERT INTO audit_events (id, type, ts, seq)
@@ -39,6 +44,18 @@ async def test_a_dump_is_restored_whole_and_at_head(database_url: str, empty_dat
     await asyncio.to_thread(tool, "pg_restore", *restore)
     assert await visit(empty_database_url) == before
     assert await upgrade(empty_database_url) == []
+
+
+@pytest.mark.anyio
+async def test_a_restored_log_goes_on_beyond_what_clients_have_read(database_url: str) -> None:
+    """The page's own statement, in a database where a dump ended at 10 and clients had read up to 25."""
+    (statement,) = re.findall(r"^(SELECT setval\('audit_events_seq'.*);$", RUNBOOK.read_text(), re.MULTILINE)
+    await visit(database_url, REPORTED)
+    await visit(database_url, statement)
+    async with running_app(database_url) as app:
+        assert (await app.post("/api/events", [{"type": "new"}])).json()["inserted"] == 1
+        page = (await app.get("/api/events/history?order=asc&after=25")).json()
+    assert [event["type"] for event in page["events"]] == ["new"]
 
 
 async def visit(dsn: str, statement: str | None = None) -> tuple[int, int, int]:

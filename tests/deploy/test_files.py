@@ -109,8 +109,11 @@ def test_scrapes_ask_the_metrics_route() -> None:
 
 def test_compose_names_only_settings() -> None:
     services = loaded(ROOT / "compose.yaml")["services"]
+    assert set(services["migrate"]["environment"]) == {"DATABASE_URL"}
+    assert services["migrate"]["environment"]["DATABASE_URL"] == services["cp"]["environment"]["DATABASE_URL"]
     for name in ("migrate", "cp"):
         assert set(services[name]["environment"]) <= SETTINGS
+        assert services[name]["logging"]["options"]["max-size"]
         assert services[name]["read_only"] is True
     assert {"CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET"} <= set(services["cp"]["environment"])
     assert services["cp"]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
@@ -131,6 +134,12 @@ def test_kubernetes_names_only_settings_and_keys_of_the_secret(name: str) -> Non
     (mount,) = [one for one in container(name)["volumeMounts"] if one["name"] == "secrets"]
     assert {Path(file).name for file in files} <= keys
     assert {str(Path(file).parent) for file in files} == {mount["mountPath"]}
+
+
+def test_a_migration_is_handed_no_secret_but_the_databases_address() -> None:
+    assert {name for name in variables(container("migrate-job")) if name.endswith("_FILE")} == {"DATABASE_URL_FILE"}
+    (mounted,) = [volume["secret"] for volume in pod("migrate-job")["volumes"] if "secret" in volume]
+    assert [item["key"] for item in mounted["items"]] == ["database_url"]
 
 
 @pytest.mark.parametrize("name", ["deployment", "migrate-job"])

@@ -19,7 +19,14 @@ METRICS = set(tables.metric_names())
 FAMILIES = {family.name for family in tables.metric_families()}
 
 # Names that the pages speak of and that are neither.
-FOREIGN = {"NAME_FILE", "POSTGRES_PASSWORD", "RESTORED_URL"}
+FOREIGN = {
+    "NAME_FILE",
+    "POSTGRES_PASSWORD",
+    "GRAFANA_PASSWORD",
+    "RESTORED_URL",
+    "RAILWAY_DEPLOYMENT_DRAINING_SECONDS",
+    "RAILWAY_DEPLOYMENT_OVERLAP_SECONDS",
+}
 
 COLUMNS = """
 SELECT c.relname, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
