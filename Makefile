@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := src tests
+SOURCES := src tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench lock docs clean
+.PHONY: help run test check fmt bench bench-growth lock docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## serve on :4000 with an embedded Postgres and kept development secrets
 	@$(BIN)/aitp-cp dev
@@ -29,6 +29,9 @@ fmt: $(STAMP) ## format the code and mend what the linter can
 
 bench: $(STAMP) ## measure rates and latencies on this machine
 	@$(BIN)/python -m bench
+
+bench-growth: $(STAMP) ## the reads with ten thousand, one million and five million events
+	@$(BIN)/python -m bench growth
 
 docs: $(STAMP) ## render the files that are generated from the code
 	@$(BIN)/python -m tests.support.rendered

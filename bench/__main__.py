@@ -1,61 +1,99 @@
-"""`make bench`: rates and latencies of the real command on an embedded Postgres, beside the limit of each.
+"""`make bench` and `make bench-growth`: the real command on an embedded Postgres, on this machine alone.
 
-The limit of an HTTP read is a bare ASGI application under the same server giving the same bytes. Results go to
-`bench/results/<date>.json` with the facts of the machine.
+Each row stands beside its limit, measured in the same run. Results go to `bench/results/<date>.json` with the facts of
+the machine, and with `--page` into `docs/performance.md`.
 """
 
+import argparse
 import asyncio
-import json
-import os
-import platform
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
-from bench import scenes
-from bench.servers import Bare, serving
+from bench import deliveries, growth, history, life, report, streams, writes
+from bench.reads import cold, reads
+from bench.report import Row
+from bench.servers import serving
 
-RESULTS = Path(__file__).with_name("results")
-
-
-async def measure(dsn: str, folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    with serving(dsn, folder / "server.log") as server:
-        await scenes.prepare(server)
-        for scene in scenes.SCENES:
-            outcome, sample = await scene.run(server)
-            limit = await scene.limit(Bare(folder / "bare.log"), sample) if scene.has_limit else None
-            rows.append(scene.row(outcome, limit))
-            show(rows[-1:])
-    return rows
+PARTS = ("writes", "life", "reads", "streams", "deliveries")
+PAST = 1_000_000
+REVOCATIONS = 1000
 
 
-def show(rows: list[dict[str, object]]) -> None:
-    table = Table("path", "rate/s", "p50 ms", "p99 ms", "refused", "limit/s", "of limit")
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in ("path", "rate", "p50", "p99", "refused", "limit", "share")))
-    Console(width=120).print(table)
+async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> AsyncIterator[Row]:
+    """The rows of these parts, in an order in which nothing disturbs what comes later."""
+    dsn, log = server.dsn("control"), folder / "server.log"
+    with serving(dsn, log) as process:
+        aids, row = await writes.enrol(process)
+        yield row
+        if "writes" in parts:
+            await writes.copy_agents(dsn, server.dsn("other"))
+            for ingest in writes.INGEST:
+                yield await ingest.run(process, aids, server.dsn("other"))
+    await history.load(dsn, 0, PAST)
+    await history.revoke(dsn, REVOCATIONS)
+    if "life" in parts:
+        for row in life.measure(dsn, log):
+            yield row
+    with serving(dsn, log) as process:
+        if "reads" in parts:
+            yield await cold(process)
+            for read in reads(aids):
+                yield await read.run(process, folder / "bare.log")
+        if "streams" in parts:
+            yield await streams.fan_out(process)
+    if "streams" in parts:
+        yield await streams.memory(dsn, log)
+    if "deliveries" in parts:
+        yield await deliveries.measure(dsn, log, aids)
 
 
-def machine() -> dict[str, object]:
-    return {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+async def bench(server: embedded.Server, folder: Path, parts: set[str], *, page: bool) -> None:
+    rows = []
+    async for row in measure(server, folder, parts):
+        rows.append(row)
+        Console(stderr=True).print("  ".join(filter(None, row.cells())), markup=False, highlight=False)
+    report.show(rows)
+    report.save("", {"rows": report.as_dicts(rows)})
+    if page:
+        report.write_page("bench", report.page(rows))
+
+
+async def bench_growth(server: embedded.Server, folder: Path, *, page: bool) -> None:
+    measured = await growth.measure(server.dsn("control"), folder)
+    growth.show(measured)
+    growth.store(measured)
+    if page:
+        report.write_page("bench-growth", growth.page(measured))
+
+
+async def prepare(server: embedded.Server) -> None:
+    conn = await asyncpg.connect(server.dsn())
+    for name in ("control", "other"):
+        await conn.execute(f"CREATE DATABASE {name}")
+        await upgrade(server.dsn(name))
+    await conn.close()
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, embedded.start(Path(folder) / "pg") as server:
-        asyncio.run(upgrade(server.dsn()))
-        rows = uvloop.run(measure(server.dsn(), Path(folder)))
-    show(rows)
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y-%m-%d}.json"
-    path.write_text(json.dumps({"at": now.isoformat(), "machine": machine(), "rows": rows}, indent=1) + "\n")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("table", "growth"), default="table")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of the table")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/performance.md too")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, embedded.start(Path(name) / "pg") as server:
+        folder = Path(name)
+        asyncio.run(prepare(server))
+        if asked.what == "growth":
+            uvloop.run(bench_growth(server, folder, page=asked.page))
+        else:
+            uvloop.run(bench(server, folder, set(asked.only), page=asked.page))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""The same reads on a longer and longer past: what is flat stays flat."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import history
+from bench.fleet import KEY
+from bench.load import Outcome, drive, request
+from bench.report import markdown, save
+from bench.servers import serving
+from bench.writes import enrol
+
+SIZES = (10_000, 1_000_000, 5_000_000)
+SECONDS = 1.5
+CONNECTIONS = 2
+P50_GROWTH, P99_GROWTH = 1.5, 3.0
+HEADER = ("endpoint", *(f"p50 / p99 ms at {size:,}" for size in SIZES), "growth of p50 / p99", "")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """p50 and p99 of one endpoint, by size."""
+
+    path: str
+    by_size: dict[int, tuple[float, float]]
+
+    @property
+    def growth(self) -> tuple[float, float]:
+        first, last = self.by_size[min(self.by_size)], self.by_size[max(self.by_size)]
+        return last[0] / first[0], last[1] / first[1]
+
+    def cells(self) -> tuple[str, ...]:
+        p50, p99 = self.growth
+        sizes = [f"{one:.2f} / {other:.2f}" for one, other in self.by_size.values()]
+        flat = p50 <= P50_GROWTH and p99 <= P99_GROWTH
+        return (f"`{self.path}`", *sizes, f"{p50:.2f} / {p99:.2f}", "met" if flat else "missed")
+
+
+def paths(aid: str) -> tuple[str, ...]:
+    one = quote(aid, safe="")
+    return (
+        "/api/events/history",
+        "/api/events/history?type=handshake.complete",
+        f"/api/events/history?aid={one}",
+        "/api/events/history?sessionId=session-500",
+        "/api/events/history?runId=run-5",
+        "/api/events/history?order=asc&after=5000",
+        "/api/sessions",
+        "/api/sessions?status=failed",
+        f"/api/sessions?aid={one}",
+        "/api/sessions?runId=run-5",
+        "/api/sessions/session-500",
+        "/api/tcts",
+        f"/api/tcts?issuer={one}",
+        f"/api/tcts?subject={one}",
+        "/api/tcts?active=true",
+        "/api/tcts?sessionId=session-500",
+        "/api/delegations",
+        f"/api/delegations?delegator={one}",
+        f"/api/webhooks/{history.WEBHOOK}/deliveries",
+        "/api/revocation/entries",
+        "/api/audit",
+        "/api/registry/agents",
+        "/api/registry/agents?capability=bench.rare",
+    )
+
+
+async def measure(dsn: str, folder: Path) -> list[Measured]:
+    """Load up to each size in turn and read."""
+    log = folder / "server.log"
+    with serving(dsn, log) as server:
+        aids, _ = await enrol(server)
+    await history.revoke(dsn, 1000)
+    measured = [Measured(path, {}) for path in paths(aids[0])]
+    for first, last in zip((0, *SIZES), SIZES, strict=False):
+        await history.load(dsn, first, last)
+        with serving(dsn, log, RETENTION_ENABLED="false") as server:
+            for one in measured:
+                outcome = await _read(server.port, one.path)
+                one.by_size[last] = outcome.percentile(0.50), outcome.percentile(0.99)
+    return measured
+
+
+async def _read(port: int, path: str) -> Outcome:
+    await drive(port, _requests(path), connections=CONNECTIONS, seconds=0.3)
+    return await drive(port, _requests(path), connections=CONNECTIONS, seconds=SECONDS)
+
+
+def _requests(path: str) -> Iterator[bytes]:
+    """Never the same target twice, so that no answer comes from memory."""
+    mark = "&" if "?" in path else "?"
+    return (request("GET", f"{path}{mark}again={number}", **KEY) for number in itertools.count())
+
+
+def show(measured: list[Measured]) -> None:
+    table = Table(*HEADER)
+    for one in measured:
+        table.add_row(*one.cells())
+    Console(width=170).print(table)
+
+
+def store(measured: list[Measured]) -> Path:
+    return save("-growth", {"rows": [{"path": one.path, "ms": one.by_size} for one in measured]})
+
+
+def page(measured: list[Measured]) -> str:
+    return markdown(HEADER, [one.cells() for one in measured])
