@@ -16,6 +16,7 @@ from aitp_cp.ingest.writer import Writer
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
+from aitp_cp.ops.routes import Exposition
 from aitp_cp.outbound import GuardedClient, Policy, policy_of
 from aitp_cp.registry.discovery import Discovery
 from aitp_cp.registry.export import EXPORT
@@ -62,7 +63,8 @@ async def open_app(rt: Runtime) -> Edge:
     Raises `DatabaseUnavailable`: the log is followed before the first request is served.
     """
     tail = Tail(rt)
-    for part in (DatabaseProbe(rt), OwnManifest(rt), Document(openapi_document()), Streams(rt, tail), tail):
+    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()))
+    for part in (*own, Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)

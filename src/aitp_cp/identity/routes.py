@@ -7,12 +7,12 @@ from aitp_cp.errors import HandshakeUnsupported
 from aitp_cp.identity.service import OwnManifest
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
-from aitp_cp.web.responses import json_bytes
+from aitp_cp.web.ready import ReadyResponse
 
 
 async def own_manifest(rt: Runtime, request: Request) -> Response:
-    body = await rt.get(OwnManifest).body()
-    return json_bytes(body, headers={"Cache-Control": "max-age=3600"})
+    manifest = rt.get(OwnManifest)
+    return ReadyResponse(manifest.answer(), manifest.answer)
 
 
 async def refuse_handshake(rt: Runtime, request: Request) -> Response:

@@ -1,12 +1,12 @@
 """Keeps the control plane's signed manifest fresh (contract, section 7)."""
 
-import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from aitp_cp.protocol.signer import SignedManifest
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.ready import Ready
 
 RENEW_BEFORE = timedelta(hours=1)
+CACHED = {"Cache-Control": "max-age=3600"}
 
 
 class OwnManifest:
@@ -14,19 +14,12 @@ class OwnManifest:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._lock = asyncio.Lock()
-        self._current: SignedManifest | None = None
+        self._current: tuple[Ready, datetime] | None = None
 
-    async def body(self) -> bytes:
-        """The envelope as JSON bytes."""
+    def answer(self) -> Ready:
+        """The envelope as it is published."""
         current = self._current
-        if current is None or current.expires_at - self._rt.clock() < RENEW_BEFORE:
-            current = await self._rebuilt()
-        return current.body
-
-    async def _rebuilt(self) -> SignedManifest:
-        async with self._lock:
-            current = self._current
-            if current is None or current.expires_at - self._rt.clock() < RENEW_BEFORE:
-                current = self._current = self._rt.signer.manifest(self._rt.settings.cp_base_url)
-            return current
+        if current is None or current[1] - self._rt.clock() < RENEW_BEFORE:
+            signed = self._rt.signer.manifest(self._rt.settings.cp_base_url)
+            current = self._current = Ready(signed.body, CACHED), signed.expires_at
+        return current[0]

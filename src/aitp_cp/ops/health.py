@@ -23,15 +23,24 @@ class DatabaseProbe:
         self._at_head = False
         self._pinging: asyncio.Task[bool] | None = None
 
+    @property
+    def recent(self) -> bool:
+        """Whether the last answer may still be given."""
+        return time.monotonic() - self._asked_at < SHARED_FOR_SECS
+
     async def up(self) -> bool:
         """Whether the database answered within the last second, or answers within two now."""
-        if time.monotonic() - self._asked_at >= SHARED_FOR_SECS:
+        if not self.recent:
             async with self._lock:
-                if time.monotonic() - self._asked_at >= SHARED_FOR_SECS:
+                if not self.recent:
                     self._up = await self._ping()
                     self._asked_at = time.monotonic()
                     self._rt.metrics.db_up.set(self._up)
         return self._up
+
+    def seen_up(self) -> bool:
+        """The same without waiting: whether it is known to have answered within the last second."""
+        return self._up and self.recent
 
     async def at_head(self) -> bool:
         """Whether the schema is the one this version expects; asked again only while it is not."""

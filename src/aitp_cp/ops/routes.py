@@ -1,6 +1,7 @@
 """Probes, metrics and the OpenAPI document (contract, sections 3, 6 and 14)."""
 
 import asyncio
+import time
 
 from prometheus_client import generate_latest
 from starlette.requests import Request
@@ -10,17 +11,31 @@ from aitp_cp.ops.health import DatabaseProbe, readiness
 from aitp_cp.ops.model import Alive, Health, Readiness
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.memo import Memo
 from aitp_cp.web.openapi import Document
-from aitp_cp.web.responses import json_bytes, json_response
+from aitp_cp.web.ready import Ready, ReadyResponse
+from aitp_cp.web.responses import encode, json_bytes, json_response
 
 SERVICE = "aitp-control-plane"
+EXPOSED_FOR_SECS = 0.25
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Exposition(Memo[Ready]):
+    """The text of a scrape, shared by those that come within a moment of each other, until a request is answered."""
+
+    def __init__(self, rt: Runtime) -> None:
+        super().__init__(EXPOSED_FOR_SECS, 1, time.monotonic, lambda: rt.metrics.answered)
+
+
 async def health(rt: Runtime, request: Request) -> Response:
-    up = await rt.get(DatabaseProbe).up()
+    probe = rt.get(DatabaseProbe)
+    up = await probe.up()
     answer = Health(ok=up, service=SERVICE, aid=rt.signer.aid, db="ok" if up else "error")
-    return json_response(answer, 200 if up else 503)
+    if not up:
+        return json_response(answer, 503)
+    ready = Ready(encode(answer))
+    return ReadyResponse(ready, lambda: ready if probe.seen_up() else None)
 
 
 async def livez(rt: Runtime, request: Request) -> Response:
@@ -33,8 +48,13 @@ async def readyz(rt: Runtime, request: Request) -> Response:
 
 
 async def metrics(rt: Runtime, request: Request) -> Response:
+    shown = rt.get(Exposition)
+    return ReadyResponse(await shown.get(None, lambda: _exposed(rt)), lambda: shown.peek(None))
+
+
+async def _exposed(rt: Runtime) -> Ready:
     text = await asyncio.to_thread(generate_latest, rt.metrics.scraped())
-    return Response(text, media_type=None, headers={"Content-Type": METRICS_TYPE})
+    return Ready(text, {"Content-Type": METRICS_TYPE})
 
 
 async def openapi(rt: Runtime, request: Request) -> Response:

@@ -5,7 +5,6 @@ Forgotten at once when this process commits anything, and by the tail when any r
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.aid import spelled
@@ -14,14 +13,15 @@ from aitp_cp.registry.model import ListFilter, Status
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.memo import Memo
 from aitp_cp.web.query import Query
+from aitp_cp.web.ready import Ready
 from aitp_cp.web.responses import encode
 
 KEPT_SECS = 1.0
 MOST_QUESTIONS = 1000
 
 
-class Discovery(Memo[Any]):
-    """Encoded answers by question."""
+class Discovery(Memo[Ready]):
+    """Answers by question."""
 
     def __init__(self, rt: Runtime) -> None:
         super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits)
@@ -32,7 +32,7 @@ class Discovery(Memo[Any]):
             self.drop()
 
 
-async def list_answer(rt: Runtime, asked: Query) -> bytes:
+async def list_answer(rt: Runtime, asked: Query) -> Ready:
     """A page of agents as JSON."""
     aid = asked.text("aid")
     wanted = ListFilter(
@@ -44,18 +44,20 @@ async def list_answer(rt: Runtime, asked: Query) -> bytes:
         include_manifest=asked.flag("include_manifest"),
     )
     async with rt.db.connection() as conn:
-        return encode(await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset()))
+        page = await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset())
+    return Ready(encode(page))
 
 
-async def agent_answer(rt: Runtime, aid: str) -> tuple[bytes, str]:
-    """One agent as JSON, and its status; raises `NotFound`."""
+async def agent_answer(rt: Runtime, aid: str) -> Ready:
+    """One agent as JSON; raises `NotFound`."""
     async with rt.db.connection() as conn:
         agent = await service.get_agent(conn, aid, rt.clock())
-    return encode(agent), agent.status
+    cached = {"Cache-Control": "public, max-age=30"} if agent.status == Status.ACTIVE else None
+    return Ready(encode(agent), cached)
 
 
-async def manifest_answer(rt: Runtime, aid: str) -> tuple[bytes, str]:
-    """The manifest exactly as registered, and the agent's status; raises `NotFound`."""
+async def manifest_answer(rt: Runtime, aid: str) -> Ready:
+    """The manifest exactly as registered; raises `NotFound`."""
     async with rt.db.connection() as conn:
         text, status = await service.get_manifest(conn, aid, rt.clock())
-    return text.encode(), status
+    return Ready(text.encode(), {"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})

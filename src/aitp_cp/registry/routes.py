@@ -1,6 +1,7 @@
 """The registry over HTTP (contract, section 8)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
 from functools import partial
 
@@ -28,14 +29,15 @@ from aitp_cp.protocol.aid import spelled
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.registry import enrolment, service
 from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
-from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, Registered, Status
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, Registered
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, in_path, paging, query
 from aitp_cp.web.gate import bearer
 from aitp_cp.web.query import Query
-from aitp_cp.web.responses import json_bytes, json_response
+from aitp_cp.web.ready import Ready, ReadyResponse
+from aitp_cp.web.responses import json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
 # The token lives five minutes and the manifest had more than that left when it was minted.
@@ -70,20 +72,22 @@ async def register(rt: Runtime, request: Request) -> Response:
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
     raw = request.scope["query_string"]
-    return json_bytes(await rt.get(Discovery).get(("list", raw), lambda: list_answer(rt, Query(raw))))
+    return await _remembered(rt, ("list", raw), lambda: list_answer(rt, Query(raw)))
 
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
     aid = _aid(request)
-    body, status = await rt.get(Discovery).get(("agent", aid), lambda: agent_answer(rt, aid))
-    cached = {"Cache-Control": "public, max-age=30"} if status == Status.ACTIVE else None
-    return json_bytes(body, headers=cached)
+    return await _remembered(rt, ("agent", aid), lambda: agent_answer(rt, aid))
 
 
 async def get_manifest(rt: Runtime, request: Request) -> Response:
     aid = _aid(request)
-    body, status = await rt.get(Discovery).get(("manifest", aid), lambda: manifest_answer(rt, aid))
-    return json_bytes(body, headers={"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})
+    return await _remembered(rt, ("manifest", aid), lambda: manifest_answer(rt, aid))
+
+
+async def _remembered(rt: Runtime, question: Hashable, build: Callable[[], Awaitable[Ready]]) -> Response:
+    memory = rt.get(Discovery)
+    return ReadyResponse(await memory.get(question, build), lambda: memory.peek(question))
 
 
 async def deregister(rt: Runtime, request: Request) -> Response:

@@ -21,6 +21,7 @@ from aitp_cp.revocation.model import Signed
 from aitp_cp.revocation.service import TCT_REVOKED
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.ready import Ready
 
 T = TypeVar("T")
 log = structlog.get_logger("aitp_cp.revocation")
@@ -61,6 +62,7 @@ class PublishedList:
         seed = settings.cp_aid_seed_hex
         self._signing = SigningProcess(seed.get_secret_value()) if seed else None
         self._current: Published | None = None
+        self._ready: Ready | None = None
         self._seq = 0
         self._doubts = 0
         self._failures = 0
@@ -108,6 +110,16 @@ class PublishedList:
         if self._current is None or not (self._is_fresh(asked_at) or self._age() < self._limit):
             raise RevocationUnavailable(headers={"Retry-After": "30"})
         return self._current.signed
+
+    @property
+    def answer(self) -> Ready:
+        """The list that `get` has just given, as it is published."""
+        assert self._ready is not None
+        return self._ready
+
+    def peek(self) -> Ready | None:
+        """The same without waiting, while it may be served as it is."""
+        return self._ready if self._is_fresh(time.monotonic()) else None
 
     async def _attempt_ends(self) -> bool:
         """Wait for the renewal at hand; False when the database keeps it waiting for too long."""
@@ -222,6 +234,7 @@ class PublishedList:
         if self._failures:
             log.info("the revocation list is current again")
         self._current = published
+        self._ready = Ready(published.signed.body, {"Cache-Control": "max-age=60", "ETag": published.signed.etag})
         self._failures = 0
         self._rt.metrics.revocation_unsigned_entries.set(published.signed.unsigned)
         self._show_age()

@@ -17,7 +17,8 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, paging, query
 from aitp_cp.web.query import Query
-from aitp_cp.web.responses import json_bytes, json_response
+from aitp_cp.web.ready import ReadyResponse
+from aitp_cp.web.responses import json_response
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -57,11 +58,11 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
 
 
 async def signed_list(rt: Runtime, request: Request) -> Response:
-    signed = await rt.get(PublishedList).get()
-    headers = {"Cache-Control": "max-age=60", "ETag": signed.etag}
+    published = rt.get(PublishedList)
+    signed = await published.get()
     if matches(request.headers.getlist("if-none-match"), signed.etag):
-        return Response(status_code=304, headers=headers)
-    return json_bytes(signed.body, headers=headers)
+        return Response(status_code=304, headers={"Cache-Control": "max-age=60", "ETag": signed.etag})
+    return ReadyResponse(published.answer, published.peek)
 
 
 ENDPOINTS = (

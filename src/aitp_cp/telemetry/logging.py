@@ -1,11 +1,13 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
+import asyncio
 import logging
 import re
 import sys
 import threading
 import traceback
 from contextlib import suppress
+from datetime import UTC, datetime
 from json import dumps
 from typing import Any, BinaryIO, TextIO
 
@@ -47,6 +49,7 @@ def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last = _as_json() if json else _as_text()
+    _requests.writer = writer if json and LEVELS[level] <= logging.INFO else None
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=lambda *names: _Logger(writer, *names),
@@ -63,17 +66,78 @@ def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None
 
 
 class _Writer:
-    """Whole lines, each at once with the operating system: a process that is killed has lost none."""
+    """Whole lines, in order; what is not said to be late is with the operating system at once."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._late: list[bytes] = []
 
     def line(self, text: bytes) -> None:
+        self._write(text + b"\n")
+
+    def late_line(self, text: bytes) -> None:
+        """With the other lines of this turn of the event loop: one call of the system for all of them."""
+        with self._lock:
+            self._late += (text, b"\n")
+            if len(self._late) > 2:
+                return
+        asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self, text: bytes = b"") -> None:
         # Nobody reading the log any more is no reason to fail a request.
         with suppress(OSError, ValueError), self._lock:
-            self._stream.write(text + b"\n")
+            late, self._late = self._late, []
+            self._stream.write(b"".join(late) + text)
             self._stream.flush()
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The line of an answered request, in the shape of every other one."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    request_id: str
+    actor: str
+    client_ip: str
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    event: str = "request"
+    logger: str = "aitp_cp.http"
+    level: str = "info"
+    timestamp: str = msgspec.field(default_factory=_timestamp)
+
+
+REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "client_ip", "code", "reason")
+
+
+class _Requests:
+    """Where lines of requests go straight to; None where they are not wanted, or wanted as text."""
+
+    writer: _Writer | None = None
+
+
+_requests = _Requests()
+_request_log = structlog.get_logger("aitp_cp.http")
+
+
+def log_request(line: RequestLine) -> None:
+    """There is one for each request, so those in JSON do without the processors."""
+    if _requests.writer is not None:
+        _requests.writer.late_line(_encoder.encode(line))
+        return
+    _request_log.info(line.event, **_given(line))
+
+
+def _given(line: RequestLine) -> dict[str, Any]:
+    fields = {name: getattr(line, name) for name in REQUEST_FIELDS}
+    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
 class _Logger:

@@ -9,6 +9,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from aitp_cp.telemetry import SHARED_METRICS
 
 PREFIX = "aitp_control_plane_"
+SCRAPE = "/api/metrics"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 Across = Literal["sum", "livesum", "livemin", "max", "livemax", "livemostrecent"]
@@ -43,6 +44,7 @@ class Metrics:
         self.http_seconds = self._histogram(
             "http_request_duration_seconds", "request latency", "route", "method", "status"
         )
+        self.answered = 0  # requests, not counting scrapes
         self._http_series: dict[tuple[str, str, int], Histogram] = {}  # looking a series up costs more than using it
         # Dashboards know some counts without the `_total` that the client library adds to counters: these are gauges.
         self.rate_limit_drops = self._gauge("rate_limit_drops", "requests refused by a token bucket", "bucket")
@@ -89,6 +91,7 @@ class Metrics:
         if series is None:
             series = self._http_series[key] = self.http_seconds.labels(route, method, f"{hundreds}xx")
         series.observe(seconds)
+        self.answered += route != SCRAPE
 
     def scraped(self) -> CollectorRegistry:
         """What a scrape shows: this process, or all those that share its port."""

@@ -4,6 +4,9 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
+from aitp_cp.web import headers as raw
+from aitp_cp.web.headers import RawHeaders
+
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = "authorization, content-type, x-request-id, x-aitp-namespace, idempotency-key, last-event-id"
 EXPOSED = (
@@ -23,15 +26,22 @@ def allowed_origin(origin: str | None, allowed: tuple[str, ...] | None) -> str |
     return origin if origin in allowed else None
 
 
-RawHeaders = tuple[tuple[bytes, bytes], ...]
-
-
 def raw_headers(scope: Scope, origin: str | None, allowed: tuple[str, ...] | None) -> RawHeaders:
     """What the answer to this request carries, as ASGI wants it; nothing outside the API."""
     if not applies_to(scope["path"]):
         return ()
     match = allowed_origin(origin, allowed)
     return _encoded(match, preflight=scope["method"] == "OPTIONS")
+
+
+def lines(origin: str | None, allowed: tuple[str, ...] | None) -> bytes:
+    """What the answer to a GET within the API carries, as it is written."""
+    return _lines(allowed_origin(origin, allowed))
+
+
+@lru_cache(maxsize=256)
+def _lines(match: str | None) -> bytes:
+    return raw.lines(_encoded(match, preflight=False))
 
 
 @lru_cache(maxsize=256)

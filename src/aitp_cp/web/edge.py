@@ -5,18 +5,19 @@ import time
 import structlog
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, UriTooLong
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
+from aitp_cp.web.account import account
 from aitp_cp.web.client_ip import client_ip
 from aitp_cp.web.context import CONTEXT, RequestContext, request_id
+from aitp_cp.web.headers import completed
 from aitp_cp.web.http import MAX_HEADER_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES
 from aitp_cp.web.responses import error_response
+from aitp_cp.web.routing import Router
 
-NOSNIFF = (b"x-content-type-options", b"nosniff")
-NO_STORE = (b"cache-control", b"no-store")
 # A client that keeps its connection would find it closed at the end of the drain, perhaps under its next request.
 CLOSE = (b"connection", b"close")
 
@@ -26,9 +27,10 @@ log = structlog.get_logger("aitp_cp.http")
 class Edge:
     """The outermost ASGI application."""
 
-    def __init__(self, rt: Runtime, app: ASGIApp) -> None:
+    def __init__(self, rt: Runtime, app: Router) -> None:
         self._rt = rt
         self._app = app
+        self.at_once = app.ready.answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +59,7 @@ class Edge:
 class _Exchange:
     """One request and its answer, as the edge sees them."""
 
-    __slots__ = ("_cors", "_error", "_rt", "_scope", "_send", "_started", "context", "status")
+    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "status")
 
     def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -74,7 +76,6 @@ class _Exchange:
         self._send = send
         self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origins)
         self._started = time.perf_counter()
-        self._error: dict[str, str] = {}
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -84,9 +85,7 @@ class _Exchange:
         await self._send(message)
 
     def _with_ours(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers = [*present, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
-        if not any(name == b"cache-control" for name, _ in present):
-            headers.append(NO_STORE)
+        headers = [*completed(present), *self._cors, (b"x-request-id", self.context.request_id.encode())]
         if self._rt.draining:
             headers.append(CLOSE)
         if self.context.headers:
@@ -96,7 +95,7 @@ class _Exchange:
         return headers
 
     async def fail(self, error: AppError, receive: Receive) -> None:
-        self._error = _named(error)
+        self.context.error = error
         if self.status:  # too late to say anything: the answer had begun
             log.warning("answer cut short", code=error.code)
             raise ConnectionAbortedError(error.code)
@@ -104,21 +103,7 @@ class _Exchange:
 
     def finish(self) -> None:
         elapsed = time.perf_counter() - self._started
-        endpoint = self.context.endpoint
-        method = self._scope["method"]
-        route = endpoint.template if endpoint else "unmatched"
-        self._rt.metrics.observe_request(route, method if endpoint else "other", self.status // 100, elapsed)
-        log.info(
-            "request",
-            method=method,
-            route=route,
-            status=self.status,
-            ms=round(elapsed * 1000, 2),
-            request_id=self.context.request_id,
-            actor=self.context.actor,
-            client_ip=self.context.client_ip,
-            **self._error,
-        )
+        account(self._rt, self.context, self._scope["method"], self.status, elapsed)
 
 
 def _early_answer(scope: Scope) -> Response | None:
@@ -132,12 +117,6 @@ def _early_answer(scope: Scope) -> Response | None:
     if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
         return Response(status_code=204)
     return None
-
-
-def _named(error: AppError) -> dict[str, str]:
-    """For the log: the code, and the kind of failure behind it, whose text may hold anything."""
-    cause = error.__cause__
-    return {"code": error.code} if cause is None else {"code": error.code, "reason": type(cause).__name__}
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -80,3 +80,14 @@ class Doorkeeper:
             self._drops.labels(bucket=str(bucket)).inc()
             raise RateLimited(extra={"bucket": str(bucket)}, headers=decision.headers())
         context.headers |= decision.headers()
+
+    def has_room(self, context: RequestContext, endpoint: Endpoint) -> bool:
+        """For endpoints open to anyone: spend what `admit` would; False where it would refuse, and nothing is spent."""
+        bucket = endpoint.limited_by
+        if self._buckets is None or bucket is Bucket.EXEMPT:
+            return True
+        decision = self._buckets.take(bucket, context.client_ip)
+        if decision is None:
+            return True
+        context.headers = decision.headers()
+        return decision.allowed

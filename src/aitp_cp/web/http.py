@@ -1,5 +1,9 @@
 """The connection below the application: what is not HTTP, or too much of it, is answered in the one error shape."""
 
+from typing import Any
+
+import structlog
+
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
 from aitp_cp.web.context import request_id
 from aitp_cp.web.responses import encode_error
@@ -12,10 +16,15 @@ MAX_HEADER_BYTES = 8 * 1024
 # The parser by itself would gather a head of any size; the edge judges what is below these bounds.
 _MAX_TARGET_BYTES = 32 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
+# A head that came whole and small needs no further judgement before it is answered from memory.
+_SMALL_HEAD_BYTES = 4 * 1024
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECS = 2.0
 
 _STATUS_LINES = {400: "400 Bad Request", 414: "414 URI Too Long", 431: "431 Request Header Fields Too Large"}
+
+
+log = structlog.get_logger("aitp_cp.http")
 
 
 class JsonHttpProtocol(SseHttpProtocol):
@@ -27,12 +36,19 @@ class JsonHttpProtocol(SseHttpProtocol):
     _refusal: AppError | None = None
     _deaf = False
     _swallowed = 0
+    _chunk_bytes = 0
+    _answered = False  # the request at hand, from memory
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._at_once = getattr(self.app, "at_once", None)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             self._swallow(len(data))
             return
         heads = self._heads
+        self._chunk_bytes = len(data)
         super().data_received(data)
         if self._in_head and self._heads == heads and not self._deaf:
             self._head_bytes += len(data)
@@ -54,7 +70,34 @@ class JsonHttpProtocol(SseHttpProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        super().on_headers_complete()
+        self._answered = self._answer_at_once()
+        if not self._answered:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._answered:
+            super().on_message_complete()
+
+    def _answer_at_once(self) -> bool:
+        """Whether the answer lay ready in memory, and was given without the application being run."""
+        idle = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+        if self._at_once is None or not idle or self._chunk_bytes > _SMALL_HEAD_BYTES or self.flow.write_paused:
+            return False
+        parser = self.parser
+        if parser.get_method() != b"GET" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return False
+        try:
+            answer = self._at_once(self.url, self.headers, self.client[0] if self.client else None)
+        except Exception:
+            log.exception("an answer from memory failed")
+            return False
+        if answer is None:
+            return False
+        head, body = answer
+        dated = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.writelines((head, dated, b"\r\n", body))
+        self.on_response_complete()
+        return True
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what arrived; an answer on its way to an earlier request is still given in full."""

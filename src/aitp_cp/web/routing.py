@@ -13,6 +13,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.gate import Doorkeeper
+from aitp_cp.web.ready import ReadyAnswers, ReadyResponse
 
 Methods = dict[str, Endpoint]
 
@@ -23,6 +24,7 @@ class Router:
     def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
         self._rt = rt
         self._doorkeeper = Doorkeeper(rt)
+        self.ready = ReadyAnswers(rt, self._doorkeeper)
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}
         for endpoint in endpoints:
@@ -35,6 +37,8 @@ class Router:
         context.endpoint = endpoint
         self._doorkeeper.admit(context, endpoint, Headers(scope=scope))
         response = await endpoint.handler(self._rt, Request(scope, receive))
+        if isinstance(response, ReadyResponse):
+            self.ready.keep(scope, endpoint, response.peek)
         await response(scope, receive, send)
 
     def _methods_at(self, path: str) -> Methods:
