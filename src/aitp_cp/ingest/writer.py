@@ -1,6 +1,7 @@
 """One writer per process gathers the batches waiting at a moment into one transaction.
 
-The log lock is held to commit, so each transaction costs the whole fleet a commit: sharing it makes it cheap.
+The log lock is held to commit, so each transaction costs the whole fleet a commit: sharing it makes it cheap. While one
+group waits for its commit, another one that is worth it may do all that comes before the log.
 """
 
 import asyncio
@@ -19,6 +20,12 @@ from aitp_cp.runtime import Runtime
 log = structlog.get_logger("aitp_cp.ingest")
 
 GROUP_EVENTS = 1000
+GROUPS_AT_ONCE = 2
+# Fewer than these gather while another group is being written.
+SECOND_GROUP_EVENTS = 100
+# Who was answered together mostly comes back together: so many turns of the loop without another batch end the wait.
+QUIET_TURNS = 2
+MOST_TURNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Writer:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._waiting: deque[_Waiting] = deque()
+        self._size = 0  # events in what is waiting
+        self._writing: set[asyncio.Task[None]] = set()
         self._bell = asyncio.Event()
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name="ingest-writer")
@@ -43,6 +52,7 @@ class Writer:
             raise DatabaseUnavailable(headers={"Retry-After": "1"})
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(reports, answer))
+        self._size += len(reports)
         self._bell.set()
         return await answer
 
@@ -56,10 +66,31 @@ class Writer:
         while True:
             await self._bell.wait()
             self._bell.clear()
-            while self._waiting:
-                await self._write(self._gather())
-            if self._stopping:
+            await self._settle()
+            while self._is_time():
+                task = asyncio.create_task(self._write(self._gather()), name="ingest-group")
+                self._writing.add(task)
+                task.add_done_callback(self._written)
+            if self._stopping and not self._writing:
                 return
+
+    async def _settle(self) -> None:
+        quiet, size = 0, self._size
+        for _ in range(MOST_TURNS):
+            await asyncio.sleep(0)
+            quiet, size = (0 if self._size > size else quiet + 1), self._size
+            if quiet == QUIET_TURNS:
+                return
+
+    def _is_time(self) -> bool:
+        """Whether to write what is waiting now."""
+        if not self._waiting or len(self._writing) >= GROUPS_AT_ONCE:
+            return False
+        return not self._writing or self._size >= SECOND_GROUP_EVENTS
+
+    def _written(self, task: "asyncio.Task[None]") -> None:
+        self._writing.discard(task)
+        self._bell.set()
 
     def _gather(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
@@ -67,6 +98,7 @@ class Writer:
         while self._waiting and size + len(self._waiting[0].reports) <= GROUP_EVENTS:
             group.append(self._waiting.popleft())
             size += len(group[-1].reports)
+        self._size -= size
         return group
 
     async def _write(self, group: list[_Waiting]) -> None:
