@@ -1,0 +1,40 @@
+"""The admin audit: who changed what."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.client.paging import rows
+from aitp_cp.client.transport import Transport
+
+
+class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """`actor_id` is `apikey:` and 16 hex digits of the key's SHA-256, or an AID."""
+
+    id: UUID
+    action: str
+    actor_id: str | None
+    target_id: str | None
+    details: Any
+    request_id: str | None
+    created_at: datetime
+
+
+class _Page(msgspec.Struct):
+    entries: list[AuditEntry]
+
+
+class Audit:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(self, limit: int = 100, offset: int = 0) -> list[AuditEntry]:
+        """At most 1000 entries, newest first."""
+        return (await self._transport.ask(_Page, "/api/audit", {"limit": limit, "offset": offset})).entries
+
+    def each(self) -> AsyncIterator[AuditEntry]:
+        """All of them, fetched page by page."""
+        return rows(self.page, lambda entry: entry.id)

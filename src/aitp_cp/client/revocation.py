@@ -1,0 +1,48 @@
+"""The deny list: adding to it, and reading it as the operator sees it."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import msgspec
+
+from aitp_cp.client.paging import rows
+from aitp_cp.client.transport import Call, Transport, encode
+
+ENTRIES = "/api/revocation/entries"
+
+
+class Revocation(msgspec.Struct, frozen=True, rename="camel"):
+    jti: UUID
+    revoked_at: datetime
+    reason: str | None
+
+
+class _Page(msgspec.Struct):
+    entries: list[Revocation]
+
+
+class Revocations:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def add(
+        self,
+        jti: UUID | str,
+        reason: str | None = None,
+        revoked_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> Revocation:
+        """Revoke a token and everything delegated from it; the first revocation of a token stands and is returned."""
+        fields = {"jti": str(jti), "reason": reason, "revokedAt": revoked_at.isoformat() if revoked_at else None}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
+        return (await self._transport.send(call)).read(Revocation)
+
+    async def page(self, limit: int = 100, offset: int = 0, jti: UUID | str | None = None) -> list[Revocation]:
+        """At most 1000 entries, newest first."""
+        return (await self._transport.ask(_Page, ENTRIES, {"jti": jti, "limit": limit, "offset": offset})).entries
+
+    def each(self) -> AsyncIterator[Revocation]:
+        """All of them, fetched page by page."""
+        return rows(self.page, lambda entry: entry.jti)

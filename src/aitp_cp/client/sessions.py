@@ -1,0 +1,84 @@
+"""Handshake sessions."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Any, TypedDict, Unpack
+
+import msgspec
+
+from aitp_cp.client.agents import Format
+from aitp_cp.client.events import Event
+from aitp_cp.client.paging import rows
+from aitp_cp.client.transport import Call, Transport, segment
+
+SESSIONS = "/api/sessions"
+
+
+class Session(msgspec.Struct, frozen=True, rename="camel"):
+    session_id: str
+    aid_a: str | None
+    aid_b: str | None
+    status: str
+    grants: list[Any]
+    run_id: str | None
+    boundary: str | None
+    error: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SessionDetail(msgspec.Struct, frozen=True):
+    """A session with its events, oldest first."""
+
+    session: Session
+    events: list[Event]
+
+
+class SessionFilter(TypedDict, total=False):
+    """`aid` is either side."""
+
+    status: str | None
+    run_id: str | None
+    aid: str | None
+
+
+class _Page(msgspec.Struct):
+    sessions: list[Session]
+
+
+class _Replay(msgspec.Struct):
+    events: list[Event]
+
+
+class Sessions:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(self, limit: int = 200, offset: int = 0, **wanted: Unpack[SessionFilter]) -> list[Session]:
+        """At most 1000 sessions, newest first."""
+        return (await self._transport.ask(_Page, SESSIONS, {**wanted, "limit": limit, "offset": offset})).sessions
+
+    def each(self, **wanted: Unpack[SessionFilter]) -> AsyncIterator[Session]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted), lambda session: session.session_id)
+
+    async def get(self, session_id: str) -> SessionDetail:
+        return await self._transport.ask(SessionDetail, f"{SESSIONS}/{segment(session_id)}")
+
+    def export(self, session_id: str, format: Format = "json") -> AsyncGenerator[bytes, None]:
+        """The session with its tokens and events, as a file's bytes."""
+        return self._transport.chunks(Call(path=f"{SESSIONS}/{segment(session_id)}/export", params={"format": format}))
+
+    async def replay(
+        self, session_id: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 1000
+    ) -> list[Event]:
+        """At most 10,000 events of a session, oldest first; none for an unknown one."""
+        params = {
+            "since": since.isoformat() if since else None,
+            "until": until.isoformat() if until else None,
+            "limit": limit,
+        }
+        return (await self._transport.ask(_Replay, f"{SESSIONS}/{segment(session_id)}/replay", params)).events

@@ -1,0 +1,102 @@
+"""Tokens and delegations as agents reported them."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Any, TypedDict, Unpack
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.client.paging import rows
+from aitp_cp.client.transport import Transport
+
+TCTS = "/api/tcts"
+DELEGATIONS = "/api/delegations"
+
+
+class Tct(msgspec.Struct, frozen=True, rename="camel"):
+    jti: UUID
+    issuer: str
+    subject: str
+    audience: str
+    grants: list[Any]
+    binding_cnf: str | None
+    issued_at: datetime
+    expires_at: datetime | None
+    session_id: str | None
+    revoked: bool
+    revoked_at: datetime | None
+
+
+class Delegation(msgspec.Struct, frozen=True, rename="camel"):
+    jti: UUID
+    parent_jti: UUID
+    delegator: str
+    delegatee: str
+    scope: list[Any]
+    issued_at: datetime
+    expires_at: datetime | None
+    revoked: bool
+    revoked_at: datetime | None
+    revoked_reason: str | None
+
+
+class TctFilter(TypedDict, total=False):
+    """`active` leaves out what is revoked or expired."""
+
+    issuer: str | None
+    subject: str | None
+    audience: str | None
+    capability: str | None
+    session_id: str | None
+    active: bool
+
+
+class DelegationFilter(TypedDict, total=False):
+    """`active` leaves out what is revoked or expired."""
+
+    parent_jti: UUID | None
+    delegator: str | None
+    delegatee: str | None
+    active: bool
+
+
+class _Tcts(msgspec.Struct):
+    tcts: list[Tct]
+
+
+class _Delegations(msgspec.Struct):
+    delegations: list[Delegation]
+
+
+class Tcts:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(self, limit: int = 100, offset: int = 0, **wanted: Unpack[TctFilter]) -> list[Tct]:
+        """At most 1000 tokens, newest issued first."""
+        return (await self._transport.ask(_Tcts, TCTS, {**wanted, "limit": limit, "offset": offset})).tcts
+
+    def each(self, **wanted: Unpack[TctFilter]) -> AsyncIterator[Tct]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted), lambda tct: tct.jti)
+
+
+class Delegations:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(self, limit: int = 100, offset: int = 0, **wanted: Unpack[DelegationFilter]) -> list[Delegation]:
+        """At most 1000 delegations, newest issued first."""
+        params = {**wanted, "limit": limit, "offset": offset}
+        return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations
+
+    def each(self, **wanted: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted), lambda delegation: delegation.jti)
+
+    async def tree(self, root: UUID, *, active: bool = False) -> list[Delegation]:
+        """Everything delegated from a token or delegation, oldest first; at most 1000, 32 levels deep."""
+        params = {"root_jti": root, "active": active}
+        return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations
