@@ -3,6 +3,7 @@
 import typer
 
 from aitp_cp import __version__
+from aitp_cp.cli.remote import commands as remote
 
 app = typer.Typer(
     name="aitp-cp",
@@ -94,3 +95,4 @@ def retention_run(
 
 
 app.add_typer(retention, name="retention")
+remote.add_to(app)

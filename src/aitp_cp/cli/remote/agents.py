@@ -1,0 +1,59 @@
+"""aitp-cp agents."""
+
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from aitp_cp.cli.remote.connection import run
+from aitp_cp.cli.remote.files import save
+from aitp_cp.cli.remote.output import Columns, document, fields, line, listing, some
+from aitp_cp.client import Agent, ControlPlane
+from aitp_cp.client.agents import AgentFilter, Format
+
+COLUMNS: Columns[Agent] = {
+    "aid": lambda agent: agent.aid,
+    "name": lambda agent: agent.display_name,
+    "status": lambda agent: agent.status,
+    "namespace": lambda agent: agent.namespace,
+    "capabilities": lambda agent: agent.offered_caps,
+    "last seen": lambda agent: agent.last_seen_at,
+}
+
+
+def list_agents(limit: int, *, as_json: bool, **wanted: Unpack[AgentFilter]) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        found = await some(partial(control_plane.agents.page, **wanted), limit)
+        listing("agents", found, COLUMNS, as_json=as_json)
+
+    run(work)
+
+
+def show(aid: str, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        agent = await control_plane.agents.get(aid)
+        if as_json:
+            document(agent)
+            return
+        more = {
+            "registered": agent.registered_at,
+            "last enrolled": agent.last_enrolled_at,
+            "handshake endpoint": agent.handshake_endpoint,
+        }
+        fields({name: of(agent) for name, of in COLUMNS.items()} | more)
+
+    run(work)
+
+
+def deregister(aid: str, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        done = await control_plane.agents.deregister(aid)
+        if as_json:
+            document(done)
+        else:
+            line(f"{done.status} {done.aid}")
+
+    run(work)
+
+
+def export(aid: str, format: Format, event_limit: int | None, output: Path | None) -> None:
+    run(lambda control_plane: save(control_plane.agents.export(aid, format, event_limit), output))

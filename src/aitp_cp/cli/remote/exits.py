@@ -1,0 +1,17 @@
+"""How these commands leave; scripts rely on the numbers (docs/cli.md)."""
+
+REFUSED = 1
+USAGE = 2
+NOT_FOUND = 3
+NOT_ALLOWED = 4
+UNAVAILABLE = 5
+UNVERIFIED = 6
+# As a shell reports a program that a signal ended.
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+TERMINATED = 143
+
+LEGEND = (
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not found, 4 key missing or wrong, "
+    "5 unreachable or unavailable, 6 not verified."
+)

@@ -1,0 +1,136 @@
+"""Tables for people, JSON for scripts; nothing an agent chose to be called reaches a terminal as a command."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aitp_cp.clock import iso
+
+Row = TypeVar("Row")
+Columns = Mapping[str, Callable[[Row], object]]
+
+# The server's own limit of one page.
+PAGE = 1000
+# Piped tables have no screen to fit.
+WIDE = 10_000
+
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def plain(text: str) -> str:
+    """The text with everything that is no visible character written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def line(text: str) -> None:
+    """A line on standard output, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def complain(message: str) -> None:
+    console = _Screen(stderr=True)
+    console.print(Text(plain(message), "red"), soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """For people, beside the output."""
+    _Screen(stderr=True).print(Text(plain(message), "yellow"), soft_wrap=True)
+
+
+def compact(record: Any) -> str:
+    """A record on one line of JSON, in ASCII: safe in any terminal, file or pipe."""
+    return json.dumps(_builtins(record), separators=(",", ":"), default=_moment)
+
+
+def document(record: Any) -> None:
+    """One JSON document in the shape of the API."""
+    line(json.dumps(_builtins(record), indent=2, default=_moment))
+
+
+def table(rows: Sequence[Row], columns: Columns[Row]) -> None:
+    shown = Table(*columns)
+    for row in rows:
+        shown.add_row(*(_cell(of(row)) for of in columns.values()))
+    _print(shown)
+
+
+def fields(record: Mapping[str, object]) -> None:
+    """One record, a member per line."""
+    shown = Table.grid(padding=(0, 2))
+    for name, value in record.items():
+        shown.add_row(Text(name, "bold"), _cell(value))
+    _print(shown)
+
+
+def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *, as_json: bool) -> None:
+    """Rows as a table, or under the name the API gives them; `found` also says whether there are more."""
+    rows, more = found
+    if as_json:
+        document({name: rows})
+    else:
+        table(rows, columns)
+    if more:
+        note(f"only the first {len(rows)}; --limit shows more")
+
+
+async def some(fetch: Callable[[int, int], Awaitable[list[Row]]], limit: int) -> tuple[list[Row], bool]:
+    """At most `limit` rows of the pages that `fetch(limit, offset)` gives, and whether there are more."""
+    found: list[Row] = []
+    while len(found) <= limit:
+        size = min(limit + 1 - len(found), PAGE)
+        page = await fetch(size, len(found))
+        found += page
+        if len(page) < size:
+            break
+    return found[:limit], len(found) > limit
+
+
+def prepare() -> None:
+    """A terminal that cannot show a character must not end the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def pipe_closed() -> None:
+    """Nobody reads any more: let what is left in the buffer go nowhere."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+
+
+def _print(shown: Table) -> None:
+    screen = _Screen(width=None if sys.stdout.isatty() else WIDE)
+    screen.print(shown)
+
+
+def _cell(value: object) -> Text:
+    match value:
+        case None:
+            return Text("—", "dim")
+        case datetime():
+            return Text(iso(value))
+        case list():
+            return Text(", ".join(plain(str(one)) for one in value), overflow="fold")
+    return Text(plain(str(value)), overflow="fold")
+
+
+def _builtins(record: Any) -> Any:
+    return msgspec.to_builtins(record, builtin_types=(datetime,))
+
+
+def _moment(value: object) -> str:
+    if isinstance(value, datetime):
+        return iso(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,62 @@
+"""aitp-cp revoke and aitp-cp revocations."""
+
+from datetime import UTC, datetime
+
+from aitp_cp.cli.remote import exits
+from aitp_cp.cli.remote.connection import run, stop
+from aitp_cp.cli.remote.output import Columns, document, fields, line, listing, note, some
+from aitp_cp.client import ControlPlane, Revocation, RevocationList
+
+COLUMNS: Columns[Revocation] = {
+    "jti": lambda entry: entry.jti,
+    "revoked": lambda entry: entry.revoked_at,
+    "reason": lambda entry: entry.reason,
+}
+
+
+def revoke(jti: str, reason: str | None, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        entry = await control_plane.revocations.add(jti, reason)
+        if as_json:
+            document(entry)
+        else:
+            fields({name: of(entry) for name, of in COLUMNS.items()})
+
+    run(work)
+
+
+def list_entries(limit: int, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        listing("entries", await some(control_plane.revocations.page, limit), COLUMNS, as_json=as_json)
+
+    run(work)
+
+
+def verify(pin: str | None, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        try:
+            verified = await control_plane.revocation_list(pin)
+        except ValueError as wrong:
+            stop(f"--pin: {wrong}", exits.USAGE)
+        _say(verified, as_json=as_json)
+
+    run(work)
+
+
+def _say(verified: RevocationList, *, as_json: bool) -> None:
+    age = max(0, round((datetime.now(UTC) - verified.published_at).total_seconds()))
+    found = {
+        "verified": True,
+        "issuer": verified.issuer,
+        "pinned": verified.pinned,
+        "publishedAt": verified.published_at,
+        "expiresAt": verified.expires_at,
+        "entries": len(verified.entries),
+    }
+    if as_json:
+        document(found)
+        return
+    line(f"verified: {len(verified.entries)} entries, signed {age} s ago")
+    fields({"issuer": verified.issuer, "published": verified.published_at, "expires": verified.expires_at})
+    if not verified.pinned:
+        note("the issuer is the one this server claims to be; --pin AID proves who it is")
