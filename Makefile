@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCES := src tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench bench-growth lock docs clean
+.PHONY: help run test check fmt torture bench bench-growth lock docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: $(STAMP) ## lint, types and floors only
 fmt: $(STAMP) ## format the code and mend what the linter can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+torture: $(STAMP) ## break everything for MINUTES (20), then look for what is lost; SEED repeats a run
+	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## measure rates and latencies on this machine
 	@$(BIN)/python -m bench

@@ -1,0 +1,263 @@
+"""Load while things break: each role does one thing over and over, and notes what it was told."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from tests.support.agents import new_agent, sdk_manifest
+from tests.support.app import AUTH
+from tests.torture.clients import Answer, Clients, Request
+from tests.torture.record import Anchor, Batch, Enrolled, Hook, Record, Revoked
+from tests.torture.reports import Scene, token_id
+
+MOST_EVENTS = 20
+FILTERS: tuple[list[str], ...] = ([], ["handshake.complete"], ["tct.revoked", "agent.registered"])
+
+
+def keyed(key: str) -> dict[str, str]:
+    return {**AUTH, "Idempotency-Key": key}
+
+
+class Load:
+    """The roles share a record, a scene and a way to ask; `over` tells them to finish what they are at."""
+
+    def __init__(self, clients: Clients, record: Record, receivers: list[str]) -> None:
+        self.clients = clients
+        self.record = record
+        self.over = asyncio.Event()
+        self._receivers = receivers
+        self._scene = Scene(random.Random(f"{record.seed}/scene"))
+
+    async def run(self, roles: "list[Role]") -> None:
+        """All roles at once, until the load is over and each has had its last answer."""
+        async with asyncio.TaskGroup() as group:
+            for number, role in enumerate(roles):
+                group.create_task(self._repeat(role, f"{role.act.__name__}-{number}"))
+
+    async def _repeat(self, role: "Role", name: str) -> None:
+        dice = random.Random(f"{self.record.seed}/{name}")
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            await role.act(self, f"{name}-{number}", dice)
+            try:
+                await asyncio.wait_for(self.over.wait(), dice.uniform(0, 2 * role.pause_secs))
+            except TimeoutError:
+                continue
+
+    async def report(self, name: str, dice: random.Random) -> None:
+        """A batch, sent until it is known to be stored, and now and then once more."""
+        events = [self._scene.event(f"{name}-{n}") for n in range(dice.randint(1, MOST_EVENTS))]
+        worker, _, number = name.rpartition("-")
+        batch = Batch(worker, int(number), [_without_padding(event) for event in events], dice.random() < 0.2, _now())
+        self.record.batches.append(batch)
+        if batch.keyed:  # nothing but the key tells a second sending from another batch
+            events = [{name: value for name, value in event.items() if name != "id"} for event in events]
+        request = Request(
+            "events",
+            "POST",
+            "/api/events",
+            json.dumps(events).encode(),
+            keyed(f"key-of-{name}") if batch.keyed else AUTH,
+        )
+        if dice.random() < 0.1:
+            await self.clients.vanish(request, dice)
+            batch.unsure += 1
+            if dice.random() < 0.5:
+                return
+        for _ in range(dice.choice([1, 1, 1, 2])):
+            self._note_batch(batch, await self.clients.insist(request, dice))
+        await self._read_back(batch, dice)
+
+    def _note_batch(self, batch: Batch, answer: Answer | None) -> None:
+        if answer is None:
+            return
+        batch.unsure += answer.unsure
+        if answer.status != 200 or answer.body["ingested"] != len(batch.events) or answer.body["dropped"]:
+            self.record.complain("events", "wrong", f"batch {batch.name}: {answer}")
+            return
+        batch.told = batch.told or _now()
+        if not answer.replayed:
+            batch.inserted.append(answer.body["inserted"])
+
+    async def _read_back(self, batch: Batch, dice: random.Random) -> None:
+        """What is acknowledged can be read on any replica."""
+        sessions = [event["session_id"] for event in batch.events if "session_id" in event]
+        if batch.told is None or not sessions or dice.random() < 0.7:
+            return
+        request = Request("events", "GET", f"/api/events/history?limit=1000&sessionId={sessions[0]}")
+        if (answer := await self.clients.attempt(request, dice)) is None:
+            return
+        seen = {event["payload"].get("torture") for event in answer.body["events"]}
+        for event in batch.events:
+            if event.get("session_id") == sessions[0] and event["id"] not in seen and len(seen) < 1000:
+                self.record.complain("events", "lost", f"{event['id']} is not in the history of its session")
+
+    async def enrol(self, name: str, dice: random.Random) -> None:
+        """An agent enrols, perhaps twice, and perhaps it has to leave."""
+        agent = new_agent()
+        body = sdk_manifest(agent, name=name)
+        told = self.record.agents.setdefault(agent.aid, Enrolled(agent.aid))
+        for _ in range(dice.choice([1, 1, 2])):
+            token = await self.clients.insist(Request("registrations", "POST", "/api/registry/enroll", body, {}), dice)
+            if token is None or token.status != 200:
+                self.record.complain("registrations", "wrong", f"{agent.aid} got no token: {token}")
+                return
+            await self._register(told, body, token.body["token"], dice)
+        if told.told and dice.random() < 0.3:
+            await self._deregister(told, dice)
+
+    async def _register(self, agent: Enrolled, body: bytes, token: str, dice: random.Random) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        if dice.random() < 0.5:
+            headers["Idempotency-Key"] = f"register-{token[-20:]}"
+        request = Request("registrations", "POST", "/api/registry/agents", body, headers)
+        vanished = dice.random() < 0.1
+        if vanished:
+            await self.clients.vanish(request, dice)
+        answer = None if vanished and dice.random() < 0.5 else await self.clients.insist(request, dice)
+        if answer is None:
+            agent.unsure += 1
+            return
+        # Without a key a second use of the token says that the first one went through.
+        again = (vanished or answer.unsure > 0) and answer.code == "TOKEN_REPLAYED"
+        if answer.status != 201 and not again:
+            self.record.complain("registrations", "wrong", f"{agent.aid}: {answer}")
+        agent.told = True
+        agent.spent += 1
+
+    async def _deregister(self, agent: Enrolled, dice: random.Random) -> None:
+        agent.leaving = "asked"
+        path = f"/api/registry/agents/{quote(agent.aid, safe='')}"
+        answer = await self.clients.insist(Request("deregistrations", "DELETE", path), dice)
+        if answer is not None and answer.status == 200:
+            agent.leaving = "told"
+        elif answer is not None:
+            self.record.complain("deregistrations", "wrong", f"{agent.aid}: {answer}")
+
+    async def revoke(self, name: str, dice: random.Random) -> None:
+        """A token is revoked, sometimes by two clients who disagree about the reason."""
+        jti = self._scene.a_token() if dice.random() < 0.5 else token_id(dice)
+        if dice.random() < 0.1:
+            jti = str(UUID(jti, version=1))
+        entry = self.record.revocations.setdefault(jti, Revoked(jti))
+        reasons = [f"reason {name}", f"second thoughts {name}"][: dice.choice([1, 1, 2])]
+        await asyncio.gather(*(self._revoke(entry, reason, dice) for reason in reasons))
+
+    async def _revoke(self, entry: Revoked, reason: str, dice: random.Random) -> None:
+        entry.asked.add(reason)
+        body = json.dumps({"jti": entry.jti.upper(), "reason": reason}).encode()
+        headers = keyed(reason) if dice.random() < 0.3 else AUTH
+        request = Request("revocations", "POST", "/api/revocation/entries", body, headers)
+        if dice.random() < 0.1:
+            await self.clients.vanish(request, dice)
+            return
+        answer = await self.clients.insist(request, dice)
+        if answer is not None and answer.status == 201:
+            entry.answers.add((answer.body["revokedAt"], answer.body["reason"]))
+            entry.told_at = entry.told_at or time.time()
+        elif answer is not None:
+            self.record.complain("revocations", "wrong", f"{entry.jti}: {answer}")
+
+    async def subscribe(self, name: str, dice: random.Random) -> None:
+        """A webhook comes, may change, and mostly goes again."""
+        hook = Hook(f"{dice.choice(self._receivers)}/{name}", dice.choice(FILTERS), dice.random() < 0.5)
+        self.record.hooks[hook.url] = hook
+        await self.create(hook, dice)
+        if hook.born is None:
+            return
+        await self._pause(dice.uniform(0.5, 3))
+        if dice.random() < 0.5:
+            await self._patch(hook, dice)
+        if dice.random() < 0.8:
+            await self._remove(hook, dice)
+
+    async def create(self, hook: Hook, dice: random.Random, secret: str | None = None) -> None:
+        body = json.dumps({"url": hook.url, "events": hook.events, "secret": secret}).encode()
+        headers = keyed(f"hook {hook.url}") if hook.keyed else AUTH
+        answer = await self.clients.insist(Request("webhooks", "POST", "/api/webhooks", body, headers), dice)
+        if answer is None or answer.status != 201:
+            self.record.complain("webhooks", "wrong", f"{hook.url}: {answer}")
+            return
+        hook.asked = 1 if hook.keyed else answer.unsure + 1
+        hook.ids.add(answer.body["id"])
+        hook.born = _now()
+
+    async def _patch(self, hook: Hook, dice: random.Random) -> None:
+        hook.changing = _now()
+        hook.events = ["handshake.failed"]
+        request = Request("webhooks", "PATCH", _path(hook), json.dumps({"events": hook.events}).encode())
+        answer = await self.clients.insist(request, dice)
+        if answer is None or answer.status != 200:
+            self.record.complain("webhooks", "wrong", f"PATCH {hook.url}: {answer}")
+            return
+        hook.patches += 1
+        hook.unsure_patches += answer.unsure
+
+    async def _remove(self, hook: Hook, dice: random.Random) -> None:
+        hook.changing = hook.changing or _now()
+        hook.leaving = "asked"
+        answer = await self.clients.insist(Request("webhooks", "DELETE", _path(hook)), dice)
+        if answer is None:
+            return
+        if answer.status == 200 or (answer.status == 404 and answer.unsure):
+            hook.leaving = "told"
+        else:
+            self.record.complain("webhooks", "wrong", f"DELETE {hook.url}: {answer}")
+
+    async def anchor(self, name: str, dice: random.Random) -> None:
+        """Two clients send the same keyed creation at once; it happens once and both hear the same."""
+        anchor = Anchor(f"https://issuer.example/{name}")
+        self.record.anchors[anchor.issuer] = anchor
+        body = json.dumps({"issuerUrl": anchor.issuer}).encode()
+        request = Request("keyed posts", "POST", "/api/trust-anchors", body, keyed(f"anchor {name}"))
+        for answer in await asyncio.gather(*(self.clients.insist(request, dice) for _ in range(2))):
+            if answer is not None and answer.status == 201:
+                anchor.told = True
+                anchor.ids.add(answer.body["id"])
+            elif answer is not None:
+                self.record.complain("keyed posts", "wrong", f"{anchor.issuer}: {answer}")
+
+    async def _pause(self, secs: float) -> None:
+        try:
+            await asyncio.wait_for(self.over.wait(), secs)
+        except TimeoutError:
+            return
+
+
+class Role:
+    """What is done, and how long one waits between two times on average."""
+
+    def __init__(self, act: "Callable[[Load, str, random.Random], Awaitable[None]]", pause_secs: float) -> None:
+        self.act = act
+        self.pause_secs = pause_secs
+
+
+def roles(events_per_sec: float) -> list[Role]:
+    """Four reporters that make about so many events a second, and everybody else in proportion."""
+    reporters = 4
+    pause = reporters * (MOST_EVENTS + 1) / 2 / events_per_sec
+    return [
+        *(Role(Load.report, pause) for _ in range(reporters)),
+        *(Role(Load.enrol, 4 * pause) for _ in range(2)),
+        *(Role(Load.revoke, 3 * pause) for _ in range(2)),
+        *(Role(Load.subscribe, 6 * pause) for _ in range(2)),
+        Role(Load.anchor, 4 * pause),
+    ]
+
+
+def _path(hook: Hook) -> str:
+    return f"/api/webhooks/{next(iter(hook.ids))}"
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _without_padding(event: dict[str, Any]) -> dict[str, Any]:
+    return {**event, "payload": {name: value for name, value in event["payload"].items() if name != "padding"}}

@@ -1,0 +1,69 @@
+"""What is really there once everything is calm: every table, and the list as each replica serves it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+
+Row = dict[str, Any]
+
+_QUERIES = {
+    "events": """SELECT seq, id::text, type, aid_a, aid_b, session_id, run_id, grants, source,
+                        payload - 'padding' AS payload
+                 FROM audit_events ORDER BY seq NULLS LAST""",
+    "sessions": "SELECT session_id, aid_a, aid_b, status, grants, run_id, error FROM handshake_sessions",
+    "tcts": "SELECT jti::text, issuer_aid, subject_aid, session_id, revoked FROM issued_tcts",
+    "delegations": "SELECT jti::text, parent_jti::text, revoked, revoked_reason FROM delegations",
+    "entries": "SELECT jti::text, revoked_at, reason FROM revocation_entries",
+    "agents": "SELECT aid, status FROM agents",
+    "webhooks": "SELECT id::text, url, events, active, deleted_at FROM webhooks",
+    "deliveries": """SELECT id::text, webhook_id::text, event_id::text, event_type, status, attempts, error
+                     FROM webhook_deliveries""",
+    "audit": "SELECT action, target_id, details FROM admin_audit_log",
+    "anchors": "SELECT id::text, issuer_url FROM trust_anchors",
+    "keys": "SELECT scope, key FROM idempotency_keys",
+}
+_JSON = {"grants", "payload", "events", "details"}
+
+
+@dataclass
+class Truth:
+    events: list[Row] = field(default_factory=list)
+    sessions: list[Row] = field(default_factory=list)
+    tcts: list[Row] = field(default_factory=list)
+    delegations: list[Row] = field(default_factory=list)
+    entries: list[Row] = field(default_factory=list)
+    agents: list[Row] = field(default_factory=list)
+    webhooks: list[Row] = field(default_factory=list)
+    deliveries: list[Row] = field(default_factory=list)
+    audit: list[Row] = field(default_factory=list)
+    anchors: list[Row] = field(default_factory=list)
+    keys: list[Row] = field(default_factory=list)
+    lists: list[Row] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        return max((row["seq"] for row in self.events if row["seq"] is not None), default=0)
+
+
+async def read(dsn: str, ports: list[int]) -> Truth:
+    conn = await asyncpg.connect(dsn)
+    try:
+        found = {name: [_row(row) for row in await conn.fetch(query)] for name, query in _QUERIES.items()}
+    finally:
+        await conn.close()
+    return Truth(**found, lists=[await read_list(port) for port in ports])
+
+
+async def read_list(port: int) -> Row:
+    """The signed list of one replica."""
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/.well-known/aitp-revocation-list", timeout=20)
+    document: Row = answer.raise_for_status().json()
+    return document
+
+
+def _row(row: asyncpg.Record) -> Row:
+    return {name: json.loads(value) if name in _JSON and value is not None else value for name, value in row.items()}
