@@ -10,9 +10,15 @@ import asyncpg
 import httpx
 import pytest
 
+from aitp_cp.app import open_app
+from aitp_cp.events.stream import end_streams
+from aitp_cp.runtime import open_runtime
+from aitp_cp.settings import load as load_settings
+from aitp_cp.web.server import build_server
 from tests.flows.balancer import Balancer, Listener, Load
-from tests.support.app import AUTH
+from tests.support.app import AUTH, ENVIRONMENT
 from tests.support.process import Process
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +66,29 @@ async def test_replicas_restarted_in_turn_lose_no_request_and_no_event(database_
             assert listener.seqs == stored
             assert set(listener.endings) == {"end"}, listener.endings  # each was told, none was cut
         assert sum(listener.connections for listener in listeners) > STREAMS * 2
+
+
+async def test_a_request_that_outlasts_the_end_is_told_to_come_again(database_url: str) -> None:
+    async with Proxy(database_url) as proxy:
+        settings = load_settings({**ENVIRONMENT, "DATABASE_URL": proxy.dsn}, command="serve")
+        async with open_runtime(settings) as rt:
+            server = build_server(await open_app(rt), host="127.0.0.1", port=0, drain=lambda: end_streams(rt, 0))
+            server.config.timeout_graceful_shutdown = 0
+            serving = asyncio.create_task(server.serve())
+            while not server.started:
+                await asyncio.sleep(0.01)
+            proxy.stall()
+            port = server.servers[0].sockets[0].getsockname()[1]
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=AUTH) as http:
+                asked = asyncio.create_task(http.post("/api/events", json=[{"type": "demo.event"}], timeout=10))
+                while not server.server_state.tasks:
+                    await asyncio.sleep(0.01)
+                rt.draining = server.should_exit = True
+                answer = await asked
+            await serving
+            proxy.resume()
+    assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_the_window_answers_and_says_that_it_closes(database_url: str, tmp_path: Path) -> None:

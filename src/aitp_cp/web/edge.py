@@ -1,5 +1,6 @@
 """What every request passes, once: request id, log and metrics, CORS, client address, errors in one shape."""
 
+import asyncio
 import time
 
 import structlog
@@ -7,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, UriTooLong
+from aitp_cp.errors import AppError, BadRequest, DatabaseUnavailable, HeadersTooLarge, Internal, UriTooLong
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.account import account
@@ -20,6 +21,7 @@ from aitp_cp.web.routing import Router
 
 # A client that keeps its connection would find it closed at the end of the drain, perhaps under its next request.
 CLOSE = (b"connection", b"close")
+CUT_OFF = "the server is stopping before the request was done"
 
 log = structlog.get_logger("aitp_cp.http")
 
@@ -51,6 +53,12 @@ class Edge:
                 await self._app(scope, receive, exchange.send)
         except AppError as refused:
             await exchange.fail(refused, receive)
+        except asyncio.CancelledError:
+            # The server has waited long enough for its last requests; what this one did is not known.
+            if not self._rt.draining or exchange.status:
+                raise
+            log.warning("request cut off by the end of the process")
+            await exchange.fail(DatabaseUnavailable(CUT_OFF, headers={"Retry-After": "1"}), receive)
         except Exception:
             log.exception("request failed", request_id=exchange.context.request_id)
             await exchange.fail(Internal(), receive)
