@@ -129,7 +129,8 @@ def _compare(kind: str, expected: dict[str, Row], found: dict[str, Row]) -> Iter
 def check_readers(record: Record, truth: Truth) -> Iterator[Finding]:
     for reading in record.readings:
         kind = "history" if reading.name == "history" else "streams"
-        log = {row["seq"]: half(row["id"]) for row in truth.events if passes(reading.wanted, row)}
+        placed = (row for row in truth.events if row["seq"] is not None and passes(reading.wanted, row))
+        log = {row["seq"]: half(row["id"]) for row in placed}
         yield from (Finding(kind, fault, f"{reading.name}: {what}") for fault, what in _missteps(reading, log))
 
 

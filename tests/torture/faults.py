@@ -61,7 +61,7 @@ class Faults:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._world.receivers.moods[:] = ["well" for _ in self._world.receivers.moods]
+        await self._world.receivers.mend()
 
     def _shuffled(self) -> list[str]:
         kinds = list(ON_REPLICAS) + (list(ON_POSTGRES) if self._world.postgres else [])

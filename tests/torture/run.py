@@ -53,8 +53,7 @@ async def run(plan: Plan, folder: Path, say: Say = lambda _: None) -> Outcome:
     record = Record(plan.seed, readings=readings())
     async with opened(folder, record, plan.replicas, plan.dsn) as world:
         say("running")
-        await torture(world, record, plan)
-        say("calm; waiting for readers and lists")
+        await torture(world, record, plan, say)
         found = await settle(world, record, say)
         for replica in world.replicas:
             for line in replica.errors():
@@ -70,7 +69,7 @@ def reckon(record: Record, found: Truth) -> list[Finding]:
     return [*record.complaints, *(finding for check in checks for finding in check(record, found))]
 
 
-async def torture(world: World, record: Record, plan: Plan) -> None:
+async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
     """Load and faults for the time of the plan; when it returns, every client has had its last answer."""
     async with AsyncExitStack() as stack:
         clients = Clients([replica.port for replica in world.replicas], record)
@@ -85,9 +84,11 @@ async def torture(world: World, record: Record, plan: Plan) -> None:
             await asyncio.sleep(plan.secs)
         else:
             await Faults(world, record, plan.faults).run(plan.secs)
+        say("mended; clients wait for their last answers")
         clients.deadline = asyncio.get_running_loop().time() + PATIENCE_SECS
         load.over.set()
         await loading
+        say("readers read to the end")
         readers.calm()
         await _until_read(world, record)
 
@@ -122,26 +123,29 @@ async def _until_read(world: World, record: Record) -> None:
 
 async def settle(world: World, record: Record, say: Say) -> Truth:
     """The lists as the survivors serve them; then new processes bring every delivery to its end."""
+    say("replicas stop and start again")
     lists = [await truth.read_list(replica.port) for replica in world.replicas]
     for replica in world.replicas:
         await replica.terminate()
     await world.sql(END_LEASES)
+    await world.sql(HURRY)
     for replica in world.replicas:
         replica.start()
     for replica in world.replicas:
         await replica.ready()
-    await _drain(world, record, say)
+    say("deliveries come to their end")
+    await _drain(world, record)
+    say("reckoning")
     found = await truth.read(world.dsn, [])
     found.lists = lists
     return found
 
 
-async def _drain(world: World, record: Record, say: Say) -> None:
+async def _drain(world: World, record: Record) -> None:
     conn = await asyncpg.connect(world.dsn)
     try:
         async with asyncio.timeout(DRAIN_SECS):
             while left := await conn.fetchval(UNFINISHED):
-                say(f"{left} deliveries are on their way")
                 await conn.execute(HURRY)
                 await asyncio.sleep(0.5)
     except TimeoutError:

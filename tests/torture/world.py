@@ -34,6 +34,8 @@ SETTINGS = {
     "WEBHOOK_BREAKER_RESET_MS": "500",
 }
 STOP_SECS = 60.0
+# What a replica says that is told to stop while its database keeps silent.
+FORESEEN = "timeout graceful shutdown exceeded"
 TEND_SECS = 0.1
 MOODS = ("well", "slow", "failing", "half dead")
 
@@ -91,7 +93,8 @@ class Replica:
 
     def errors(self) -> list[str]:
         """Lines of its log that speak of something nobody has foreseen."""
-        return [line for line in self._process.log().splitlines() if "[error" in line or "[critical" in line]
+        lines = [line for line in self._process.log().splitlines() if "[error" in line or "[critical" in line]
+        return [line for line in lines if FORESEEN not in line]
 
     async def ready(self) -> None:
         await asyncio.to_thread(self._process.wait_ready)
@@ -144,6 +147,14 @@ class Receivers:
             return chosen
 
         return answer
+
+    async def mend(self) -> None:
+        """All well from here on, and what hangs is cut."""
+        self.moods[:] = ["well" for _ in self.moods]
+        for one in self.open:
+            port = one.port
+            await one.close()
+            await one.open(port=port)
 
     def _choose(self, mood: str) -> Answer:
         roll = self._dice.random()

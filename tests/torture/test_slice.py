@@ -1,0 +1,24 @@
+"""A slice of `make torture`: every kind of fault at least once, and nothing lost, duplicated or out of order."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.torture.faults import ON_POSTGRES, ON_REPLICAS
+
+ROOT = Path(__file__).resolve().parents[2]
+# With starting, mending and reckoning about three times as long in all.
+SECS = float(os.environ.get("TORTURE_SECS", "10"))
+SEED = os.environ.get("TORTURE_SEED", "8")
+
+
+def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.torture", f"--minutes={SECS / 60}", f"--seed={SEED}", f"--keep={tmp_path}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECS + 240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"seed {SEED},")
+    assert [kind for kind in (*ON_REPLICAS, *ON_POSTGRES) if kind not in done.stdout] == []
