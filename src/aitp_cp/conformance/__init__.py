@@ -1,0 +1,1 @@
+"""The contract as checks that a stranger can run against any deployment, over HTTP alone."""
