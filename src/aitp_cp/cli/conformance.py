@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,24 +13,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from aitp_cp.cli.console import CONFIGURATION, UNREACHABLE, err, out, stop
+from aitp_cp.cli.console import CONFIGURATION, NOT_ALLOWED, UNREACHABLE, err, out, stop
+from aitp_cp.cli.options import ConformanceOptions
 from aitp_cp.conformance.catalogue import chosen
-from aitp_cp.conformance.model import SECTIONS, Check, Environment, KeyRefused, Options, Report, Result, Unreachable
+from aitp_cp.conformance.model import SECTIONS, Check, KeyRefused, Options, Report, Result, Unreachable
 from aitp_cp.conformance.runner import Watcher, run
 
 STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
-KEY = "AITP_CP_API_KEY"
+KEY_FILE = "AITP_CP_API_KEY_FILE"
 
 
-def conformance(options: dict[str, Any], sections: Sequence[str], *, show_list: bool, as_json: bool) -> None:
+def conformance(asked: ConformanceOptions) -> None:
     """Run the checks, print the report, and leave with 1 when one failed."""
-    checks = chosen(_sections(sections))
-    if show_list:
-        _list(checks, as_json=as_json)
+    checks = chosen(_sections(asked.section or ()))
+    if asked.show_list:
+        _list(checks, as_json=asked.as_json)
         return
-    report = _run_or_stop(_options(**options), checks)
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    report = _run_or_stop(_options(asked), checks)
+    if asked.as_json:
+        _print_json(report)
     else:
         _show(report)
     if report.count("failed"):
@@ -44,24 +45,39 @@ def _sections(given: Sequence[str]) -> frozenset[str]:
     return frozenset(given)
 
 
-def _options(*, url: str | None, api_key: str | None, environment: str | None, **more: Any) -> Options:
-    if not url or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+def _options(asked: ConformanceOptions) -> Options:
+    if not _is_base(asked.url):
         stop("name the deployment with --url or AITP_CP_URL, as in --url https://cp.example", CONFIGURATION)
-    if environment not in {None, "production", "development"}:
-        stop("--environment is production or development", CONFIGURATION)
+    assert asked.url is not None
     return Options(
-        url=url, api_key=api_key or _key_from_file(), environment=cast(Environment | None, environment), **more
+        url=asked.url,
+        api_key=asked.api_key or _key_from_file(),
+        environment=asked.environment,
+        origin=asked.origin,
+        webhook_host=asked.webhook_host,
+        receiver_host=asked.receiver_host,
+        patience_secs=asked.patience,
+        revoke=asked.revoke,
     )
 
 
+def _is_base(url: str | None) -> bool:
+    try:
+        parts = urlsplit(url or "")
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and "@" not in parts.netloc
+
+
 def _key_from_file() -> str | None:
-    path = os.environ.get(f"{KEY}_FILE")
+    path = os.environ.get(KEY_FILE)
     if not path:
         return None
     try:
-        return Path(path).read_text().strip() or None
-    except OSError as failure:
-        stop(f"{KEY}_FILE cannot be read: {failure.strerror}", CONFIGURATION)
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        stop(f"{KEY_FILE} names a file that cannot be read", CONFIGURATION)
 
 
 def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
@@ -83,17 +99,18 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
         except Unreachable as failure:
             reason = f"{options.url} cannot be reached: {failure}", UNREACHABLE
         except KeyRefused as failure:
-            reason = f"the API key opens nothing: {failure}", CONFIGURATION
+            reason = f"the API key opens nothing: {failure}", NOT_ALLOWED
     stop(*reason)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def _list(checks: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
-        rows = [
-            {"section": check.section, "name": check.name, "sentence": check.sentence, "extension": check.extension}
-            for check in checks
-        ]
-        typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        members = ("section", "name", "sentence", "extension")
+        _print_json([{name: getattr(check, name) for name in members} for check in checks])
         return
     table = Table("section", "name", "", "sentence")
     for section in SECTIONS:

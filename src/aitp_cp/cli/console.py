@@ -11,6 +11,7 @@ from aitp_cp.settings import Settings, SettingsError, load
 ADDRESS = 1
 CONFIGURATION = 2
 DATABASE = 3
+NOT_ALLOWED = 4
 UNREACHABLE = 5
 
 out = Console()

@@ -1,10 +1,9 @@
 """All sub-commands in one list; what a command needs is loaded when it is called."""
 
-from typing import Annotated
-
 import typer
 
 from aitp_cp import __version__
+from aitp_cp.cli.options import ConformanceOptions, as_options
 from aitp_cp.cli.remote import commands as remote
 
 app = typer.Typer(
@@ -87,28 +86,12 @@ def openapi() -> None:
 
 
 @app.command()
-def conformance(
-    url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="AITP_CP_API_KEY", help="One of its API_KEYS; also AITP_CP_API_KEY_FILE.")
-    ] = None,
-    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be repeated.")] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    environment: Annotated[str | None, typer.Option(help="production or development, as CP_ENV says.")] = None,
-    origin: Annotated[str | None, typer.Option(help="A browser origin that its CORS_ORIGIN allows.")] = None,
-    receiver_host: Annotated[
-        str | None, typer.Option(help="An address of this machine that it may send webhooks to.")
-    ] = None,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait, in all, where rate limits ask to.")] = 60,
-    revoke: Annotated[bool, typer.Option(help="Add a few entries to the deny list, which stay.")] = True,
-) -> None:
-    """Check any deployment against the contract, from outside; exits 1 when a sentence is broken."""
+@as_options(ConformanceOptions)
+def conformance(asked: ConformanceOptions) -> None:
+    """Check any deployment against the contract, from outside; exits 1 when it breaks a sentence."""
     from aitp_cp.cli.conformance import conformance
 
-    told = {"environment": environment, "origin": origin, "receiver_host": receiver_host, "revoke": revoke}
-    options = {"url": url, "api_key": api_key, "patience_secs": patience, **told}
-    conformance(options, section or (), show_list=show_list, as_json=as_json)
+    conformance(asked)
 
 
 @retention.command("run")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
 from aitp_cp.conformance.bodies import SMALL, padded
 from aitp_cp.conformance.deployment import Deployment, event
+from aitp_cp.conformance.hooks import hook_url
 from aitp_cp.conformance.model import Check, check
 from aitp_cp.conformance.registered import main_agent, other_agent, register
 from aitp_cp.conformance.reported import new_jti
@@ -25,27 +26,27 @@ class Case:
 
     path: str
     status: int
-    body: Callable[[Deployment], Any]
+    body: Callable[[Deployment], Awaitable[Any]]
 
 
-def _webhook(cp: Deployment) -> Any:
-    return {"url": f"https://hooks.example/{cp.name('webhook')}", "active": False}
+async def _webhook(cp: Deployment) -> Any:
+    return {"url": await hook_url(cp), "active": False}
 
 
-def _anchor(cp: Deployment) -> Any:
+async def _anchor(cp: Deployment) -> Any:
     return {"issuerUrl": f"https://issuer.example/{cp.name('issuer')}", "namespace": cp.namespace}
 
 
-def _pinned(cp: Deployment) -> Any:
+async def _pinned(cp: Deployment) -> Any:
     aid = new_agent().aid
     return {"aid": aid, "pubkey": aid.rpartition(":")[2], "namespace": cp.namespace}
 
 
-def _events(cp: Deployment) -> Any:
+async def _events(cp: Deployment) -> Any:
     return [event("conformance.idempotent", run_id=cp.name("run"), id=cp.name("event"))]
 
 
-def _revocation(cp: Deployment) -> Any:
+async def _revocation(cp: Deployment) -> Any:
     if not cp.options.revoke:
         cp.skip("entries of the deny list stay, and --no-revoke was given")
     return {"jti": new_jti(), "reason": cp.run}
@@ -64,7 +65,7 @@ def keyed(key: str) -> dict[str, str]:
 
 async def _twice(cp: Deployment, case: Case) -> tuple[Answer, Answer]:
     """The same request two times under one key."""
-    body, headers = case.body(cp), keyed(cp.name("key"))
+    body, headers = await case.body(cp), keyed(cp.name("key"))
     first = await cp.admin.post(case.path, body, headers)
     expect.status(first, case.status)
     expect.that(REPLAYED not in first.headers, f"the first answer of {case.path} says it is a replay")
@@ -116,7 +117,7 @@ async def replayed_registration(cp: Deployment) -> None:
 
 @check("5", "the effect runs once")
 async def effect_once(cp: Deployment) -> None:
-    body, headers = _anchor(cp), keyed(cp.name("key"))
+    body, headers = await _anchor(cp), keyed(cp.name("key"))
     for _ in range(3):
         await cp.admin.post("/api/trust-anchors", body, headers)
     found = expect.rows(await cp.admin.get("/api/trust-anchors", namespace=cp.namespace), "trustAnchors")
@@ -125,7 +126,7 @@ async def effect_once(cp: Deployment) -> None:
 
 @check("5", "without the header the same request is another one")
 async def no_key(cp: Deployment) -> None:
-    body = _webhook(cp)
+    body = await _webhook(cp)
     ids = {(await cp.admin.post("/api/webhooks", body)).ok(201)["id"] for _ in range(2)}
     expect.equal(len(ids), 2, "the number of webhooks made by two requests without the header")
 
@@ -134,22 +135,22 @@ async def no_key(cp: Deployment) -> None:
 async def reused(cp: Deployment) -> None:
     for case in (WEBHOOKS, ANCHORS, PINNED, EVENTS):
         headers = keyed(cp.name("key"))
-        expect.status(await cp.admin.post(case.path, case.body(cp), headers), case.status)
-        expect.error(await cp.admin.post(case.path, case.body(cp), headers), 422, "IDEMPOTENCY_KEY_REUSED")
+        expect.status(await cp.admin.post(case.path, await case.body(cp), headers), case.status)
+        expect.error(await cp.admin.post(case.path, await case.body(cp), headers), 422, "IDEMPOTENCY_KEY_REUSED")
 
 
 @check("5", "one key on two endpoints is two keys")
 async def scoped_to_endpoint(cp: Deployment) -> None:
     headers = keyed(cp.name("key"))
     for case in (ANCHORS, PINNED, WEBHOOKS):
-        answer = await cp.admin.post(case.path, case.body(cp), headers)
+        answer = await cp.admin.post(case.path, await case.body(cp), headers)
         expect.status(answer, case.status)
         expect.that(REPLAYED not in answer.headers, f"{case.path} replays the answer of another endpoint")
 
 
 @check("5", "at once, one runs and the others are 409 `IDEMPOTENCY_IN_FLIGHT` or replays", extension=True)
 async def at_once(cp: Deployment) -> None:
-    body, headers = _anchor(cp), keyed(cp.name("key"))
+    body, headers = await _anchor(cp), keyed(cp.name("key"))
     answers = await asyncio.gather(*(cp.admin.post("/api/trust-anchors", body, headers) for _ in range(AT_ONCE)))
     for answer in answers:
         expect.status(answer, 201, 409)
@@ -164,7 +165,7 @@ async def at_once(cp: Deployment) -> None:
 @check("5", "authentication comes before idempotency, and 401 is never stored")
 async def gate_before_key(cp: Deployment) -> None:
     cp.require_key()
-    body, headers = _anchor(cp), keyed(cp.name("key"))
+    body, headers = await _anchor(cp), keyed(cp.name("key"))
     stranger = cp.public.with_key(cp.run)
     expect.error(await stranger.post("/api/trust-anchors", body, headers), 401, "INVALID_API_KEY")
     made = await cp.admin.post("/api/trust-anchors", body, headers)
@@ -180,7 +181,7 @@ async def refusal_stored(cp: Deployment) -> None:
 
 @check("5", "409 is stored")
 async def conflict_stored(cp: Deployment) -> None:
-    body = _anchor(cp)
+    body = await _anchor(cp)
     expect.status(await cp.admin.post("/api/trust-anchors", body), 201)
     await _refused_twice(cp, body, 409)
 
@@ -199,20 +200,20 @@ async def _refused_twice(cp: Deployment, body: Any, status: int) -> None:
 async def oversize_not_stored(cp: Deployment) -> None:
     headers = keyed(cp.name("key"))
     expect.status(await cp.admin.post("/api/trust-anchors", padded(SMALL + 1), headers), 413)
-    expect.status(await cp.admin.post("/api/trust-anchors", _anchor(cp), headers), 201)
+    expect.status(await cp.admin.post("/api/trust-anchors", await _anchor(cp), headers), 201)
 
 
 @check("5", "a key that is empty, over 255 characters or holds a control character is 400 `IDEMPOTENCY_KEY_INVALID`")
 async def bad_keys(cp: Deployment) -> None:
-    for key in ("", "k" * 256, "a\tb", "a\x7fb"):
-        answer = await cp.admin.post("/api/trust-anchors", _anchor(cp), keyed(key))
+    for key in ("", "k" * 256, "a\x85b"):
+        answer = await cp.admin.post("/api/trust-anchors", await _anchor(cp), keyed(key))
         expect.error(answer, 400, "IDEMPOTENCY_KEY_INVALID")
 
 
 @check("5", "a key of 255 characters is fine")
 async def longest_key(cp: Deployment) -> None:
     key = cp.name("key").ljust(255, "k")
-    expect.status(await cp.admin.post("/api/trust-anchors", _anchor(cp), keyed(key)), 201)
+    expect.status(await cp.admin.post("/api/trust-anchors", await _anchor(cp), keyed(key)), 201)
 
 
 @check("5", "the key of a registration is scoped to the enrolling AID", extension=True)

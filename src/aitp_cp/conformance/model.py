@@ -76,8 +76,9 @@ class Options:
     api_key: str | None = None
     environment: Environment | None = None
     origin: str | None = None  # a browser origin that CORS_ORIGIN allows
+    webhook_host: str | None = None  # one that the deployment may send webhooks to
     receiver_host: str | None = None  # an address of this machine that the deployment may send webhooks to
-    patience_secs: float = 60.0  # in all, spent waiting for rate limits
+    patience_secs: float = 300.0  # in all, spent waiting for rate limits
     revoke: bool = True  # whether entries may be added to the deny list, where they stay
 
 

@@ -89,10 +89,11 @@ async def family(cp: Deployment) -> Family:
     """Reported parent first."""
     names = (cp.name("issuer"), cp.name("holder"), cp.name("second"), cp.name("third"))
     tree = Family(new_jti(), new_jti(), new_jti(), names)
+    now = int(time.time())
     answer = await cp.report(
         issued(claims(names[0], names[1], tree.root)),
-        delegated(tree.child, tree.root, names[1], names[2], scope=["read"], exp=int(time.time()) + HOUR),
-        delegated(tree.grandchild, tree.child, names[2], names[3], scope=["read"]),
+        delegated(tree.child, tree.root, names[1], names[2], scope=["read"], iat=now - 20, exp=now + HOUR),
+        delegated(tree.grandchild, tree.child, names[2], names[3], scope=["read"], iat=now - 10),
     )
     expect.equal(answer.get("inserted"), 3, "`inserted` after a token and two delegations")
     return tree

@@ -13,6 +13,9 @@ from aitp_cp.conformance.litter import Litter
 from aitp_cp.conformance.model import Broken, Check, KeyRefused, Options, Report, Result, Skipped, Unreachable
 from aitp_cp.conformance.wire import open_wire
 
+# However impatient the run: what it made does not stay because of a rate limit.
+TIDYING_PATIENCE_SECS = 300.0
+
 
 def _nothing(*_: Any) -> None:
     pass
@@ -38,6 +41,7 @@ async def run(options: Options, checks: Iterable[Check], watcher: Watcher | None
         try:
             results = [await _look(check, cp, watcher) for check in checks]
         finally:
+            cp.wire.patience_secs = TIDYING_PATIENCE_SECS
             left = await litter.tidy(cp.admin)
     return Report(options.url, started, cp.run, results, left)
 

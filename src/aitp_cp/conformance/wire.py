@@ -20,7 +20,7 @@ from aitp_cp.conformance.model import Broken, Skipped
 TIMEOUT_SECS = 20
 # Shorter than any server keeps an idle connection.
 KEEPALIVE_SECS = 3
-SHOWN_BYTES = 300
+SHOWN_BYTES = 200
 
 Headers = Mapping[str, str]
 Told = Callable[[str], None]
@@ -31,6 +31,7 @@ class Answer:
     """One answer, and which request it belongs to."""
 
     request: str
+    sent: bytes
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
@@ -38,8 +39,8 @@ class Answer:
 
     def __str__(self) -> str:
         # Bodies of successes may hold secrets of webhooks and tokens of agents.
-        said = f" {self.body[:SHOWN_BYTES].decode(errors='replace')}" if self.status >= 400 else ""
-        return f"{self.request} answered {self.status}{said}"
+        said = _excerpt(self.body) if self.status >= 400 else ""
+        return f"{self.request}{_excerpt(self.sent)} answered {self.status}{said}"
 
     @property
     def json(self) -> Any:
@@ -64,7 +65,7 @@ class Wire:
     def __init__(self, session: aiohttp.ClientSession, base: str, patience_secs: float) -> None:
         self._session = session
         self._base = base.rstrip("/")
-        self._patience = patience_secs
+        self.patience_secs = patience_secs
         self.refused: dict[str, Answer] = {}
         self.on_wait: Told = lambda _: None
         self.on_answer: Callable[[Answer], None] = lambda _: None
@@ -85,9 +86,10 @@ class Wire:
                 method, self._url(target), data=content, headers=headers, allow_redirects=False
             ) as response:
                 raw = await response.read()
-                answer = Answer(f"{method} {target}", response.status, response.headers, raw, time.time())
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise Broken(f"{method} {target} got no answer ({type(failure).__name__})") from failure
+        sent = content if isinstance(content, bytes) else b""
+        answer = Answer(f"{method} {target}", sent, response.status, response.headers, raw, time.time())
         if answer.status == 429:
             self.refused.setdefault(_bucket(answer), answer)
         self.on_answer(answer)
@@ -108,9 +110,9 @@ class Wire:
 
     async def _be_patient(self, answer: Answer) -> None:
         bucket, wait = _bucket(answer), _retry_after(answer)
-        if wait > self._patience:
-            raise Skipped(f"the rate limit {bucket} asks to wait {wait:.0f} s more than --patience allows")
-        self._patience -= wait
+        if wait > self.patience_secs:
+            raise Skipped(f"the rate limit {bucket} asks for more --patience")
+        self.patience_secs -= wait
         self.on_wait(f"waiting {wait:.0f} s, as the rate limit {bucket} asks")
         await asyncio.sleep(wait)
 
@@ -165,6 +167,10 @@ async def open_wire(url: str, patience_secs: float) -> AsyncIterator[Wire]:
         trust_env=True,
     ) as session:
         yield Wire(session, url, patience_secs)
+
+
+def _excerpt(content: bytes) -> str:
+    return f" {content[:SHOWN_BYTES].decode(errors='replace')}" if content else ""
 
 
 def _bucket(answer: Answer) -> str:

@@ -1,0 +1,56 @@
+"""Commands with more options than arguments are good for."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar, get_type_hints
+
+import typer
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, slots=True)
+class ConformanceOptions:
+    """What `conformance` can be asked for."""
+
+    url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AITP_CP_API_KEY",
+            show_envvar=True,
+            help="One of its API_KEYS, better from the environment or from the file AITP_CP_API_KEY_FILE names.",
+        ),
+    ] = None
+    section: Annotated[list[str] | None, typer.Option(help="Only this section of the contract; repeatable.")] = None
+    show_list: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+    environment: Annotated[Literal["production", "development"] | None, typer.Option(help="What its CP_ENV says.")] = (
+        None
+    )
+    origin: Annotated[str | None, typer.Option(help="A browser origin that its CORS_ORIGIN allows.")] = None
+    webhook_host: Annotated[
+        str | None, typer.Option(help="Another host than example.com for webhooks to which nothing is sent.")
+    ] = None
+    receiver_host: Annotated[
+        str | None, typer.Option(help="An address of this machine that it may send webhooks to.")
+    ] = None
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait, in all, where rate limits ask to.")] = 300
+    revoke: Annotated[bool, typer.Option(help="Add a few entries to the deny list, which stay.")] = True
+
+
+def as_options(shape: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Let a command take the members of a dataclass as its options, and get them as one argument."""
+
+    def grouped(command: Callable[[Options], None]) -> Callable[..., None]:
+        def call(**given: object) -> None:
+            command(shape(**given))
+
+        call.__name__ = command.__name__
+        call.__doc__ = command.__doc__
+        call.__annotations__ = get_type_hints(shape, include_extras=True)
+        call.__dict__["__signature__"] = inspect.signature(shape)
+        return call
+
+    return grouped
