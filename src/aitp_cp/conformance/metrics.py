@@ -104,5 +104,6 @@ async def latency(cp: Deployment) -> None:
 async def no_secrets(cp: Deployment) -> None:
     text = await scraped(cp)
     key = cp.options.api_key
+    expect.that(PREFIX in text, "the scrape shows no metric of a control plane")
     expect.that(key is None or key not in text, "the metrics show the API key")
     expect.that("conformance-secret" not in text, "the metrics show a webhook's secret")

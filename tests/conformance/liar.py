@@ -1,0 +1,78 @@
+"""A reverse proxy that tells the truth but for one thing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host", "date", "server"}
+
+
+@dataclass
+class Told:
+    """An answer on its way to the client; a lie changes it in place."""
+
+    method: str
+    path: str
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes = b""
+
+
+Lie = Callable[[Told], None]
+
+
+def truth(_: Told) -> None:
+    pass
+
+
+@asynccontextmanager
+async def lying(url: str, lie: Lie) -> AsyncIterator[str]:
+    """The address of a proxy in front of `url` for as long as the block lasts."""
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+
+        async def pass_on(request: web.Request) -> web.StreamResponse:
+            target = URL(url + request.raw_path, encoded=True)
+            headers = CIMultiDict(
+                (name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP
+            )
+            async with session.request(
+                request.method, target, headers=headers, data=await request.read() or None, allow_redirects=False
+            ) as answer:
+                return await _answered(request, answer, lie)
+
+        app = web.Application(client_max_size=2**24)
+        app.router.add_route("*", "/{path:.*}", pass_on)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+async def _answered(request: web.Request, answer: aiohttp.ClientResponse, lie: Lie) -> web.StreamResponse:
+    headers = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
+    told = Told(request.method, request.path, answer.status, headers)
+    if answer.content_type == "text/event-stream":
+        return await _streamed(request, answer, told, lie)
+    told.body = await answer.read()
+    lie(told)
+    return web.Response(status=told.status, body=told.body or None, headers=told.headers)
+
+
+async def _streamed(request: web.Request, answer: aiohttp.ClientResponse, told: Told, lie: Lie) -> web.StreamResponse:
+    lie(told)
+    response = web.StreamResponse(status=told.status, headers=told.headers)
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        async for chunk in answer.content.iter_any():
+            told.body = chunk
+            lie(told)
+            await response.write(told.body)
+    return response
