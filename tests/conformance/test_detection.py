@@ -150,9 +150,9 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
         in_json(turned("events"), path="/api/events/history"),
         ["log.history_order", "log.log_pages"],
     ),
-    "raw tokens": (in_text(r'\{"sha256":"[0-9a-f]+"\}', '"eyJ.raw.token"', path="history"), ["log.redacted"]),
+    "raw tokens": (in_text(r'\{"sha256": ?"[0-9a-f]+"\}', '"eyJ.raw.token"', path="history"), ["log.redacted"]),
     "named messages": (in_text("data: ", "event: message\ndata: ", path="stream"), ["stream.live", "stream.resumes"]),
-    "one event twice": (in_text(r'"n":1\b', '"n":0', path="stream"), ["stream.live", "stream.resumes_by_query"]),
+    "one event twice": (in_text(r'"n": ?1\b', '"n":0', path="stream"), ["stream.live", "stream.resumes_by_query"]),
     "another opening": (in_text("retry: 3000", "retry: 1000", path="stream"), ["stream.opening"]),
     "all sessions started": (in_text('"complete"', '"started"'), ["projections.complete", "projections.complete_wins"]),
     "nothing is revoked": (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from tests.support.process import Process
 
 ORIGIN = "https://console.example"
 # Generous, so that nothing waits: the same checks under narrow limits are in the second run.
-PRODUCTION = {
+PRODUCTION: dict[str, Any] = {
     "CP_ENV": "production",
     "CP_BASE_URL": "https://cp.example",
     "CORS_ORIGIN": f"{ORIGIN},https://other.example",
@@ -26,7 +27,7 @@ PRODUCTION = {
     "RATE_LIMIT_API_KEY_PER_MIN": "100000",
 }
 # The numbers of the defaults, refilled in a second.
-DEVELOPMENT = {
+DEVELOPMENT: dict[str, Any] = {
     "CP_ENV": "development",
     "RATE_LIMIT_ENABLED": "true",
     "RATE_LIMIT_WINDOW_MS": "1000",
@@ -84,7 +85,7 @@ def test_nothing_is_left_behind(deployed: tuple[Process, Report]) -> None:
         assert http.get("/api/pinned-keys").json() == {"pinnedKeys": []}
 
 
-def test_a_workshop_keeps_the_sentences_about_deliveries_and_limits(database_url: str, tmp_path: Any) -> None:
+def test_a_workshop_keeps_the_sentences_about_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log", **DEVELOPMENT) as server:
         report = checked(server, environment="development", receiver_host="127.0.0.1")
         assert failures(report) == []

@@ -20,10 +20,10 @@ from tests.support.process import Process, free_port
 
 # What a server may answer to everything and still keep these.
 INDIFFERENT = {
-    "cors.origin_refused",
     "access.open_routes",
     "access.open_twins",
     "access.open_extensions",
+    "cors.origin_refused",
     "health.concurrent",
     "rate_limits.probes",
 }

@@ -52,13 +52,15 @@ class Receiver:
     async def next(self, kind: str) -> Received:
         """The next delivery of this type; those of others' events are passed over."""
         try:
-            async with asyncio.timeout(ARRIVES_WITHIN_SECS):
-                while True:
-                    received = await self.got.get()
-                    if received.headers.get("x-aitp-event") == kind:
-                        return received
+            return await asyncio.wait_for(self._first(kind), ARRIVES_WITHIN_SECS)
         except TimeoutError:
             raise Broken(f"no delivery of {kind} arrived within {ARRIVES_WITHIN_SECS:g} s") from None
+
+    async def _first(self, kind: str) -> Received:
+        while True:
+            received = await self.got.get()
+            if received.headers.get("x-aitp-event") == kind:
+                return received
 
 
 @dataclass(frozen=True, slots=True)
