@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from aitp_cp.cli.console import CONFIGURATION, NOT_ALLOWED, UNREACHABLE, err, out, stop
-from aitp_cp.cli.options import ConformanceOptions
+from aitp_cp.cli.conformance_options import ConformanceOptions
+from aitp_cp.cli.console import err, out, stop
+from aitp_cp.cli.remote import exits
 from aitp_cp.conformance.catalogue import chosen
 from aitp_cp.conformance.model import SECTIONS, Check, KeyRefused, Options, Report, Result, Unreachable
 from aitp_cp.conformance.runner import Watcher, run
@@ -35,19 +36,19 @@ def conformance(asked: ConformanceOptions) -> None:
     else:
         _show(report)
     if report.count("failed"):
-        raise typer.Exit(1)
+        raise typer.Exit(exits.REFUSED)
 
 
 def _sections(given: Sequence[str]) -> frozenset[str]:
     unknown = [section for section in given if section not in SECTIONS]
     if unknown:
-        stop(f"no checks of section {', '.join(unknown)}; there are {', '.join(SECTIONS)}", CONFIGURATION)
+        stop(f"no checks of section {', '.join(unknown)}; there are {', '.join(SECTIONS)}", exits.USAGE)
     return frozenset(given)
 
 
 def _options(asked: ConformanceOptions) -> Options:
     if not _is_base(asked.url):
-        stop("name the deployment with --url or AITP_CP_URL, as in --url https://cp.example", CONFIGURATION)
+        stop("name the deployment with --url or AITP_CP_URL, as in --url https://cp.example", exits.USAGE)
     assert asked.url is not None
     return Options(
         url=asked.url,
@@ -77,7 +78,7 @@ def _key_from_file() -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
-        stop(f"{KEY_FILE} names a file that cannot be read", CONFIGURATION)
+        stop(f"{KEY_FILE} names a file that cannot be read", exits.USAGE)
 
 
 def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
@@ -97,9 +98,9 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
         try:
             return asyncio.run(run(options, checks, Watcher(begins, ended, waits)))
         except Unreachable as failure:
-            reason = f"{options.url} cannot be reached: {failure}", UNREACHABLE
+            reason = f"{options.url} cannot be reached: {failure}", exits.UNAVAILABLE
         except KeyRefused as failure:
-            reason = f"the API key opens nothing: {failure}", NOT_ALLOWED
+            reason = f"the API key opens nothing: {failure}", exits.NOT_ALLOWED
     stop(*reason)
 
 

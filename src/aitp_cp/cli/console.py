@@ -11,8 +11,6 @@ from aitp_cp.settings import Settings, SettingsError, load
 ADDRESS = 1
 CONFIGURATION = 2
 DATABASE = 3
-NOT_ALLOWED = 4
-UNREACHABLE = 5
 
 out = Console()
 err = Console(stderr=True)

@@ -3,8 +3,9 @@
 import typer
 
 from aitp_cp import __version__
-from aitp_cp.cli.options import ConformanceOptions, as_options
+from aitp_cp.cli.conformance_options import ConformanceOptions
 from aitp_cp.cli.remote import commands as remote
+from aitp_cp.cli.remote.grouping import as_options
 
 app = typer.Typer(
     name="aitp-cp",
@@ -85,7 +86,7 @@ def openapi() -> None:
     openapi()
 
 
-@app.command()
+@app.command("conformance")
 @as_options(ConformanceOptions)
 def conformance(asked: ConformanceOptions) -> None:
     """Check any deployment against the contract, from outside; exits 1 when it breaks a sentence."""

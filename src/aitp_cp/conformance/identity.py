@@ -6,7 +6,7 @@ from typing import Any
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.deployment import Deployment
 from aitp_cp.conformance.model import Broken, check
-from aitp_cp.protocol.agent import verify_manifest
+from aitp_cp.protocol.verification import Unverified, manifest_issuer
 
 PATH = "/.well-known/aitp-manifest"
 HELLO = "/api/aitp/handshake/hello"
@@ -27,9 +27,9 @@ async def verifies(cp: Deployment) -> None:
     answer = await cp.public.get(PATH)
     answer.ok()
     try:
-        verify_manifest(answer.body.decode(), int(time.time()))
-    except ValueError as refused:
-        raise Broken(f"the SDK refuses the manifest: {refused}") from refused
+        manifest_issuer(answer.body)
+    except Unverified as refused:
+        raise Broken(f"{PATH}: {refused}") from refused
 
 
 @check("7", "it has `Cache-Control: max-age=3600`")

@@ -12,7 +12,7 @@ from aitp_cp.conformance.identity import own_manifest
 from aitp_cp.conformance.model import Broken, check
 from aitp_cp.conformance.reported import claims, delegated, find_delegation, find_tct, issued, new_jti
 from aitp_cp.conformance.wire import Answer
-from aitp_cp.protocol.agent import verify_revocation_list
+from aitp_cp.protocol.verification import Unverified, verify_revocation_list
 
 PATH = "/api/revocation/entries"
 LIST = "/.well-known/aitp-revocation-list"
@@ -157,9 +157,9 @@ async def list_verifies(cp: Deployment) -> None:
     answer = await cp.public.get(LIST)
     answer.ok()
     try:
-        verify_revocation_list(answer.body.decode(), (await own_manifest(cp))["aid"])
-    except ValueError as refused:
-        raise Broken(f"the SDK refuses the list: {refused}") from refused
+        verify_revocation_list(answer.body, (await own_manifest(cp))["aid"])
+    except Unverified as refused:
+        raise Broken(f"{LIST}: {refused}") from refused
 
 
 @check("11", "the list has its version, issuer, times and entries")

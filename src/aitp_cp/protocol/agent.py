@@ -1,4 +1,4 @@
-"""An agent's side of the protocol: its key, its manifest, and what it verifies of a control plane's."""
+"""An agent's side of the protocol: its key and its manifest."""
 
 import aitp
 
@@ -22,19 +22,3 @@ class Agent:
     def manifest(self, name: str, endpoint: str, capabilities: list[str], ttl_secs: int = 86_400) -> bytes:
         """The signed envelope, published now."""
         return self._sdk.build_manifest(name, endpoint, capabilities, ttl_secs=ttl_secs).encode()
-
-
-def verify_manifest(envelope: str, at: int) -> None:
-    """Raises `ValueError` with the SDK's reason unless the manifest verifies at `at` (epoch seconds)."""
-    try:
-        aitp.verify_manifest_json(envelope, at)
-    except aitp.ManifestVerificationError as refused:
-        raise ValueError(str(refused)) from refused
-
-
-def verify_revocation_list(envelope: str, issuer: str) -> None:
-    """Raises `ValueError` with the SDK's reason unless `issuer` signed this list and it has not expired."""
-    try:
-        aitp.verify_revocation_list(envelope, issuer)
-    except aitp.RevocationVerificationError as refused:
-        raise ValueError(str(refused)) from refused

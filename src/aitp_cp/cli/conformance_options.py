@@ -1,18 +1,14 @@
-"""Commands with more options than arguments are good for."""
+"""What `conformance` can be asked for; loaded before the kit is."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, get_type_hints
+from typing import Annotated, Literal
 
 import typer
-
-Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, slots=True)
 class ConformanceOptions:
-    """What `conformance` can be asked for."""
+    """One deployment, and what its operator tells about it."""
 
     url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
     api_key: Annotated[
@@ -38,19 +34,3 @@ class ConformanceOptions:
     ] = None
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait, in all, where rate limits ask to.")] = 300
     revoke: Annotated[bool, typer.Option(help="Add a few entries to the deny list, which stay.")] = True
-
-
-def as_options(shape: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Let a command take the members of a dataclass as its options, and get them as one argument."""
-
-    def grouped(command: Callable[[Options], None]) -> Callable[..., None]:
-        def call(**given: object) -> None:
-            command(shape(**given))
-
-        call.__name__ = command.__name__
-        call.__doc__ = command.__doc__
-        call.__annotations__ = get_type_hints(shape, include_extras=True)
-        call.__dict__["__signature__"] = inspect.signature(shape)
-        return call
-
-    return grouped
