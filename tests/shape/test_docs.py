@@ -8,6 +8,8 @@ import asyncpg
 import pytest
 
 from aitp_cp.app import ENDPOINTS
+from aitp_cp.cli.remote import connection
+from aitp_cp.client import errors as client_errors
 from aitp_cp.settings import Settings
 from tests.support import tables
 from tests.support.rendered import DOCS, ROOT, rendered
@@ -15,6 +17,8 @@ from tests.support.rendered import DOCS, ROOT, rendered
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
 SETTINGS = {name.upper() for name in Settings.model_fields}
 CODES = {kind.code for kind in tables.error_classes()}
+CLIENT = {value for name, value in vars(client_errors).items() if name.isupper()}
+VARIABLES = {connection.URL, connection.KEY, f"{connection.KEY}_FILE"}
 METRICS = set(tables.metric_names())
 FAMILIES = {family.name for family in tables.metric_families()}
 
@@ -26,9 +30,10 @@ FOREIGN = {
     "RESTORED_URL",
     "RAILWAY_DEPLOYMENT_DRAINING_SECONDS",
     "RAILWAY_DEPLOYMENT_OVERLAP_SECONDS",
-    "AITP_CP_URL",
-    "AITP_CP_API_KEY",
-    "AITP_CP_API_KEY_FILE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
 }
 
 COLUMNS = """
@@ -73,7 +78,7 @@ def test_every_setting_is_on_its_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_upper_case_names_are_settings_or_codes(page: Path) -> None:
-    known = SETTINGS | {f"{name}_FILE" for name in SETTINGS} | CODES | FOREIGN
+    known = SETTINGS | {f"{name}_FILE" for name in SETTINGS} | CODES | CLIENT | VARIABLES | FOREIGN
     assert sorted(set(names_in_code_style(page.read_text())) - known) == []
 
 

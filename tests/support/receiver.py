@@ -29,6 +29,7 @@ class Answer:
     wait_secs: float = 0
     drip_secs: float = 0  # between the bytes of the body
     raw: bytes | None = None
+    hold_secs: float = 0  # before the connection is closed
     drop: bool = False
 
 
@@ -139,6 +140,7 @@ async def _answer(answer: Answer, writer: asyncio.StreamWriter) -> None:
     if answer.raw is None:
         await _send_body(answer, writer)
     await writer.drain()
+    await asyncio.sleep(answer.hold_secs)
 
 
 def _head(answer: Answer) -> bytes:

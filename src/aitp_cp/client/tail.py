@@ -33,6 +33,7 @@ class Tail:
         self._last_id = last_id
         self._connected = False  # ever
         self._failures = 0  # in a row
+        self._error: ControlPlaneError | None = None
 
     def start_over(self, oldest: int | None) -> None:
         """The cursor is of no use any more: go on before `oldest`, or without one."""
@@ -41,18 +42,25 @@ class Tail:
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """Messages without end; raises `ControlPlaneError` where another attempt cannot help."""
         while True:
-            error: ControlPlaneError | None = None
-            async with aclosing(self._connection()) as connection:
-                try:
-                    async for frame in connection:
-                        yield frame
-                except ControlPlaneError as failed:
-                    error = failed
+            async with aclosing(self._until_lost()) as frames:
+                async for frame in frames:
+                    yield frame
+            error = self._error
             if error is not None and not (self._connected and _passes(error)):
                 raise error
             wait = self._wait(error)
             self._lost(error, wait)
             await asyncio.sleep(wait)
+
+    async def _until_lost(self) -> AsyncGenerator[Frame, None]:
+        """One connection's messages; why it ended is kept."""
+        self._error = None
+        try:
+            async with aclosing(self._connection()) as frames:
+                async for frame in frames:
+                    yield frame
+        except ControlPlaneError as failed:
+            self._error = failed
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
         headers = {"Accept": "text/event-stream"}

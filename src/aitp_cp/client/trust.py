@@ -86,7 +86,8 @@ class TrustAnchors:
         return (await self._transport.send(call)).read(TrustAnchor)
 
     async def delete(self, id: UUID | str) -> None:
-        await self._transport.send(Call(method="DELETE", path=_path(id), repeatable=False))
+        """Not found may mean that a first answer was lost."""
+        await self._transport.send(Call(method="DELETE", path=_path(id)))
 
     async def jwks(self, id: UUID | str) -> dict[str, Any]:
         """The key set last fetched from the identity provider."""
@@ -130,8 +131,9 @@ class PinnedKeys:
         return (await self._transport.send(call)).read(PinnedKey)
 
     async def unpin(self, aid: str, namespace: str | None = None) -> None:
+        """Not found may mean that a first answer was lost."""
         params = {"aid": aid, "namespace": namespace}
-        await self._transport.send(Call(method="DELETE", path=PINNED_KEYS, params=params, repeatable=False))
+        await self._transport.send(Call(method="DELETE", path=PINNED_KEYS, params=params))
 
 
 def _path(id: UUID | str) -> str:

@@ -98,8 +98,8 @@ class Webhooks:
         return (await self._transport.send(call)).read(Webhook)
 
     async def delete(self, id: UUID | str) -> None:
-        """With all its deliveries."""
-        await self._transport.send(Call(method="DELETE", path=_path(id), repeatable=False))
+        """With all its deliveries; not found may mean that a first answer was lost."""
+        await self._transport.send(Call(method="DELETE", path=_path(id)))
 
     async def deliveries(
         self, id: UUID | str, status: str | None = None, limit: int = 100, offset: int = 0

@@ -37,7 +37,8 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
             asyncio.run(_within(control_plane, work))
             sys.stdout.flush()
     except ControlPlaneError as failed:
-        stop(str(failed), code_of(failed))
+        again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
+        stop(f"{failed}{again}", code_of(failed))
     except BrokenPipeError:
         pipe_closed()
         raise typer.Exit(exits.BROKEN_PIPE) from None

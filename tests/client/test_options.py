@@ -1,0 +1,58 @@
+"""Addresses, proxies and waits."""
+
+import pytest
+from yarl import URL
+
+from aitp_cp.client import ControlPlane, ControlPlaneError, Retries
+from aitp_cp.client.options import proxy_of_environment
+from aitp_cp.client.paging import rows
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "cp.example", "ftp://cp.example", "http://", "http://u:canary@h", "http://h/?key=canary", "http://h:canary/"],
+)
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ValueError, match="URL") as refused:
+        ControlPlane(url)
+    assert "canary" not in str(refused.value)
+
+
+def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    assert proxy_of_environment(URL("https://cp.example")) is None
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_of_environment(URL("https://cp.example")) == URL("http://proxy.example:3128")
+    assert proxy_of_environment(URL("http://cp.example")) == URL("http://proxy.example:3128")
+    for here in ("http://127.0.0.1:4000", "http://localhost:4000", "http://[::1]:4000", "https://cp.inside.example"):
+        assert proxy_of_environment(URL(here)) is None
+    monkeypatch.setenv("https_proxy", "socks5://user:canary@proxy.example")
+    with pytest.raises(ValueError, match="neither http nor https") as refused:
+        ControlPlane("https://cp.example")
+    assert "canary" not in str(refused.value)
+
+
+def test_waits_grow_and_end() -> None:
+    failed = ControlPlaneError("UNREACHABLE", "no")
+    waits = [Retries().wait(failed, repeatable=True, attempt=attempt) for attempt in range(4)]
+    assert waits[3] is None
+    assert [wait is not None and 0.15 * 2**n <= wait <= 0.25 * 2**n for n, wait in enumerate(waits[:3])] == [True] * 3
+    assert Retries().wait(failed, repeatable=False, attempt=0) is None
+
+
+@pytest.mark.anyio
+async def test_rows_that_new_ones_push_onto_the_next_page_come_once() -> None:
+    numbers = list(range(10, 0, -1))
+
+    async def fetch(limit: int, offset: int) -> list[int]:
+        page = numbers[offset : offset + limit]
+        numbers.insert(0, numbers[0] + 1)
+        return page
+
+    found = [number async for number in rows(fetch, lambda number: number, size=4)]
+    assert found == list(range(10, 0, -1))
