@@ -9,6 +9,7 @@ import pytest
 
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
+from aitp_cp.dashboard import store as dashboard
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.registry import store as registry
@@ -134,6 +135,12 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: webhooks.deliveries(conn, JTI, "failed", 100, 0),
     ],
     "audit": [lambda conn: audit.page(conn, 100, 0), lambda conn: audit.page(conn, 1000, 5000)],
+    "dashboard": [
+        lambda conn: dashboard.handshakes(conn, DAY_AGO, "hour"),
+        lambda conn: dashboard.invocations(conn, DAY_AGO),
+        lambda conn: dashboard.agents(conn, NOW),
+        session_list(limit=20, since=DAY_AGO),
+    ],
     "revocation entries": [
         lambda conn: revocation.page(conn, None, 100, 0),
         lambda conn: revocation.page(conn, JTI, 100, 0),
