@@ -6,6 +6,7 @@ import time
 import asyncpg
 import pytest
 
+from aitp_cp.db.migrations import State
 from aitp_cp.ops.health import DatabaseProbe
 from tests.support.app import App, running_app
 from tests.support.proxy import Proxy
@@ -50,7 +51,19 @@ async def test_a_schema_that_is_behind(database_url: str) -> None:
         ready = await app.http.get("/api/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "migrations_pending"})
         await conn.execute("UPDATE alembic_version SET version_num = $1", head)
+        await asyncio.sleep(NEXT_PING_SECS)
         assert await state(app) == (200, True, True)
+    await conn.close()
+
+
+async def test_a_schema_that_changes_under_a_ready_process(database_url: str) -> None:
+    conn = await asyncpg.connect(database_url)
+    async with running_app(database_url) as app:
+        assert await state(app) == (200, True, True)
+        for revision, ready in (("0001_baseline", "migrations_pending"), ("9999_of_the_next_version", True)):
+            await conn.execute("UPDATE alembic_version SET version_num = $1", revision)
+            await asyncio.sleep(NEXT_PING_SECS)
+            assert await state(app) == (200, True, ready)
     await conn.close()
 
 
@@ -92,7 +105,7 @@ async def test_probes_at_once_share_one_ping_a_second(database_url: str, monkeyp
     pings = []
     ping = DatabaseProbe._ping
 
-    async def watched(probe: DatabaseProbe) -> bool:
+    async def watched(probe: DatabaseProbe) -> State | None:
         pings.append(time.monotonic())
         return await ping(probe)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from aitp_cp.db.migrations import classify
+from aitp_cp.db.migrations import State, classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.runtime import Runtime
@@ -19,9 +19,8 @@ class DatabaseProbe:
         self._rt = rt
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
-        self._up = False
-        self._at_head = False
-        self._pinging: asyncio.Task[bool] | None = None
+        self._schema: State | None = None
+        self._pinging: asyncio.Task[State | None] | None = None
 
     @property
     def recent(self) -> bool:
@@ -30,41 +29,45 @@ class DatabaseProbe:
 
     async def up(self) -> bool:
         """Whether the database answered within the last second, or answers within two now."""
+        return await self.schema() is not None
+
+    async def schema(self) -> State | None:
+        """Where the schema stands against this version's, by the same ping; None while the database is down."""
         if not self.recent:
             async with self._lock:
                 if not self.recent:
-                    self._up = await self._ping()
+                    self._schema = await self._ping()
                     self._asked_at = time.monotonic()
-                    self._rt.metrics.db_up.set(self._up)
-        return self._up
+                    self._rt.metrics.db_up.set(self._schema is not None)
+        return self._schema
 
     def seen_up(self) -> bool:
         """The same without waiting: whether it is known to have answered within the last second."""
-        return self._up and self.recent
+        return self._schema is not None and self.recent
 
-    async def at_head(self) -> bool:
-        """Whether the schema is the one this version expects; asked again only while it is not."""
-        if not self._at_head:
-            async with self._rt.db.connection() as conn:
-                self._at_head = classify(await current_revision(conn)) == "head"
-        return self._at_head
-
-    async def _ping(self) -> bool:
+    async def _ping(self) -> State | None:
         """Gives up after the budget even where the driver does not: it asks a silent server to cancel, and waits."""
         if self._pinging is None or self._pinging.done():
-            self._pinging = asyncio.create_task(self._rt.db.ping(PING_BUDGET_SECS))
+            self._pinging = asyncio.create_task(self._ask())
         answered, _ = await asyncio.wait({self._pinging}, timeout=PING_BUDGET_SECS)
-        return bool(answered) and self._pinging.result()
+        return self._pinging.result() if answered else None
+
+    async def _ask(self) -> State | None:
+        try:
+            async with asyncio.timeout(PING_BUDGET_SECS), self._rt.db.connection() as conn:
+                return classify(await current_revision(conn))
+        except (DatabaseUnavailable, TimeoutError):
+            return None
 
 
 async def readiness(rt: Runtime) -> str | None:
-    """Why this process should get no traffic, or None."""
+    """Why this process should get no traffic, or None.
+
+    A schema that is ahead is no reason: the old replicas of a rolling deployment serve on.
+    """
     if rt.draining:
         return "shutting_down"
-    probe = rt.get(DatabaseProbe)
-    if not await probe.up():
+    schema = await rt.get(DatabaseProbe).schema()
+    if schema is None:
         return "database_unavailable"
-    try:
-        return None if await probe.at_head() else "migrations_pending"
-    except DatabaseUnavailable:
-        return "database_unavailable"
+    return "migrations_pending" if schema == "behind" else None
