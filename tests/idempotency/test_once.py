@@ -59,7 +59,7 @@ async def test_the_same_answer_again(database_url: str) -> None:
         assert "idempotency-replayed" not in first.headers
         for _ in range(3):
             again = await report(app, body, "key")
-            assert (again.status_code, again.json(), replayed(again)) == (200, first.json(), True)
+            assert (again.status_code, again.content, replayed(again)) == (200, first.content, True)
         assert await counts(app) == {"audit_events": 1, "idempotency_keys": 1}
         assert (await report(app, body, "another key")).json()["duplicates"] == 1
 
@@ -69,7 +69,7 @@ async def test_a_restart_forgets_nothing(database_url: str) -> None:
         first = await report(app, [{"type": "a"}], "key")
     async with running_app(database_url) as app:
         again = await report(app, [{"type": "a"}], "key")
-        assert (again.json(), replayed(again)) == (first.json(), True)
+        assert (again.content, replayed(again)) == (first.content, True)
 
 
 async def test_a_registration_is_replayed_although_its_token_is_spent(database_url: str) -> None:
@@ -80,7 +80,7 @@ async def test_a_registration_is_replayed_although_its_token_is_spent(database_u
         first = await register(app.http, body, token, **key)
         again = await register(app.http, body, token, **key)
         assert (first.status_code, again.status_code, replayed(again)) == (201, 201, True)
-        assert again.json() == first.json()
+        assert again.content == first.content
         assert await counts(app) == {
             "agents": 1,
             "audit_events": 1,

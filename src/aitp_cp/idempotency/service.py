@@ -53,8 +53,10 @@ async def _locked(conn: Connection, once: Once, key: str, effect: Effect, tools:
         return _replay(stored, once)
     answer = await _attempt(conn, effect)
     kept = answer.body if answer.stored is None else answer.stored
-    await store.insert(conn, scope, key, StoredAnswer(answer.status, msgspec.Raw(encode(kept)), once.body_sha256), now)
-    return answer
+    fresh = StoredAnswer(answer.status, msgspec.Raw(encode(kept)), once.body_sha256)
+    stored_body = await store.insert(conn, scope, key, fresh, now)
+    # Answered from the row, so that every replay is the same to the byte.
+    return answer if answer.stored is not None else Answer(answer.status, stored_body)
 
 
 async def _attempt(conn: Connection, effect: Effect) -> Answer:

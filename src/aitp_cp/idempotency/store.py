@@ -15,6 +15,7 @@ FROM idempotency_keys WHERE scope = $1 AND key = $2
 INSERT = """
 INSERT INTO idempotency_keys (scope, key, request_sha256, response_status, response_body, created_at)
 VALUES ($1, $2, $3, $4, $5::jsonb, $6)
+RETURNING response_body
 """
 
 
@@ -25,6 +26,8 @@ async def find(conn: Connection, scope: str, key: str) -> StoredAnswer | None:
     return StoredAnswer(row["response_status"], msgspec.Raw(row["response_body"].encode()), row["request_sha256"])
 
 
-async def insert(conn: Connection, scope: str, key: str, answer: StoredAnswer, now: datetime) -> None:
+async def insert(conn: Connection, scope: str, key: str, answer: StoredAnswer, now: datetime) -> msgspec.Raw:
+    """The body as it will be read again: `jsonb` has an order of members of its own."""
     text = bytes(answer.body).decode()
-    await conn.execute(INSERT, scope, key, answer.request_sha256, answer.status, text, now)
+    stored: str = await conn.fetchval(INSERT, scope, key, answer.request_sha256, answer.status, text, now)
+    return msgspec.Raw(stored.encode())
