@@ -112,12 +112,39 @@ def test_findings_fail_in_production_and_warn_in_development() -> None:
         {"CP_BASE_URL": "http://canary:pw@h"},
         {"ENROLLMENT_SECRET": "\udcff" * 40},
         {"API_KEYS": "canary\nother"},
+        {"DATABASE_URL": "postgresql://u:canary@h:port/db"},
+        {"DATABASE_URL": "postgresql://u:canary@h:99999/db"},
+        {"DATABASE_URL": "postgresql://u:canary@h1:5432,h2:0/db"},
+        {"DATABASE_URL": "postgresql://u:can[ary-canary@h/db"},
+        {"DATABASE_URL": "postgresql://u:canary@h/db?sslmode=no-verify"},
+        {"DATABASE_URL": "postgresql://u:canary@/db?host=/run/postgresql&port=x"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "canary:4318"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://"},
+        {"CLIENT_IP_HEADER": "canary header"},
+        {"WEBHOOK_URL_ALLOWLIST": "hooks.example,https://canary.example"},
     ],
 )
 def test_what_could_not_be_used_is_refused_unrepeated(wrong: dict[str, str]) -> None:
     message = refused({**GOOD, **wrong})
     assert f"  {next(iter(wrong))}: must be" in message
     assert "canary" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:p%40ss@db.example:5432/cp?sslmode=require",
+        "postgresql://u@[::1]:5432/cp",
+        "postgresql://u@[::1]/cp",
+        "postgresql://u@a:5432,b:5433/cp?target_session_attrs=primary",
+        "postgresql://u@/cp?host=/run/postgresql&port=5432",
+        "postgresql:///cp",
+    ],
+)
+def test_every_address_of_a_database_is_taken(url: str) -> None:
+    settings = load({**GOOD, "DATABASE_URL": url}, command="serve")
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == url
 
 
 def test_one_mistake_is_named_once() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,6 +19,9 @@ Level = Literal["info", "warn", "fail"]
 Network = IPv4Network | IPv6Network
 
 _HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
+_PORT = re.compile(r":([^\]:]*)\Z")
+_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
 MIN_SECRET_CHARACTERS = 32
 
@@ -39,13 +42,31 @@ def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
 
 
-def _is_base_url(url: str) -> bool:
+def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:  # its message would repeat the URL
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not set("@?#") & set(url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _is_postgres_url(url: str) -> bool:
+    """Whether the driver will take it; a socket's address names no host, a cluster's several."""
+    try:
+        parts = urlsplit(url)
+        options = parse_qs(parts.query)
+    except ValueError:  # its message would repeat the URL
+        return False
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [port for host in hosts for port in _PORT.findall(host)]
+    ports += [port for given in options.get("port", []) for port in given.split(",")]
+    modes = set(options.get("sslmode", []))
+    return parts.scheme in {"postgres", "postgresql"} and all(map(_is_port, ports)) and modes <= _SSL_MODES
+
+
+def _is_port(text: str) -> bool:
+    return text == "" or (text.isdecimal() and len(text) <= 5 and 0 < int(text) <= 65535)
 
 
 def _networks(text: object) -> object:
@@ -173,9 +194,16 @@ class Settings(BaseSettings):
     @field_validator("cp_base_url")
     @classmethod
     def _absolute_url(cls, url: str) -> str:
-        if not _is_base_url(url):
+        if not _is_http_url(url) or set("@?#") & set(url):
             raise ValueError("must be an absolute http or https URL without credentials, query or fragment")
         return url.rstrip("/")
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _collector(cls, url: str | None) -> str | None:
+        if url is not None and not _is_http_url(url):
+            raise ValueError("must be an absolute http or https URL")
+        return url
 
     @field_validator("cp_aid_seed_hex")
     @classmethod
@@ -194,9 +222,23 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql://")):
-            raise ValueError("must begin with postgres:// or postgresql://")
+        if url is not None and not _is_postgres_url(url.get_secret_value()):
+            raise ValueError("must be a URL that begins with postgres:// or postgresql://")
         return url
+
+    @field_validator("webhook_url_allowlist")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if any(set("/?#@*") & set(host) for host in hosts):
+            raise ValueError("must be a comma-separated list of hosts such as hooks.example or .example")
+        return hosts
+
+    @field_validator("client_ip_header")
+    @classmethod
+    def _header_name(cls, name: str | None) -> str | None:
+        if name is not None and not _HEADER.match(name):
+            raise ValueError("must be the name of a header such as CF-Connecting-IP")
+        return name
 
     @field_validator("cors_origin")
     @classmethod

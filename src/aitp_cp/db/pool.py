@@ -87,18 +87,21 @@ class Database:
         self._pool: asyncpg.Pool[Record] | None = None
 
     async def open(self) -> None:
-        """Connect; raises `DatabaseUnavailable` when the server cannot be reached."""
-        with _translated():
-            self._pool = await asyncpg.create_pool(
-                self.dsn,
-                min_size=1,
-                max_size=self.max_size,
-                timeout=CONNECT_TIMEOUT_SECS,
-                command_timeout=COMMAND_TIMEOUT_SECS,
-                server_settings=SESSION_SETTINGS,
-                connection_class=_LeanConnection,
-                init=self._watch if self._on_statement else None,
-            )
+        """Connect; raises `DatabaseUnavailable` when the server cannot be reached, or will not have us."""
+        try:
+            with _translated():
+                self._pool = await asyncpg.create_pool(
+                    self.dsn,
+                    min_size=1,
+                    max_size=self.max_size,
+                    timeout=CONNECT_TIMEOUT_SECS,
+                    command_timeout=COMMAND_TIMEOUT_SECS,
+                    server_settings=SESSION_SETTINGS,
+                    connection_class=_LeanConnection,
+                    init=self._watch if self._on_statement else None,
+                )
+        except asyncpg.PostgresError as refused:  # such as an option in the URL that is another driver's
+            raise DatabaseUnavailable from refused
 
     async def _watch(self, conn: asyncpg.Connection) -> None:
         told = self._on_statement
