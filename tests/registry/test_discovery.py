@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 
-from aitp_cp.registry.discovery import Discovery
 from tests.support.agents import ENDPOINT, Agent, manifest, new_agent
 from tests.support.app import AUTH, App, running_app
 from tests.support.enrolment import register, registered
@@ -110,7 +109,6 @@ async def test_by_status(database_url: str) -> None:
         await app.http.delete(f"{AGENTS}/{gone.aid}", headers=AUTH)
 
         async def by_status() -> dict[str, list[str]]:
-            app.rt.get(Discovery).drop()
             return {status: await names(app, status=status) for status in ("active", "expired", "deregistered", "all")}
 
         found = {"active": ["Short", "Here"], "expired": [], "deregistered": ["Gone"], "all": ["Short", "Gone", "Here"]}
@@ -131,7 +129,6 @@ async def test_the_order_is_of_registration_then_of_aids(database_url: str) -> N
         await register(app.http, manifest(agents[0], display_name="0", extensions={"again": 1}))
         assert await names(app) == ["0", "1", "2", "3", "4", "5"]
         await execute(app, "UPDATE agents SET registered_at = '2026-01-01T00:00:00Z'")
-        app.rt.get(Discovery).drop()
         assert [agent["aid"] for agent in await listed(app)] == sorted(agent.aid for agent in agents)
 
 
@@ -192,7 +189,6 @@ async def test_the_manifest_as_bytes_whatever_became_of_the_agent(database_url: 
         url = (await listed(app))[0]["manifestUrl"]
 
         async def status() -> str:
-            app.rt.get(Discovery).drop()
             answer = await app.http.get(url)
             assert (answer.status_code, answer.content) == (200, body.encode())
             assert answer.headers["content-type"] == "application/json"
@@ -228,6 +224,16 @@ async def test_what_one_replica_changes_another_shows_within_a_second(database_u
         await one.http.delete(f"{AGENTS}/{agent.aid}", headers=AUTH)
         assert await names(one) == []
         await eventually(other, [])
+
+
+async def test_what_another_program_changes_is_shown_at_once_to_who_asks_rarely(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        agent = await add(app, "One")
+        for expected in ("Two", "Three"):
+            assert await names(app) != [expected]
+            await execute(app, "UPDATE agents SET display_name = $1", expected)
+            assert await names(app) == [expected]
+            assert (await app.http.get(f"{AGENTS}/{agent.aid}")).json()["displayName"] == expected
 
 
 async def eventually(app: App, expected: list[str]) -> None:

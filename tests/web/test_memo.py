@@ -101,3 +101,25 @@ async def test_another_version_forgets_what_was_read_before_it() -> None:
     assert [await before, await memo.get("k", source), memo.peek("k")] == [1, 2, 2]
     version[0] += 1
     assert memo.peek("k") is None
+
+
+async def test_who_asks_rarely_is_never_answered_from_memory() -> None:
+    source, watch = Source(), Watch()
+    memo = Memo[int](1.0, 10, watch, crowd=2)
+    assert [await memo.get("k", source) for _ in range(5)] == [1, 2, 2, 2, 2]
+    watch.now = 1.0
+    assert [await memo.get("k", source) for _ in range(4)] == [3, 4, 4, 4]
+    source.gate.clear()
+    memo.drop()
+    askers = [asyncio.create_task(memo.get("k", source)) for _ in range(3)]
+    await asyncio.sleep(0)
+    source.gate.set()
+    assert await asyncio.gather(*askers) == [5, 5, 5]
+
+
+async def test_how_often_was_asked_is_counted_for_a_bounded_number_of_questions() -> None:
+    source = Source()
+    memo = Memo[int](1.0, 2, Watch(), crowd=1)
+    for key in "abc":
+        await memo.get(key, source)
+    assert [await memo.get("a", source), await memo.get("c", source)] == [4, 3]

@@ -1,4 +1,4 @@
-"""The dashboard over HTTP; viewers share one answer for at most a second, or until something is written."""
+"""The dashboard over HTTP; a crowd shares one answer for at most a second, or until something is written."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from aitp_cp.dashboard.model import AgentActivities, Overview, Range
 from aitp_cp.events.model import Event
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, query
-from aitp_cp.web.memo import Memo
+from aitp_cp.web.memo import CROWD, Memo
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import encode, json_bytes
 
@@ -24,7 +24,7 @@ class Screens(Memo[bytes]):
     """Encoded answers, by question."""
 
     def __init__(self, rt: Runtime) -> None:
-        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits)
+        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits, CROWD)
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: another replica may have written them."""

@@ -1,4 +1,4 @@
-"""Public reads of the registry, answered from memory for at most a second.
+"""Public reads of the registry, which a crowd is answered from memory for at most a second.
 
 Forgotten at once when this process commits anything, and by the tail when any replica changed the registry.
 """
@@ -11,7 +11,7 @@ from aitp_cp.protocol.aid import spelled
 from aitp_cp.registry import service
 from aitp_cp.registry.model import ListFilter, Status
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.memo import Memo
+from aitp_cp.web.memo import CROWD, Memo
 from aitp_cp.web.query import Query
 from aitp_cp.web.ready import Ready
 from aitp_cp.web.responses import encode
@@ -24,7 +24,7 @@ class Discovery(Memo[Ready]):
     """Answers by question."""
 
     def __init__(self, rt: Runtime) -> None:
-        super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits)
+        super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits, CROWD)
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: the registry changed, here or on another replica."""

@@ -7,27 +7,40 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# So often within its time must a question be asked before memory answers it: who asks rarely is shown the table,
+# also where another program has just changed it.
+CROWD = 10
+
 
 class Memo(Generic[T]):
     """At most `ttl_secs` old, at most `max_keys` answers; `drop` forgets everything at once.
 
     So does a change of `version()`: with the count of this process's commits, every caller reads its own writes.
+    Of a question's askers within `ttl_secs` the first `crowd` share only what is being looked up at that moment.
     """
 
     def __init__(
-        self, ttl_secs: float, max_keys: int, clock: Callable[[], float], version: Callable[[], int] = lambda: 0
+        self,
+        ttl_secs: float,
+        max_keys: int,
+        clock: Callable[[], float],
+        version: Callable[[], int] = lambda: 0,
+        crowd: int = 0,
     ) -> None:
         self._ttl = ttl_secs
         self._max_keys = max_keys
         self._clock = clock
         self._version = version
+        self._crowd = crowd
+        self._asked: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()  # since when, and how often
         self._seen = 0
         self._entries: OrderedDict[Hashable, tuple[float, asyncio.Future[T]]] = OrderedDict()
 
     async def get(self, key: Hashable, build: Callable[[], Awaitable[T]]) -> T:
         """The remembered answer, or `build`'s; a failure is not remembered."""
+        crowded = self._crowded(key)
         found = self._find(key)
-        if found is None or found[1].cancelled():
+        if found is None or found[1].cancelled() or (found[1].done() and not crowded):
             found = self._start(key, build)
         if found[1].done():
             return found[1].result()
@@ -45,6 +58,16 @@ class Memo(Generic[T]):
     def drop(self) -> None:
         """Forget everything; questions asked before still get their answer."""
         self._entries.clear()
+
+    def _crowded(self, key: Hashable) -> bool:
+        now = self._clock()
+        since, times = self._asked.pop(key, (now, 0))
+        if now - since >= self._ttl:
+            since, times = now, 0
+        self._asked[key] = (since, times + 1)
+        if len(self._asked) > self._max_keys:
+            self._asked.popitem(last=False)
+        return times >= self._crowd
 
     def _find(self, key: Hashable) -> tuple[float, asyncio.Future[T]] | None:
         version = self._version()
