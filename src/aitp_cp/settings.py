@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     @classmethod
     def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not _is_postgres_url(url.get_secret_value()):
-            raise ValueError("must be a URL that begins with postgres:// or postgresql://")
+            raise ValueError("must be a postgres:// or postgresql:// URL, with ports and sslmode as PostgreSQL knows")
         return url
 
     @field_validator("webhook_url_allowlist")
