@@ -106,8 +106,9 @@ async def test_another_version_forgets_what_was_read_before_it() -> None:
 async def test_who_asks_rarely_is_never_answered_from_memory() -> None:
     source, watch = Source(), Watch()
     memo = Memo[int](1.0, 10, watch, crowd=2)
-    assert [await memo.get("k", source) for _ in range(5)] == [1, 2, 2, 2, 2]
+    assert [(await memo.get("k", source), memo.peek("k")) for _ in range(4)] == [(1, None), (2, 2), (2, 2), (2, 2)]
     watch.now = 1.0
+    assert memo.peek("k") is None
     assert [await memo.get("k", source) for _ in range(4)] == [3, 4, 4, 4]
     source.gate.clear()
     memo.drop()

@@ -48,9 +48,9 @@ class Memo(Generic[T]):
         return await asyncio.shield(found[1])
 
     def peek(self, key: Hashable) -> T | None:
-        """The remembered answer if it is there already, without waiting."""
+        """The remembered answer if it is there already and its crowd has come, without waiting."""
         found = self._find(key)
-        if found is None:
+        if found is None or (self._crowd and self._times(key) < self._crowd):
             return None
         future = found[1]
         return future.result() if future.done() and not future.cancelled() and not future.exception() else None
@@ -60,14 +60,19 @@ class Memo(Generic[T]):
         self._entries.clear()
 
     def _crowded(self, key: Hashable) -> bool:
-        now = self._clock()
-        since, times = self._asked.pop(key, (now, 0))
-        if now - since >= self._ttl:
-            since, times = now, 0
-        self._asked[key] = (since, times + 1)
+        if not self._crowd:
+            return True
+        times = self._times(key)
+        known = self._asked.pop(key, None)
+        self._asked[key] = (known[0] if known and times else self._clock(), times + 1)
         if len(self._asked) > self._max_keys:
             self._asked.popitem(last=False)
         return times >= self._crowd
+
+    def _times(self, key: Hashable) -> int:
+        """How often it has been asked within its time, by `get`."""
+        asked = self._asked.get(key)
+        return 0 if asked is None or self._clock() - asked[0] >= self._ttl else asked[1]
 
     def _find(self, key: Hashable) -> tuple[float, asyncio.Future[T]] | None:
         version = self._version()
