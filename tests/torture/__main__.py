@@ -26,7 +26,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2, help="processes on the one database (default 2)")
     parser.add_argument("--rate", type=float, default=40.0, help="events a second, the rest in proportion (default 40)")
     parser.add_argument("--keep", type=Path, default=None, help="folder for logs and record, kept whatever happens")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.keep and asked.keep.exists() and any(asked.keep.iterdir()):
+        parser.error(f"{asked.keep} is not empty")
+    return asked
 
 
 async def interruptible(plan: Plan, folder: Path) -> Outcome:

@@ -13,8 +13,8 @@ SECS = float(os.environ.get("TORTURE_SECS", "10"))
 SEED = os.environ.get("TORTURE_SEED", "8")
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.torture", f"--minutes={SECS / 60}", f"--seed={SEED}", f"--keep={tmp_path}"]
+def test_nothing_acknowledged_is_lost() -> None:
+    command = [sys.executable, "-m", "tests.torture", f"--minutes={SECS / 60}", f"--seed={SEED}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECS + 240, check=False

@@ -8,6 +8,7 @@ import msgspec
 
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.schema import LOG_LOCK_KEY
 from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSpan, NewEvent
 
@@ -30,9 +31,6 @@ RETURNING id, seq
 """
 
 RING = "SELECT pg_notify('aitp_cp_log', $1)"
-
-# An older control plane may have stored JSON's own null.
-_NO_GRANTS = (None, "null")
 
 FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
@@ -290,7 +288,7 @@ def _event(row: Record) -> Event:
         aid_b=row["aid_b"],
         session_id=row["session_id"],
         run_id=row["run_id"],
-        grants=msgspec.Raw(b"[]" if row["grants"] in _NO_GRANTS else row["grants"].encode()),
+        grants=stored_array(row["grants"]),
         payload=msgspec.Raw(row["payload"].encode()),
         source=row["source"],
         seq=row["seq"],

@@ -7,6 +7,7 @@ import msgspec
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.arrays import stored_array
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.model import AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
 
@@ -171,7 +172,7 @@ def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
         aid=row["aid"],
         display_name=row["display_name"],
         handshake_endpoint=row["handshake_endpoint"],
-        offered_caps=msgspec.Raw(row["offered_caps"].encode()),
+        offered_caps=stored_array(row["offered_caps"]),
         status=row["status"],
         namespace=row["namespace"],
         registered_at=iso(row["registered_at"]),

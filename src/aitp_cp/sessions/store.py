@@ -7,6 +7,7 @@ import msgspec
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.arrays import stored_array
 from aitp_cp.sessions.model import RANK, SessionChange, SessionFilter, SessionView
 from aitp_cp.tcts.merging import greatest_text_sql, least_sql, least_text_sql, on_conflict, union_sql
 
@@ -140,7 +141,7 @@ def _view(row: Record) -> SessionView:
         aid_a=row["aid_a"],
         aid_b=row["aid_b"],
         status=row["status"],
-        grants=msgspec.Raw(row["grants"].encode()),
+        grants=stored_array(row["grants"]),
         run_id=row["run_id"],
         boundary=row["boundary"],
         error=row["error"],

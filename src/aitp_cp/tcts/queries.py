@@ -3,10 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.arrays import stored_array
 from aitp_cp.tcts.model import DelegationFilter, DelegationView, TctFilter, TctView
 
 MAX_TREE_ROWS = 1000
@@ -140,7 +139,7 @@ def _tct(row: Record) -> TctView:
         issuer=row["issuer_aid"],
         subject=row["subject_aid"],
         audience=row["audience_aid"],
-        grants=msgspec.Raw(row["grants"].encode()),
+        grants=stored_array(row["grants"]),
         binding_cnf=row["binding_cnf"],
         issued_at=iso(row["issued_at"]),
         expires_at=iso_or_none(row["expires_at"]),
@@ -156,7 +155,7 @@ def _delegation(row: Record) -> DelegationView:
         parent_jti=row["parent_jti"],
         delegator=row["delegator_aid"],
         delegatee=row["delegatee_aid"],
-        scope=msgspec.Raw(row["scope"].encode()),
+        scope=stored_array(row["scope"]),
         issued_at=iso(row["issued_at"]),
         expires_at=iso_or_none(row["expires_at"]),
         revoked=row["revoked"],
