@@ -91,7 +91,8 @@ class Receiver:
         self._tasks.add(task)
         self.connections += 1
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            # Cancelled by `close`; older Pythons take a cancelled handler for a failed one, and say so at length.
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
             self._tasks.discard(task)

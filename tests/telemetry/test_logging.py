@@ -75,6 +75,15 @@ def test_every_level_can_be_asked_for(level: str, json: bool) -> None:
     assert ("a library's debug line" in text) == (level == "trace")
 
 
+def test_a_database_that_is_away_fills_no_log_with_stacks() -> None:
+    stream = io.BytesIO()
+    configure("info", json=True, stream=stream)
+    pool = logging.getLogger("asyncpg.pool")
+    pool.warning("Failed to restore the pool connection floor; retrying", exc_info=OSError())
+    pool.error("something else")
+    assert [line["event"] for line in lines(stream)] == ["something else"]
+
+
 def test_what_cannot_be_json_is_written_all_the_same() -> None:
     stream = io.BytesIO()
     configure("info", json=True, stream=stream)

@@ -26,7 +26,8 @@ LEVELS = {
 }
 # Lines below this level of a library tell about each packet and timer; `trace` asks for them.
 LIBRARY_FLOOR = logging.INFO
-CHATTY = ("uvicorn.access", "asyncio")
+# The pool prints a stack each time it finds the database away; whoever needs the database says so in a line.
+CHATTY = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
 
 # The driver quotes rows and arguments in these parts of its messages, and any of them may be a secret.
 QUOTED = (
@@ -60,8 +61,8 @@ def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None
     root = logging.getLogger()
     root.handlers = [_Handler(writer, shared, last)]
     root.setLevel(LEVELS[level] if level == "trace" else max(LEVELS[level], LIBRARY_FLOOR))
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(max(LEVELS[level], logging.WARNING))
+    for chatty, floor in CHATTY.items():
+        logging.getLogger(chatty).setLevel(max(LEVELS[level], floor))
     logging.captureWarnings(True)
 
 
