@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from aitp_cp.db.listener import Listener
+from aitp_cp.db.pool import CONNECT_TIMEOUT_SECS
 from tests.support.proxy import proxy
 
 pytestmark = pytest.mark.anyio
@@ -59,27 +60,27 @@ async def test_a_killed_connection_is_replaced_and_the_bell_rung(database_url: s
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' "
                 "AND datname = current_database()",
             )
-            await until(lambda: len(rings) == turn, 3)  # noqa: B023 - called within this turn
+            await until(lambda: len(rings) == turn)  # noqa: B023 - called within this turn
             assert listener.connected
 
 
 async def test_a_connection_that_is_silently_dead_is_noticed(database_url: str) -> None:
     async with proxy(database_url) as (dsn, freeze), listening(dsn, probe_secs=0.1) as (listener, rings):
         freeze()
-        await until(lambda: len(rings) == 2, 9)
+        await until(lambda: len(rings) == 2, 20)
         await say(database_url, f"NOTIFY {CHANNEL}")
-        await until(lambda: len(rings) == 3, 1)
+        await until(lambda: len(rings) == 3)
         assert listener.connected
 
 
 async def test_stopping_is_quick_whatever_the_state(database_url: str) -> None:
     async with proxy(database_url) as (dsn, freeze), listening(dsn) as (listener, _):
         freeze()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECS):
             await listener.stop()
     hopeless = Listener("postgresql://nobody@127.0.0.1:1/nothing", CHANNEL, lambda: None)
     hopeless.start()
     await asyncio.sleep(0.3)
     assert not hopeless.connected
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECS):
         await hopeless.stop()

@@ -212,7 +212,7 @@ def test_a_length_beyond_reason_is_refused_before_the_body(server: Process) -> N
     head = (b"Content-Length: 9999999999", b"Expect: 100-continue")
     began = time.monotonic()
     assert_error(send(server.port, request(b"/api/registry/enroll", *head, method=b"POST")), 413, "PAYLOAD_TOO_LARGE")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # `send` would wait ten for a server that waits for the body
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body(server: Process) -> None:

@@ -75,7 +75,7 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
 
 
 def commands(pid: int) -> str:
-    """The command lines of the process and whatever it started."""
+    """The command lines, in full, of the process and whatever it started."""
     shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
     rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
     return "\n".join(row[2] for row in rows if str(pid) in row[:2])

@@ -81,7 +81,7 @@ async def test_with_a_good_list_the_answer_is_that_or_whole(rt: Runtime, proxy: 
 async def whole(published: PublishedList, rt: Runtime) -> Signed:
     """A list of now: failures that are over are noticed at the next attempt."""
     began = rt.clock().timestamp()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(15):
         while True:
             signed = await published.get()
             if msgspec.json.decode(signed.body)["revocation_list"]["published_at"] >= int(began):
@@ -127,7 +127,7 @@ async def test_while_nobody_follows_the_log_every_answer_is_read(rt: Runtime) ->
         assert length(await published.get()) == COUNT
         async with rt.db.connection() as conn:
             await fill(conn, 1)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while length(await published.get()) == COUNT:
                 await asyncio.sleep(0.01)
     finally:

@@ -8,11 +8,15 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from aitp_cp.db.pool import ACQUIRE_TIMEOUT_SECS
 from tests.revocation.support import LIST, listed, revoke, until
 from tests.support.app import App, running_app
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
+
+# Well below the 45 s after which a list is renewed anyway, and well above what a busy machine adds.
+SOON_SECS = 15.0
 
 
 async def refused(app: App) -> bool:
@@ -55,7 +59,7 @@ async def test_stopped_and_started(distant: App, proxy: Proxy, database_url: str
         answer = await distant.http.get(LIST)
         return answer.status_code == 200 and listed(answer) == [*listed(good), meanwhile]
 
-    await until(is_fresh, 2)
+    await until(is_fresh, SOON_SECS)
 
 
 async def test_back_before_the_list_was_too_old(distant: App, proxy: Proxy, database_url: str) -> None:
@@ -70,7 +74,7 @@ async def test_back_before_the_list_was_too_old(distant: App, proxy: Proxy, data
     async def is_fresh() -> bool:
         return meanwhile in listed(await distant.http.get(LIST))
 
-    await until(is_fresh, 2)
+    await until(is_fresh, SOON_SECS)
 
 
 async def test_the_bound_is_configured(proxy: Proxy) -> None:
@@ -110,7 +114,8 @@ async def test_a_silent_database_holds_nobody_up(distant: App, proxy: Proxy, dat
 
     started = time.monotonic()
     answers = await asyncio.gather(*(distant.http.get(LIST) for _ in range(20)))
-    assert time.monotonic() - started < 2.5
+    # All at once, when the first loses patience: not one after another, nor when the pool or the driver gives up.
+    assert time.monotonic() - started < ACQUIRE_TIMEOUT_SECS
     assert {answer.content for answer in answers} == {good.content}
 
     async def answers_at_once() -> bool:
@@ -118,14 +123,14 @@ async def test_a_silent_database_holds_nobody_up(distant: App, proxy: Proxy, dat
         assert (await distant.http.get(LIST)).content == good.content
         return time.monotonic() - asked < 0.1
 
-    await until(answers_at_once, 6)
+    await until(answers_at_once, SOON_SECS)
     meanwhile = await insert_elsewhere(database_url)
     proxy.resume()
 
     async def is_fresh() -> bool:
         return meanwhile in listed(await distant.http.get(LIST))
 
-    await until(is_fresh, 2)
+    await until(is_fresh, SOON_SECS)
 
 
 async def test_connections_that_went_dead_are_replaced(distant: App, proxy: Proxy, database_url: str) -> None:
@@ -140,7 +145,7 @@ async def test_connections_that_went_dead_are_replaced(distant: App, proxy: Prox
     async def is_fresh() -> bool:
         return meanwhile in listed(await distant.http.get(LIST))
 
-    await until(is_fresh, 4)
+    await until(is_fresh, SOON_SECS)
 
 
 async def test_a_process_that_never_had_a_list_does_not_make_one_up(database_url: str) -> None:
@@ -157,7 +162,7 @@ async def test_a_process_that_never_had_a_list_does_not_make_one_up(database_url
                     answer = await app.http.get(LIST)
                     return answer.status_code == 200 and listed(answer) == [jti]
 
-                await until(is_there, 2)
+                await until(is_there, SOON_SECS)
     finally:
         await keeper.close()
 
