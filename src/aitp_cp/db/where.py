@@ -3,6 +3,9 @@
 from typing import Any
 
 
+COMMON_COUNTS = frozenset({0, 20, 50, 100, 200, 500, 1000})
+
+
 class Where:
     """Collects conditions and their arguments; `{}` in a fragment stands for the next placeholder."""
 
@@ -22,6 +25,14 @@ class Where:
         """Keep one argument and return its placeholder."""
         self.args.append(value)
         return f"${len(self.args)}"
+
+    def rows(self, count: int) -> str:
+        """A number of rows, kept as an argument unless it is a common one and there are no others.
+
+        The server plans a statement without arguments once, and one with them again and again, for longer than a page
+        takes to read.
+        """
+        return self.bind(count) if self.args or count not in COMMON_COUNTS else str(count)
 
     def sql(self) -> str:
         return " AND ".join(self._conditions) or "true"

@@ -180,7 +180,7 @@ async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: in
     where = _conditions(wanted)
     parts = {"columns": COLUMNS, "where": where.sql()}
     if wanted.aid is None:
-        statement = NEWEST.format(limit=where.bind(limit), offset=where.bind(offset), **parts)
+        statement = NEWEST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
     else:
         aid, reach = where.bind(wanted.aid), where.bind(limit + offset)
         statement = NEWEST_OF_AID.format(

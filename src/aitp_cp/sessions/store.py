@@ -128,7 +128,7 @@ async def of_agent(conn: Connection, aid: str, after: SessionPlace | None, limit
 async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, offset: int) -> list[Record]:
     parts = {"columns": COLUMNS, "where": where.sql()}
     if aid is None:
-        statement = LIST.format(limit=where.bind(limit), offset=where.bind(offset), **parts)
+        statement = LIST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
     else:
         parts |= {"aid": where.bind(aid), "reach": where.bind(limit + offset)}
         statement = LIST_OF_AID.format(limit=where.bind(limit), offset=where.bind(offset), **parts)

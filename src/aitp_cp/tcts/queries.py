@@ -80,7 +80,7 @@ async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int
     where.add("session_id = {}", wanted.session_id)
     _add_active(where, wanted.active_at)
     statement = LIST_TCTS.format(
-        columns=TCT_COLUMNS, where=where.sql(), limit=where.bind(limit), offset=where.bind(offset)
+        columns=TCT_COLUMNS, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset)
     )
     return [_tct(row) for row in await conn.fetch(statement, *where.args)]
 
@@ -101,7 +101,7 @@ async def list_delegations(conn: Connection, wanted: DelegationFilter, limit: in
     where.add("delegatee_aid = {}", wanted.delegatee)
     _add_active(where, wanted.active_at)
     statement = LIST_DELEGATIONS.format(
-        columns=DELEGATION_COLUMNS, where=where.sql(), limit=where.bind(limit), offset=where.bind(offset)
+        columns=DELEGATION_COLUMNS, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset)
     )
     return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
 

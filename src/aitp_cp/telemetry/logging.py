@@ -93,8 +93,8 @@ class _Writer:
             self._stream.flush()
 
 
-def _timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -112,7 +112,7 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event: str = "request"
     logger: str = "aitp_cp.http"
     level: str = "info"
-    timestamp: str = msgspec.field(default_factory=_timestamp)
+    timestamp: datetime = msgspec.field(default_factory=_now)
 
 
 REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "client_ip", "code", "reason")
