@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 COMMON_COUNTS = frozenset({0, 20, 50, 100, 200, 500, 1000})
 
 

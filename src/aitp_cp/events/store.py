@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.clock import iso
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.schema import LOG_LOCK_KEY
 from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSpan, NewEvent
@@ -36,8 +36,11 @@ FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
 COLUMNS = "id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
 
+# In the order of `Event`.
+SHOWN = f"id, type, {shown('ts')}, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
+
 NEWEST = """
-SELECT {columns} FROM audit_events
+SELECT {shown} FROM audit_events
 WHERE {where}
 ORDER BY ts DESC, seq DESC
 LIMIT {limit} OFFSET {offset}
@@ -45,7 +48,7 @@ LIMIT {limit} OFFSET {offset}
 
 # Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
 NEWEST_OF_AID = """
-SELECT {columns} FROM (
+SELECT {shown} FROM (
     (SELECT {columns} FROM audit_events WHERE {where} AND aid_a = {aid} ORDER BY ts DESC, seq DESC LIMIT {reach})
     UNION ALL
     (SELECT {columns} FROM audit_events WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
@@ -56,7 +59,7 @@ LIMIT {limit} OFFSET {offset}
 """
 
 AFTER = """
-SELECT {columns} FROM audit_events
+SELECT {shown} FROM audit_events
 WHERE {where}
 ORDER BY seq
 LIMIT {limit}
@@ -178,7 +181,7 @@ async def find_known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: int) -> list[Event]:
     where = _conditions(wanted)
-    parts = {"columns": COLUMNS, "where": where.sql()}
+    parts = {"columns": COLUMNS, "shown": SHOWN, "where": where.sql()}
     if wanted.aid is None:
         statement = NEWEST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
     else:
@@ -186,7 +189,7 @@ async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: in
         statement = NEWEST_OF_AID.format(
             aid=aid, reach=reach, limit=where.bind(limit), offset=where.bind(offset), **parts
         )
-    return [_event(row) for row in await conn.fetch(statement, *where.args)]
+    return [_shown(row) for row in await conn.fetch(statement, *where.args)]
 
 
 async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> list[Event]:
@@ -194,8 +197,8 @@ async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -
     where = _conditions(wanted)
     where.add("seq > {}", seq)
     where.add("(aid_a = {} OR aid_b = {})", wanted.aid)
-    statement = AFTER.format(columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
-    return [_event(row) for row in await conn.fetch(statement, *where.args)]
+    statement = AFTER.format(shown=SHOWN, where=where.sql(), limit=where.bind(limit))
+    return [_shown(row) for row in await conn.fetch(statement, *where.args)]
 
 
 async def read_log(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
@@ -277,6 +280,12 @@ def _conditions(wanted: HistoryFilter) -> Where:
     where.add("ts >= {}", wanted.since)
     where.add("ts <= {}", wanted.until)
     return where
+
+
+def _shown(row: Record) -> Event:
+    id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq = row
+    payload = msgspec.Raw(payload.encode())
+    return Event(id, type, ts, aid_a, aid_b, session_id, run_id, stored_array(grants), payload, source, seq)
 
 
 def _event(row: Record) -> Event:

@@ -5,8 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from aitp_cp.clock import iso, iso_or_none
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.sessions.model import RANK, SessionChange, SessionFilter, SessionView
 from aitp_cp.tcts.merging import greatest_text_sql, least_sql, least_text_sql, on_conflict, union_sql
@@ -57,10 +56,14 @@ COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, 
 # A handshake took place when its reports say, but not after they came in: clocks that are ahead are not believed.
 HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 
-FIND = f"SELECT {COLUMNS} FROM handshake_sessions WHERE session_id = $1"
+# In the order of `SessionView`.
+SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")},
+    {shown("completed_at")}, {shown("created_at")}, {shown("updated_at")}"""
+
+FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
 
 LIST = """
-SELECT {columns} FROM handshake_sessions
+SELECT {shown} FROM handshake_sessions
 WHERE {where}
 ORDER BY created_at DESC, session_id
 LIMIT {limit} OFFSET {offset}
@@ -68,7 +71,7 @@ LIMIT {limit} OFFSET {offset}
 
 # Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
 LIST_OF_AID = """
-SELECT {columns} FROM (
+SELECT {shown}, created_at FROM (
     (SELECT {columns} FROM handshake_sessions WHERE {where} AND aid_a = {aid}
      ORDER BY created_at DESC, session_id LIMIT {reach})
     UNION ALL
@@ -126,7 +129,7 @@ async def of_agent(conn: Connection, aid: str, after: SessionPlace | None, limit
 
 
 async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, offset: int) -> list[Record]:
-    parts = {"columns": COLUMNS, "where": where.sql()}
+    parts = {"columns": COLUMNS, "shown": SHOWN, "where": where.sql()}
     if aid is None:
         statement = LIST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
     else:
@@ -136,17 +139,5 @@ async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, o
 
 
 def _view(row: Record) -> SessionView:
-    return SessionView(
-        session_id=row["session_id"],
-        aid_a=row["aid_a"],
-        aid_b=row["aid_b"],
-        status=row["status"],
-        grants=stored_array(row["grants"]),
-        run_id=row["run_id"],
-        boundary=row["boundary"],
-        error=row["error"],
-        started_at=iso_or_none(row["started_at"]),
-        completed_at=iso_or_none(row["completed_at"]),
-        created_at=iso(row["created_at"]),
-        updated_at=iso(row["updated_at"]),
-    )
+    session_id, aid_a, aid_b, status, grants, run_id, boundary, error, *times = row
+    return SessionView(session_id, aid_a, aid_b, status, stored_array(grants), run_id, boundary, error, *times[:4])

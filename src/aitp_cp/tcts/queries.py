@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.clock import iso, iso_or_none
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.tcts.model import DelegationFilter, DelegationView, TctFilter, TctView
 
@@ -14,18 +14,22 @@ MAX_TREE_DEPTH = 32
 TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
     revoked, revoked_at"""
 
+# In the order of `TctView`.
+TCT_SHOWN = f"""jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, {shown("issued_at")},
+    {shown("expires_at")}, session_id, revoked, {shown("revoked_at")}"""
+
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
     revoked_at, revoked_reason"""
 
 LIST_TCTS = """
-SELECT {columns} FROM issued_tcts
+SELECT {shown} FROM issued_tcts
 WHERE {where}
 ORDER BY issued_at DESC, jti
 LIMIT {limit} OFFSET {offset}
 """
 
 TCTS_OF_SESSION = """
-SELECT {columns} FROM issued_tcts
+SELECT {shown}, issued_at FROM issued_tcts
 WHERE session_id = $1 AND {after}
 ORDER BY issued_at DESC, jti
 LIMIT {limit}
@@ -33,7 +37,7 @@ LIMIT {limit}
 
 # Each side on its own index; an OR over both would read and sort everything a busy agent ever issued or held.
 TCTS_OF_AGENT = """
-SELECT {columns} FROM (
+SELECT {shown}, issued_at FROM (
     (SELECT {columns} FROM issued_tcts WHERE issuer_aid = $1 AND {after} ORDER BY issued_at DESC, jti LIMIT {limit})
     UNION ALL
     (SELECT {columns} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {after}
@@ -79,9 +83,7 @@ async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int
     where.add("grants @> jsonb_build_array({}::text)", wanted.capability)
     where.add("session_id = {}", wanted.session_id)
     _add_active(where, wanted.active_at)
-    statement = LIST_TCTS.format(
-        columns=TCT_COLUMNS, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset)
-    )
+    statement = LIST_TCTS.format(shown=TCT_SHOWN, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset))
     return [_tct(row) for row in await conn.fetch(statement, *where.args)]
 
 
@@ -127,26 +129,15 @@ async def _tct_page(conn: Connection, query: str, key: str, after: TctPlace | No
     if after is not None:
         at, jti = where.bind(after[0]), where.bind(after[1])
         where.always(f"issued_at <= {at} AND (issued_at < {at} OR jti > {jti})")
-    statement = query.format(columns=TCT_COLUMNS, after=where.sql(), limit=where.bind(limit))
+    statement = query.format(columns=TCT_COLUMNS, shown=TCT_SHOWN, after=where.sql(), limit=where.bind(limit))
     rows = await conn.fetch(statement, *where.args)
     full = len(rows) == limit
     return [_tct(row) for row in rows], (rows[-1]["issued_at"], rows[-1]["jti"]) if full else None
 
 
 def _tct(row: Record) -> TctView:
-    return TctView(
-        jti=row["jti"],
-        issuer=row["issuer_aid"],
-        subject=row["subject_aid"],
-        audience=row["audience_aid"],
-        grants=stored_array(row["grants"]),
-        binding_cnf=row["binding_cnf"],
-        issued_at=iso(row["issued_at"]),
-        expires_at=iso_or_none(row["expires_at"]),
-        session_id=row["session_id"],
-        revoked=row["revoked"],
-        revoked_at=iso_or_none(row["revoked_at"]),
-    )
+    jti, issuer, subject, audience, grants, *rest = row
+    return TctView(jti, issuer, subject, audience, stored_array(grants), *rest[:6])
 
 
 def _delegation(row: Record) -> DelegationView:
