@@ -29,7 +29,6 @@ async def append(conn: Connection, events: Sequence[NewEvent], now: datetime) ->
         return []
     new = [appended(event, places.pop(event.id)) for event in events if event.id in places]
     await outbox.enqueue(conn, subscribers, new, now)
-    await store.ring(conn, new[-1].seq or 0)
     return new
 
 

@@ -14,20 +14,24 @@ from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSp
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
 
-# The subquery's order is the order in which nextval() is called, so seq follows the batch's own order.
+# The subquery's order is the order in which nextval() is called, so seq follows the batch's own order. The bell is rung
+# here, if there is anything to ring for: everybody else waits for the log while a statement more is sent.
 INSERT_MISSING = """
-INSERT INTO audit_events
-    (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
-SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants::jsonb, payload::jsonb, source, $11,
-       nextval('audit_events_seq')
-FROM (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
-                         $7::text[], $8::text[], $9::text[], $10::text[])
-    WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, place)
-    ORDER BY place
-) AS ordered
-ON CONFLICT (id) DO NOTHING
-RETURNING id, seq
+WITH inserted AS (
+    INSERT INTO audit_events
+        (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
+    SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants::jsonb, payload::jsonb, source, $11,
+           nextval('audit_events_seq')
+    FROM (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+                             $7::text[], $8::text[], $9::text[], $10::text[])
+        WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, place)
+        ORDER BY place
+    ) AS ordered
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, seq
+)
+SELECT id, seq, (SELECT pg_notify('aitp_cp_log', max(seq)::text) FROM inserted) AS rung FROM inserted
 """
 
 RING = "SELECT pg_notify('aitp_cp_log', $1)"
@@ -152,7 +156,7 @@ async def lock_log(conn: Connection) -> None:
 
 
 async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: datetime) -> dict[UUID, int]:
-    """Insert what is not there yet; the new rows' places by id."""
+    """Insert what is not there yet and wake every replica's tail at commit; the new rows' places by id."""
     rows = await conn.fetch(
         INSERT_MISSING,
         [event.id for event in events],
