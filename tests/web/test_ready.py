@@ -125,7 +125,7 @@ def counted(http: httpx.Client) -> float:
 
 def test_a_bucket_is_spent_and_refuses(dsn: str, tmp_path: Path) -> None:
     limits = {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PUBLIC_PER_IP_MIN": "5", "RATE_LIMIT_WINDOW_MS": "3600000"}
-    with Process(dsn, tmp_path / "log", **limits) as server, httpx.Client(base_url=server.url) as http:
+    with Process(dsn, tmp_path / "log", port=None, **limits) as server, httpx.Client(base_url=server.url) as http:
         answers = [http.get(AGENTS) for _ in range(7)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
         assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0", "0"]

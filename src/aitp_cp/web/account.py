@@ -1,15 +1,20 @@
 """What is noted of every answered request: its latency, and one line of log."""
 
+from msgspec import UNSET, UnsetType
+
 from aitp_cp.errors import AppError
 from aitp_cp.runtime import Runtime
 from aitp_cp.telemetry.logging import RequestLine, log_request
 from aitp_cp.web.context import RequestContext
+
+Text = str | UnsetType
 
 
 def account(rt: Runtime, context: RequestContext, method: str, status: int, elapsed: float) -> None:
     endpoint = context.endpoint
     route = endpoint.template if endpoint else "unmatched"
     rt.metrics.observe_request(route, method if endpoint else "other", status // 100, elapsed)
+    code, reason = _named(context.error)
     log_request(
         RequestLine(
             method=method,
@@ -19,14 +24,14 @@ def account(rt: Runtime, context: RequestContext, method: str, status: int, elap
             request_id=context.request_id,
             actor=context.actor,
             client_ip=context.client_ip,
-            **_named(context.error),
+            code=code,
+            reason=reason,
         )
     )
 
 
-def _named(error: AppError | None) -> dict[str, str]:
+def _named(error: AppError | None) -> tuple[Text, Text]:
     """The code, and the kind of failure behind it, whose text may hold anything."""
     if error is None:
-        return {}
-    cause = error.__cause__
-    return {"code": error.code} if cause is None else {"code": error.code, "reason": type(cause).__name__}
+        return UNSET, UNSET
+    return error.code, UNSET if error.__cause__ is None else type(error.__cause__).__name__
