@@ -51,6 +51,7 @@ def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None
     ]
     last = _as_json() if json else _as_text()
     _requests.writer = writer if json and LEVELS[level] <= logging.INFO else None
+    _requests.renderer = last[-1]
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=lambda *names: _Logger(writer, *names),
@@ -119,9 +120,10 @@ REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "cli
 
 
 class _Requests:
-    """Where lines of requests go straight to; None where they are not wanted, or wanted as text."""
+    """Where lines of requests go straight to, while lines end in this renderer; None for what wants no JSON."""
 
     writer: _Writer | None = None
+    renderer: Processor | None = None
 
 
 _requests = _Requests()
@@ -130,7 +132,7 @@ _request_log = structlog.get_logger("aitp_cp.http")
 
 def log_request(line: RequestLine) -> None:
     """There is one for each request, so those in JSON do without the processors."""
-    if _requests.writer is not None:
+    if _requests.writer is not None and structlog.get_config()["processors"][-1] is _requests.renderer:
         _requests.writer.late_line(_encoder.encode(line))
         return
     _request_log.info(line.event, **_given(line))
