@@ -21,12 +21,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """`wait_secs` before the head; `raw` replaces everything; `drop` closes without a word."""
+    """The head comes after `wait_secs` and `after`; `raw` replaces everything; `drop` closes without a word."""
 
     status: int = 200
     body: bytes = b"ok"
     headers: Mapping[str, str] = field(default_factory=dict)
     wait_secs: float = 0
+    after: asyncio.Event | None = None
     drip_secs: float = 0  # between the bytes of the body
     raw: bytes | None = None
     hold_secs: float = 0  # before the connection is closed
@@ -135,6 +136,8 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
 
 async def _answer(answer: Answer, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(answer.wait_secs)
+    if answer.after is not None:
+        await answer.after.wait()
     if answer.drop:
         return
     writer.write(answer.raw if answer.raw is not None else _head(answer))

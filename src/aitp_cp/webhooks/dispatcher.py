@@ -22,6 +22,8 @@ log = structlog.get_logger("aitp_cp.webhooks")
 
 AT_ONCE = 8
 PER_WEBHOOK = 2
+# A webhook whose last attempt here took so long has one place less, until an answer is quicker again.
+SLOW_SECS = DEADLINE_SECS / 2
 # An attempt's deadline, a slow database, and clocks that differ: afterwards another process takes it for dead.
 LEASE = timedelta(seconds=DEADLINE_SECS + 20)
 # How soon what another process changed is noticed.
@@ -53,13 +55,13 @@ class Dispatcher:
         reset = timedelta(milliseconds=settings.webhook_breaker_reset_ms)
         self._max_attempts = settings.webhook_retry_attempts
         self._spread = reset / 2
-        self._recorder = Recorder(
-            rt, Terms(self._max_attempts, BreakerRule(settings.webhook_breaker_failure_threshold, reset))
-        )
         self._bell = asyncio.Event()
+        terms = Terms(self._max_attempts, BreakerRule(settings.webhook_breaker_failure_threshold, reset))
+        self._recorder = Recorder(rt, terms, self._bell.set)
         self._ringing = False
         self._stopping = False
         self._in_flight: dict[asyncio.Task[None], UUID] = {}
+        self._slow: set[UUID] = set()
         self._probe_look = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -131,19 +133,22 @@ class Dispatcher:
 
     def _claim_for(self, taken: Sequence[Attempt]) -> Claim:
         now = self._rt.clock()
-        in_flight = Counter([*self._in_flight.values(), *(attempt.webhook_id for attempt in taken)])
         return Claim(
             now=now,
             lease_until=now + LEASE,
             lease_token=uuid4(),
-            room=AT_ONCE - in_flight.total(),
+            room=AT_ONCE - len(self._in_flight) - len(taken),
             per_webhook=PER_WEBHOOK,
             max_attempts=self._max_attempts,
-            in_flight=in_flight,
+            in_flight=self._places(taken),
         )
 
+    def _places(self, taken: Sequence[Attempt] = ()) -> Counter[UUID]:
+        """How many of its places each webhook cannot use: those in flight, and one that slow answers have cost it."""
+        return Counter([*self._in_flight.values(), *(attempt.webhook_id for attempt in taken), *self._slow])
+
     async def _until_next_due(self) -> float:
-        full = [id for id, n in Counter(self._in_flight.values()).items() if n >= PER_WEBHOOK]
+        full = [id for id, n in self._places().items() if n >= PER_WEBHOOK]
         async with self._rt.db.connection() as conn:
             await queue.spread_waiting(conn, self._rt.clock(), SPREAD_BATCH, self._spread)
             due = await queue.next_due(conn, full)
@@ -168,6 +173,7 @@ class Dispatcher:
         with rt.tracer.span("webhook delivery", {"webhook.event": attempt.event_type}):
             outcome = await post(self._client, attempt, rt.clock())
         seconds = asyncio.get_running_loop().time() - began
+        (self._slow.add if seconds >= SLOW_SECS else self._slow.discard)(attempt.webhook_id)
         rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
         said = {"webhook": str(attempt.webhook_id), "delivery": str(attempt.id), "attempt": attempt.number}
         if outcome.verdict is Verdict.DELIVERED:

@@ -199,7 +199,7 @@ class BreakerRule(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What one claim may take: `room` rows in all, counting those in flight at most `per_webhook` of each webhook."""
+    """What one claim may take: `room` rows in all, counting `in_flight` at most `per_webhook` of each webhook."""
 
     now: datetime
     lease_until: datetime

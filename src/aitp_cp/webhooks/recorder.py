@@ -35,11 +35,12 @@ class Terms(NamedTuple):
 
 
 class Recorder:
-    """One writer per process, running while there is something to write."""
+    """One writer per process, running while there is something to write; `on_setback` hears of new due times."""
 
-    def __init__(self, rt: Runtime, terms: Terms) -> None:
+    def __init__(self, rt: Runtime, terms: Terms, on_setback: Callable[[], None]) -> None:
         self._rt = rt
         self._terms = terms
+        self._on_setback = on_setback
         self._waiting: list[Ended] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -65,12 +66,15 @@ class Recorder:
         for secs in RETRY_SECS:
             try:
                 async with self._rt.db.connection() as conn:
-                    return await record(conn, group, self._terms, self._rt.clock())
+                    await record(conn, group, self._terms, self._rt.clock())
+                if any(one.outcome.verdict is not Verdict.DELIVERED for one in group):
+                    self._on_setback()
+                return
             except DatabaseUnavailable:
                 await asyncio.sleep(secs)
             except Exception:
                 log.exception("the outcome of webhook attempts could not be recorded")
-                return None
+                return
         log.warning("the outcome of webhook attempts is lost: they will be repeated", attempts=len(group))
 
 
