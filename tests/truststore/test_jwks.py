@@ -1,7 +1,6 @@
 """Key sets: fetched soon, kept fresh, kept through failures, fetched once by however many replicas."""
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
@@ -56,8 +55,8 @@ async def jwks(app: App, record: dict[str, Any]) -> Any:
 
 
 async def cached(app: App, record: dict[str, Any], wanted: object = KEYS) -> None:
-    """Return once the set is cached, which takes no longer than a moment after the provider was asked."""
-    async with asyncio.timeout(3):
+    """Return once the set is cached."""
+    async with asyncio.timeout(10):
         while await jwks(app, record) != wanted:
             await asyncio.sleep(0.01)
 
@@ -67,12 +66,14 @@ def discoverable(provider: Provider, **changes: Any) -> None:
     provider.say("/keys", KEYS)
 
 
-async def test_a_new_anchor_is_discovered_at_once(refreshing: App, provider: Provider) -> None:
+async def test_a_new_anchor_is_discovered_at_once(
+    monkeypatch: pytest.MonkeyPatch, refreshing: App, provider: Provider
+) -> None:
+    monkeypatch.setattr("aitp_cp.truststore.refresher.POLL_SECS", 3600.0)
+    refreshing.rt.get(JwksRefresher).wake()
     discoverable(provider)
-    started = time.monotonic()
     record = await create(refreshing, provider.url)
     await cached(refreshing, record)
-    assert time.monotonic() - started < 2
     assert provider.asked == {DISCOVERY: 1, "/keys": 1}
 
 
@@ -83,48 +84,47 @@ async def test_an_explicit_url_needs_no_discovery(refreshing: App, provider: Pro
     assert provider.asked == {"/my/keys?v=1": 1}
 
 
-async def test_keys_are_fetched_again_after_the_interval(refreshing: App, provider: Provider) -> None:
+async def test_keys_are_fetched_again_after_the_interval(by_hand: App, provider: Provider) -> None:
     discoverable(provider)
-    record = await create(refreshing, provider.url)
-    await cached(refreshing, record)
+    record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
+    await refresher.refresh_due()
     provider.say("/keys", OTHER)
-    refreshing.clock.ahead = timedelta(seconds=890)
-    await refreshing.rt.get(JwksRefresher).refresh_due()
-    assert await jwks(refreshing, record) == KEYS
-    refreshing.clock.ahead = timedelta(seconds=901)
-    await refreshing.rt.get(JwksRefresher).refresh_due()
-    assert await jwks(refreshing, record) == OTHER
+    by_hand.clock.ahead = timedelta(seconds=800)
+    await refresher.refresh_due()
+    assert await jwks(by_hand, record) == KEYS
+    by_hand.clock.ahead = timedelta(seconds=901)
+    await refresher.refresh_due()
+    assert await jwks(by_hand, record) == OTHER
 
 
-async def test_the_last_good_set_is_kept(refreshing: App, provider: Provider) -> None:
+async def test_the_last_good_set_is_kept(by_hand: App, provider: Provider) -> None:
     discoverable(provider)
-    record = await create(refreshing, provider.url)
-    await cached(refreshing, record)
-    refresher = refreshing.rt.get(JwksRefresher)
+    record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
+    await refresher.refresh_due()
     for path, answer in UNUSABLE:
         provider.answers[path] = answer
         asked = provider.asked[path]
-        refreshing.clock.ahead += timedelta(seconds=901)
+        by_hand.clock.ahead += timedelta(seconds=901)
         await refresher.refresh_due()
         assert provider.asked[path] == asked + 1
-        assert await jwks(refreshing, record) == KEYS, answer
+        assert await jwks(by_hand, record) == KEYS, answer
 
-        at = (await refreshing.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
+        at = (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
         discoverable(provider)
-        refreshing.clock.ahead += timedelta(seconds=61)  # a failure is tried again sooner
+        by_hand.clock.ahead += timedelta(seconds=61)  # a failure is tried again sooner
         await refresher.refresh_due()
-        assert (await refreshing.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"] > at
+        assert (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"] > at
 
 
-async def test_discovery_must_name_a_web_url(refreshing: App, provider: Provider) -> None:
+async def test_discovery_must_name_a_web_url(by_hand: App, provider: Provider) -> None:
     discoverable(provider, jwks_uri=None)
-    record = await create(refreshing, provider.url)
-    await provider.asked_for(DISCOVERY)
+    record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
+    await refresher.refresh_due()
     for uri in (7, "", "keys", "file:///etc/passwd", "https://a@b.example", "https://" + "x" * 2048):
         discoverable(provider, jwks_uri=uri)
-        refreshing.clock.ahead += timedelta(seconds=61)
-        await refreshing.rt.get(JwksRefresher).refresh_due()
-        assert await jwks(refreshing, record) is None
+        by_hand.clock.ahead += timedelta(seconds=61)
+        await refresher.refresh_due()
+        assert await jwks(by_hand, record) is None
     assert provider.asked == {DISCOVERY: 7}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -42,38 +43,45 @@ async def opened(app: App, webhook: dict[str, Any], failures: int = 3) -> dict[s
     return found
 
 
+async def failed(app: App, webhook: dict[str, Any], failures: int) -> dict[str, Any]:
+    """The breaker once it has counted so many failures."""
+
+    async def counted() -> dict[str, Any] | None:
+        breaker = await breaker_of(app, webhook)
+        return breaker if breaker["failures"] >= failures else None
+
+    found: dict[str, Any] = await until(counted)
+    return found
+
+
 async def state(app: App, webhook: dict[str, Any], wanted: str) -> bool:
     return bool((await breaker_of(app, webhook))["state"] == wanted)
 
 
 async def test_it_opens_after_so_many_failures_in_a_row(database_url: str) -> None:
     async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
-        webhook = await subscribe(app, there.url)
+        webhook, began = await subscribe(app, there.url), app.clock()
         await report(app, 2)
-        await there.wait_for(2)
-        await asyncio.sleep(0.3)
-        assert (await breaker_of(app, webhook)) == CLOSED | {"failures": 2}
+        assert await failed(app, webhook, 2) == CLOSED | {"failures": 2}
         await report(app, 1)
         breaker = await opened(app, webhook)
         assert breaker["failures"] == 3
         assert breaker["nextProbeAt"] - breaker["openedAt"] == 60_000
-        assert abs(breaker["openedAt"] / 1000 - app.clock().timestamp()) < 5
+        assert began.timestamp() - 0.001 <= breaker["openedAt"] / 1000 <= app.clock().timestamp()
 
 
 async def test_a_success_in_between_starts_the_count_anew(database_url: str) -> None:
     async with receiver(Answer(500)) as there, delivering(database_url, **THREE) as app:
         webhook = await subscribe(app, there.url)
         await report(app, 2)
-        await there.wait_for(2)
+        await failed(app, webhook, 2)
         there.behave = always(Answer())
         await report(app, 1)
         await ended(app, webhook, 1)
         assert (await breaker_of(app, webhook)) == CLOSED | {"consecutiveSuccesses": 1}
         there.behave = always(Answer(500))
         await report(app, 2)
-        await there.wait_for(5)
-        await asyncio.sleep(0.3)
-        assert (await breaker_of(app, webhook)) == CLOSED | {"failures": 2}
+        assert await failed(app, webhook, 2) == CLOSED | {"failures": 2}
 
 
 async def test_while_it_is_open_nothing_is_sent_and_no_attempt_is_spent(database_url: str) -> None:
@@ -140,7 +148,8 @@ async def test_one_probe_among_all_processes(database_url: str) -> None:
         await report(one, 30)
         await opened(one, webhook)
         sent = len(there.got)
-        there.behave = always(Answer(wait_secs=0.7))
+        answered = asyncio.Event()
+        there.behave = always(Answer(after=answered))
         for app in (one, two, three):
             pass_time(app, seconds=90)
         await there.wait_for(sent + 1)
@@ -148,7 +157,7 @@ async def test_one_probe_among_all_processes(database_url: str) -> None:
             assert (await breaker_of(one, webhook))["state"] == "half_open"
             assert len(there.got) == sent + 1
             await asyncio.sleep(0.05)
-        there.behave = always(Answer())
+        answered.set()
         for app in (one, two, three):
             pass_time(app, minutes=15)
         await ended(one, webhook, 30)
@@ -180,18 +189,16 @@ async def test_a_probe_whose_process_dies_is_followed_by_another(database_url: s
 
 
 async def test_what_was_on_its_way_does_not_open_it_further(database_url: str) -> None:
-    async with receiver(Answer(500)) as quick, delivering(database_url, **THREE) as app:
-        webhook = await subscribe(app, quick.url)
-        quick.behave = lambda got: Answer(500, wait_secs=0.8 if len(quick.got) == 1 else 0)
-        await report(app, 5)
-
-        async def is_open() -> dict[str, Any] | None:
-            breaker = await breaker_of(app, webhook)
-            return breaker if breaker["state"] == "open" else None
-
-        before = await until(is_open)
-        after = await opened(app, webhook, before["failures"] + 1)
-        assert after == before | {"failures": before["failures"] + 1}
+    opened_by_others = asyncio.Event()
+    async with receiver() as there, delivering(database_url, **THREE) as app:
+        there.behave = lambda _: Answer(500, after=opened_by_others if len(there.got) == 1 else None)
+        webhook = await subscribe(app, there.url)
+        await report(app, 1 + 3)
+        before = await failed(app, webhook, 3)
+        assert before["state"] == "open"
+        app.clock.ahead += timedelta(seconds=1)
+        opened_by_others.set()
+        assert await failed(app, webhook, 4) == before | {"failures": 4}
 
 
 async def test_resetting_by_hand_sends_again_at_once(database_url: str) -> None:
