@@ -27,7 +27,7 @@ def test_each_type_has_its_status_and_time() -> None:
         complete = change(type)
         assert (complete.status, complete.started_at, complete.completed_at) == (Status.COMPLETE, None, at("12:00"))
     failed = change("handshake.failed", payload={"error": "refused"})
-    assert (failed.status, failed.error) == (Status.FAILED, "refused")
+    assert (failed.status, failed.error, failed.completed_at) == (Status.FAILED, "refused", None)
 
 
 def test_other_types_and_events_without_a_session_say_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -75,6 +76,15 @@ async def test_one_session_comes_with_its_events_oldest_first(app: App) -> None:
     assert [event["type"] for event in found["events"]] == ["handshake.started", "handshake.complete"]
     missing = await app.get("/api/sessions/nobody")
     assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("session", ["a/b", "a%2Fb", "../x", "ü 1", "a?b#c"])
+async def test_an_id_may_hold_whatever_its_sender_escapes(app: App, session: str) -> None:
+    await report(app, started(session))
+    for more in ("", "/export", "/replay"):
+        answer = await app.get(f"/api/sessions/{quote(session, safe='')}{more}")
+        assert answer.status_code == 200
+        assert [event["sessionId"] for event in answer.json()["events"]] == [session]
 
 
 async def test_an_export_holds_the_session_its_tokens_and_all_its_events(app: App) -> None:

@@ -48,7 +48,7 @@ def reported(report: Report) -> SessionChange | None:
         boundary=bounded(payload.get("boundary"), MAX_BOUNDARY),
         error=_error(payload.get("error")) if status is Status.FAILED else None,
         started_at=report.ts if status is Status.STARTED else None,
-        completed_at=None if status is Status.STARTED else report.ts,
+        completed_at=report.ts if status is Status.COMPLETE else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from re import Pattern
+from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -31,7 +32,7 @@ class Router:
             self._methods_at(endpoint.path)[endpoint.method] = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        methods, scope["path_params"] = self._match(scope["path"])
+        methods, scope["path_params"] = self._match(scope["path"], scope.get("raw_path"))
         endpoint = _choose(methods, scope["method"])
         context = context_of(scope)
         context.endpoint = endpoint
@@ -52,14 +53,16 @@ class Router:
         siblings.append((pattern, {}))
         return siblings[-1][1]
 
-    def _match(self, path: str) -> tuple[Methods, dict[str, str]]:
+    def _match(self, path: str, raw: bytes | None) -> tuple[Methods, dict[str, str]]:
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed, {}
-        for pattern, methods in self._patterns.get(path.count("/"), ()):
-            found = pattern.match(path)
+        # As it was sent, for an id may hold a slash, which its sender has escaped.
+        sent = quote(path) if raw is None else raw.decode("latin-1")
+        for pattern, methods in self._patterns.get(sent.count("/"), ()):
+            found = pattern.match(sent)
             if found:
-                return methods, found.groupdict()
+                return methods, {name: unquote(value) for name, value in found.groupdict().items()}
         raise NotFound("no such route")
 
 
