@@ -1,6 +1,8 @@
 """Commands at a server, and what they are to find there."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
@@ -50,6 +52,17 @@ def started(url: str, *arguments: str, stdout: int = subprocess.PIPE) -> Iterato
     finally:
         process.kill()
         process.communicate()
+
+
+def on_screen(url: str, *arguments: str) -> str:
+    """What the command, which succeeds, writes to a terminal of 80 columns."""
+    screen, inner = pty.openpty()
+    with started(url, *arguments, stdout=inner) as process:
+        assert process.wait(PATIENCE_SECS) == 0
+    os.close(inner)
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    return shown
 
 
 def enrolled(server: Process, name: str = "Test agent", **headers: str) -> Agent:

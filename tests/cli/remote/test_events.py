@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import socket
 import stat
@@ -12,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.cli.remote.support import at, enrolled, eventually, lines, report, started
+from tests.cli.remote.support import at, enrolled, eventually, lines, on_screen, report, started
 from tests.support.app import AUTH
 from tests.support.process import Process
 
@@ -105,12 +104,7 @@ def test_an_agent_is_exported(server: Process, tmp_path: Path) -> None:
 
 def test_an_export_to_a_terminal_holds_no_commands(server: Process) -> None:
     agent = enrolled(server, name="\x9b2J\u202eevil €")
-    screen, inner = pty.openpty()
-    with started(server.url, "agents", "export", agent.aid, stdout=inner) as process:
-        assert process.wait(20) == 0
-    os.close(inner)
-    shown = os.read(screen, 65536).decode()
-    os.close(screen)
+    shown = on_screen(server.url, "agents", "export", agent.aid)
     assert "\\u009b2J\\u202eevil €" in shown
     assert json.loads(shown)["agent"]["displayName"] == "\x9b2J\u202eevil €"
 

@@ -1,11 +1,12 @@
 """Tables for people and documents for scripts, of what is there."""
 
 import json
+import re
 from uuid import uuid4
 
 import httpx
 
-from tests.cli.remote.support import at, enrolled, eventually, read, report
+from tests.cli.remote.support import at, enrolled, eventually, on_screen, read, report
 from tests.cli.support import said
 from tests.support.app import AUTH, OTHER_KEY
 from tests.support.process import Process, free_port
@@ -32,7 +33,8 @@ def test_agents_are_listed_shown_and_deregistered(server: Process) -> None:
 
     aid = agents[1].aid
     assert read(at(server, "agents", "show", aid, "--json")) == found
-    assert f"name agent 1 status active namespace {namespace}" in said(at(server, "agents", "show", aid))
+    shown = said(at(server, "agents", "show", aid))
+    assert f"name agent 1 status active last seen — namespace {namespace} capabilities cap.read" in shown
     assert at(server, "agents", "deregister", aid).stdout == f"deregistered {aid}\n"
     again = read(at(server, "agents", "deregister", aid, "--json"))
     assert again == {"aid": aid, "status": "deregistered"}
@@ -59,6 +61,19 @@ def test_a_name_is_no_command_to_the_terminal(server: Process) -> None:
     unknown = at(server, "agents", "show", HOSTILE)
     assert unknown.returncode == 3
     assert unknown.stderr.replace("\n", "").isprintable()
+
+
+def test_a_narrow_screen_breaks_no_id(server: Process) -> None:
+    namespace = uuid4().hex
+    agent = enrolled(server, name="x" * 200, **{"X-Aitp-Namespace": namespace})
+    shown = on_screen(server.url, "agents", "list", "--namespace", namespace)
+    assert [re.sub(r"\x1b\[\d*m", "", line) for line in shown.splitlines()] == [
+        f"aid        {agent.aid}",
+        f"name       {'x' * 200}",
+        "status     active",
+        "last seen  —",
+        "",
+    ]
 
 
 def test_revoking_and_listing(server: Process) -> None:

@@ -14,9 +14,14 @@ COLUMNS: Columns[Agent] = {
     "aid": lambda agent: agent.aid,
     "name": lambda agent: agent.display_name,
     "status": lambda agent: agent.status,
+    "last seen": lambda agent: agent.last_seen_at,
+}
+MORE: Columns[Agent] = {
     "namespace": lambda agent: agent.namespace,
     "capabilities": lambda agent: agent.offered_caps,
-    "last seen": lambda agent: agent.last_seen_at,
+    "registered": lambda agent: agent.registered_at,
+    "last enrolled": lambda agent: agent.last_enrolled_at,
+    "handshake endpoint": lambda agent: agent.handshake_endpoint,
 }
 
 
@@ -33,13 +38,8 @@ def show(aid: str, *, as_json: bool) -> None:
         agent = await control_plane.agents.get(aid)
         if as_json:
             document(agent)
-            return
-        more = {
-            "registered": agent.registered_at,
-            "last enrolled": agent.last_enrolled_at,
-            "handshake endpoint": agent.handshake_endpoint,
-        }
-        fields({name: of(agent) for name, of in COLUMNS.items()} | more)
+        else:
+            fields({name: of(agent) for name, of in [*COLUMNS.items(), *MORE.items()]})
 
     run(work)
 

@@ -20,7 +20,7 @@ Columns = Mapping[str, Callable[[Row], object]]
 
 # The server's own limit of one page.
 PAGE = 1000
-# Piped tables have no screen to fit.
+# More than any row has.
 WIDE = 10_000
 
 
@@ -61,18 +61,24 @@ def document(record: Any) -> None:
 
 
 def table(rows: Sequence[Row], columns: Columns[Row]) -> None:
+    """A line per row, or where the screen is too narrow a block: ids are there to be copied, so nothing is broken."""
     shown = Table(*columns)
     for row in rows:
         shown.add_row(*(_cell(of(row)) for of in columns.values()))
-    _print(shown)
+    page = _page()
+    if page.measure(shown).maximum <= _screen_width():
+        page.print(shown)
+        return
+    for row in rows:
+        fields({name: of(row) for name, of in columns.items()})
+        page.print()
 
 
 def fields(record: Mapping[str, object]) -> None:
     """One record, a member per line."""
-    shown = Table.grid(padding=(0, 2))
+    page, width = _page(), max(map(len, record))
     for name, value in record.items():
-        shown.add_row(Text(name, "bold"), _cell(value))
-    _print(shown)
+        page.print(Text.assemble((name.ljust(width), "bold"), "  ", _cell(value)), soft_wrap=True)
 
 
 def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *, as_json: bool) -> None:
@@ -110,9 +116,13 @@ def pipe_closed() -> None:
     os.dup2(devnull, sys.stdout.fileno())
 
 
-def _print(shown: Table) -> None:
-    screen = _Screen(width=None if sys.stdout.isatty() else WIDE)
-    screen.print(shown)
+def _page() -> Console:
+    """Lines are as long as they are; a terminal wraps them without putting anything in between."""
+    return _Screen(width=WIDE)
+
+
+def _screen_width() -> int:
+    return Console().width if sys.stdout.isatty() else WIDE
 
 
 def _cell(value: object) -> Text:
@@ -120,10 +130,12 @@ def _cell(value: object) -> Text:
         case None:
             return Text("—", "dim")
         case datetime():
-            return Text(iso(value))
+            text = iso(value)
         case list():
-            return Text(", ".join(plain(str(one)) for one in value), overflow="fold")
-    return Text(plain(str(value)), overflow="fold")
+            text = ", ".join(map(str, value))
+        case _:
+            text = str(value)
+    return Text(plain(text))
 
 
 def _builtins(record: Any) -> Any:
