@@ -79,7 +79,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(PIECE):
             writer.write(data)
             await writer.drain()
-        writer.write_eof()
+        if not writer.is_closing():  # uvloop raises where asyncio does nothing
+            writer.write_eof()
 
 
 class Load:
