@@ -200,7 +200,7 @@ NON_CANONICAL = AGENT.aid[:-1] + chr(ord(AGENT.aid[-1]) + 1)
         ({"expires_at": 253_402_300_800}, "expires_at", "9999"),
         ({"expires_at": 2**53 + 2}, "expires_at", "9999"),
         ({"expires_at": -5}, "expires_at", "1970"),
-        ({"expires_at": PUBLISHED}, "expires_at", "published_at"),
+        pytest.param({"expires_at": PUBLISHED}, "expires_at", "published_at", id="expires when published"),
         ({"published_at": -5}, "published_at", "1970"),
         ({"extensions": {"namespace": 5}}, "namespace", "string"),
         ({"extensions": {"namespace": ["a"]}}, "namespace", "string"),
