@@ -9,16 +9,17 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from starlette.responses import Response
 
-from aitp_cp.app import open_app
-from aitp_cp.events.stream import end_streams
 from aitp_cp.runtime import open_runtime
 from aitp_cp.settings import load as load_settings
+from aitp_cp.web.edge import Edge
+from aitp_cp.web.endpoint import Endpoint, Gate
+from aitp_cp.web.routing import Router
 from aitp_cp.web.server import build_server
 from tests.flows.balancer import Balancer, Listener, Load
 from tests.support.app import AUTH, ENVIRONMENT
 from tests.support.process import Process
-from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -71,24 +72,31 @@ async def test_replicas_restarted_in_turn_lose_no_request_and_no_event(database_
 
 
 async def test_a_request_that_outlasts_the_end_is_told_to_come_again(database_url: str) -> None:
-    async with Proxy(database_url) as proxy:
-        settings = load_settings({**ENVIRONMENT, "DATABASE_URL": proxy.dsn}, command="serve")
-        async with open_runtime(settings) as rt:
-            server = build_server(await open_app(rt), host="127.0.0.1", port=0, drain=lambda: end_streams(rt, 0))
-            server.config.timeout_graceful_shutdown = 0
-            serving = asyncio.create_task(server.serve())
-            while not server.started:
-                await asyncio.sleep(0.01)
-            proxy.stall()
-            port = server.servers[0].sockets[0].getsockname()[1]
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=AUTH) as http:
-                asked = asyncio.create_task(http.post("/api/events", json=[{"type": "demo.event"}], timeout=10))
-                while not server.server_state.tasks:
-                    await asyncio.sleep(0.01)
-                rt.draining = server.should_exit = True
-                answer = await asked
-            await serving
-            proxy.resume()
+    begun = asyncio.Event()
+
+    async def endless(*_: object) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    endpoint = Endpoint(
+        method="GET", path="/endless", handler=endless, summary="", tag="", gate=Gate.OPEN, answers={200: None}
+    )
+
+    settings = load_settings({**ENVIRONMENT, "DATABASE_URL": database_url}, command="serve")
+    async with open_runtime(settings) as rt, httpx.AsyncClient() as http:
+        edge = Edge(rt, Router(rt, [endpoint]))
+        server = build_server(edge, host="127.0.0.1", port=0, drain=lambda: asyncio.sleep(0))
+        server.config.timeout_graceful_shutdown = 0
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        asked = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/endless"))
+        await begun.wait()
+        rt.draining = server.should_exit = True
+        answer = await asked
+        await serving
     assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"
 

@@ -100,6 +100,9 @@ class Proxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await self._connect()
         link = Link(writer, back)
+        if self._server is None:  # stopped while it was connecting
+            link.abort()
+            return
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as both:

@@ -20,6 +20,8 @@ UPDATE webhook_deliveries SET next_retry_at = now() WHERE id IN (
 )
 """
 HURRY_SECS = 1.0
+# Longer than the longest fault, and a SIGTERM that is not obeyed.
+MENDING_SECS = 150.0
 CUT_BACKENDS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name = 'aitp-cp' AND pid <> pg_backend_pid() AND random() < 0.5
@@ -57,7 +59,8 @@ class Faults:
             await asyncio.sleep(min(left, self.dice.uniform(self._pace.least, self._pace.most)))
             deck = deck or self._shuffled()
             self._begin(deck.pop())
-        await asyncio.gather(*self._running)
+        async with asyncio.timeout(MENDING_SECS):
+            await asyncio.gather(*self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

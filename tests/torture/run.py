@@ -80,6 +80,7 @@ async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
         readers.start()
         stack.push_async_callback(readers.stop)
         loading = asyncio.create_task(load.run(roles(plan.events_per_sec)))
+        stack.callback(loading.cancel)
         if plan.faults is None:
             await asyncio.sleep(plan.secs)
         else:

@@ -16,9 +16,15 @@ SEED = os.environ.get("TORTURE_SEED", "8")
 def test_nothing_acknowledged_is_lost() -> None:
     command = [sys.executable, "-m", "tests.torture", f"--minutes={SECS / 60}", f"--seed={SEED}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECS + 240, check=False
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(f"seed {SEED},")
-    assert [kind for kind in (*ON_REPLICAS, *ON_POSTGRES) if kind not in done.stdout] == []
+    try:
+        said, _ = running.communicate(timeout=SECS + 240)
+    except subprocess.TimeoutExpired:
+        running.terminate()  # it stops what it has started
+        said, _ = running.communicate(timeout=60)
+        raise AssertionError(said) from None
+    assert running.returncode == 0, said
+    assert said.startswith(f"seed {SEED},")
+    assert [kind for kind in (*ON_REPLICAS, *ON_POSTGRES) if kind not in said] == []
