@@ -15,7 +15,7 @@ from tests.support.agents import manifest, new_agent
 from tests.support.app import AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
-from tests.support.raw import parse, request, send
+from tests.support.raw import parse, receive, request, send
 
 MANIFEST = "/.well-known/aitp-manifest"
 LIST = "/.well-known/aitp-revocation-list"
@@ -92,11 +92,7 @@ def test_requests_that_arrive_together_are_answered_in_order(server: Process, ht
     wanted = ["livez", "manifest", "manifest", "livez", "health", "manifest"]
     paths = {"livez": "/api/livez", "manifest": MANIFEST, "health": HEALTH}
     sent = [f"GET {paths[what]} HTTP/1.1\r\nHost: cp\r\nX-Request-Id: n{n}\r\n" for n, what in enumerate(wanted)]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
-        sock.sendall(("\r\n".join(sent) + "Connection: close\r\n\r\n").encode())
-        received = b""
-        while chunk := sock.recv(65536):
-            received += chunk
+    received = send_all(server.port, ("\r\n".join(sent) + "Connection: close\r\n\r\n").encode())
     got = []
     while received:
         reply = parse(received)
@@ -160,3 +156,16 @@ def test_another_process_shows_it_within_a_second(dsn: str, http: httpx.Client, 
             there.get(LIST)
         assert name in names(there)
         assert jti in there.get(LIST).text
+
+
+def test_a_head_that_nothing_follows_is_not_held_back(server: Process) -> None:
+    sent = f"HEAD {LIST} HTTP/1.1\r\nHost: cp\r\n\r\nGET /api/livez HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n"
+    first = parse(send_all(server.port, sent.encode()))
+    assert (first.status, "etag" in first.headers) == (200, True)
+    assert parse(first.body).json() == {"ok": True}
+
+
+def send_all(port: int, data: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(data)
+        return receive(sock)

@@ -55,13 +55,9 @@ class HeldHead:
         else:
             self._transport.write(data)
 
-    def release(self) -> None:
-        """Write a head that nothing follows."""
+    def close(self) -> None:
         if self._head:
             self.write(b"")
-
-    def close(self) -> None:
-        self.release()
         self._transport.close()
 
     def is_closing(self) -> bool:
@@ -79,10 +75,16 @@ class JsonHttpProtocol(SseHttpProtocol):
     _swallowed = 0
     _chunk_bytes = 0
     _answered = False  # the request at hand, from memory
+    _receiving = False
+    _active_at = 0.0
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._at_once = getattr(self.app, "at_once", None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        super()._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -90,7 +92,12 @@ class JsonHttpProtocol(SseHttpProtocol):
             return
         heads = self._heads
         self._chunk_bytes = len(data)
-        super().data_received(data)
+        self._active_at = self.loop.time()
+        self._receiving = True
+        try:
+            super().data_received(data)
+        finally:
+            self._receiving = False
         if self._in_head and self._heads == heads and not self._deaf:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
@@ -114,12 +121,8 @@ class JsonHttpProtocol(SseHttpProtocol):
         self._answered = self._answer_at_once()
         if not self._answered:
             super().on_headers_complete()
-            self.cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]  # does what a cycle needs
-
-    def on_response_complete(self) -> None:
-        if isinstance(held := self.cycle and self.cycle.transport, HeldHead):
-            held.release()
-        super().on_response_complete()
+            if self.scope["method"] != "HEAD":  # whose head nothing follows
+                self.cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]  # does what a cycle needs
 
     def on_message_complete(self) -> None:
         if not self._answered:
@@ -141,10 +144,31 @@ class JsonHttpProtocol(SseHttpProtocol):
         if answer is None:
             return False
         head, body = answer
-        dated = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        dated = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
         write_both(self.transport, head + dated + b"\r\n", body)
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        if self.timeout_keep_alive_task is None:
+            self._wait_for_more(self.timeout_keep_alive)
         return True
+
+    def _unset_keepalive_if_required(self) -> None:
+        """What arrives leaves the timer as it is: setting one for each answer costs more than looking when it fires."""
+        if not self._receiving:
+            super()._unset_keepalive_if_required()
+
+    def _wait_for_more(self, secs: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(secs, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for long enough; one at work is given a new timer at its end."""
+        self.timeout_keep_alive_task = None
+        if self._in_head or not (self.cycle is None or self.cycle.response_complete):
+            return
+        left = self._active_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0 and self._answered:
+            self._wait_for_more(left)
+        else:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what arrived; an answer on its way to an earlier request is still given in full."""

@@ -1,0 +1,55 @@
+"""How long a connection may be idle, whichever way its answers come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aitp_cp.app import open_app
+from aitp_cp.runtime import open_runtime
+from aitp_cp.settings import load
+from aitp_cp.web.server import build_server
+from tests.support.app import ENVIRONMENT
+
+pytestmark = pytest.mark.anyio
+
+IDLE_SECS = 1
+PATHS = {"memory": "/.well-known/aitp-manifest", "handler": "/api/livez", "both": ""}
+
+
+@pytest.fixture
+async def port(database_url: str) -> AsyncIterator[int]:
+    settings = load({**ENVIRONMENT, "DATABASE_URL": database_url}, command="serve")
+    async with open_runtime(settings) as rt:
+        server = build_server(await open_app(rt), host="127.0.0.1", port=0, drain=lambda: asyncio.sleep(0))
+        server.config.timeout_keep_alive = IDLE_SECS
+        running = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+        server.should_exit = True
+        await running
+
+
+@pytest.mark.parametrize("way", PATHS)
+async def test_a_connection_in_use_stays_and_an_idle_one_is_closed(port: int, way: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    number, asked = 0, began
+    while loop.time() < began + 1.5 * IDLE_SECS:  # longer than it may be idle
+        path = PATHS[way] or (PATHS["memory"], PATHS["handler"])[number % 2]
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: cp\r\n\r\n".encode())
+        paused, asked = loop.time() - asked, loop.time()
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            assert paused > 0.9 * IDLE_SECS  # the machine held this test up for so long
+            return
+        assert head.startswith(b"HTTP/1.1 200")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0]))
+        number += 1
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
