@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := src tests bench
+SOURCES := src tests bench examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt torture bench bench-growth lock docs clean
