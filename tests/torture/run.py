@@ -125,6 +125,8 @@ async def _until_read(world: World, record: Record) -> None:
 async def settle(world: World, record: Record, say: Say) -> Truth:
     """The lists as the survivors serve them; then new processes bring every delivery to its end."""
     say("replicas stop and start again")
+    for replica in world.replicas:
+        await replica.ready()
     lists = [await truth.read_list(replica.port) for replica in world.replicas]
     for replica in world.replicas:
         await replica.terminate()

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 # So often within its time must a question be asked before memory answers it: who asks rarely is shown the table,
 # also where another program has just changed it.
-CROWD = 3
+CROWD = 5
 
 
 class Memo(Generic[T]):
