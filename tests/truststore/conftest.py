@@ -29,7 +29,7 @@ async def by_hand(database_url: str) -> AsyncIterator[App]:
 @pytest.fixture
 async def refreshing(database_url: str) -> AsyncIterator[App]:
     """The application with its refresher at work, which may reach providers on this machine."""
-    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8", JWKS_FETCH_TIMEOUT_MS="2000") as running:
+    async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8") as running:
         refresher = running.rt.get(JwksRefresher)
         refresher.start()
         try:

@@ -36,6 +36,7 @@ class JwksRefresher:
         self._client = client
         self._bell = asyncio.Event()
         self._stopping = False
+        self._fetching: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -50,10 +51,14 @@ class JwksRefresher:
         """Let the fetches at hand finish, for a while."""
         self._stopping = True
         self._bell.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_SECS)
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=STOP_SECS)  # claims nothing more, and waits for nobody's server
+        at_hand = {self._task, *self._fetching}
+        await asyncio.wait(at_hand, timeout=STOP_SECS)
+        for task in at_hand:
+            task.cancel()
+        await asyncio.wait(at_hand)
 
     async def _run(self) -> None:
         structlog.contextvars.clear_contextvars()
@@ -61,7 +66,7 @@ class JwksRefresher:
             self._bell.clear()
             try:
                 with self._rt.tracer.span(f"job {JOB}"):
-                    await self.refresh_due()
+                    await self._begin_due()
             except DatabaseUnavailable:
                 log.warning("job waits for the database", job=JOB)
             except Exception:
@@ -72,18 +77,30 @@ class JwksRefresher:
                 await asyncio.wait_for(self._bell.wait(), POLL_SECS)
 
     async def refresh_due(self) -> None:
-        """Fetch every key set that is due and that no other replica is fetching."""
-        settings = self._rt.settings
-        lease = timedelta(milliseconds=2 * settings.jwks_fetch_timeout_ms, seconds=LEASE_MARGIN_SECS)
-        claimed = AT_ONCE
-        while claimed == AT_ONCE and not self._stopping:
-            now = self._rt.clock()
-            async with self._rt.db.transaction() as conn:
-                due = await store.claim_due(conn, now, now + lease, AT_ONCE)
-            claimed = len(due)
-            ended = await asyncio.gather(*map(self._refresh, due), return_exceptions=True)
-            for failure in filter(None, ended):
-                raise failure
+        """Return once every key set has been fetched that was due and that no other replica was fetching."""
+        while await self._begin_due():
+            await asyncio.wait(self._fetching)
+
+    async def _begin_due(self) -> bool:
+        """Start fetching what is due and fits; whether that was anything. Whoever ends makes room and rings."""
+        room = AT_ONCE - len(self._fetching)
+        if room <= 0:
+            return False
+        lease = timedelta(milliseconds=2 * self._rt.settings.jwks_fetch_timeout_ms, seconds=LEASE_MARGIN_SECS)
+        now = self._rt.clock()
+        async with self._rt.db.transaction() as conn:
+            due = await store.claim_due(conn, now, now + lease, room)
+        for one in due:
+            task = asyncio.create_task(self._refresh(one), name="jwks-fetch")
+            self._fetching.add(task)
+            task.add_done_callback(self._ended)
+        return bool(due)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._fetching.discard(task)
+        self._bell.set()
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("a key set could not be kept", exc_info=failure)
 
     async def _refresh(self, due: Due) -> None:
         settings = self._rt.settings
