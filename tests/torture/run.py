@@ -32,13 +32,17 @@ Say = Callable[[str], None]
 
 
 class Plan(NamedTuple):
-    """`faults` is None for a quiet run; `dsn` names a migrated database to use instead of a Postgres of its own."""
+    """`dsn` names a migrated database to use instead of a Postgres of its own.
+
+    Without `faults` the run is quiet, and goes on until there is `enough`.
+    """
 
     seed: int
     secs: float
     events_per_sec: float
     replicas: int = 2
     faults: Pace | None = None
+    enough: Callable[[Record], bool] = bool
     dsn: str | None = None
 
 
@@ -82,7 +86,7 @@ async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
         loading = asyncio.create_task(load.run(roles(plan.events_per_sec)))
         stack.callback(loading.cancel)
         if plan.faults is None:
-            await asyncio.sleep(plan.secs)
+            await _quiet(record, plan)
         else:
             await Faults(world, record, plan.faults).run(plan.secs)
         say("mended; clients wait for their last answers")
@@ -92,6 +96,13 @@ async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
         say("readers read to the end")
         readers.calm()
         await _until_read(world, record)
+
+
+async def _quiet(record: Record, plan: Plan) -> None:
+    await asyncio.sleep(plan.secs)
+    async with asyncio.timeout(PATIENCE_SECS):
+        while not plan.enough(record):
+            await asyncio.sleep(0.05)
 
 
 async def _subscribe(load: Load, world: World) -> None:
