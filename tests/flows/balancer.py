@@ -56,7 +56,10 @@ class Balancer:
                 (self.ready.add if ready else self.ready.discard)(port)
                 await asyncio.sleep(PROBE_SECS)
 
-    def _next(self) -> int:
+    async def _next(self) -> int:
+        """Whose turn it is; while nobody says that he is ready, connections wait."""
+        while not self.ready:
+            await asyncio.sleep(0.01)
         return next(port for port in self._turn if port in self.ready)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,7 +67,7 @@ class Balancer:
         self._writers.add(writer)
         try:
             with suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", self._next())
+                there, back = await asyncio.open_connection("127.0.0.1", await self._next())
                 ends.append(back)
                 self._writers.add(back)
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))
@@ -79,8 +82,9 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(PIECE):
             writer.write(data)
             await writer.drain()
-        if not writer.is_closing():  # uvloop raises where asyncio does nothing
-            writer.write_eof()
+    # Also after a reset, so that the other side is told; uvloop raises where asyncio does nothing.
+    if not writer.is_closing():
+        writer.write_eof()
 
 
 class Load:
