@@ -13,7 +13,6 @@ from tests.support.app import AUTH
 from tests.support.process import Process
 
 ROUNDS = 100
-PATIENCE_SECS = 15.0
 
 
 @pytest.fixture
@@ -35,9 +34,7 @@ def test_a_revocation_is_in_the_other_list_within_a_second(replicas: list[httpx.
         assert accepting.post(ENTRIES, json={"jti": jti}, headers=AUTH).status_code == 201
         started = time.monotonic()
         while jti not in listed(other.get(LIST)):
-            assert time.monotonic() - started < PATIENCE_SECS, f"round {number}"
+            assert time.monotonic() - started < 1, f"round {number}"
         took.append(time.monotonic() - started)
         assert jti in listed(accepting.get(LIST))
-    # Another program of the machine may hold one or two up; it does not hold up most.
-    assert sorted(took)[int(ROUNDS * 0.9)] < 1
     assert len(took) == len(set(listed(replicas[0].get(LIST)))) == ROUNDS
