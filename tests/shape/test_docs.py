@@ -34,6 +34,8 @@ FOREIGN = {
     "HTTPS_PROXY",
     "NO_PROXY",
     "SSL_CERT_FILE",
+    "TORTURE_SECS",
+    "TORTURE_SEED",
 }
 
 COLUMNS = """
