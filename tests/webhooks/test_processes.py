@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,10 @@ UPDATE webhook_deliveries SET next_retry_at = now() WHERE status = 'pending' AND
 """
 # The same for leases, at a moment when whoever held them is dead.
 END_LEASES = "UPDATE webhook_deliveries SET lease_until = now() WHERE lease_until > now()"
+STILL_SERVED = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
 UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
 
 
@@ -98,22 +102,34 @@ async def kill_and_restart(processes: list[Process], conn: asyncpg.Connection) -
         for process in victims:
             process.kill()
         if victims is processes and not STORM.leases_run_out:
-            await conn.execute(END_LEASES)
+            await end_leases(conn)
         for process in victims:
             process.start(wait=False)
 
 
-async def finish(conn: asyncpg.Connection) -> None:
+async def end_leases(conn: asyncpg.Connection) -> None:
+    """Once the server has ended what the dead had asked of it."""
+    async with asyncio.timeout(20):
+        while await conn.fetchval(STILL_SERVED):
+            await asyncio.sleep(0.02)
+    await conn.execute(END_LEASES)
+
+
+async def finish(conn: asyncpg.Connection, http: httpx.AsyncClient, webhook: str) -> None:
     """Until every delivery is delivered or has spent its attempts."""
     async with asyncio.timeout(STORM.patience_secs):
         while await conn.fetchval(UNFINISHED):
             await conn.execute(HURRY)
+            with suppress(httpx.TransportError):
+                await http.patch(webhook, json={})  # changes nothing, and makes its process look
             await asyncio.sleep(0.3)
 
 
-async def subscribe_all(http: httpx.AsyncClient, url: str) -> None:
+async def subscribe_all(http: httpx.AsyncClient, url: str) -> str:
+    """The path of the last one."""
     for name in WEBHOOKS:
-        (await http.post("/api/webhooks", json={"url": f"{url}/{name}"})).raise_for_status()
+        created = (await http.post("/api/webhooks", json={"url": f"{url}/{name}"})).raise_for_status()
+    return f"/api/webhooks/{created.json()['id']}"
 
 
 async def test_whatever_dies_every_delivery_comes_to_an_end(database_url: str, tmp_path: Path) -> None:
@@ -126,9 +142,9 @@ async def test_whatever_dies_every_delivery_comes_to_an_end(database_url: str, t
                 for n in range(2)
             ]
             async with httpx.AsyncClient(base_url=processes[0].url, headers=AUTH) as http:
-                await subscribe_all(http, there.url)
-            await asyncio.gather(report_all([one.url for one in processes]), kill_and_restart(processes, conn))
-            await finish(conn)
+                webhook = await subscribe_all(http, there.url)
+                await asyncio.gather(report_all([one.url for one in processes]), kill_and_restart(processes, conn))
+                await finish(conn, http, webhook)
         await check(conn, there)
         assert elsewhere.connections == 0
     await conn.close()
