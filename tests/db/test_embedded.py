@@ -11,7 +11,7 @@ import pytest
 
 from aitp_cp.db import embedded
 from aitp_cp.db.embedded_place import Account, own_directory, reachable
-from tests.support.embedded import ask, folder_for_everyone, running, start_owner, temp_directory
+from tests.support.embedded import ask, ends, folder_for_everyone, running, start_owner, temp_directory
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_keeps_data_and_stops(home: Path) -> None:
         assert server.data == home / "postgres"
         assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
         pid = server.pid
-    assert not running(pid)
+    assert ends(pid)
     server.stop()
     with embedded.start(home, durable=False) as server:
         assert ask(server.dsn("mine"), "SELECT n FROM kept") == "7"
@@ -78,7 +78,7 @@ def test_the_server_of_a_killed_owner_is_taken_over(made_home: Path) -> None:
     with embedded.start(made_home, durable=False) as server:
         assert server.pid == pid
         assert ask(server.dsn(), "SELECT 1") == "1"
-    assert not running(pid)
+    assert ends(pid)
 
 
 def test_a_left_over_server_with_other_settings_is_replaced(made_home: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_left_over_server_with_other_settings_is_replaced(made_home: Path) -> 
     owner.communicate()
     with embedded.start(made_home, durable=True) as server:
         assert server.pid != pid
-        assert not running(pid)
+        assert ends(pid)
         assert ask(server.dsn(), "SHOW fsync") == "on"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aitp_cp.db import embedded
-from tests.support.embedded import ask, copy_wheel, folder_for_everyone, running, start_owner, temp_directory
+from tests.support.embedded import ask, copy_wheel, ends, folder_for_everyone, start_owner, temp_directory
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -98,5 +98,5 @@ def test_an_ordinary_user_runs_its_own(shared: Path) -> None:
     assert Path(f"/proc/{pid}").stat().st_uid == NOBODY.pw_uid
     owner.communicate()
     assert owner.returncode == 0
-    assert not running(pid)
+    assert ends(pid)
     assert {entry.owner() for entry in home.rglob("*")} == {"nobody"}

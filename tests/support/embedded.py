@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,14 @@ def running(pid: int) -> bool:
     if Path("/proc/self/stat").exists():
         return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
     return subprocess.run(["/bin/ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
+
+
+def ends(pid: int) -> bool:
+    """Whether the process is gone, or is within ten seconds: its last files go a moment before it does."""
+    deadline = time.monotonic() + 10
+    while running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not running(pid)
 
 
 def start_owner(home: Path, *arguments: str, path: Path = _SOURCE) -> tuple["subprocess.Popen[str]", int]:

@@ -75,7 +75,8 @@ def event_changed(record: Record, truth: Truth) -> tuple[str, str, str]:
 
 
 def event_that_nobody_sent(record: Record, truth: Truth) -> tuple[str, str, str]:
-    batch = record.batches.pop()
+    batch = next(one for one in record.batches[::-1] if one.told is not None)
+    record.batches.remove(batch)
     return "events", "wrong", f"{batch.events[0]['id']} was never sent"
 
 
