@@ -10,6 +10,7 @@ import pytest
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
 from aitp_cp.dashboard import store as dashboard
+from aitp_cp.events import invocations
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.registry import store as registry
@@ -136,8 +137,10 @@ LISTS: dict[str, list[Ask]] = {
     ],
     "audit": [lambda conn: audit.page(conn, 100, 0), lambda conn: audit.page(conn, 1000, 5000)],
     "dashboard": [
-        lambda conn: dashboard.handshakes(conn, DAY_AGO, "hour"),
-        lambda conn: dashboard.invocations(conn, DAY_AGO),
+        lambda conn: dashboard.handshakes(conn, DAY_AGO, timedelta(hours=1)),
+        lambda conn: conn.fetch(invocations.SINCE_NEARLY_COUNTED, DAY_AGO, DAY_AGO + invocations.BUCKET, 10),
+        lambda conn: conn.fetchval(invocations.COUNT_NEXT, 1000, 500),
+        lambda conn: conn.fetchval(invocations.BEHIND),
         lambda conn: dashboard.agents(conn, NOW),
         session_list(limit=20, since=DAY_AGO),
     ],

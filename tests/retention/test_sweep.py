@@ -165,5 +165,6 @@ async def test_every_sweep_finds_its_rows_through_an_index(conn: Conn) -> None:
         plan = "\n".join(
             row[0] for row in await conn.fetch("EXPLAIN " + query, datetime.now(UTC) - timedelta(days=380), 50)
         )
-        assert "Seq Scan" not in plan, plan
-        assert "Sort" not in plan, plan
+        finding = plan.partition("CTE uncounted")[0]  # which sorts no more than what is deleted
+        assert "Seq Scan" not in finding, plan
+        assert "Sort" not in finding, plan

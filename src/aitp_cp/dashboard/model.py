@@ -1,13 +1,12 @@
 """The overview and the per-agent table (contract, section 10)."""
 
+from collections import Counter
 from datetime import datetime, timedelta
-from typing import Literal
 
 import msgspec
 
+from aitp_cp.events.model import CapabilityCount
 from aitp_cp.sessions.model import SessionView
-
-Unit = Literal["minute", "hour", "day"]
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -15,14 +14,14 @@ class Range(msgspec.Struct, frozen=True):
 
     name: str
     span: timedelta
-    unit: Unit
+    bucket: timedelta
 
 
 RANGES = {
-    "1h": Range("1h", timedelta(hours=1), "minute"),
-    "24h": Range("24h", timedelta(hours=24), "hour"),
-    "7d": Range("7d", timedelta(days=7), "day"),
-    "30d": Range("30d", timedelta(days=30), "day"),
+    "1h": Range("1h", timedelta(hours=1), timedelta(minutes=1)),
+    "24h": Range("24h", timedelta(hours=24), timedelta(hours=1)),
+    "7d": Range("7d", timedelta(days=7), timedelta(days=1)),
+    "30d": Range("30d", timedelta(days=30), timedelta(days=1)),
 }
 DEFAULT_RANGE = RANGES["24h"]
 
@@ -44,11 +43,6 @@ class BoundaryCount(msgspec.Struct, frozen=True):
 
 class BucketCount(msgspec.Struct, frozen=True):
     bucket: str
-    count: int
-
-
-class CapabilityCount(msgspec.Struct, frozen=True):
-    capability: str
     count: int
 
 
@@ -76,9 +70,9 @@ class AgentActivities(msgspec.Struct, frozen=True):
 class HandshakeCounts(msgspec.Struct, frozen=True):
     """One pass over the sessions of the range, counted three ways."""
 
-    by_status: dict[str, int]
-    by_boundary: dict[str | None, int]
-    by_bucket: dict[datetime, int]
+    by_status: Counter[str]
+    by_boundary: Counter[str | None]
+    by_bucket: Counter[datetime]
 
 
 class Totals(msgspec.Struct, frozen=True):

@@ -10,23 +10,22 @@ from aitp_cp.dashboard.model import (
     AgentActivities,
     BoundaryCount,
     BucketCount,
-    CapabilityCount,
     Charts,
     HandshakeCounts,
     Kpis,
     Overview,
     Range,
     Totals,
-    Unit,
 )
 from aitp_cp.db import Connection
+from aitp_cp.events import service as log
+from aitp_cp.events.model import Invocations
 from aitp_cp.sessions import service as sessions
 from aitp_cp.sessions.model import SessionFilter, Status
 
 RECENT_SESSIONS = 20
 TOP_CAPABILITIES = 10
 UNKNOWN_BOUNDARY = "unknown"
-_WIDTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 def chosen_range(name: str | None) -> Range:
@@ -38,8 +37,8 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
     """Everything on the first screen, in a constant number of statements."""
     since = now - span.span
     totals = await store.totals(conn, now)
-    counts = await store.handshakes(conn, since, span.unit)
-    invocations = await store.invocations(conn, since)
+    counts = await store.handshakes(conn, since, span.bucket)
+    invocations = await log.invocations(conn, since, TOP_CAPABILITIES)
     recent = await sessions.list_sessions(conn, SessionFilter(since=since), RECENT_SESSIONS, 0)
     return Overview(
         range=span.name,
@@ -47,8 +46,8 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
         recent_sessions=recent.sessions,
         charts=Charts(
             handshakes_by_boundary=_by_boundary(counts),
-            handshakes_over_time=_over_time(counts, since, now, span.unit),
-            top_capabilities=[named for named in invocations if named.capability][:TOP_CAPABILITIES],
+            handshakes_over_time=_over_time(counts, since, now, span.bucket),
+            top_capabilities=invocations.top,
         ),
     )
 
@@ -58,13 +57,13 @@ async def agents(conn: Connection, now: datetime) -> AgentActivities:
     return AgentActivities(await store.agents(conn, now))
 
 
-def _kpis(totals: Totals, counts: HandshakeCounts, invocations: list[CapabilityCount]) -> Kpis:
+def _kpis(totals: Totals, counts: HandshakeCounts, invocations: Invocations) -> Kpis:
     return Kpis(
         agents_registered=totals.agents,
         handshakes_total=totals.handshakes,
-        handshakes_in_range=sum(counts.by_status.values()),
-        handshakes_success_in_range=counts.by_status.get(Status.COMPLETE, 0),
-        capability_invocations_in_range=sum(named.count for named in invocations),
+        handshakes_in_range=counts.by_status.total(),
+        handshakes_success_in_range=counts.by_status[Status.COMPLETE],
+        capability_invocations_in_range=invocations.total,
         active_sessions=totals.under_way,
         pending_webhook_deliveries=totals.pending_deliveries,
     )
@@ -75,13 +74,12 @@ def _by_boundary(counts: HandshakeCounts) -> list[BoundaryCount]:
     return sorted(named, key=lambda entry: (-entry.count, entry.boundary))
 
 
-def _over_time(counts: HandshakeCounts, since: datetime, now: datetime, unit: Unit) -> list[BucketCount]:
+def _over_time(counts: HandshakeCounts, since: datetime, now: datetime, width: timedelta) -> list[BucketCount]:
     """One entry per bucket that the range touches, zero where nothing happened."""
-    width = _WIDTHS[unit]
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     bucket = since - (since - epoch) % width
     filled = []
     while bucket <= now:
-        filled.append(BucketCount(iso(bucket), counts.by_bucket.get(bucket, 0)))
+        filled.append(BucketCount(iso(bucket), counts.by_bucket[bucket]))
         bucket += width
     return filled

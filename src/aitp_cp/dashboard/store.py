@@ -1,9 +1,10 @@
 """Statements behind the dashboard."""
 
-from datetime import datetime
+from collections import Counter
+from datetime import datetime, timedelta
 
 from aitp_cp.clock import iso, iso_or_none
-from aitp_cp.dashboard.model import AgentActivity, CapabilityCount, HandshakeCounts, Totals, Unit
+from aitp_cp.dashboard.model import AgentActivity, HandshakeCounts, Totals
 from aitp_cp.db import Connection
 from aitp_cp.sessions.store import HAPPENED_AT
 
@@ -17,25 +18,10 @@ SELECT (SELECT count(*) FROM agents
 
 # The first condition is what the index serves; the second follows from it but for reports that came in late.
 HANDSHAKES = f"""
-SELECT status, boundary, bucket, count(*) AS count,
-       GROUPING(status, boundary, bucket) AS grouping
-FROM (SELECT status, boundary, date_trunc($2, {HAPPENED_AT}, 'UTC') AS bucket
-      FROM handshake_sessions WHERE created_at >= $1 AND {HAPPENED_AT} >= $1) AS recent
-GROUP BY GROUPING SETS ((status), (boundary), (bucket))
-"""
-
-# Reporters differ in where they say which capability it was: in the payload, or only among the grants used.
-CAPABILITY = """
-coalesce(payload #>> '{capability,name}', payload ->> 'capability', payload ->> 'capability_name',
-         payload ->> 'capabilityName', payload ->> 'cap', payload ->> 'grant', grants ->> 0)
-"""
-
-INVOCATIONS = f"""
-SELECT {CAPABILITY} AS capability, count(*) AS count
-FROM audit_events
-WHERE type = 'capability.invoked' AND ts >= $1
-GROUP BY 1
-ORDER BY 2 DESC, 1
+SELECT status, boundary, date_bin($2, {HAPPENED_AT}, 'epoch'::timestamptz) AS bucket, count(*) AS count
+FROM handshake_sessions
+WHERE created_at >= $1 AND {HAPPENED_AT} >= $1
+GROUP BY 1, 2, 3
 """
 
 AGENTS = """
@@ -50,7 +36,6 @@ ORDER BY registered_at, aid
 LIMIT $2
 """
 
-BY_STATUS, BY_BOUNDARY, BY_BUCKET = 0b011, 0b101, 0b110
 MOST_AGENTS = 1000
 
 
@@ -60,20 +45,14 @@ async def totals(conn: Connection, now: datetime) -> Totals:
     return Totals(row["agents"], row["handshakes"], row["under_way"], row["pending_deliveries"])
 
 
-async def handshakes(conn: Connection, since: datetime, unit: Unit) -> HandshakeCounts:
-    """Sessions that took place since then, by status, boundary and bucket."""
-    rows = await conn.fetch(HANDSHAKES, since, unit)
-    return HandshakeCounts(
-        {row["status"]: row["count"] for row in rows if row["grouping"] == BY_STATUS},
-        {row["boundary"]: row["count"] for row in rows if row["grouping"] == BY_BOUNDARY},
-        {row["bucket"]: row["count"] for row in rows if row["grouping"] == BY_BUCKET},
-    )
-
-
-async def invocations(conn: Connection, since: datetime) -> list[CapabilityCount]:
-    """Reported invocations by capability, most first; those that name none under the empty name."""
-    rows = await conn.fetch(INVOCATIONS, since)
-    return [CapabilityCount(row["capability"] or "", row["count"]) for row in rows]
+async def handshakes(conn: Connection, since: datetime, width: timedelta) -> HandshakeCounts:
+    """Sessions that took place since then, by status, boundary and bucket of that width."""
+    counts = HandshakeCounts(Counter(), Counter(), Counter())
+    for status, boundary, bucket, count in await conn.fetch(HANDSHAKES, since, width):
+        counts.by_status[status] += count
+        counts.by_boundary[boundary] += count
+        counts.by_bucket[bucket] += count
+    return counts
 
 
 async def agents(conn: Connection, now: datetime) -> list[AgentActivity]:

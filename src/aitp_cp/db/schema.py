@@ -18,6 +18,8 @@ TABLES = (
     "enrollment_jtis",
     "handshake_sessions",
     "idempotency_keys",
+    "invocation_counts",
+    "invocation_progress",
     "issued_tcts",
     "log_horizon",
     "pinned_keys",

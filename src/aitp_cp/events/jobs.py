@@ -1,12 +1,14 @@
-"""Rows that an older control plane writes into the log have no position yet: give them one."""
+"""What is done behind the writers of the log: older rows get a position, and invocations are counted."""
 
 from aitp_cp.events import service
 from aitp_cp.jobs import Job
 from aitp_cp.runtime import Runtime
 
-EVERY_SECS = 30
+ADOPT_EVERY_SECS = 30
 # A batch holds the log lock for as long as it takes, and every writer of the fleet waits.
 BATCH = 500
+COUNT_EVERY_SECS = 5
+COUNT_BATCH = 20_000
 
 
 async def adopt(rt: Runtime) -> None:
@@ -17,4 +19,14 @@ async def adopt(rt: Runtime) -> None:
             adopted = await service.adopt(conn, BATCH)
 
 
-JOBS = (Job("events.adopt", EVERY_SECS, adopt),)
+async def count_invocations(rt: Runtime) -> None:
+    """One replica at a time; who asks meanwhile counts what is left from the log itself."""
+    async with rt.db.connection() as conn:
+        while await service.count_invocations(conn, COUNT_BATCH) == COUNT_BATCH:
+            pass
+
+
+JOBS = (
+    Job("events.adopt", ADOPT_EVERY_SECS, adopt),
+    Job("events.count_invocations", COUNT_EVERY_SECS, count_invocations),
+)

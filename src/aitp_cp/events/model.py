@@ -102,3 +102,15 @@ def appended(event: NewEvent, seq: int) -> Event:
         source=event.source,
         seq=seq,
     )
+
+
+class CapabilityCount(msgspec.Struct, frozen=True):
+    capability: str
+    count: int
+
+
+class Invocations(msgspec.Struct, frozen=True):
+    """How many there were, and of which capabilities most; those that name none count in the total alone."""
+
+    total: int
+    top: list[CapabilityCount]

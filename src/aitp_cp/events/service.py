@@ -7,8 +7,9 @@ from uuid import UUID
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import lock_key, try_lock
 from aitp_cp.db.schema import adopt_unsequenced
+from aitp_cp.events import invocations as counted
 from aitp_cp.events import store
-from aitp_cp.events.model import Event, HistoryFilter, HistoryPage, NewEvent, appended
+from aitp_cp.events.model import Event, HistoryFilter, HistoryPage, Invocations, NewEvent, appended
 from aitp_cp.webhooks import outbox
 
 ADOPTION = lock_key("events.adopt")
@@ -55,6 +56,7 @@ async def forget(conn: Connection, before: datetime, limit: int) -> int:
 
     Readers whose cursor lies below what is deleted are told so (`event: reset`).
     """
+    await counted.hold(conn)
     return await store.delete_oldest(conn, before, limit)
 
 
@@ -68,6 +70,22 @@ async def adopt(conn: Connection, limit: int) -> int:
     adopted = await adopt_unsequenced(conn, limit)
     await store.ring(conn, adopted)
     return adopted
+
+
+async def count_invocations(conn: Connection, limit: int) -> int:
+    """Count the invocations among the next `limit` events at most; how many events there were.
+
+    Opens a transaction of its own, and only when there are any; 0 too when another replica is at it.
+    """
+    if await counted.behind(conn) <= 0:
+        return 0
+    async with conn.transaction():
+        return await counted.count_next(conn, limit)
+
+
+async def invocations(conn: Connection, since: datetime, top: int) -> Invocations:
+    """All reported invocations with `ts` at or after `since`, and the `top` most used capabilities that are named."""
+    return await counted.since(conn, since, top)
 
 
 async def of_session(

@@ -10,6 +10,7 @@ from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.schema import LOG_LOCK_KEY
+from aitp_cp.events.invocations import UNCOUNT_GONE
 from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSpan, NewEvent
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
@@ -110,12 +111,12 @@ SELECT coalesce(
 HAS_UNSEQUENCED = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)"
 
 # SKIP LOCKED: the job that numbers legacy rows holds them for a moment, under the log lock.
-DELETE_OLDEST = """
+DELETE_OLDEST = f"""
 WITH oldest AS MATERIALIZED (
     SELECT id FROM audit_events WHERE ts < $1 ORDER BY ts LIMIT $2 FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM audit_events USING oldest WHERE audit_events.id = oldest.id RETURNING seq
-), raised AS (
+    DELETE FROM audit_events USING oldest WHERE audit_events.id = oldest.id RETURNING seq, type, ts, payload, grants
+), uncounted AS ({UNCOUNT_GONE}), raised AS (
     INSERT INTO log_horizon (deleted_through)
     SELECT max(seq) FROM gone HAVING max(seq) IS NOT NULL
     ON CONFLICT (only_row) DO UPDATE

@@ -1,0 +1,121 @@
+"""How often each capability was invoked: a job counts the log by ten minutes, the rest is counted when somebody asks.
+
+`invocation_counts` holds what lies at or below `invocation_progress.counted_through`. What lies above it, what has no
+place in the log yet, and what falls into the ten minutes that a range only touches is read from the log itself. So the
+figures are exact at any moment, whether the job runs or not.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from aitp_cp.db import Connection
+from aitp_cp.events.model import CapabilityCount, Invocations
+
+BUCKET = timedelta(minutes=10)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Reporters differ in where they say which capability it was: in the payload, or only among the grants used. No longer
+# than an index takes; none is the empty name.
+CAPABILITY = """
+left(coalesce(payload -> 'capability' ->> 'name', payload ->> 'capability', payload ->> 'capability_name',
+              payload ->> 'capabilityName', payload ->> 'cap', payload ->> 'grant', grants ->> 0, ''), 500)
+"""
+
+# What no range reaches is not counted, and dropped a day later; by the database's clock, like the sweeps.
+INVOKED_OF_LATE = "type = 'capability.invoked' AND ts >= now() - interval '31 days'"
+BUCKET_OF_TS = "date_bin('10 minutes', ts, 'epoch'::timestamptz)"
+
+# In places of the log: nearly as many as there are events, and read off two indexes.
+BEHIND = """
+SELECT coalesce((SELECT max(seq) FROM audit_events), 0)
+     - coalesce((SELECT max(counted_through) FROM invocation_progress), 0)
+"""
+CLAIM_PROGRESS = "SELECT counted_through FROM invocation_progress FOR UPDATE SKIP LOCKED"
+HOLD_PROGRESS = "SELECT 1 FROM invocation_progress FOR UPDATE"
+
+COUNT_NEXT = f"""
+WITH next AS MATERIALIZED (
+    SELECT seq,
+           CASE WHEN {INVOKED_OF_LATE} THEN {BUCKET_OF_TS} END AS bucket,
+           CASE WHEN {INVOKED_OF_LATE} THEN {CAPABILITY} END AS capability
+    FROM (SELECT seq, type, ts, payload, grants FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2) AS rows
+), counted AS (
+    INSERT INTO invocation_counts AS stored (bucket, capability, count)
+    SELECT bucket, capability, count(*) FROM next WHERE bucket IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (bucket, capability) DO UPDATE SET count = stored.count + excluded.count
+), moved AS (
+    UPDATE invocation_progress SET counted_through = (SELECT max(seq) FROM next) WHERE EXISTS (SELECT 1 FROM next)
+), forgotten AS (
+    DELETE FROM invocation_counts WHERE bucket < now() - interval '32 days'
+)
+SELECT count(*) FROM next
+"""
+
+# A part of the sweep's statement: `gone` holds the events that it deletes.
+UNCOUNT_GONE = f"""
+    UPDATE invocation_counts AS stored SET count = stored.count - deleted.count
+    FROM (
+        SELECT {BUCKET_OF_TS} AS bucket, {CAPABILITY} AS capability, count(*) AS count
+        FROM gone
+        WHERE {INVOKED_OF_LATE} AND seq <= (SELECT counted_through FROM invocation_progress)
+        GROUP BY 1, 2
+    ) AS deleted
+    WHERE stored.bucket = deleted.bucket AND stored.capability = deleted.capability
+"""
+
+# In one statement, for the job may move on between two.
+SINCE = f"""
+WITH found AS (
+    SELECT capability, count FROM invocation_counts WHERE bucket >= $2 AND count > 0
+    UNION ALL
+    SELECT {CAPABILITY}, count(*) FROM audit_events
+    WHERE type = 'capability.invoked' AND ts >= $1 AND ts < $2 GROUP BY 1
+    UNION ALL
+    SELECT {CAPABILITY}, count(*) FROM (
+        SELECT type, ts, payload, grants FROM audit_events
+        WHERE seq > (SELECT coalesce(max(counted_through), 0) FROM invocation_progress) {{by_place}}
+    ) AS uncounted WHERE type = 'capability.invoked' AND ts >= $2 GROUP BY 1
+    UNION ALL
+    SELECT {CAPABILITY}, count(*) FROM audit_events
+    WHERE seq IS NULL AND type = 'capability.invoked' AND ts >= $2 GROUP BY 1
+), summed AS (
+    SELECT capability, sum(count)::bigint AS count FROM found GROUP BY 1
+)
+SELECT capability, count FROM (
+    SELECT NULL AS capability, coalesce(sum(count), 0)::bigint AS count FROM summed
+    UNION ALL
+    (SELECT capability, count FROM summed WHERE capability <> '' ORDER BY count DESC, capability LIMIT $3)
+) AS total_and_top
+ORDER BY capability IS NOT NULL, count DESC, capability
+"""
+# The planner cannot know how little is left: OFFSET 0 keeps the order, so that the index of `seq` serves it. When much
+# is left, as at the first start on an old log, the planner chooses by the range.
+SINCE_NEARLY_COUNTED = SINCE.format(by_place="ORDER BY seq OFFSET 0")
+SINCE_MOSTLY_UNCOUNTED = SINCE.format(by_place="")
+NEARLY = 50_000
+
+
+async def behind(conn: Connection) -> int:
+    """How many places of the log the job has still to count."""
+    return int(await conn.fetchval(BEHIND))
+
+
+async def count_next(conn: Connection, limit: int) -> int:
+    """Count the next `limit` events of the log at most, in the caller's transaction; how many there were.
+
+    0 as well when another replica is at it.
+    """
+    through = await conn.fetchval(CLAIM_PROGRESS)
+    return 0 if through is None else int(await conn.fetchval(COUNT_NEXT, through, limit))
+
+
+async def hold(conn: Connection) -> None:
+    """Keep the job from counting to the end of the transaction, so that what is deleted was counted or never is."""
+    await conn.execute(HOLD_PROGRESS)
+
+
+async def since(conn: Connection, start: datetime, top: int) -> Invocations:
+    """All reported invocations with `ts` at or after `start`, and the `top` most used capabilities that are named."""
+    whole = start + (EPOCH - start) % BUCKET
+    statement = SINCE_NEARLY_COUNTED if await behind(conn) <= NEARLY else SINCE_MOSTLY_UNCOUNTED
+    total, *named = await conn.fetch(statement, start, whole, top)
+    return Invocations(total["count"], [CapabilityCount(row["capability"], row["count"]) for row in named])
