@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from aitp_cp.webhooks.model import delivered_as
-from tests.torture.record import Batch, Finding, Hook, Reading, Record, half
+from tests.torture.record import Batch, Fault, Finding, Hook, Reading, Record, half
 from tests.torture.truth import Row, Truth
 
 ATTEMPTS = 6
@@ -126,6 +126,16 @@ def _compare(kind: str, expected: dict[str, Row], found: dict[str, Row]) -> Iter
             yield Finding(kind, "wrong", f"{key} should be {expected[key]} and differs in {differing}")
 
 
+def check_invocations(record: Record, truth: Truth) -> Iterator[Finding]:
+    """Each invocation up to where the job came is counted once, whichever replica was killed at it."""
+    [counted] = truth.counts
+    reached = [row for row in truth.events if row["seq"] is not None and row["seq"] <= counted["counted_through"]]
+    missing = sum(row["type"] == "capability.invoked" for row in reached) - counted["invocations"]
+    if missing:
+        fault: Fault = "lost" if missing > 0 else "duplicated"
+        yield Finding("invocations", fault, f"{abs(missing)} of those up to event {counted['counted_through']}")
+
+
 def check_readers(record: Record, truth: Truth) -> Iterator[Finding]:
     for reading in record.readings:
         kind = "history" if reading.name == "history" else "streams"
@@ -208,4 +218,11 @@ def _surely_wants(hook: Hook, kind: str, batch: Batch | None) -> bool:
 
 
 Check = Callable[[Record, Truth], Iterable[Finding]]
-CHECKS: tuple[Check, ...] = (check_events, check_sessions, check_tokens, check_readers, check_deliveries)
+CHECKS: tuple[Check, ...] = (
+    check_events,
+    check_sessions,
+    check_tokens,
+    check_invocations,
+    check_readers,
+    check_deliveries,
+)

@@ -17,6 +17,7 @@ def acknowledged(record: Record, truth: Truth) -> dict[str, int]:
         "sessions": len(truth.sessions),
         "tokens": len(truth.tcts),
         "delegations": len(truth.delegations),
+        "invocations": sum(row["invocations"] for row in truth.counts),
         "registrations": sum(agent.spent for agent in agents),
         "deregistrations": sum(agent.leaving == "told" for agent in agents),
         "revocations": sum(bool(entry.answers) for entry in record.revocations.values()),

@@ -134,6 +134,16 @@ def delegation_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
     return "delegations", "lost", truth.delegations.pop()["jti"]
 
 
+def invocation_not_counted(record: Record, truth: Truth) -> tuple[str, str, str]:
+    truth.counts[0]["invocations"] -= 1
+    return "invocations", "lost", "1 of those"
+
+
+def invocation_counted_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
+    truth.counts[0]["invocations"] += 1
+    return "invocations", "duplicated", "1 of those"
+
+
 def stream_with_a_gap(record: Record, truth: Truth) -> tuple[str, str, str]:
     reading = record.readings[0]
     missing = reading.seqs.pop(5)

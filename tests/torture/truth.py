@@ -24,6 +24,8 @@ _QUERIES = {
     "audit": "SELECT action, target_id, details FROM admin_audit_log",
     "anchors": "SELECT id::text, issuer_url FROM trust_anchors",
     "keys": "SELECT scope, key FROM idempotency_keys",
+    "counts": """SELECT counted_through, coalesce((SELECT sum(count) FROM invocation_counts), 0)::int AS invocations
+                 FROM invocation_progress""",
 }
 _JSON = {"grants", "payload", "events", "details"}
 
@@ -41,6 +43,7 @@ class Truth:
     audit: list[Row] = field(default_factory=list)
     anchors: list[Row] = field(default_factory=list)
     keys: list[Row] = field(default_factory=list)
+    counts: list[Row] = field(default_factory=list)
     lists: list[Row] = field(default_factory=list)
 
     @property
