@@ -51,6 +51,8 @@ def test_what_a_receiver_asks_for_is_waited_for_up_to_the_cap(attempt: int, aske
         ("\u0663", None),
         ("", None),
         (None, None),
+        ("Mon, 25 May 99999999999999999999 12:00:00 GMT", None),
+        ("Mon, 25 May 2026 12:00:99999999999999999999 GMT", None),
     ],
 )
 def test_reading_retry_after(header: str | None, secs: float | None) -> None:
