@@ -207,6 +207,21 @@ async def test_a_test_delivery_goes_to_whoever_asks(database_url: str) -> None:
         assert (await app.get("/api/events/history?type=webhook.test")).json()["count"] == 0
 
 
+async def test_a_test_of_a_webhook_that_sleeps_says_so_at_once(database_url: str) -> None:
+    async with receiver() as there, delivering(database_url) as app:
+        webhook = await subscribe(app, there.url, active=False)
+        refused = await app.post(f"/api/webhooks/{webhook['id']}/test", {})
+        assert refused.status_code == 202
+        delivery = refused.json()
+        assert (delivery["status"], delivery["attempts"], delivery["nextRetryAt"]) == ("failed", 0, None)
+        assert delivery["error"] == "not sent: the webhook is not active"
+        assert await log_of(app, webhook) == [delivery]
+        await patch(app, webhook, active=True)
+        await app.post(f"/api/webhooks/{webhook['id']}/test", {})
+        await ended(app, webhook, 1)
+        assert len(there.got) == 1
+
+
 async def test_redelivering_sends_the_same_bytes_with_all_attempts_anew(database_url: str) -> None:
     async with receiver(Answer(500)) as there, delivering(database_url, WEBHOOK_RETRY_ATTEMPTS="1") as app:
         webhook = await subscribe(app, there.url)

@@ -37,6 +37,7 @@ from aitp_cp.webhooks.model import (
 from aitp_cp.webhooks.outbox import body_of
 
 SECRET_BYTES = 32
+NOT_ACTIVE = "not sent: the webhook is not active"
 
 T = TypeVar("T")
 
@@ -127,12 +128,17 @@ async def redeliver(conn: Connection, id: UUID, delivery_id: UUID, actor: Actor,
 
 
 async def send_test(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeliveryView:
-    """Enqueue a `webhook.test` delivery, whatever types the webhook asked for. Raises `NotFound`."""
-    _known(await store.find(conn, id))
+    """Enqueue a `webhook.test` delivery, whatever types the webhook asked for. Raises `NotFound`.
+
+    Of an inactive webhook it has failed at once: whoever asks would wait for an answer that no attempt brings.
+    """
+    webhook = _known(await store.find(conn, id))
     delivery_id = uuid4()
     payload = _test_event(id, now)
     body = body_of(delivery_id, TEST_TYPE, payload, now)
     await store.insert_deliveries(conn, [NewDelivery(delivery_id, id, TEST_TYPE, payload.decode(), body.decode())], now)
+    if not webhook.active:
+        await store.fail(conn, delivery_id, NOT_ACTIVE)
     await audit.record(conn, "webhook.test", actor, str(id), {"deliveryId": str(delivery_id)}, now)
     return _known(await store.find_delivery(conn, id, delivery_id))
 

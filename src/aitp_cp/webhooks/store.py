@@ -74,6 +74,8 @@ LIMIT {limit} OFFSET {offset}
 
 FIND_DELIVERY = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 
+FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_at = NULL WHERE id = $1"
+
 # One that is being sent at this moment stays as it is: its result is about to be recorded.
 SEND_AGAIN = f"""
 UPDATE webhook_deliveries
@@ -163,6 +165,11 @@ async def deliveries(
 async def find_delivery(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
     row = await conn.fetchrow(FIND_DELIVERY, id, webhook_id)
     return None if row is None else _delivery(row)
+
+
+async def fail(conn: Connection, id: UUID, error: str) -> None:
+    """End a delivery that nobody has leased, before any attempt."""
+    await conn.execute(FAIL, id, error)
 
 
 async def send_again(conn: Connection, webhook_id: UUID, id: UUID, now: datetime) -> DeliveryView | None:
