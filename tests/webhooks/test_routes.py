@@ -214,6 +214,16 @@ async def test_every_change_is_audited_without_the_secret(database_url: str) -> 
         assert not re.search("first-secret|second-secret|in-the-query", str(entries))
 
 
+@pytest.mark.parametrize("url", ["http://user:in-the-url@hooks.example/x", "http://[in-the-url/x"])
+async def test_urls_that_an_older_control_plane_let_pass_keep_their_secrets(database_url: str, url: str) -> None:
+    async with running_app(database_url, **LOCAL) as app:
+        created = await subscribe(app, URL)
+        await sql(app, "UPDATE webhooks SET url = $1", url)
+        await patch(app, created, active=False)
+        assert (await app.delete(f"/api/webhooks/{created['id']}")).status_code == 200
+        assert "in-the-url" not in str(await audit_of(app))
+
+
 async def test_a_change_that_cannot_be_audited_does_not_happen(database_url: str) -> None:
     async with running_app(database_url, **LOCAL) as app:
         created = await subscribe(app, URL)

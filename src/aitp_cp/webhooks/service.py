@@ -153,13 +153,21 @@ def _test_event(webhook_id: UUID, now: datetime) -> bytes:
 
 
 def _details(webhook: Webhook) -> dict[str, object]:
-    """For the audit; many a receiver's URL carries a token in its query."""
-    parts = urlsplit(webhook.url)
+    """For the audit."""
     return {
-        "url": f"{parts.scheme}://{parts.netloc}{parts.path}",
+        "url": _without_secrets(webhook.url),
         "events": webhook.events,
         "active": webhook.active,
     }
+
+
+def _without_secrets(url: str) -> str:
+    """Many a receiver's URL has a token in its query; an older control plane let credentials and non-URLs pass."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _known(found: T | None, otherwise: str = "no such webhook") -> T:
