@@ -22,8 +22,10 @@ log = structlog.get_logger("aitp_cp.webhooks")
 
 AT_ONCE = 8
 PER_WEBHOOK = 2
-# A webhook whose last attempt here took so long has one place less, until an answer is quicker again.
+# A webhook whose last attempt here took so long has one place less, until an answer is quicker again or none has come
+# for a while: it may be gone.
 SLOW_SECS = DEADLINE_SECS / 2
+SLOW_FOR_SECS = 600.0
 # An attempt's deadline, a slow database, and clocks that differ: afterwards another process takes it for dead.
 LEASE = timedelta(seconds=DEADLINE_SECS + 20)
 # How soon what another process changed is noticed.
@@ -61,7 +63,7 @@ class Dispatcher:
         self._ringing = False
         self._stopping = False
         self._in_flight: dict[asyncio.Task[None], UUID] = {}
-        self._slow: set[UUID] = set()
+        self._slow: dict[UUID, float] = {}  # when the slow answer came, by the loop's clock
         self._probe_look = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -145,6 +147,8 @@ class Dispatcher:
 
     def _places(self, taken: Sequence[Attempt] = ()) -> Counter[UUID]:
         """How many of its places each webhook cannot use: those in flight, and one that slow answers have cost it."""
+        since = asyncio.get_running_loop().time() - SLOW_FOR_SECS
+        self._slow = {id: at for id, at in self._slow.items() if at > since}
         return Counter([*self._in_flight.values(), *(attempt.webhook_id for attempt in taken), *self._slow])
 
     async def _until_next_due(self) -> float:
@@ -172,8 +176,11 @@ class Dispatcher:
         began = asyncio.get_running_loop().time()
         with rt.tracer.span("webhook delivery", {"webhook.event": attempt.event_type}):
             outcome = await post(self._client, attempt, rt.clock())
-        seconds = asyncio.get_running_loop().time() - began
-        (self._slow.add if seconds >= SLOW_SECS else self._slow.discard)(attempt.webhook_id)
+        ended = asyncio.get_running_loop().time()
+        seconds = ended - began
+        self._slow.pop(attempt.webhook_id, None)
+        if seconds >= SLOW_SECS:
+            self._slow[attempt.webhook_id] = ended
         rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
         said = {"webhook": str(attempt.webhook_id), "delivery": str(attempt.id), "attempt": attempt.number}
         if outcome.verdict is Verdict.DELIVERED:
