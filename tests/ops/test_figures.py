@@ -58,3 +58,12 @@ async def test_types_beyond_the_limit_share_a_label(app: App) -> None:
             await asyncio.sleep(0.01)
     assert gauge(app, "audit_events", type=f"type.{MAX_TYPES - 1}") == 1
     assert gauge(app, "audit_events", type=f"type.{MAX_TYPES}") is None
+
+
+async def test_a_deleted_webhook_has_no_breaker(app: App) -> None:
+    created = (await app.post("/api/webhooks", {"url": "http://192.0.3.1/hook"})).json()
+    await app.rt.get(Figures).refresh()
+    assert gauge(app, "webhook_circuit_breaker_open", state="closed") == 1
+    await app.delete(f"/api/webhooks/{created['id']}")
+    await app.rt.get(Figures).refresh()
+    assert gauge(app, "webhook_circuit_breaker_open", state="closed") == 0

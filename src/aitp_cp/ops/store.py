@@ -22,7 +22,7 @@ SELECT wanted.status, (
 FROM unnest($1::text[]) AS wanted (status)
 """
 
-BREAKERS = "SELECT breaker_state, count(*) FROM webhooks GROUP BY breaker_state"
+BREAKERS = "SELECT breaker_state, count(*) FROM webhooks WHERE deleted_at IS NULL GROUP BY breaker_state"
 
 EVENTS = """
 SELECT type, count(*)
