@@ -52,8 +52,6 @@ async def update(conn: Connection, id: UUID, patch: AnchorPatch, actor: Actor, n
     anchor = _known(await store.lock(conn, id))
     given = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
     fields = _checked(msgspec.structs.replace(anchor.fields, **given))
-    if fields == anchor.fields:
-        return shown(anchor)
     try:
         async with conn.transaction():
             changed = await store.replace(conn, id, fields, now)
