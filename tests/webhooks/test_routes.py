@@ -239,6 +239,8 @@ async def test_a_change_that_cannot_be_audited_does_not_happen(database_url: str
             assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
         assert (await app.get("/api/webhooks")).json() == {"webhooks": [public(created)]}
         assert await log_of(app, created) == []
+        scraped = (await app.http.get("/api/metrics")).text
+        assert "aitp_control_plane_admin_audit_insert_failures 5.0" in scraped
 
 
 async def test_a_secret_is_in_no_answer_but_the_first_and_in_no_other_table(

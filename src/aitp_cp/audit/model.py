@@ -1,5 +1,6 @@
-"""An audit row as the API shows it."""
+"""An audit row as the API shows it, and whom it is about."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -21,7 +22,11 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who asks for a change: `apikey:<16 hex>` or an AID, and the request it came in."""
+    """Who asks for a change: `apikey:<16 hex>` or an AID, and the request it came in.
+
+    `on_failure` is called when a row of theirs could not be written.
+    """
 
     id: str
     request_id: str | None
+    on_failure: Callable[[], None] = lambda: None

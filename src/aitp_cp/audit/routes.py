@@ -12,10 +12,10 @@ from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 
 
-def actor_of(request: Request) -> Actor:
+def actor_of(rt: Runtime, request: Request) -> Actor:
     """The caller as audit rows name it."""
     context = context_of(request)
-    return Actor(context.actor, context.request_id)
+    return Actor(context.actor, context.request_id, rt.metrics.admin_audit_insert_failures.inc)
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:

@@ -34,7 +34,11 @@ async def record(
 ) -> None:
     """Write one row in the caller's transaction: if it cannot be written, the change does not happen."""
     text = msgspec.json.encode(details).decode()
-    await store.insert(conn, uuid4(), now, (action, actor.id, target[:512], text, actor.request_id))
+    try:
+        await store.insert(conn, uuid4(), now, (action, actor.id, target[:512], text, actor.request_id))
+    except Exception:
+        actor.on_failure()
+        raise
 
 
 async def page(conn: Connection, limit: int, offset: int) -> AuditPage:

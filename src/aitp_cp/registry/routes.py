@@ -8,7 +8,6 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.audit.model import Actor
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
 from aitp_cp.errors import (
@@ -59,12 +58,11 @@ async def register(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     manifest = await _verified(rt, body, time_left=STILL_VALID)
     claims = enrolment.check_token(_secret(rt), bearer(request.headers), manifest, rt.clock())
-    context = context_of(request)
-    context.actor = manifest.aid
+    context_of(request).actor = manifest.aid
+    actor = actor_of(rt, request)
 
     async def effect(conn: Connection) -> Answer:
         namespace = enrolment.choose_namespace(request.headers.get("x-aitp-namespace"), manifest)
-        actor = Actor(manifest.aid, context.request_id)
         return Answer(201, await enrolment.register(conn, manifest, claims, namespace, actor, rt.clock()))
 
     return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
@@ -92,7 +90,7 @@ async def _remembered(rt: Runtime, question: Hashable, build: Callable[[], Await
 
 async def deregister(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
-        answer = await service.deregister(conn, _aid(request), actor_of(request), rt.clock())
+        answer = await service.deregister(conn, _aid(request), actor_of(rt, request), rt.clock())
     return json_response(answer)
 
 

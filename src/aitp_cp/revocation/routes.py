@@ -26,7 +26,7 @@ MAX_LIMIT = 1000
 
 async def add_entry(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
-    actor = actor_of(request)
+    actor = actor_of(rt, request)
     outcomes: list[Outcome] = []
 
     async def effect(conn: Connection) -> Answer:

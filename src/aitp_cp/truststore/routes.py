@@ -43,7 +43,7 @@ async def list_anchors(rt: Runtime, request: Request) -> Response:
 
 async def create_anchor(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
-    actor = actor_of(request)
+    actor = actor_of(rt, request)
 
     async def effect(conn: Connection) -> Answer:
         return Answer(201, await service.create(conn, decode(body, NewAnchor), actor, rt.clock()))
@@ -61,14 +61,14 @@ async def get_anchor(rt: Runtime, request: Request) -> Response:
 async def update_anchor(rt: Runtime, request: Request) -> Response:
     id, patch = _id(request), decode(await read_body(request), AnchorPatch)
     async with rt.db.transaction() as conn:
-        anchor = await service.update(conn, id, patch, actor_of(request), rt.clock())
+        anchor = await service.update(conn, id, patch, actor_of(rt, request), rt.clock())
     rt.get(JwksRefresher).wake()
     return json_response(anchor)
 
 
 async def delete_anchor(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
-        await service.delete(conn, _id(request), actor_of(request), rt.clock())
+        await service.delete(conn, _id(request), actor_of(rt, request), rt.clock())
     return no_content()
 
 
@@ -89,7 +89,7 @@ async def get_pinned_keys(rt: Runtime, request: Request) -> Response:
 
 async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
-    actor = actor_of(request)
+    actor = actor_of(rt, request)
 
     async def effect(conn: Connection) -> Answer:
         key = pinned_keys.requested(decode(body, NewPinnedKey))
@@ -104,7 +104,7 @@ async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
     if aid is None:
         raise BadRequest("aid is missing")
     async with rt.db.transaction() as conn:
-        await pinned_keys.delete(conn, asked.text("namespace"), aid, actor_of(request), rt.clock())
+        await pinned_keys.delete(conn, asked.text("namespace"), aid, actor_of(rt, request), rt.clock())
     return no_content()
 
 

@@ -51,7 +51,7 @@ async def list_webhooks(rt: Runtime, request: Request) -> Response:
 
 async def create(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
-    actor = actor_of(request)
+    actor = actor_of(rt, request)
     # Names are looked up before the transaction; what is wrong is raised inside it, to be kept for replays.
     asked = await _looked_at(rt, body, NewWebhook)
 
@@ -75,7 +75,7 @@ async def update(rt: Runtime, request: Request) -> Response:
     if isinstance(patch, AppError):
         raise patch
     async with rt.db.transaction() as conn:
-        webhook = await service.update(conn, id, patch, actor_of(request), rt.clock())
+        webhook = await service.update(conn, id, patch, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
     return json_response(webhook)
 
@@ -104,7 +104,7 @@ async def list_deliveries(rt: Runtime, request: Request) -> Response:
 async def redeliver(rt: Runtime, request: Request) -> Response:
     id, delivery_id = _id(request), _id(request, "deliveryId")
     async with rt.db.transaction() as conn:
-        delivery = await service.redeliver(conn, id, delivery_id, actor_of(request), rt.clock())
+        delivery = await service.redeliver(conn, id, delivery_id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
     return json_response(delivery, 202)
 
@@ -119,7 +119,7 @@ async def _changed(
     """Run one change of one webhook in a transaction, then look whether it made something due."""
     id = _id(request)
     async with rt.db.transaction() as conn:
-        answer = await change(conn, id, actor_of(request), rt.clock())
+        answer = await change(conn, id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
     return json_response(answer, status)
 
