@@ -21,12 +21,12 @@ async def test_an_unknown_route(app: App) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/api/health", {"GET"}),
-        ("DELETE", "/api/registry/agents", {"GET", "POST"}),
-        ("PATCH", "/api/registry/agents/aid%3Apubkey%3Ax", {"GET", "DELETE"}),
-        ("GET", "/api/registry/enroll", {"POST"}),
-        ("PUT", "/.well-known/aitp-manifest", {"GET"}),
-        ("TRACE", "/api/audit", {"GET"}),
+        ("POST", "/api/health", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/api/registry/agents", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("PATCH", "/api/registry/agents/aid%3Apubkey%3Ax", {"GET", "HEAD", "OPTIONS", "DELETE"}),
+        ("GET", "/api/registry/enroll", {"OPTIONS", "POST"}),
+        ("PUT", "/.well-known/aitp-manifest", {"GET", "HEAD", "OPTIONS"}),
+        ("TRACE", "/api/audit", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 async def test_another_method(app: App, method: str, path: str, allowed: set[str]) -> None:
@@ -40,7 +40,7 @@ async def test_head_is_get_without_its_body(app: App) -> None:
         assert (await app.http.head(path)).status_code == 200
     assert (await app.http.head("/api/registry/enroll")).status_code == 405
     endless = await app.http.head("/api/events/stream")
-    assert (endless.status_code, endless.headers["allow"]) == (405, "GET")
+    assert (endless.status_code, endless.headers["allow"]) == (405, "GET, OPTIONS")
 
 
 async def test_every_answer_forbids_sniffing_and_storing(app: App) -> None:

@@ -1,6 +1,6 @@
 """From the endpoint table to an ASGI application: match, admit, handle."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from re import Pattern
 from urllib.parse import quote, unquote
 
@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from aitp_cp.errors import MethodNotAllowed, NotFound
 from aitp_cp.runtime import Runtime
+from aitp_cp.web import cors
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.gate import Doorkeeper
@@ -33,7 +34,7 @@ class Router:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         methods, scope["path_params"] = self._match(scope["path"], scope.get("raw_path"))
-        endpoint = _choose(methods, scope["method"])
+        endpoint = _choose(methods, scope)
         context = context_of(scope)
         context.endpoint = endpoint
         self._doorkeeper.admit(context, endpoint, Headers(scope=scope))
@@ -66,8 +67,18 @@ class Router:
         raise NotFound("no such route")
 
 
-def _choose(methods: Methods, method: str) -> Endpoint:
+def _choose(methods: Methods, scope: Scope) -> Endpoint:
+    method = scope["method"]
     endpoint = methods.get("GET" if method == "HEAD" else method)
     if endpoint is None or (method == "HEAD" and endpoint.streaming):
-        raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(methods))})
+        raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(_allowed(methods, scope["path"])))})
     return endpoint
+
+
+def _allowed(methods: Methods, path: str) -> Iterator[str]:
+    """What has an endpoint, and what is answered without one of its own."""
+    yield from methods
+    if "GET" in methods and not methods["GET"].streaming:
+        yield "HEAD"
+    if cors.applies_to(path):
+        yield "OPTIONS"
