@@ -87,14 +87,14 @@ def test_production_without_keys_serves_nothing_gated_and_says_so_loudly(
 class Dev:
     """`aitp-cp dev` in a folder, in a process group of its own as a terminal would start it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aitp_cp", "dev"],
-                env=environment(PORT=str(self.port)),
+                env=environment(PORT=str(self.port), **variables),
                 cwd=folder,
                 stdout=log,
                 stderr=log,
@@ -122,8 +122,8 @@ class Dev:
 
 
 @contextmanager
-def dev(folder: Path) -> Iterator[Dev]:
-    started = Dev(folder)
+def dev(folder: Path, **variables: str) -> Iterator[Dev]:
+    started = Dev(folder, **variables)
     try:
         yield started
     finally:
@@ -155,8 +155,10 @@ def test_dev_in_an_empty_folder() -> None:
             secrets = kept.read_text()
             aid = httpx.get(f"{first.url}/api/health").json()["aid"]
             printed = first.log()
-            for place in (first.url, ".aitp-cp/secrets.env", "server.log"):
+            for place in (".aitp-cp/secrets.env", "server.log", *(f"revision {name}" for name in REVISIONS)):
                 assert place in printed
+            assert re.findall(r"^ *index ", printed, re.M) == []
+            assert re.search(rf"uvicorn.*{first.url}.*^ *ready at {first.url}$", printed, re.M | re.S | re.I)
             assert not [line for line in secrets.splitlines() if line.split("=", 1)[1] in printed]
             (pasted,) = re.findall(r"^ *try +(curl .*)$", printed, re.M)
             tried = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True)
@@ -187,6 +189,16 @@ def test_dev_that_is_stopped_while_it_starts_leaves_no_database_behind(number: s
             time.sleep(0.01)
         assert postgres_of(folder)
         started.end(number)
+        assert postgres_of(folder) == []
+
+
+def test_dev_that_is_told_twice_waits_for_its_database_and_for_nothing_else() -> None:
+    with folder_for_everyone() as folder, dev(folder, DRAIN_WINDOW_MS="30000") as started:
+        started.wait_ready()
+        os.killpg(started.process.pid, signal.SIGTERM)
+        while httpx.get(f"{started.url}/api/readyz").status_code == 200:
+            time.sleep(0.02)
+        assert started.end(signal.SIGTERM) == 128 + signal.SIGTERM
         assert postgres_of(folder) == []
 
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
@@ -28,30 +29,36 @@ def dev() -> None:
     except EmbeddedError as failure:
         stop(str(failure), DATABASE)
     with server:
-        _serve({**environ, "DATABASE_URL": server.dsn()}, f"embedded Postgres, log in {server.log_file}")
+        database = f"embedded Postgres, log in {server.log_file}"
+        _serve({**environ, "DATABASE_URL": server.dsn()}, database, leaving=server.stop)
 
 
-def _serve(environ: dict[str, str], database: str = "DATABASE_URL") -> None:
+def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Callable[[], None] = lambda: None) -> None:
+    """Serve a database that has this version's schema by then; `leaving` is for an end that waits for nothing else."""
     settings = settings_or_stop("dev", environ)
     from aitp_cp.cli import process
     from aitp_cp.cli.migrate import upgrade_or_stop
+    from aitp_cp.web.server import Hooks
 
-    asyncio.run(upgrade_or_stop(settings))
-    _say_where_things_are(f"http://{settings.host}:{settings.port}", database, keyed=bool(settings.api_keys))
+    asyncio.run(upgrade_or_stop(settings, every_step=False))
+    url = f"http://{settings.host}:{settings.port}"
+    _say_where_things_are(url, database, keyed=bool(settings.api_keys))
     process.announce(settings)
-    process.serve(settings, jobs=True)
+    process.serve(settings, jobs=True, hooks=Hooks(listening=lambda: _say(f"\n  ready at {url}\n"), leaving=leaving))
 
 
 def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
     auth = ' -H "Authorization: Bearer $KEY"' if keyed else ""
     places = {
-        "serving": url,
         "database": database,
         "secrets": str(HOME / SECRETS),
         "try": f"curl -s{auth} '{url}/api/events/history?limit=5'",
     }
-    lines = "".join(f"\n  {name:<11}{place}" for name, place in places.items())
-    out.print(lines + "\n", highlight=False, markup=False, soft_wrap=True)
+    _say("".join(f"\n  {name:<11}{place}" for name, place in places.items()) + "\n")
+
+
+def _say(lines: str) -> None:
+    out.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:

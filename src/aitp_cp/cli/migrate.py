@@ -13,15 +13,21 @@ def migrate() -> None:
     asyncio.run(upgrade_or_stop(settings_or_stop("tool")))
 
 
-async def upgrade_or_stop(settings: Settings) -> None:
-    """Apply what is missing, saying each step; leaves with a reason when it cannot."""
+async def upgrade_or_stop(settings: Settings, *, every_step: bool = True) -> None:
+    """Apply what is missing, saying every step or only each revision; leaves with a reason when it cannot."""
     from aitp_cp.db.migrations.run import SchemaAhead, upgrade
 
     assert settings.database_url is not None
     try:
-        applied = await upgrade(settings.database_url.get_secret_value(), on_step=lambda step: out.print(f"  {step}"))
+        applied = await upgrade(settings.database_url.get_secret_value(), on_step=_say if every_step else None)
     except SchemaAhead as ahead:
         stop(f"{ahead}: deploy the version that migrated it", DATABASE)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as failure:
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
         stop(f"the migration could not run ({type(failure).__name__}); see DATABASE_URL and `aitp-cp check`", DATABASE)
+    for revision in () if every_step else applied:
+        _say(f"revision {revision}")
     out.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
+
+
+def _say(step: str) -> None:
+    out.print(f"  {step}", highlight=False, markup=False)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from aitp_cp import __version__
 from aitp_cp.app import open_app
 from aitp_cp.cli.console import ADDRESS, DATABASE, stop
+from aitp_cp.cli.database import failures_explained
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import DatabaseUnavailable
@@ -22,14 +24,14 @@ from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import Settings, findings
 from aitp_cp.telemetry import logging
 from aitp_cp.telemetry.spans import OFF, Tracer
-from aitp_cp.web.server import build_server, exit_at_once, on_end
+from aitp_cp.web.server import NO_HOOKS, Hooks, build_server, exit_at_once, on_end
 from aitp_cp.web.traced import Traced
 from aitp_cp.worker import Background
 
 log = structlog.get_logger("aitp_cp.process")
 
 SEED = "CP_AID_SEED_HEX"  # warned of with the identity that its absence leads to
-DATABASE_PATIENCE_SECS = 30
+DATABASE_ATTEMPTS = 30
 DATABASE_RETRY_SECS = 1.0
 
 
@@ -50,9 +52,9 @@ def announce(settings: Settings) -> None:
             say[finding.level](f"{finding.variable} {finding.sentence}")
 
 
-def serve(settings: Settings, *, jobs: bool, place: Place | None = None) -> None:
+def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:
     """Serve until told to stop; raises `typer.Exit` with the reason's code when it cannot start."""
-    _run(_serve(settings, jobs=jobs, place=place))
+    _run(_serve(settings, jobs=jobs, place=place, hooks=hooks))
 
 
 def work(settings: Settings) -> None:
@@ -61,13 +63,11 @@ def work(settings: Settings) -> None:
 
 
 def _run(life: Coroutine[Any, Any, None]) -> None:
-    try:
+    with failures_explained():
         uvloop.run(life)
-    except DatabaseUnavailable:
-        stop("the database cannot be reached; see DATABASE_URL and run `aitp-cp check`", DATABASE)
 
 
-async def _serve(settings: Settings, *, jobs: bool, place: Place | None) -> None:
+async def _serve(settings: Settings, *, jobs: bool, place: Place | None, hooks: Hooks) -> None:
     async with _opened(settings) as rt:
         app: ASGIApp = await open_app(rt)
         _start_jobs(rt, shared=jobs)
@@ -77,12 +77,16 @@ async def _serve(settings: Settings, *, jobs: bool, place: Place | None) -> None
             port=settings.port,
             drain=lambda: _drain(rt),
             leash=place.leash if place else None,
+            hooks=hooks,
         )
         _say_hello(rt, port=settings.port)
         try:
             await server.serve([place.sock] if place else None)
         except SystemExit:  # its word for an address that cannot be had, with a code that has another meaning here
             stop(f"cannot listen on {settings.host}:{settings.port}", ADDRESS)
+        if place is None:  # else the parent hears the signals
+            with on_end(partial(exit_at_once, leaving=hooks.leaving)):
+                await rt.stack.aclose()
     log.info("stopped")
 
 
@@ -120,7 +124,7 @@ def _tracer(settings: Settings) -> Tracer:
 
 async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> Runtime:
     """Containers start in any order: wait a while for the database before giving up."""
-    for _ in range(DATABASE_PATIENCE_SECS):
+    for _ in range(DATABASE_ATTEMPTS):
         try:
             return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
         except DatabaseUnavailable:
