@@ -14,6 +14,7 @@ from aitp_cp.db.migrations import HEAD, REVISIONS
 from aitp_cp.db.schema import SEQUENCES, TABLES
 from tests.cli.support import GOOD, run, said, shell
 from tests.support.app import SECRET
+from tests.support.process import free_port
 
 
 def execute(dsn: str, *statements: str) -> list[Any]:
@@ -226,6 +227,27 @@ def test_migrating_what_is_not_there() -> None:
     assert "DATABASE_URL" in refused.stderr
     assert "canary" not in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_role_that_may_not_and_a_schema_that_is_not_there_take_one_sentence(
+    database_url: str, empty_database_url: str
+) -> None:
+    role = f"stranger_{uuid4().hex}"
+    execute(database_url, f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+
+    def refusal(command: str, dsn: str) -> str:
+        refused = shell(*command.split(), **GOOD, DATABASE_URL=dsn, HOST="127.0.0.1", PORT=str(free_port()))
+        assert refused.returncode not in {0, 1}
+        assert "Traceback" not in refused.stderr
+        return said(refused)
+
+    try:
+        may_not = [re.sub("//[^@]*@", f"//{role}:{role}@", dsn) for dsn in (database_url, empty_database_url)]
+        for command, dsn in zip(("serve", "migrate"), may_not, strict=True):
+            assert "(InsufficientPrivilegeError)" in refusal(command, dsn)
+        assert "(UndefinedTableError); run `aitp-cp check`" in refusal("retention run", empty_database_url)
+    finally:
+        execute(database_url, f"DROP ROLE {role}")
 
 
 def test_the_document_is_printed() -> None:

@@ -1,12 +1,12 @@
 """What every command prints with, and how it leaves."""
 
 import os
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
-from aitp_cp.settings import Settings, SettingsError, load
+from aitp_cp.settings import Command, Settings, SettingsError, load
 
 ADDRESS = 1
 CONFIGURATION = 2
@@ -14,8 +14,6 @@ DATABASE = 3
 
 out = Console()
 err = Console(stderr=True)
-
-Command = Literal["serve", "dev", "worker", "tool"]
 
 
 def stop(message: str, code: int) -> NoReturn:

@@ -5,10 +5,10 @@ import asyncio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aitp_cp.cli.console import DATABASE, err, out, settings_or_stop, stop
+from aitp_cp.cli.console import err, out, settings_or_stop
+from aitp_cp.cli.database import failures_explained
 from aitp_cp.clock import now
 from aitp_cp.db import Database
-from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.retention import service
 from aitp_cp.retention.model import Swept
 from aitp_cp.settings import Settings
@@ -22,10 +22,8 @@ Counts = dict[str, int]
 
 def run(*, dry_run: bool) -> None:
     """Sweep until nothing is due, one transaction per batch; Ctrl-C leaves whole batches behind."""
-    try:
+    with failures_explained():
         asyncio.run(_run(settings_or_stop("tool"), dry_run=dry_run))
-    except DatabaseUnavailable:
-        stop("the database cannot be reached; see DATABASE_URL and run `aitp-cp check`", DATABASE)
 
 
 async def _run(settings: Settings, *, dry_run: bool) -> None:

@@ -37,7 +37,7 @@ Report = Callable[[str], None]
 async def upgrade(dsn: str, *, on_step: Report | None = None) -> list[str]:
     """Apply the missing revisions and return them; `on_step` hears each step as it is done.
 
-    Raises SchemaAhead if the database is newer than this code, and driver errors as they are.
+    Raises SchemaAhead if the database is newer than this code, and the driver's errors as they are.
     An interrupted run leaves nothing that the next one cannot finish.
     """
     conn = await asyncpg.connect(dsn)
@@ -50,6 +50,8 @@ async def upgrade(dsn: str, *, on_step: Report | None = None) -> list[str]:
         if not needs_upgrade(await current_revision(conn)):
             return []
         return await _apply(conn, on_step or (lambda step: None))
+    except DBAPIError as wrapped:
+        raise wrapped.driver_exception from None
     finally:
         await conn.close()
 
