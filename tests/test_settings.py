@@ -70,7 +70,7 @@ def test_node_env_means_production_whatever_else_is_said() -> None:
 
 def test_an_empty_value_counts_as_unset() -> None:
     settings = load({**GOOD, "PORT": "", "API_KEYS": " ", "CORS_ORIGIN": ""}, command="serve")
-    assert (settings.port, settings.api_keys, settings.cors_origins) == (4000, (), None)
+    assert (settings.port, settings.api_keys, settings.cors_origin) == (4000, (), None)
 
 
 def test_lists_are_parsed() -> None:
@@ -83,7 +83,7 @@ def test_lists_are_parsed() -> None:
         },
         command="serve",
     )
-    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.cors_origin == ("https://a.example", "https://b.example")
     assert [str(network) for network in settings.webhook_allowed_cidrs] == ["127.0.0.0/8", "fd00::/8"]
     assert settings.webhook_url_allowlist == (".example", "hooks.test")
 

@@ -170,10 +170,6 @@ class Settings(BaseSettings):
     def production(self) -> bool:
         return self.cp_env == "production" or self.node_env == "production"
 
-    @property
-    def cors_origins(self) -> tuple[str, ...] | None:
-        return self.cors_origin
-
     @classmethod
     def settings_customise_sources(
         cls,
@@ -276,14 +272,14 @@ def findings(settings: Settings) -> list[Finding]:
     """What is allowed but deserves a warning, or in production a failing check."""
     found: list[Finding] = []
     production = settings.production
-    if settings.cors_origins is None:
+    if settings.cors_origin is None:
         sentence = (
             "is required in production: any origin may read answers"
             if production
             else "is unset: any origin may read answers"
         )
         found.append(Finding("fail" if production else "warn", "CORS_ORIGIN", sentence))
-    elif "*" in settings.cors_origins:
+    elif "*" in settings.cors_origin:
         found.append(Finding("warn", "CORS_ORIGIN", "is *: any origin may read answers"))
     if not settings.api_keys:
         sentence = (

@@ -144,9 +144,9 @@ async def deny(conn: Connection, step: Row) -> None:
     """What the revocation room does; the earliest entry stands, or the order of two entries would show by contract."""
     statement = """INSERT INTO revocation_entries AS known (jti, revoked_at) VALUES ($1, $2)
                    ON CONFLICT (jti) DO UPDATE SET revoked_at = LEAST(known.revoked_at, excluded.revoked_at)"""
-    entry = UUID(step["denied"]), moment(step["at"])
-    await conn.execute(statement, *entry)
-    await tcts.revoke(conn, *entry, None)
+    jti = UUID(step["denied"])
+    await conn.execute(statement, jti, moment(step["at"]))
+    await tcts.revoke(conn, jti)
 
 
 def directly_revoked(story: list[Row]) -> dict[str, datetime]:

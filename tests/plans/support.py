@@ -135,9 +135,6 @@ class Explained:
     async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> None:
         await self._explain(query, args)
 
-    async def executemany(self, command: str, args: Sequence[Sequence[Any]], *, timeout: float | None = None) -> None:
-        await self._explain(command, args[0])
-
     def transaction(self) -> Any:
         return self._conn.transaction()
 

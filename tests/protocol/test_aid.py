@@ -33,12 +33,12 @@ def test_every_compressed_point_is_accepted(x: bytes, parity: int) -> None:
 
 @given(st.binary(min_size=33, max_size=33).filter(lambda key: key[0] not in (2, 3)))
 def test_other_points_are_not(key: bytes) -> None:
-    assert not aid.is_aid(f"aid:pubkey:p256:{b64url(key)}")
+    assert aid.recognise(f"aid:pubkey:p256:{b64url(key)}") is None
 
 
 @given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", min_size=43, max_size=43))
 def test_exactly_one_encoding_of_a_key_is_an_aid(text: str) -> None:
-    assert aid.is_aid(f"aid:pubkey:{text}") == (b64url(base64.urlsafe_b64decode(text + "=")) == text)
+    assert (aid.recognise(f"aid:pubkey:{text}") is not None) == (b64url(base64.urlsafe_b64decode(text + "=")) == text)
 
 
 KEY = b64url(bytes(32))
@@ -63,7 +63,7 @@ KEY = b64url(bytes(32))
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    assert not aid.is_aid(text)
+    assert aid.recognise(text) is None
     assert aid.spelled(text) == text
     with pytest.raises(ValueError, match="not an AID"):
         aid.canonical(text)
@@ -71,7 +71,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 5, b"aid:pubkey:", ["aid"], {}])
 def test_what_is_not_text_is_no_aid(value: object) -> None:
-    assert not aid.is_aid(value)
+    assert aid.recognise(value) is None
 
 
 def test_a_filter_finds_an_agent_under_either_spelling() -> None:

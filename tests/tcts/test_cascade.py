@@ -45,7 +45,7 @@ async def reasons(db: Database) -> dict[int, str | None]:
 
 async def deny(conn: Connection, number: int, when: datetime) -> None:
     await conn.execute("INSERT INTO revocation_entries (jti, revoked_at) VALUES ($1, $2)", uid(number), when)
-    await service.revoke(conn, uid(number), when, None)
+    await service.revoke(conn, uid(number))
 
 
 async def test_revoked_before_issued_in_every_order(db: Database) -> None:

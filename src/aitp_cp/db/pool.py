@@ -1,7 +1,7 @@
 """The connection pool, transactions, and what a driver failure means to a client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -55,10 +55,6 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None: ...
 
     async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any: ...
-
-    async def executemany(
-        self, command: str, args: Sequence[Sequence[Any]], *, timeout: float | None = None
-    ) -> None: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 

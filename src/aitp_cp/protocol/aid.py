@@ -38,11 +38,6 @@ def spelled(text: str) -> str:
     return recognise(text) or text
 
 
-def is_aid(text: object) -> bool:
-    """Whether this is an AID in any accepted spelling."""
-    return recognise(text) is not None
-
-
 def public_key(aid: Aid) -> str:
     """The key itself: base64url, 43 characters (Ed25519) or 44 (P-256, compressed)."""
     return aid.rpartition(":")[2]

@@ -35,11 +35,8 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     )
 
 
-async def revoke(conn: Connection, jti: UUID, revoked_at: datetime, reason: str | None) -> None:
-    """Let an entry of the deny list, which the caller has just inserted, take effect on tokens and delegations.
-
-    `revoked_at` and `reason` are the entry's own; what is written is read from the entry.
-    """
+async def revoke(conn: Connection, jti: UUID) -> None:
+    """Let the deny list's entry, which the caller has just inserted, take effect on tokens and delegations."""
     await store.lock_graph(conn, exclusive=True)
     await cascade.settle(conn, tcts=[jti], delegations=[jti], revoked=[jti])
 

@@ -82,7 +82,7 @@ class _Exchange:
         self._rt = rt
         self._scope = scope
         self._send = send
-        self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origins)
+        self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origin)
         self._started = time.perf_counter()
         self.status = 0
 

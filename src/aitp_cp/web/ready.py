@@ -104,7 +104,7 @@ class ReadyAnswers:
         context = RequestContext(request_id(offered), self._address(headers, peer), endpoint=kept.endpoint)
         if not self._doorkeeper.has_room(context, kept.endpoint):
             return None  # refused once more, with all that is to be said about it
-        head = ready.head + cors.lines(origin, self._rt.settings.cors_origins) + _of_request(context)
+        head = ready.head + cors.lines(origin, self._rt.settings.cors_origin) + _of_request(context)
         account(self._rt, context, "GET", 200, time.perf_counter() - started)
         return head, ready.body
 
