@@ -163,8 +163,23 @@ async def test_a_rate_limit_of_a_real_server(database_url: str, tmp_path_factory
     assert 3000 < (refused.value.retry_after or 0) <= 3600
 
 
+async def test_a_page_is_not_handed_on_as_a_file() -> None:
+    page = Answer(body=b"<html>welcome</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    async with answered(page) as (client, _):
+        for file in (
+            collected(client.agents.export("aid")),
+            collected(client.agents.export("aid", "jsonl")),
+            collected(client.sessions.export("session")),
+            client.agents.manifest("aid"),
+        ):
+            with pytest.raises(ControlPlaneError, match="URL right") as refused:
+                await file
+            assert (refused.value.status, refused.value.code) == (200, "ANSWER_INVALID")
+
+
 async def test_an_export_that_is_cut_short_is_not_taken_for_a_whole_one() -> None:
-    raw = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw = head + b'5\r\n{"a":\r\n'
     async with answered(Answer(raw=raw)) as (client, _):
         with pytest.raises(ControlPlaneError) as failed:
             await collected(client.agents.export("aid"))

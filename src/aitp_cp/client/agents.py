@@ -13,6 +13,7 @@ from aitp_cp.client.transport import Call, Transport, segment
 
 AGENTS = "/api/registry/agents"
 Format = Literal["json", "jsonl"]
+MEDIA: dict[Format, str] = {"json": "application/json", "jsonl": "application/x-ndjson"}
 
 
 class Agent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -91,12 +92,13 @@ class Agents:
 
     async def manifest(self, aid: str) -> bytes:
         """The envelope byte for byte as the agent signed it."""
-        return (await self._transport.send(Call(path=f"{AGENTS}/{segment(aid)}/manifest", gated=False))).body
+        call = Call(path=f"{AGENTS}/{segment(aid)}/manifest", gated=False, media="application/json")
+        return (await self._transport.send(call)).body
 
     def export(self, aid: str, format: Format = "json", event_limit: int | None = None) -> AsyncGenerator[bytes, None]:
         """The agent with its sessions, tokens and newest events, as a file's bytes; at most 10,000 events."""
         params = {"format": format, "eventLimit": event_limit}
-        return self._transport.chunks(Call(path=f"{AGENTS}/{segment(aid)}/export", params=params))
+        return self._transport.chunks(Call(path=f"{AGENTS}/{segment(aid)}/export", params=params, media=MEDIA[format]))
 
     async def deregister(self, aid: str) -> Deregistration:
         """Once more does no harm; an agent that was never known is an error."""

@@ -117,7 +117,9 @@ class Events:
         duplicate. `lost` is told each time why, and how many seconds pass before the next attempt. Raises
         `ControlPlaneError` when the first connection fails, or the server refuses.
         """
-        follower = Tail(self._transport, wanted, None if after is None else str(after), lost)
+        last_id = None if after is None else str(after)
+        origin = await self._newest_place() if after is None else None
+        follower = Tail(self._transport, wanted, lost, last_id=last_id, origin=origin)
         async with aclosing(follower.frames()) as frames:
             async for frame in frames:
                 if frame.event == "":
@@ -126,6 +128,13 @@ class Events:
                     reset = decoded(frame.data, Reset)
                     follower.start_over(reset.oldest if reset.reason == "cursor_expired" else None)
                     yield reset
+
+    async def _newest_place(self) -> str | None:
+        """A place in the log that everything still to come lies after."""
+        events = await self.history(limit=1)
+        if not events:
+            return "0"
+        return None if events[0].seq is None else str(events[0].seq)
 
 
 def _shown(wanted: EventFilter) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import msgspec
 
-from aitp_cp.client.agents import Format
+from aitp_cp.client.agents import MEDIA, Format
 from aitp_cp.client.events import Event
 from aitp_cp.client.paging import rows
 from aitp_cp.client.transport import Call, Transport, segment
@@ -70,7 +70,8 @@ class Sessions:
 
     def export(self, session_id: str, format: Format = "json") -> AsyncGenerator[bytes, None]:
         """The session with its tokens and events, as a file's bytes."""
-        return self._transport.chunks(Call(path=f"{SESSIONS}/{segment(session_id)}/export", params={"format": format}))
+        path = f"{SESSIONS}/{segment(session_id)}/export"
+        return self._transport.chunks(Call(path=path, params={"format": format}, media=MEDIA[format]))
 
     async def replay(
         self, session_id: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 1000

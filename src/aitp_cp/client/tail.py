@@ -11,6 +11,7 @@ from aitp_cp.client.sse import Frame, Reader
 from aitp_cp.client.transport import Call, Params, Transport
 
 STREAM = "/api/events/stream"
+MEDIA = "text/event-stream"
 RETRY_MS = 3000
 SHORTEST_WAIT_SECS = 0.1
 LONGEST_WAIT_SECS = 30.0
@@ -25,12 +26,15 @@ def quietly(error: ControlPlaneError | None, wait_secs: float) -> None:
 class Tail:
     """Connects, reads, and connects again after the last id it has seen."""
 
-    def __init__(self, transport: Transport, wanted: Params, last_id: str | None, lost: Lost) -> None:
+    def __init__(
+        self, transport: Transport, wanted: Params, lost: Lost, *, last_id: str | None, origin: str | None = None
+    ) -> None:
         self._transport = transport
         self._wanted = wanted
         self._lost = lost
         self._reader = Reader(RETRY_MS)
         self._last_id = last_id
+        self._origin = origin  # before the first connection: where to go on from when nothing came over it
         self._connected = False  # ever
         self._failures = 0  # in a row
         self._error: ControlPlaneError | None = None
@@ -38,6 +42,7 @@ class Tail:
     def start_over(self, oldest: int | None) -> None:
         """The cursor is of no use any more: go on before `oldest`, or without one."""
         self._last_id = None if oldest is None else str(oldest - 1)
+        self._origin = None
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """Messages without end; raises `ControlPlaneError` where another attempt cannot help."""
@@ -63,11 +68,13 @@ class Tail:
             self._error = failed
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
-        headers = {"Accept": "text/event-stream"}
-        if self._last_id is not None:
-            headers["Last-Event-ID"] = self._last_id
+        headers = {"Accept": MEDIA}
+        cursor = self._origin if self._last_id is None and self._connected else self._last_id
+        if cursor is not None:
+            headers["Last-Event-ID"] = cursor
         self._reader = Reader(self._reader.retry_ms)  # what was cut off in the middle comes again
-        call = Call(path=STREAM, params=self._wanted, headers=headers, repeatable=not self._connected)
+        repeatable = not self._connected
+        call = Call(path=STREAM, params=self._wanted, headers=headers, repeatable=repeatable, media=MEDIA)
         async with aclosing(self._transport.chunks(call)) as chunks:
             async for chunk in chunks:
                 self._connected, self._failures = True, 0

@@ -28,6 +28,7 @@ class Call:
     """What to ask. `path` is escaped already; of `params` those that are None are left out.
 
     `repeatable`: asking twice does no more than asking once. `answers`: statuses beside 2xx that are no errors.
+    `media`: what an answer must say it is whose bytes are handed on, for nobody here would notice another one.
     """
 
     method: str = "GET"
@@ -38,6 +39,7 @@ class Call:
     gated: bool = True
     repeatable: bool = True
     answers: tuple[int, ...] = ()
+    media: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,12 @@ class Transport:
             )
         except (aiohttp.ClientError, OSError, ValueError) as failure:  # TimeoutError is an OSError
             return ControlPlaneError(*_reason(failure, limit), request_id=request_id)
-        if response.status < 300 or response.status in call.answers:
-            return response
-        return await _refusal(response, request_id)
+        if response.status >= 300 and response.status not in call.answers:
+            return await _refusal(response, request_id)
+        if call.media is not None and response.content_type != call.media:
+            response.close()
+            return _not_ours(response.status, response.headers.get("x-request-id", request_id))
+        return response
 
     async def _read(self, response: aiohttp.ClientResponse, *, whole: bool) -> bytes:
         try:

@@ -15,6 +15,8 @@ from tests.cli.remote.support import at, enrolled, eventually, lines, on_screen,
 from tests.support.app import AUTH
 from tests.support.process import Process
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 def history(server: Process, run_id: str) -> list[dict[str, object]]:
     params = {"order": "asc", "runId": run_id, "limit": "1000"}
@@ -128,7 +130,7 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
             url = f"http://127.0.0.1:{slow.getsockname()[1]}"
             with started(url, "agents", "export", "aid", "-o", str(file)) as process:
                 connection, _ = slow.accept()
-                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+                connection.sendall(HEAD + b"2\r\n{}\r\n")
                 eventually(lambda: [one for one in tmp_path.iterdir() if one.name.endswith(".part")])
                 process.send_signal(number)
                 assert process.wait(20) == code
