@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from aitp_cp.conformance.catalogue import CHECKS
 from aitp_cp.conformance.model import Options, Report
 from aitp_cp.conformance.runner import run
 from tests.conformance.liar import Lie, Told, lying, truth
-from tests.support.app import API_KEY
+from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
+from tests.support.waiting import eventually
 
 BY_NAME = {check.name: check for check in CHECKS}
 
@@ -141,9 +143,7 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
         ["registry.entry_members"],
     ),
     "everything new": (
-        in_json(
-            lambda said: {**said, "inserted": said["ingested"], "duplicates": 0}, path="/api/events", method="POST"
-        ),
+        in_json(all_new, path="/api/events", method="POST"),
         ["log.resent", "log.resent_at_once", "log.duplicate_within"],
     ),
     "a history in disorder": (
@@ -183,6 +183,14 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
 def test_a_lie_is_noticed(server: Process, name: str) -> None:
     lie, names = LIES[name]
     assert outcomes(server.url, lie, names) == dict.fromkeys(names, "failed")
+
+
+def test_what_agents_call_their_events_breaks_no_reading(server: Process) -> None:
+    odd = 'odd\r\n\x85\u2028\\"} 1'
+    httpx.post(f"{server.url}/api/events", json=[{"type": odd, "run_id": odd}], headers=AUTH).raise_for_status()
+    eventually(lambda: "odd" in httpx.get(f"{server.url}/api/metrics").text)
+    names = [name for name in BY_NAME if name.startswith("metrics.")]
+    assert outcomes(server.url, truth, names) == dict.fromkeys(names, "passed")
 
 
 def test_the_truth_passes_through_the_same_proxy(server: Process) -> None:

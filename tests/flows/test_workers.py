@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.app import AUTH
 from tests.support.process import Process
+from tests.support.waiting import eventually
 
 LIVEZ = 'http_request_duration_seconds_count{method="GET",route="/api/livez",status="2xx"}'
 
@@ -26,13 +26,6 @@ def children(pid: int) -> set[int]:
 def alive(pids: set[int]) -> set[int]:
     shown = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True)
     return {int(pid) for pid, state in map(str.split, shown.stdout.splitlines()) if state[0] != "Z"} & pids
-
-
-def until(condition: Callable[[], object], patience: float = 15) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def metric(server: Process, name: str) -> float:
@@ -54,9 +47,9 @@ def test_they_answer_as_one_and_the_dead_are_replaced(database_url: str, tmp_pat
         os.kill(min(first), signal.SIGKILL)
         for _ in range(30):  # connections that meet the dead one wait for its successor
             assert httpx.get(f"{server.url}/api/livez", timeout=15).status_code == 200
-        until(lambda: len(children(server.running.pid)) == 2)
+        eventually(lambda: len(children(server.running.pid)) == 2)
         assert metric(server, LIVEZ) == 60
-        until(lambda: metric(server, "db_up") == 1)
+        eventually(lambda: metric(server, "db_up") == 1)
         assert "pid=" not in httpx.get(f"{server.url}/api/metrics", timeout=15).text
 
         second = children(server.running.pid)
@@ -68,7 +61,7 @@ def test_they_end_with_their_parent(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log", "--workers", "2", TMPDIR=str(tmp_path)) as server:
         orphans = children(server.running.pid)
         server.kill()
-        until(lambda: not alive(orphans))
+        eventually(lambda: not alive(orphans))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -86,7 +79,7 @@ def test_jobs_can_run_elsewhere(database_url: str, tmp_path: Path) -> None:
         with (tmp_path / "worker").open("wb") as log:
             running = subprocess.Popen(command, env=worker._environment, stdout=log, stderr=log)
         try:
-            until(lambda: "starting" in worker.log())
+            eventually(lambda: "starting" in worker.log())
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{worker.url}/api/livez")
             posted = httpx.post(f"{server.url}/api/events", json=[{"type": "demo.event"}], headers=AUTH)

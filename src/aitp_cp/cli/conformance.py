@@ -1,27 +1,24 @@
 """aitp-cp conformance: the contract as checks against any deployment."""
 
 import asyncio
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from aitp_cp.cli.conformance_options import ConformanceOptions
-from aitp_cp.cli.console import err, out, stop
+from aitp_cp.cli.console import err, out
 from aitp_cp.cli.remote import exits
+from aitp_cp.cli.remote.connection import key_of_environment, stop
+from aitp_cp.cli.remote.output import document, plain
+from aitp_cp.client.options import base_url, bearer
 from aitp_cp.conformance.catalogue import chosen
 from aitp_cp.conformance.model import SECTIONS, Check, KeyRefused, Options, Report, Result, Unreachable
 from aitp_cp.conformance.runner import Watcher, run
 
 STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
-KEY_FILE = "AITP_CP_API_KEY_FILE"
 
 
 def conformance(asked: ConformanceOptions) -> None:
@@ -32,7 +29,7 @@ def conformance(asked: ConformanceOptions) -> None:
         return
     report = _run_or_stop(_options(asked), checks)
     if asked.as_json:
-        _print_json(report)
+        document(report)
     else:
         _show(report)
     if report.count("failed"):
@@ -47,12 +44,13 @@ def _sections(given: Sequence[str]) -> frozenset[str]:
 
 
 def _options(asked: ConformanceOptions) -> Options:
-    if not _is_base(asked.url):
-        stop("name the deployment with --url or AITP_CP_URL, as in --url https://cp.example", exits.USAGE)
-    assert asked.url is not None
+    try:
+        url = str(base_url(asked.url or ""))
+    except ValueError as wrong:
+        stop(f"{wrong}; name it with --url or AITP_CP_URL, as in --url https://cp.example", exits.USAGE)
     return Options(
-        url=asked.url,
-        api_key=asked.api_key or _key_from_file(),
+        url=url,
+        api_key=_key(asked.api_key),
         environment=asked.environment,
         origin=asked.origin,
         webhook_host=asked.webhook_host,
@@ -62,28 +60,20 @@ def _options(asked: ConformanceOptions) -> Options:
     )
 
 
-def _is_base(url: str | None) -> bool:
+def _key(given: str | None) -> str | None:
     try:
-        parts = urlsplit(url or "")
-        _ = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and "@" not in parts.netloc
-
-
-def _key_from_file() -> str | None:
-    path = os.environ.get(KEY_FILE)
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
-    except (OSError, ValueError):
-        stop(f"{KEY_FILE} names a file that cannot be read", exits.USAGE)
+        key = given or key_of_environment()
+        if key is not None:
+            bearer(key)
+    except ValueError as wrong:
+        stop(str(wrong), exits.USAGE)
+    return key
 
 
 def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
-    columns = TextColumn("[progress.description]{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+    doing = TextColumn("{task.description}", markup=False)
+    columns = doing, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         bar = progress.add_task("", total=len(checks))
 
         def begins(check: Check) -> None:
@@ -93,7 +83,7 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
             progress.update(bar, advance=1)
 
         def waits(why: str) -> None:
-            progress.update(bar, description=why)
+            progress.update(bar, description=plain(why))
 
         try:
             return asyncio.run(run(options, checks, Watcher(begins, ended, waits)))
@@ -104,14 +94,10 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
     stop(*reason)
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
 def _list(checks: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
         members = ("section", "name", "sentence", "extension")
-        _print_json([{name: getattr(check, name) for name in members} for check in checks])
+        document([{name: getattr(check, name) for name in members} for check in checks])
         return
     table = Table("section", "name", "", "sentence")
     for section in SECTIONS:
@@ -127,7 +113,7 @@ def _show(report: Report) -> None:
         if results:
             out.print(_section_table(f"{section}. {title}", results))
     for path in report.left:
-        out.print(Text(f"left behind: {path}", "yellow"))
+        out.print(Text(plain(f"left behind: {path}"), "yellow"))
     out.print(_summary(report))
 
 
@@ -137,7 +123,7 @@ def _section_table(title: str, results: Sequence[Result]) -> Table:
     for result in results:
         sentence = Text(result.sentence)
         if result.detail is not None:
-            sentence.append(f"\n{result.detail}", STYLES[result.outcome])
+            sentence.append(f"\n{plain(result.detail)}", STYLES[result.outcome])
         table.add_row(Text(result.outcome, STYLES[result.outcome]), _mark(result.extension), sentence)
     return table
 

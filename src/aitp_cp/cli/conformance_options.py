@@ -13,11 +13,7 @@ class ConformanceOptions:
     url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
     api_key: Annotated[
         str | None,
-        typer.Option(
-            envvar="AITP_CP_API_KEY",
-            show_envvar=True,
-            help="One of its API_KEYS, better from the environment or from the file AITP_CP_API_KEY_FILE names.",
-        ),
+        typer.Option(help="One of its API_KEYS, better in AITP_CP_API_KEY or in the file AITP_CP_API_KEY_FILE names."),
     ] = None
     section: Annotated[list[str] | None, typer.Option(help="Only this section of the contract; repeatable.")] = None
     show_list: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False

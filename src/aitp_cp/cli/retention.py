@@ -46,7 +46,7 @@ async def _due(db: Database, settings: Settings) -> Counts:
 async def _sweep_all(db: Database, settings: Settings, due: Counts) -> Counts:
     total = dict.fromkeys(due, 0)
     columns = TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         bar = progress.add_task("", total=sum(due.values()))
         while batch := await _sweep(db, settings):
             for table, rows in batch.items():

@@ -50,6 +50,13 @@ def _passes(failed: ControlPlaneError, repeatable: bool) -> bool:
     return repeatable and (failed.status in PASSING or failed.code in {UNREACHABLE, CUT_SHORT, IN_FLIGHT})
 
 
+def bearer(key: str) -> str:
+    """The API key as a header carries it; raises `ValueError` that does not repeat it."""
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError("the API key holds characters that a header cannot carry")
+    return f"Bearer {key}"
+
+
 def base_url(text: str) -> URL:
     """The address of a control plane, possibly under a path; raises `ValueError` that does not repeat it."""
     try:

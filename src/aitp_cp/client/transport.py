@@ -14,7 +14,7 @@ from yarl import URL
 
 from aitp_cp import __version__
 from aitp_cp.client.errors import ANSWER_INVALID, CUT_SHORT, TIMED_OUT, UNREACHABLE, ControlPlaneError
-from aitp_cp.client.options import Retries, Timeouts
+from aitp_cp.client.options import Retries, Timeouts, bearer
 
 USER_AGENT = f"aitp-control-plane-client/{__version__}"
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -66,11 +66,9 @@ class Transport:
         proxy: URL | None,
         tls: ssl.SSLContext | None,
     ) -> None:
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError("the API key holds characters that a header cannot carry")
         self.url = str(url).rstrip("/")
         self._retries = retries
-        self._authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._authorization = {} if api_key is None else {"Authorization": bearer(api_key)}
         self._timeouts = timeouts
         self._proxy = proxy
         self._tls = tls

@@ -1,9 +1,10 @@
 """Contract, section 13: the admin audit."""
 
+import asyncio
 from typing import Any
 
 from aitp_cp.conformance import expect
-from aitp_cp.conformance.deployment import Deployment
+from aitp_cp.conformance.deployment import PAUSE_SECS, Deployment
 from aitp_cp.conformance.model import check
 from aitp_cp.conformance.trust_store import ANCHORS, KEYS, add_anchor, pin
 
@@ -19,6 +20,8 @@ async def actions_on(cp: Deployment, target: str) -> list[str]:
 
 @check("13", "an entry of the audit has all its members, newest first")
 async def entries(cp: Deployment) -> None:
+    await add_anchor(cp)
+    await asyncio.sleep(PAUSE_SECS)  # entries of one moment have no order
     await add_anchor(cp)
     said = (await cp.admin.get(PATH, limit=100)).ok()
     expect.equal(said.get("count"), len(said["entries"]), "`count`")

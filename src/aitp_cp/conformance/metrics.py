@@ -42,7 +42,7 @@ async def scraped(cp: Deployment) -> str:
 
 def samples(text: str) -> Iterator[Sample]:
     """Every sample of a scrape; raises `Broken` for a line that is none."""
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a label may hold what other formats end a line with
         if not line or line.startswith("#"):
             continue
         found = _SAMPLE.fullmatch(line)

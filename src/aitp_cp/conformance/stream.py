@@ -43,7 +43,7 @@ class Reader:
         """The next frame; raises `Broken` when none comes in time."""
         while True:
             block = (await self._in_time(self._response.content.readuntil(b"\n\n"))).decode()
-            fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != ":")
+            fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and line[0] != ":")
             if "data" in fields:
                 return Frame(fields.get("id"), fields.get("event"), json.loads(fields["data"]))
 

@@ -5,8 +5,7 @@ import os
 import pty
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -79,12 +78,3 @@ def report(server: Process, run_id: str, count: int = 1, **members: Any) -> None
     batch = [{"id": str(uuid4()), "type": "cli.test", "run_id": run_id, **members} for _ in range(count)]
     answer = httpx.post(f"{server.url}/api/events", json=batch, headers=AUTH)
     assert answer.json()["inserted"] == count, answer.text
-
-
-def eventually(is_so: Callable[[], Any]) -> Any:
-    """What it gives, once that is true."""
-    deadline = time.monotonic() + PATIENCE_SECS
-    while not (found := is_so()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found

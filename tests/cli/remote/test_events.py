@@ -11,9 +11,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.cli.remote.support import at, enrolled, eventually, lines, on_screen, report, started
+from tests.cli.remote.support import at, enrolled, lines, on_screen, report, started
 from tests.support.app import AUTH
 from tests.support.process import Process
+from tests.support.waiting import eventually
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
-from tests.cli.remote.support import at
+from tests.cli.remote.support import at, enrolled
 from tests.cli.support import environment, run, said
 from tests.support.app import API_KEY
 from tests.support.process import Process, free_port
@@ -70,6 +70,31 @@ def test_wrong_usage(server: Process) -> None:
         ("revoke",),
     ):
         assert at(server, *arguments).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("agents", "list", "--status", "all"), ("events", "export"), ("agents", "list", "--json")]
+)
+def test_an_output_that_is_full_or_closed(server: Process, arguments: tuple[str, ...]) -> None:
+    enrolled(server)
+    with open("/dev/full", "wb") as full:
+        done = leave(server, *arguments, stdout=full)
+    assert done == (1, "standard output cannot be written: No space left on device\n")
+    assert leave(server, *arguments, stdout=None) == (0, "")
+
+
+def leave(server: Process, *arguments: str, stdout: BinaryIO | None) -> tuple[int, str]:
+    """How the command ends that writes there, or whose standard output was closed."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@"' if stdout else 'exec "$@" >&-', "sh", sys.executable, "-m", "aitp_cp", *arguments],
+        env=environment(AITP_CP_URL=server.url, AITP_CP_API_KEY=API_KEY),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
 
 
 def test_too_many_calls(database_url: str, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import httpx
 
-from tests.cli.remote.support import at, enrolled, eventually, on_screen, read, report
+from tests.cli.remote.support import at, enrolled, on_screen, read, report
 from tests.cli.support import said
 from tests.support.app import AUTH, OTHER_KEY
 from tests.support.process import Process, free_port
+from tests.support.waiting import eventually
 
 HOSTILE = "\x1b[2Jred\x9b31m \u202eevil [bold]"
 HARMLESS = "\\x1b[2Jred\\x9b31m \\u202eevil [bold]"

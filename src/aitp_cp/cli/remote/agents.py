@@ -6,7 +6,7 @@ from typing import Unpack
 
 from aitp_cp.cli.remote.connection import run
 from aitp_cp.cli.remote.files import save
-from aitp_cp.cli.remote.output import Columns, document, fields, line, listing, some
+from aitp_cp.cli.remote.output import Columns, document, fields, line, listing, plain, some
 from aitp_cp.client import Agent, ControlPlane
 from aitp_cp.client.agents import AgentFilter, Format
 
@@ -50,7 +50,7 @@ def deregister(aid: str, *, as_json: bool) -> None:
         if as_json:
             document(done)
         else:
-            line(f"{done.status} {done.aid}")
+            line(plain(f"{done.status} {done.aid}"))
 
     run(work)
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from aitp_cp.cli.remote import exits
-from aitp_cp.cli.remote.output import complain, pipe_closed, prepare
+from aitp_cp.cli.remote.output import complain, give_up_output, prepare
 from aitp_cp.client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp.client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
 
@@ -40,8 +40,11 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
         again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
         stop(f"{failed}{again}", code_of(failed))
     except BrokenPipeError:
-        pipe_closed()
+        give_up_output()
         raise typer.Exit(exits.BROKEN_PIPE) from None
+    except OSError as failure:
+        give_up_output()
+        stop(f"standard output cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None
 
@@ -73,13 +76,16 @@ async def _within(control_plane: ControlPlane, work: Callable[[ControlPlane], Aw
 def _control_plane() -> ControlPlane:
     url = os.environ.get(URL, "").strip() or DEFAULT_URL
     try:
-        return ControlPlane(url, _key(), retries=RETRIES)
+        return ControlPlane(url, key_of_environment(), retries=RETRIES)
     except ValueError as wrong:
         stop(f"{wrong}; see {URL} and {KEY}", exits.USAGE)
 
 
-def _key() -> str | None:
-    """From the variable or the file that its twin names: on a command line everyone on the machine could read it."""
+def key_of_environment() -> str | None:
+    """From the variable or the file that its twin names: on a command line everyone on the machine could read it.
+
+    Raises `ValueError` that does not repeat it.
+    """
     key, path = os.environ.get(KEY, "").strip(), os.environ.get(f"{KEY}_FILE", "").strip()
     if key and path:
         raise ValueError(f"{KEY} is set together with {KEY}_FILE")

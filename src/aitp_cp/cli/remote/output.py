@@ -105,13 +105,15 @@ async def some(fetch: Callable[[int, int], Awaitable[list[Row]]], limit: int) ->
 
 
 def prepare() -> None:
-    """A terminal that cannot show a character must not end the command."""
+    """A terminal that cannot show a character, or no standard output at all, must not end the command."""
+    if sys.stdout is None:  # closed by who started this process
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it is open for as long as the process lives
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def pipe_closed() -> None:
-    """Nobody reads any more: let what is left in the buffer go nowhere."""
+def give_up_output() -> None:
+    """Nobody reads any more, or nothing more fits: let what is left in the buffer go nowhere."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
 
