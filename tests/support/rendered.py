@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aitp_cp.settings import Settings
-from tests.support import tables
+from tests.support import layout, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -17,6 +17,7 @@ def rendered() -> dict[Path, str]:
     return {
         ROOT / ".env.example": _env_example(),
         DOCS / "settings.md": _settings_page(),
+        DOCS / "architecture.md": _with_table("architecture.md", "layout", layout.picture()),
         DOCS / "api.md": _with_table("api.md", "endpoints", tables.endpoints()),
         DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
         DOCS / "metrics.md": _with_table("metrics.md", "metrics", tables.metrics()),
