@@ -55,9 +55,9 @@ async def test_heartbeats_fill_silence(database_url: str) -> None:
 
 
 async def test_no_heartbeats_between_events(database_url: str) -> None:
-    async with replica(database_url, SSE_HEARTBEAT_MS="800") as one, one.stream() as reader:
+    async with replica(database_url, SSE_HEARTBEAT_MS="1500") as one, one.stream() as reader:
         await reader.take(len(OPENING))
-        for _ in range(15):
+        for _ in range(20):
             await append(one.rt, new_event())
             assert (await reader.frame()).startswith(b"id: ")
             await asyncio.sleep(0.08)

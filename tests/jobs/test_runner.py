@@ -70,14 +70,16 @@ async def test_only_success_is_shown_as_success(app: App) -> None:
     async def fail(run: int) -> None:
         raise RuntimeError
 
-    runner = Runner(app.rt, [Job("good", 3600, Counted()), Job("bad", 3600, Counted(fail))])
+    good, bad = Counted(), Counted(fail)
+    runner = Runner(app.rt, [Job("good", 3600, good), Job("bad", 3600, bad)])
     runner.start()
-    await asyncio.sleep(0.05)
+    await good.reached(1)
+    await bad.reached(1)
     await runner.stop()
     lines = (await app.http.get("/api/metrics")).text.splitlines()
     shown = [line for line in lines if line.startswith("aitp_control_plane_job_last_success_timestamp_seconds{")]
-    (good,) = [line for line in shown if '"good"' in line]
-    assert float(good.rpartition(" ")[2]) == pytest.approx(time.time(), abs=60)
+    (line,) = [line for line in shown if '"good"' in line]
+    assert float(line.rpartition(" ")[2]) == pytest.approx(time.time(), abs=60)
     assert not [line for line in shown if '"bad"' in line]
 
 

@@ -318,7 +318,7 @@ async def test_an_expired_agent_comes_back_with_a_fresh_manifest(database_url: s
         await registered(app, manifest(agent, ttl_secs=600))
         app.clock.ahead = timedelta(minutes=11)
         assert (await record(app, agent.aid))["status"] == "expired"
-        await registered(app, manifest(agent, published_at=NOW + 600))
+        await registered(app, manifest(agent, published_at=int(app.clock().timestamp())))
         assert (await record(app, agent.aid))["status"] == "active"
 
 
