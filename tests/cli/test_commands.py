@@ -3,13 +3,16 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from typer.main import get_command
 
+from aitp_cp.cli.main import app
 from aitp_cp.db.migrations import HEAD, REVISIONS
 from aitp_cp.db.schema import SEQUENCES, TABLES
 from tests.cli.support import GOOD, run, said, shell
@@ -40,6 +43,20 @@ def test_the_command_introduces_itself() -> None:
     for command in ("serve", "dev", "migrate", "check", "keygen", "openapi"):
         assert f" {command} " in help
     assert run("no-such-command").returncode != 0
+
+
+def documented(command: Any, name: str = "aitp-cp") -> Iterator[tuple[str, str | None]]:
+    """The command, its options and arguments, and all below it, each with its help."""
+    yield name, command.help
+    yield from ((f"{name} {param.opts[0]}", param.help) for param in command.params)
+    for below, commands in getattr(command, "commands", {}).items():
+        yield from documented(commands, f"{name} {below}")
+
+
+def test_everything_that_can_be_asked_says_what_it_does() -> None:
+    found = dict(documented(get_command(app)))
+    assert len(found) > 60
+    assert [name for name, help in found.items() if not help] == []
 
 
 def test_fresh_keys_are_a_usable_environment(database_url: str) -> None:

@@ -34,9 +34,7 @@ async def test_an_event_that_is_being_deleted_is_not_waited_for(existing_url: st
     await existing.add_events(conn, 5)
     sweeper = await asyncpg.connect(existing_url)
     async with sweeper.transaction():
-        await sweeper.execute(
-            "DELETE FROM audit_events WHERE id = (SELECT id FROM audit_events WHERE seq IS NULL LIMIT 1)"
-        )
+        await sweeper.execute(SWEEP_ONE)
         assert await asyncio.wait_for(adopt_unsequenced(conn, 100), timeout=5) == 4
     await sweeper.close()
     assert await adopt_unsequenced(conn, 100) == 0

@@ -25,7 +25,6 @@ TTL_DAYS = {
     "agents": 30,
 }
 VARIABLES = {policy.table: policy.days.upper() for policy in service.POLICIES if policy.days}
-FOR_EVER = dict.fromkeys(VARIABLES.values(), "0")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-retention = typer.Typer(help="Old rows.", no_args_is_help=True)
+retention = typer.Typer(help="Sweep old rows by hand.", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -50,7 +50,9 @@ def agents_list(
     capability: Annotated[str | None, typer.Option(help="Agents that offer it.")] = None,
     name: Annotated[str | None, typer.Option(help="Exact display name.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
-    status: Annotated[Literal["active", "expired", "deregistered", "all"], typer.Option()] = "active",
+    status: Annotated[
+        Literal["active", "expired", "deregistered", "all"], typer.Option(help="What became of them.")
+    ] = "active",
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
@@ -168,7 +170,7 @@ def sessions_show(
 
 
 @webhooks.command("list", epilog=LEGEND)
-def webhooks_list(limit: Limit = 1000, as_json: Json = False) -> None:
+def webhooks_list(limit: Limit = 100, as_json: Json = False) -> None:
     """Webhooks, oldest first."""
     from aitp_cp.cli.remote.webhooks import list_webhooks
 
@@ -186,7 +188,9 @@ def webhooks_test(webhook: WebhookId, as_json: Json = False) -> None:
 @webhooks.command("deliveries", epilog=LEGEND)
 def webhooks_deliveries(
     webhook: WebhookId,
-    status: Annotated[Literal["pending", "in_flight", "delivered", "failed"] | None, typer.Option()] = None,
+    status: Annotated[
+        Literal["pending", "in_flight", "delivered", "failed"] | None, typer.Option(help="Only those that are so.")
+    ] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
