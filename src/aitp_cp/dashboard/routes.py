@@ -11,7 +11,7 @@ from aitp_cp.dashboard import service
 from aitp_cp.dashboard.model import AgentActivities, Overview, Range
 from aitp_cp.events.model import Event
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Endpoint, query
+from aitp_cp.web.endpoint import Endpoint, links, query
 from aitp_cp.web.memo import CROWD, Memo
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import encode, json_bytes
@@ -63,6 +63,7 @@ ENDPOINTS = (
             query("window", "another name of `range`"),
         ),
         answers={200: Overview},
+        leads_to=links("GET /api/sessions/{id}", id="$response.body#/recentSessions/0/sessionId"),
     ),
     Endpoint(
         method="GET",
@@ -71,5 +72,9 @@ ENDPOINTS = (
         summary="What each agent did",
         tag="dashboard",
         answers={200: AgentActivities},
+        leads_to=(
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/agents/0/aid"),
+            *links("GET /api/sessions", aid="$response.body#/agents/0/aid"),
+        ),
     ),
 )

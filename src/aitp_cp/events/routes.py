@@ -10,7 +10,7 @@ from aitp_cp.events.model import HistoryFilter, HistoryPage
 from aitp_cp.events.stream import Streams
 from aitp_cp.protocol.aid import spelled
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Endpoint, paging, query
+from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 from aitp_cp.web.sse import EventStream
@@ -94,6 +94,11 @@ ENDPOINTS = (
         ),
         answers={200: HistoryPage},
         errors=(FilterInvalid,),
+        leads_to=(
+            Link("GET /api/events/history", {"order": "asc", "after": "$response.body#/nextAfter"}),
+            *links("GET /api/sessions/{id}", id="$response.body#/events/0/sessionId"),
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/events/0/aidA"),
+        ),
     ),
     STREAM,
 )

@@ -18,7 +18,7 @@ from aitp_cp.protocol.reports import Batch, normalise
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
-from aitp_cp.web.endpoint import EVENTS_BODY_LIMIT, Endpoint
+from aitp_cp.web.endpoint import EVENTS_BODY_LIMIT, Endpoint, links
 from aitp_cp.web.responses import json_response
 
 
@@ -69,5 +69,11 @@ ENDPOINTS = (
         idempotent=True,
         answers={200: IngestAnswer},
         errors=(BodyInvalid, PayloadTooLarge),
+        # An event may be spelled in several ways; these lead on from the first one of the wrapped form in snake_case.
+        leads_to=(
+            *links("GET /api/sessions/{id}", id="$request.body#/events/0/session_id"),
+            *links("GET /api/events/history", "GET /api/tcts", sessionId="$request.body#/events/0/session_id"),
+            *links("GET /api/sessions", runId="$request.body#/events/0/run_id"),
+        ),
     ),
 )

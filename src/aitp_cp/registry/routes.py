@@ -32,7 +32,7 @@ from aitp_cp.registry.model import AgentList, AgentView, Deregistered, Enrollmen
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, in_path, paging, query
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links, paging, query
 from aitp_cp.web.gate import bearer
 from aitp_cp.web.query import Query
 from aitp_cp.web.ready import Ready, ReadyResponse
@@ -42,6 +42,16 @@ MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
 AID = in_path("aid", "the agent's AID, percent-encoded")
+
+# Where an agent's AID leads.
+AGENT = (
+    "GET /api/registry/agents/{aid}",
+    "GET /api/registry/agents/{aid}/manifest",
+    "GET /api/registry/agents/{aid}/export",
+    "DELETE /api/registry/agents/{aid}",
+    "GET /api/sessions",
+    "GET /api/events/history",
+)
 
 
 async def enroll(rt: Runtime, request: Request) -> Response:
@@ -120,6 +130,8 @@ ENDPOINTS = (
         body=dict,
         answers={200: EnrollmentAnswer},
         errors=MANIFEST_ERRORS,
+        # The token goes into Authorization, which OpenAPI keeps out of its parameters.
+        leads_to=(Link("POST /api/registry/agents", body="$request.body"),),
     ),
     Endpoint(
         method="POST",
@@ -140,6 +152,7 @@ ENDPOINTS = (
             ManifestStale,
             AgentDeregistered,
         ),
+        leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
     Endpoint(
         method="GET",
@@ -158,6 +171,7 @@ ENDPOINTS = (
             *paging(200, 1000),
         ),
         answers={200: AgentList},
+        leads_to=links(*AGENT, aid="$response.body#/agents/0/aid"),
     ),
     Endpoint(
         method="GET",
@@ -169,6 +183,7 @@ ENDPOINTS = (
         params=(AID,),
         answers={200: AgentView},
         errors=(NotFound,),
+        leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
     Endpoint(
         method="GET",
@@ -190,5 +205,6 @@ ENDPOINTS = (
         params=(AID,),
         answers={200: Deregistered},
         errors=(NotFound,),
+        leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
 )

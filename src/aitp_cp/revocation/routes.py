@@ -15,7 +15,7 @@ from aitp_cp.revocation.model import NewRevocation, Outcome, RevocationPage, Rev
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Param, paging, query
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.ready import ReadyResponse
 from aitp_cp.web.responses import json_response
@@ -76,6 +76,11 @@ ENDPOINTS = (
         body=NewRevocation,
         answers={201: RevocationView},
         errors=(BodyInvalid, JtiInvalid),
+        leads_to=(
+            *links("GET /api/revocation/entries", jti="$response.body#/jti"),
+            *links("GET /api/delegations", rootJti="$response.body#/jti"),
+            *links("GET /.well-known/aitp-revocation-list"),
+        ),
     ),
     Endpoint(
         method="GET",
@@ -86,6 +91,10 @@ ENDPOINTS = (
         params=(query("jti", "one token, in any spelling of its UUID"), *paging(DEFAULT_LIMIT, MAX_LIMIT)),
         answers={200: RevocationPage},
         errors=(JtiInvalid,),
+        leads_to=(
+            *links("GET /api/revocation/entries", jti="$response.body#/entries/0/jti"),
+            *links("GET /api/delegations", rootJti="$response.body#/entries/0/jti"),
+        ),
     ),
     *(
         Endpoint(
@@ -99,6 +108,7 @@ ENDPOINTS = (
             params=(Param("If-None-Match", "entity tags that need no body", {"type": "string"}, place="header"),),
             answers={200: dict, 304: None},
             errors=(RevocationUnavailable,),
+            leads_to=(Link(f"GET {path}", {"If-None-Match": "$response.header.ETag"}),),
         )
         for path, bucket in (
             ("/.well-known/aitp-revocation-list", Bucket.EXEMPT),

@@ -12,12 +12,16 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
 from aitp_cp.sessions.model import Replay, SessionDetail, SessionExport, SessionFilter, SessionList
 from aitp_cp.tcts import service as tcts
-from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
 from aitp_cp.web.export import Format, Many, One, Pages, Part, asked_format, pages, stream
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 
 ID = in_path("id", "the session's id")
+
+# Where a session's id leads, as a part of the path and as a filter.
+SESSION = ("GET /api/sessions/{id}", "GET /api/sessions/{id}/export", "GET /api/sessions/{id}/replay")
+OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
@@ -90,6 +94,11 @@ ENDPOINTS = (
             *paging(200, 1000),
         ),
         answers={200: SessionList},
+        leads_to=(
+            *links(*SESSION, id="$response.body#/sessions/0/sessionId"),
+            *links(*OF_SESSION, sessionId="$response.body#/sessions/0/sessionId"),
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/sessions/0/aidA"),
+        ),
     ),
     Endpoint(
         method="GET",
@@ -100,6 +109,11 @@ ENDPOINTS = (
         params=(ID,),
         answers={200: SessionDetail},
         errors=(NotFound,),
+        leads_to=(
+            *links(*SESSION, id="$request.path.id"),
+            *links(*OF_SESSION, sessionId="$request.path.id"),
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/session/aidA"),
+        ),
     ),
     Endpoint(
         method="GET",

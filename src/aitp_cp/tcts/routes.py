@@ -10,7 +10,7 @@ from aitp_cp.protocol.aid import spelled
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import service
 from aitp_cp.tcts.model import DelegationFilter, DelegationList, TctFilter, TctList
-from aitp_cp.web.endpoint import Endpoint, paging, query
+from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 
@@ -71,6 +71,12 @@ ENDPOINTS = (
             *paging(100, 1000),
         ),
         answers={200: TctList},
+        leads_to=(
+            Link("POST /api/revocation/entries", body={"jti": "$response.body#/tcts/0/jti"}),
+            *links("GET /api/delegations", rootJti="$response.body#/tcts/0/jti"),
+            *links("GET /api/sessions/{id}", id="$response.body#/tcts/0/sessionId"),
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/tcts/0/subject"),
+        ),
     ),
     Endpoint(
         method="GET",
@@ -92,5 +98,10 @@ ENDPOINTS = (
         ),
         answers={200: DelegationList},
         errors=(BadRequest,),
+        leads_to=(
+            Link("POST /api/revocation/entries", body={"jti": "$response.body#/delegations/0/jti"}),
+            *links("GET /api/delegations", rootJti="$response.body#/delegations/0/parentJti"),
+            *links("GET /api/registry/agents/{aid}", aid="$response.body#/delegations/0/delegatee"),
+        ),
     ),
 )

@@ -20,11 +20,12 @@ from aitp_cp.truststore.model import (
     AnchorView,
     NewAnchor,
     NewPinnedKey,
+    PinnedKeyList,
     PinnedKeyView,
 )
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_bytes, json_response, no_content
 
@@ -32,6 +33,15 @@ from aitp_cp.web.responses import json_bytes, json_response, no_content
 LIMIT = 10_000
 ANCHOR_ID = in_path("id", "the anchor's id")
 NAMESPACE = query("namespace", "only this namespace")
+
+# Where an anchor's id leads, and an agent's AID with its namespace.
+ANCHOR = (
+    "GET /api/trust-anchors/{id}",
+    "PATCH /api/trust-anchors/{id}",
+    "DELETE /api/trust-anchors/{id}",
+    "GET /api/trust-anchors/{id}/jwks",
+)
+PINNED_KEY = ("GET /api/pinned-keys", "DELETE /api/pinned-keys")
 
 
 async def list_anchors(rt: Runtime, request: Request) -> Response:
@@ -124,6 +134,7 @@ ENDPOINTS = (
         tag="trust store",
         params=(NAMESPACE, *paging(LIMIT, LIMIT)),
         answers={200: AnchorList},
+        leads_to=links(*ANCHOR, id="$response.body#/trustAnchors/0/id"),
     ),
     Endpoint(
         method="POST",
@@ -135,6 +146,10 @@ ENDPOINTS = (
         body=NewAnchor,
         answers={201: AnchorView},
         errors=(BodyInvalid, AlreadyExists),
+        leads_to=(
+            *links(*ANCHOR, id="$response.body#/id"),
+            *links("GET /api/trust-anchors", namespace="$response.body#/namespace"),
+        ),
     ),
     Endpoint(
         method="GET",
@@ -145,6 +160,7 @@ ENDPOINTS = (
         params=(ANCHOR_ID,),
         answers={200: AnchorView},
         errors=(IdInvalid, NotFound),
+        leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
     Endpoint(
         method="PATCH",
@@ -156,6 +172,7 @@ ENDPOINTS = (
         body=AnchorPatch,
         answers={200: AnchorView},
         errors=(IdInvalid, BodyInvalid, NotFound, AlreadyExists),
+        leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
     Endpoint(
         method="DELETE",
@@ -184,8 +201,11 @@ ENDPOINTS = (
         summary="Pinned keys, or with aid the one of that agent",
         tag="trust store",
         params=(NAMESPACE, query("aid", "one agent, in the namespace given or `default`"), *paging(LIMIT, LIMIT)),
-        answers={200: dict},  # a PinnedKeyList or a PinnedKeyView
+        answers={200: (PinnedKeyList, PinnedKeyView)},
         errors=(NotFound,),
+        leads_to=links(
+            *PINNED_KEY, aid="$response.body#/pinnedKeys/0/aid", namespace="$response.body#/pinnedKeys/0/namespace"
+        ),
     ),
     Endpoint(
         method="POST",
@@ -197,6 +217,7 @@ ENDPOINTS = (
         body=NewPinnedKey,
         answers={201: PinnedKeyView},
         errors=(BodyInvalid,),
+        leads_to=links(*PINNED_KEY, aid="$response.body#/aid", namespace="$response.body#/namespace"),
     ),
     Endpoint(
         method="DELETE",

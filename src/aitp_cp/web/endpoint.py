@@ -1,7 +1,7 @@
 """One endpoint, declared once: what it is called, who may call it, what it takes and gives."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +45,19 @@ class Param:
     required: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a success leads: an endpoint as `METHOD /path`, and where what it takes is to be found.
+
+    The values of `takes`, by parameter, and those in `body` are runtime expressions of OpenAPI: `$response.body#/id`,
+    `$response.header.ETag`, `$request.path.id`.
+    """
+
+    to: str
+    takes: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A row of the endpoint table."""
@@ -63,6 +76,11 @@ class Endpoint:
     errors: tuple[type[AppError], ...] = ()
     idempotent: bool = False  # accepts Idempotency-Key
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
+    leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
 
     @property
     def template(self) -> str:
@@ -94,3 +112,8 @@ def paging(default: int, maximum: int) -> tuple[Param, Param]:
         query("limit", f"at most this many rows; 1 to {maximum}, default {default}, clamped", {"type": "string"}),
         query("offset", "rows to skip, clamped at 0", {"type": "string"}),
     )
+
+
+def links(*targets: str, **takes: str) -> tuple[Link, ...]:
+    """A link to each of these endpoints, which all take the same."""
+    return tuple(Link(target, takes) for target in targets)

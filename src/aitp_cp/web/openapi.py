@@ -25,7 +25,7 @@ from aitp_cp.errors import (
     ServerMisconfigured,
     UriTooLong,
 )
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
 
 ERROR_SCHEMA = {
     "type": "object",
@@ -76,7 +76,7 @@ def _structs(table: Iterable[Endpoint]) -> list[Any]:
 
 def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
+        "operationId": _operation_id(endpoint.name),
         "summary": endpoint.summary,
         "tags": [endpoint.tag],
         "parameters": _parameters(endpoint),
@@ -91,9 +91,10 @@ def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
     return operation
 
 
-def _operation_id(endpoint: Endpoint) -> str:
-    words = re.findall(r"[A-Za-z0-9]+", endpoint.path.replace("/api/", "/").replace("/.", "/dot-"))
-    return "_".join([endpoint.method.lower(), *words]).replace("-", "_")
+def _operation_id(name: str) -> str:
+    method, path = name.split(" ")
+    words = re.findall(r"[A-Za-z0-9]+", path.replace("/api/", "/").replace("/.", "/dot-"))
+    return "_".join([method.lower(), *words]).replace("-", "_")
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -124,18 +125,29 @@ def _responses(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
         }
     for status, answer in endpoint.answers.items():
         shown[str(status)] = _success(answer, schemas)
+        if endpoint.leads_to and 200 <= status < 300:
+            shown[str(status)]["links"] = {_operation_id(link.to): _link(link) for link in endpoint.leads_to}
     return dict(sorted(shown.items()))
+
+
+def _link(link: Link) -> dict[str, Any]:
+    shown: dict[str, Any] = {"operationId": _operation_id(link.to)}
+    if link.takes:
+        shown["parameters"] = dict(link.takes)
+    if link.body is not None:
+        shown["requestBody"] = link.body
+    return shown
 
 
 def _success(answer: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     if answer is None:
         return {"description": "done"}
-    content = {
-        shape if isinstance(shape, str) else "application/json": {
-            "schema": {"type": "string"} if isinstance(shape, str) else schemas[shape]
-        }
-        for shape in _forms(answer)
+    shapes = [schemas[shape] for shape in _forms(answer) if not isinstance(shape, str)]
+    content: dict[str, Any] = {
+        shape: {"schema": {"type": "string"}} for shape in _forms(answer) if isinstance(shape, str)
     }
+    if shapes:
+        content["application/json"] = {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}
     return {"description": "done", "content": content}
 
 

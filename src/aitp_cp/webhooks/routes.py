@@ -16,7 +16,7 @@ from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, in_path, paging, query
+from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 from aitp_cp.webhooks import service
@@ -28,6 +28,7 @@ from aitp_cp.webhooks.model import (
     DeliveryPage,
     DeliveryView,
     NewWebhook,
+    ReplayedWebhook,
     WebhookList,
     WebhookPatch,
     WebhookView,
@@ -39,6 +40,19 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 WEBHOOK_ID = in_path("id", "the webhook's id")
 DELIVERY_ID = in_path("deliveryId", "the delivery's id")
+
+# Where an id leads: that of a webhook, and that of a delivery together with its webhook's.
+WEBHOOK = (
+    "GET /api/webhooks/{id}",
+    "PATCH /api/webhooks/{id}",
+    "PUT /api/webhooks/{id}",
+    "DELETE /api/webhooks/{id}",
+    "GET /api/webhooks/{id}/circuit-breaker",
+    "POST /api/webhooks/{id}/circuit-breaker/reset",
+    "GET /api/webhooks/{id}/deliveries",
+    "POST /api/webhooks/{id}/test",
+)
+DELIVERY = "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver"
 
 Asked = TypeVar("Asked", NewWebhook, WebhookPatch)
 
@@ -152,6 +166,7 @@ ENDPOINTS = (
         tag="webhooks",
         params=paging(LIST_LIMIT, LIST_LIMIT),
         answers={200: WebhookList},
+        leads_to=links(*WEBHOOK, id="$response.body#/webhooks/0/id"),
     ),
     Endpoint(
         method="POST",
@@ -161,8 +176,9 @@ ENDPOINTS = (
         tag="webhooks",
         idempotent=True,
         body=NewWebhook,
-        answers={201: CreatedWebhook},
+        answers={201: (CreatedWebhook, ReplayedWebhook)},
         errors=(BodyInvalid, UrlNotAllowed),
+        leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
     Endpoint(
         method="GET",
@@ -173,6 +189,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={200: WebhookView},
         errors=(IdInvalid, NotFound),
+        leads_to=links(*WEBHOOK, id="$request.path.id"),
     ),
     *(
         Endpoint(
@@ -185,6 +202,7 @@ ENDPOINTS = (
             body=WebhookPatch,
             answers={200: WebhookView},
             errors=(IdInvalid, BodyInvalid, UrlNotAllowed, NotFound),
+            leads_to=links(*WEBHOOK, id="$request.path.id"),
         )
         for method in ("PATCH", "PUT")
     ),
@@ -197,6 +215,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={200: DeletedWebhook},
         errors=(IdInvalid, NotFound),
+        leads_to=links("GET /api/webhooks"),
     ),
     Endpoint(
         method="GET",
@@ -207,6 +226,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={200: BreakerView},
         errors=(IdInvalid, NotFound),
+        leads_to=links("POST /api/webhooks/{id}/circuit-breaker/reset", id="$request.path.id"),
     ),
     Endpoint(
         method="POST",
@@ -217,6 +237,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={200: BreakerView},
         errors=(IdInvalid, NotFound),
+        leads_to=links("GET /api/webhooks/{id}/circuit-breaker", id="$request.path.id"),
     ),
     Endpoint(
         method="GET",
@@ -231,6 +252,7 @@ ENDPOINTS = (
         ),
         answers={200: DeliveryPage},
         errors=(IdInvalid, NotFound),
+        leads_to=links(DELIVERY, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
     ),
     Endpoint(
         method="POST",
@@ -241,6 +263,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID, DELIVERY_ID),
         answers={202: DeliveryView},
         errors=(IdInvalid, NotFound),
+        leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
     Endpoint(
         method="POST",
@@ -251,5 +274,9 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={202: DeliveryView},
         errors=(IdInvalid, NotFound),
+        leads_to=(
+            *links(DELIVERY, id="$request.path.id", deliveryId="$response.body#/id"),
+            *links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
+        ),
     ),
 )

@@ -1,0 +1,143 @@
+"""Along the links of the OpenAPI document: they lead somewhere, and what is answered there is in the document."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import hypothesis
+import pytest
+from schemathesis.core.result import Ok
+from schemathesis.core.transforms import UNRESOLVABLE
+from schemathesis.core.transport import Response
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.case import Case
+from schemathesis.generation.stateful.state_machine import ExtractedParam, StepOutput
+from schemathesis.specs.openapi.stateful import OperationTransitions, collect_transitions
+from schemathesis.specs.openapi.stateful.links import OpenApiLink
+
+from tests.support.described import CASES, OPERATIONS, SCHEMA, SEED, checks_of, code_of, deployment, sending, tries
+from tests.support.feeds import FEEDS, Surroundings
+from tests.support.process import Process
+from tests.support.provider import Provider
+from tests.support.receiver import receiver
+
+pytestmark = pytest.mark.anyio
+
+STEPS = 40  # of one way along the links
+PATIENCE_SECS = 10
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Process]:
+    with deployment(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture
+async def around() -> AsyncIterator[Surroundings]:
+    async with receiver() as hook, Provider() as provider:
+        provider.say("/keys", {"keys": []})
+        yield Surroundings(hook.url, provider.url)
+
+
+async def test_every_answer_along_the_links_is_in_the_document(server: Process, around: Surroundings) -> None:
+    answered: Counter[str] = Counter()
+
+    class Journey(SCHEMA.as_state_machine()):  # type: ignore[misc]
+        """Goes where links lead, with real bodies where a made-up one would be refused."""
+
+        def before_call(self, case: Case[Any]) -> None:
+            if case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE:
+                around.feed(case, crc32(repr(case.body).encode()))
+
+        def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
+            return sending(server, around.credentials(case))
+
+        def validate_response(self, response: Response, case: Case[Any], **more: Any) -> None:
+            answered[case.operation.label] += 1
+            around.learn(case, response)
+            case.validate_response(response, checks=checks_of(case, response), recorder=self.recorder)
+
+    ways = tries(max(2, CASES // 2 // STEPS), stateful_step_count=STEPS)
+    await asyncio.to_thread(hypothesis.seed(SEED)(Journey).run, settings=ways)
+    print(f"{answered.total()} cases along the links, of {len(answered)} operations")
+
+
+async def test_every_link_leads_somewhere(server: Process, around: Surroundings) -> None:
+    walk = Walk(server, around)
+    await asyncio.to_thread(walk.everywhere)
+    assert sorted(walk.links - walk.followed) == []
+
+
+class Walk:
+    """Creates two of everything, then follows all links of all answers; no request is sent twice."""
+
+    def __init__(self, server: Process, around: Surroundings) -> None:
+        self.server = server
+        self.around = around
+        self.ways = collect_transitions(list(OPERATIONS.values())).operations
+        self.links = {link.full_name for ways in self.ways.values() for link in ways.outgoing}
+        self.followed: set[str] = set()
+        self.asked: set[str] = set()
+        self.ahead: deque[Case[Any]] = deque()
+        self.deletions: deque[Case[Any]] = deque()
+
+    def everywhere(self) -> None:
+        for label in FEEDS:
+            if "{" not in label:
+                self.visit(OPERATIONS[label].Case(body={}), 0)
+                self.visit(OPERATIONS[label].Case(body={}), 1)
+        self.visit(OPERATIONS["GET /api/events/history"].Case(query={"order": "asc"}))
+        for label, operation in OPERATIONS.items():
+            if label.startswith("GET ") and "{" not in label:
+                self.visit(operation.Case())
+        while self.ahead or self.deletions:
+            self.visit((self.ahead or self.deletions).popleft())
+
+    def visit(self, case: Case[Any], n: int = 0) -> None:
+        """Ask, unless it was asked before, and note where the answer leads."""
+        self.around.feed(case, n)
+        question = repr((case.operation.label, case.path_parameters, case.query, case.headers, case.body))
+        if question in self.asked:
+            return
+        self.asked.add(question)
+        answer = self.answer(case)
+        assert answer.status_code < 400, (question, answer.text)
+        case.validate_response(answer, checks=checks_of(case, answer))
+        self.around.learn(case, answer)
+        for link in self.ways.get(case.operation.label, OperationTransitions()).outgoing:
+            if link.status_code == str(answer.status_code):
+                self.follow(link, StepOutput(answer, case))
+
+    def answer(self, case: Case[Any]) -> Response:
+        """The answer; a key set may take a moment."""
+        deadline = time.monotonic() + PATIENCE_SECS
+        while True:
+            answer = case.call(**sending(self.server, self.around.credentials(case)))
+            if code_of(answer) != "JWKS_NOT_CACHED" or time.monotonic() > deadline:
+                return answer
+            time.sleep(0.05)
+
+    def follow(self, link: OpenApiLink, shown: StepOutput) -> None:
+        """Go on by this link if the answer holds all that it takes; what deletes waits for the rest."""
+        found = link.extract(shown)
+        taken: dict[str, Any] = {
+            place: {name: value(one) for name, one in held.items()} for place, held in found.parameters.items()
+        }
+        body = {} if found.request_body is None else value(found.request_body)
+        if None in (body, *(one for held in taken.values() for one in held.values())):
+            return
+        self.followed.add(link.full_name)
+        if link.target.body:
+            taken["body"] = body
+        later = self.deletions if link.target.method == "delete" else self.ahead
+        later.append(link.target.Case(**taken))
+
+
+def value(found: ExtractedParam) -> Any:
+    """What an expression of a link stands for; None where the answer holds nothing."""
+    return found.value.ok() if isinstance(found.value, Ok) and found.value.ok() is not UNRESOLVABLE else None

@@ -1,0 +1,100 @@
+"""What random bodies cannot be: signed manifests, reports about known agents, addresses that somebody answers at."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from schemathesis.core.transport import Response
+from schemathesis.generation.case import Case
+
+from tests.support.agents import Agent, manifest
+from tests.support.app import AUTH
+from tests.support.enrolment import bearer
+
+AGENTS = [*(Agent(bytes([n]) * 32) for n in range(1, 8)), Agent(b"p" * 32, "p256")]
+ENROLL, REGISTER = "POST /api/registry/enroll", "POST /api/registry/agents"
+
+
+class Surroundings:
+    """Where webhooks and identity providers are, and which agents hold a token for which manifest."""
+
+    def __init__(self, hook: str, provider: str) -> None:
+        self.hook = hook
+        self.provider = provider
+        self.enrolled: dict[str, tuple[Any, str]] = {}
+
+    def feed(self, case: Case[Any], n: int) -> None:
+        """Put the n-th real body in the place of a made-up one, where there is a real one."""
+        feed = FEEDS.get(case.operation.label)
+        if feed is not None:
+            case.body = feed(self, case.body, n)
+
+    def learn(self, case: Case[Any], answer: Response) -> None:
+        if case.operation.label == ENROLL and answer.status_code == 200:
+            said = answer.json()
+            self.enrolled[said["aid"]] = case.body, said["token"]
+
+    def credentials(self, case: Case[Any]) -> dict[str, str]:
+        """The token of the agent that registers; an API key everywhere else."""
+        if case.operation.label == REGISTER:
+            for envelope, token in self.enrolled.values():
+                if case.body == envelope:
+                    return bearer(token)
+        return AUTH
+
+
+def envelope(n: int) -> Any:
+    """The manifest of one of the agents, published now or just before."""
+    return json.loads(manifest(AGENTS[n % len(AGENTS)], published_at=int(time.time()) - n % 3))
+
+
+def enrolled(around: Surroundings, made_up: Any, n: int) -> Any:
+    """The manifest that a link brought, else one that was enrolled earlier."""
+    known = [manifest for manifest, _ in around.enrolled.values()]
+    brought = [manifest for manifest in known if isinstance(made_up, dict) and manifest.items() <= made_up.items()]
+    return brought[0] if brought else known[n % len(known)] if known else made_up
+
+
+def reports(n: int) -> dict[str, Any]:
+    """A handshake with its token, and a delegation of it."""
+    one, other = AGENTS[n % len(AGENTS)], AGENTS[(n ^ 1) % len(AGENTS)]
+    jti, passed_on = str(UUID(int=n, version=4)), str(UUID(int=n + 2**64, version=4))
+    tct = {"jti": jti, "iss": one.aid, "sub": other.aid, "grants": ["cap"], "iat": 1779710400, "exp": 1979710400}
+    hop = {"jti": passed_on, "parent_jti": jti, "delegator": other.aid, "delegatee": one.aid, "scope": ["cap"]}
+    common = {"session_id": f"session-{n}", "run_id": f"run-{n % 3}", "aid_a": one.aid, "aid_b": other.aid}
+    return {
+        "events": [
+            {"type": "handshake.complete", "payload": {"tct": tct, "boundary": "org"}, **common},
+            {"type": "delegation.issued", "payload": hop, **common},
+        ]
+    }
+
+
+def anchor(around: Surroundings, n: int) -> dict[str, Any]:
+    return {"issuerUrl": f"{around.provider}/{n % 16}", "jwksUrl": f"{around.provider}/keys"}
+
+
+def changed(around: Surroundings, made_up: Any, n: int) -> dict[str, Any]:
+    """An address in the place of each made-up one."""
+    return {**made_up, **{name: url for name, url in anchor(around, n).items() if name in made_up}}
+
+
+def pinned(n: int) -> dict[str, Any]:
+    agent = AGENTS[n % len(AGENTS)]
+    return {"aid": agent.aid, "pubkey": agent.key}
+
+
+# By operation: the n-th real body; the made-up one has its say where it can.
+FEEDS: Mapping[str, Callable[[Surroundings, Any, int], Any]] = {
+    "POST /api/webhooks": lambda around, made_up, n: {**made_up, "url": around.hook, "events": []},
+    ENROLL: lambda around, made_up, n: envelope(n),
+    REGISTER: enrolled,
+    "POST /api/events": lambda around, made_up, n: made_up if n % 3 == 2 else reports(n % 64),
+    "PATCH /api/webhooks/{id}": lambda around, made_up, n: {**made_up, "url": around.hook, "events": ["tct.revoked"]},
+    "PUT /api/webhooks/{id}": lambda around, made_up, n: {**made_up, "url": around.hook, "events": None},
+    "POST /api/trust-anchors": lambda around, made_up, n: anchor(around, n),
+    "PATCH /api/trust-anchors/{id}": changed,
+    "POST /api/pinned-keys": lambda around, made_up, n: pinned(n),
+}
