@@ -36,6 +36,8 @@ FOREIGN = {
     "SSL_CERT_FILE",
     "TORTURE_SECS",
     "TORTURE_SEED",
+    "OPENAPI_CASES",
+    "OPENAPI_SEED",
 }
 
 COLUMNS = """

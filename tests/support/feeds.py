@@ -52,9 +52,11 @@ def envelope(n: int) -> Any:
 
 def enrolled(around: Surroundings, made_up: Any, n: int) -> Any:
     """The manifest that a link brought, else one that was enrolled earlier."""
-    known = [manifest for manifest, _ in around.enrolled.values()]
-    brought = [manifest for manifest in known if isinstance(made_up, dict) and manifest.items() <= made_up.items()]
-    return brought[0] if brought else known[n % len(known)] if known else made_up
+    known = [enrolled for enrolled, _ in around.enrolled.values()]
+    for one in known:
+        if one.items() <= made_up.items():
+            return one
+    return known[n % len(known)] if known else made_up
 
 
 def reports(n: int) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from aitp_cp.truststore.model import (
 )
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
+from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_bytes, json_response, no_content
 
 # These lists had no limit once; this one is out of an administrator's reach.
 LIMIT = 10_000
-ANCHOR_ID = in_path("id", "the anchor's id")
+ANCHOR_ID = uuid_in_path("id", "the anchor's id")
 NAMESPACE = query("namespace", "only this namespace")
 
 # Where an anchor's id leads, and an agent's AID with its namespace.

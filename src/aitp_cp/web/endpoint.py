@@ -106,6 +106,10 @@ def in_path(name: str, about: str) -> Param:
     return Param(name, about, {"type": "string"}, place="path", required=True)
 
 
+def uuid_in_path(name: str, about: str) -> Param:
+    return Param(name, about, {"type": "string", "format": "uuid"}, place="path", required=True)
+
+
 def paging(default: int, maximum: int) -> tuple[Param, Param]:
     """`limit` and `offset`: clamped, never an error."""
     return (

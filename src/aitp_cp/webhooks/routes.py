@@ -16,7 +16,7 @@ from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
+from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 from aitp_cp.webhooks import service
@@ -38,8 +38,8 @@ from aitp_cp.webhooks.model import (
 LIST_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-WEBHOOK_ID = in_path("id", "the webhook's id")
-DELIVERY_ID = in_path("deliveryId", "the delivery's id")
+WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
+DELIVERY_ID = uuid_in_path("deliveryId", "the delivery's id")
 
 # Where an id leads: that of a webhook, and that of a delivery together with its webhook's.
 WEBHOOK = (
