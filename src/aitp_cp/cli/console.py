@@ -6,13 +6,22 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from aitp_cp.cli.remote.exits import BROKEN_PIPE
 from aitp_cp.settings import Command, Settings, SettingsError, load
 
 ADDRESS = 1
 CONFIGURATION = 2
 DATABASE = 3
 
-out = Console()
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Nobody reads any more: that is neither success nor a failure that was found."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise SystemExit(BROKEN_PIPE)
+
+
+out = _Screen()
 err = Console(stderr=True)
 
 

@@ -112,7 +112,9 @@ def test_an_export_to_a_terminal_holds_no_commands(server: Process) -> None:
     assert json.loads(shown)["agent"]["displayName"] == "\x9b2J\u202eevil €"
 
 
-@pytest.mark.parametrize("arguments", [("events", "export"), ("agents", "list"), ("audit", "list", "--json")])
+@pytest.mark.parametrize(
+    "arguments", [("events", "export"), ("agents", "list"), ("audit", "list", "--json"), ("conformance", "--list")]
+)
 def test_a_reader_that_goes_away_is_no_error(server: Process, arguments: tuple[str, ...]) -> None:
     report(server, uuid4().hex, 300, payload={"filler": "x" * 300})
     with started(server.url, *arguments) as process:
