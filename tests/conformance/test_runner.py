@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from aitp_cp.conformance.catalogue import CHECKS, chosen
+from aitp_cp.conformance.check import Check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import SECTIONS, Check, KeyRefused, Options, Report, Skipped, Unreachable
+from aitp_cp.conformance.model import SECTIONS, KeyRefused, Options, Report, Skipped, Unreachable
 from aitp_cp.conformance.runner import Watcher, run
 from aitp_cp.conformance.trust_store import add_anchor
 from tests.support.app import API_KEY, AUTH

@@ -15,7 +15,8 @@ from aitp_cp.cli.remote.connection import key_of_environment, stop
 from aitp_cp.cli.remote.output import document, plain
 from aitp_cp.client.options import base_url, bearer
 from aitp_cp.conformance.catalogue import chosen
-from aitp_cp.conformance.model import SECTIONS, Check, KeyRefused, Options, Report, Result, Unreachable
+from aitp_cp.conformance.check import Check
+from aitp_cp.conformance.model import SECTIONS, KeyRefused, Options, Report, Result, Unreachable
 from aitp_cp.conformance.runner import Watcher, run
 
 STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}

@@ -3,8 +3,8 @@
 import hashlib
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.registered import main_agent
 from aitp_cp.conformance.responses import UNKNOWN_ID
 from aitp_cp.conformance.wire import Caller

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import PAUSE_SECS, Deployment
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.trust_store import ANCHORS, KEYS, add_anchor, pin
 
 PATH = "/api/audit"

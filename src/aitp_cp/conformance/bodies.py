@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.registered import AGENTS
 
 KIB = 1024

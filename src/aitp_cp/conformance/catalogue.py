@@ -29,7 +29,7 @@ from aitp_cp.conformance import (
     trust_store,
     webhooks,
 )
-from aitp_cp.conformance.model import Check
+from aitp_cp.conformance.check import Check
 
 # What all others lean on comes first: once enrolling meets its limit, the rest of section 8 goes slowly. The checks of
 # rate limits come last, for they read what the others ran into.

@@ -1,8 +1,8 @@
 """Contract, section 2: which browser origins may read answers."""
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.wire import Answer
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

@@ -14,8 +14,9 @@ from typing import Any
 from aiohttp import web
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
-from aitp_cp.conformance.model import Broken, check
+from aitp_cp.conformance.model import Broken
 from aitp_cp.conformance.webhooks import PATH
 
 ARRIVES_WITHIN_SECS = 15.0

@@ -7,8 +7,9 @@ import msgspec
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import DAY, crafted, fingerprint, new_agent, tampered, unb64url
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import Broken, check
+from aitp_cp.conformance.model import Broken
 from aitp_cp.conformance.registered import ENROLL, main_agent, other_agent
 
 LAST_SECOND = 253_402_300_799  # of the year 9999

@@ -5,8 +5,8 @@ from typing import Any
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
 from aitp_cp.conformance.bodies import KIB, nested
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
-from aitp_cp.conformance.model import check
 
 PATH = "/api/events"
 TS = "2026-01-02T03:04:05.678Z"

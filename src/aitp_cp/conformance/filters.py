@@ -3,8 +3,8 @@
 from typing import Any
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.registered import main_agent
 from aitp_cp.conformance.reported import family, session
 

@@ -4,8 +4,8 @@ import asyncio
 import json
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 
 PROBES = 30
 # The ping's own budget, and time for the way.

@@ -9,9 +9,9 @@ from typing import Any
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
 from aitp_cp.conformance.bodies import SMALL, padded
+from aitp_cp.conformance.check import Check, check
 from aitp_cp.conformance.deployment import Deployment, event
 from aitp_cp.conformance.hooks import hook_url
-from aitp_cp.conformance.model import Check, check
 from aitp_cp.conformance.registered import main_agent, other_agent, register
 from aitp_cp.conformance.reported import new_jti
 from aitp_cp.conformance.wire import Answer

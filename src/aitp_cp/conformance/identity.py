@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import Broken, check
+from aitp_cp.conformance.model import Broken
 from aitp_cp.protocol.verification import Unverified, manifest_issuer
 
 PATH = "/.well-known/aitp-manifest"

@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, Event, event
 from aitp_cp.conformance.events import KIND, TS, counts
 from aitp_cp.conformance.filters import MANY, many_events
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.reported import claims, compact_token, find_session, find_tct, new_jti
 
 SHAPE = ("id", "type", "ts", "aidA", "aidB", "sessionId", "runId", "grants", "payload", "source")

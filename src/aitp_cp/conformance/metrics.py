@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 
 PREFIX = "aitp_control_plane_"
 NAMES = {

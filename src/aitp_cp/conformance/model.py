@@ -1,15 +1,10 @@
-"""What a check is, how it ends, and what a run comes to."""
+"""What an operator tells about a deployment, how a check ends, and what a run comes to."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from aitp_cp.conformance.deployment import Deployment
-
-Body = Callable[["Deployment"], Awaitable[None]]
 Outcome = Literal["passed", "failed", "skipped"]
 Environment = Literal["production", "development"]
 
@@ -44,28 +39,6 @@ class Unreachable(Exception):
 
 class KeyRefused(Exception):
     """The API key opens nothing, so nothing behind the gate can be checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One sentence of one section, and the function that looks whether it is kept.
-
-    An extension is what the contract marks [+]: other control planes need not have it.
-    """
-
-    section: str
-    sentence: str
-    body: Body
-    extension: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.body.__module__.rpartition('.')[2]}.{self.body.__name__}"
-
-
-def check(section: str, sentence: str, *, extension: bool = False) -> Callable[[Body], Check]:
-    """Turn a function of a deployment into the check of a sentence."""
-    return lambda body: Check(section, sentence, body, extension)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

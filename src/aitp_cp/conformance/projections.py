@@ -5,8 +5,8 @@ from typing import Any
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, Event, event
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.reported import claims, find_session, find_tct, new_jti
 
 EARLY, LATE = "2026-01-02T03:04:05.000Z", "2026-01-02T03:04:06.000Z"

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.reported import HOUR, claims, delegated, family, issued, new_jti, session
 
 SESSION = (

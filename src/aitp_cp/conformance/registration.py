@@ -6,9 +6,9 @@ from typing import Any
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import DAY, ENDPOINT, crafted, new_agent, respelled
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
 from aitp_cp.conformance.litter import agent_path
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.registered import AGENTS, enroll, main_agent, other_agent, register
 from aitp_cp.protocol.agent import Agent
 

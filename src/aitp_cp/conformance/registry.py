@@ -6,9 +6,9 @@ from urllib.parse import quote, urlsplit
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import ENDPOINT, new_agent
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
 from aitp_cp.conformance.litter import agent_path
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.registered import AGENTS, Registered, enroll, main_agent, other_agent, register
 
 ENTRY = (

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID, uuid1
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
 from aitp_cp.conformance.identity import own_manifest
-from aitp_cp.conformance.model import Broken, check
+from aitp_cp.conformance.model import Broken
 from aitp_cp.conformance.reported import claims, delegated, find_delegation, find_tct, issued, new_jti
 from aitp_cp.conformance.wire import Answer
 from aitp_cp.protocol.verification import Unverified, verify_revocation_list

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitp_cp.clock import iso, now
+from aitp_cp.conformance.check import Check
 from aitp_cp.conformance.deployment import Deployment
 from aitp_cp.conformance.litter import Litter
-from aitp_cp.conformance.model import Broken, Check, KeyRefused, Options, Report, Result, Skipped, Unreachable
+from aitp_cp.conformance.model import Broken, KeyRefused, Options, Report, Result, Skipped, Unreachable
 from aitp_cp.conformance.wire import open_wire
 
 # However impatient the run: what it made does not stay because of a rate limit.

@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, Event, event
-from aitp_cp.conformance.model import Broken, check
+from aitp_cp.conformance.model import Broken
 from aitp_cp.conformance.wire import with_query
 
 PATH = "/api/events/stream"

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment, event
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.reported import (
     HOUR,
     claims,

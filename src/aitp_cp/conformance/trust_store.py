@@ -4,8 +4,8 @@ from typing import Any
 
 from aitp_cp.conformance import expect
 from aitp_cp.conformance.agents import new_agent
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.responses import UNKNOWN_ID
 
 ANCHORS, KEYS = "/api/trust-anchors", "/api/pinned-keys"

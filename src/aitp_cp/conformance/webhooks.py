@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from aitp_cp.conformance import expect
+from aitp_cp.conformance.check import check
 from aitp_cp.conformance.deployment import Deployment
 from aitp_cp.conformance.hooks import hook_host, hook_url
-from aitp_cp.conformance.model import check
 from aitp_cp.conformance.responses import UNKNOWN_ID
 
 PATH = "/api/webhooks"
