@@ -8,6 +8,7 @@ import pytest
 from aitp_cp.app import open_app
 from aitp_cp.runtime import open_runtime
 from aitp_cp.settings import load
+from aitp_cp.web import body, http
 from aitp_cp.web.server import build_server
 from tests.support.app import ENVIRONMENT
 
@@ -52,4 +53,39 @@ async def test_a_connection_in_use_stays_and_an_idle_one_is_closed(port: int, wa
         await asyncio.sleep(0.05)
     async with asyncio.timeout(10):
         assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /api/livez HTTP/1.1\r\nHost: cp\r\n\r\n"])
+@pytest.mark.parametrize("piece", [b"", b"G", b"GET /api/livez HTTP/1.1\r\nX-Slow: "])
+async def test_a_head_that_does_not_arrive_is_not_waited_for(
+    port: int, monkeypatch: pytest.MonkeyPatch, before: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr(http, "HEAD_PATIENCE_SECS", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(before)
+    if before:
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    writer.write(piece)
+
+    async def trickle() -> None:
+        while piece.endswith(b" "):
+            await asyncio.sleep(0.1)
+            writer.write(b"x")
+
+    trickling = asyncio.create_task(trickle())
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    trickling.cancel()
+    writer.close()
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "PATIENCE_SECS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /api/registry/enroll HTTP/1.1\r\nHost: cp\r\nContent-Length: 9\r\n\r\n{")
+    async with asyncio.timeout(10):
+        answer = await reader.read()  # to the end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"the body did not arrive in 0.3 s" in answer
     writer.close()

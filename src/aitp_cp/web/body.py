@@ -13,6 +13,7 @@ from aitp_cp.protocol import json_guard
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import BODY_LIMIT
 
+PATIENCE_SECS = 30.0
 SWALLOW_BYTES = 1024 * 1024
 SWALLOW_SECS = 2.0
 
@@ -20,12 +21,16 @@ T = TypeVar("T")
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; raises `PayloadTooLarge` once more bytes arrived than the endpoint allows."""
+    """The whole body; raises `PayloadTooLarge` once more bytes arrived than the endpoint allows.
+
+    Raises `BodyInvalid` for one that its client does not send to the end, or not in time.
+    """
     endpoint = context_of(request).endpoint
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
     chunks = request.stream()
     try:
-        body = await _bounded(chunks, limit) if _declared(request) <= limit else None
+        async with asyncio.timeout(PATIENCE_SECS):
+            body = await _bounded(chunks, limit) if _declared(request) <= limit else None
         if body is not None:
             return body
         # Who waits to be told to continue is told so by reading on: such a body is best never sent.
@@ -33,6 +38,8 @@ async def read_body(request: Request) -> bytes:
             await _swallow(chunks)
     except ClientDisconnect as gone:
         raise BodyInvalid("the client closed the connection before the body was complete") from gone
+    except TimeoutError as late:
+        raise BodyInvalid(f"the body did not arrive in {PATIENCE_SECS:g} s", headers={"Connection": "close"}) from late
     raise PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
 
 

@@ -13,6 +13,8 @@ from aitp_cp.web.sse import SseHttpProtocol
 MAX_QUERY_BYTES = 16 * 1024
 MAX_PATH_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 8 * 1024
+# How long a connection may be open without a request, or the head of one may take to arrive.
+HEAD_PATIENCE_SECS = 20.0
 
 # The parser by itself would gather a head of any size; the edge judges what is below these bounds.
 _MAX_TARGET_BYTES = 32 * 1024
@@ -77,10 +79,16 @@ class JsonHttpProtocol(SseHttpProtocol):
     _answered = False  # the request at hand, from memory
     _receiving = False
     _active_at = 0.0
+    _head_since = 0.0  # when the head at hand began to arrive, or the first one could
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._at_once = getattr(self.app, "at_once", None)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._wait_for_more(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -107,6 +115,7 @@ class JsonHttpProtocol(SseHttpProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._heads += 1
+        self._head_since = self._active_at
         self._head_bytes = 0
         self._in_head = True
 
@@ -162,13 +171,19 @@ class JsonHttpProtocol(SseHttpProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for long enough; one at work is given a new timer at its end."""
         self.timeout_keep_alive_task = None
-        if self._in_head or not (self.cycle is None or self.cycle.response_complete):
+        if not (self.cycle is None or self.cycle.response_complete):
             return
-        left = self._active_at + self.timeout_keep_alive - self.loop.time()
-        if left > 0 and self._answered:
+        left = self._patient_until() - self.loop.time()
+        if left > 0:
             self._wait_for_more(left)
         else:
             super().timeout_keep_alive_handler()
+
+    def _patient_until(self) -> float:
+        """When the next head must be complete, or have begun; in the past once nothing is waited for."""
+        if self._in_head or not self._heads:
+            return self._head_since + HEAD_PATIENCE_SECS
+        return self._active_at + self.timeout_keep_alive if self._answered else 0.0
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what arrived; an answer on its way to an earlier request is still given in full."""
