@@ -8,7 +8,6 @@ from aitp_cp.events import cursor as cursors
 from aitp_cp.events import service
 from aitp_cp.events.model import HistoryFilter, HistoryPage
 from aitp_cp.events.stream import Streams
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
 from aitp_cp.web.query import Query
@@ -20,10 +19,9 @@ MAX_SEQ = 2**63 - 1
 
 async def history(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
-    aid = asked.text("aid")
     wanted = HistoryFilter(
         type=asked.text("type"),
-        aid=None if aid is None else spelled(aid),
+        aid=asked.aid("aid"),
         session_id=asked.text("session_id"),
         run_id=asked.text("run_id"),
         since=asked.moment("since"),
@@ -47,10 +45,7 @@ def _cursor(text: str | None) -> int:
 
 async def stream(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
-    aid = asked.text("aid")
-    wanted = HistoryFilter(
-        type=asked.text("type"), aid=None if aid is None else spelled(aid), run_id=asked.text("run_id")
-    )
+    wanted = HistoryFilter(type=asked.text("type"), aid=asked.aid("aid"), run_id=asked.text("run_id"))
     # A browser that reconnects repeats the query of its first request; the header is what it has seen since.
     cursor = cursors.parse(request.headers.get("last-event-id") or asked.text("last_event_id"))
     streams = rt.get(Streams)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 
 from aitp_cp.events.model import Event
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.registry import service
 from aitp_cp.registry.model import ListFilter, Status
 from aitp_cp.runtime import Runtime
@@ -34,11 +33,10 @@ class Discovery(Memo[Ready]):
 
 async def list_answer(rt: Runtime, asked: Query) -> Ready:
     """A page of agents as JSON."""
-    aid = asked.text("aid")
     wanted = ListFilter(
         status=asked.text("status") or Status.ACTIVE,
         capability=asked.text("capability"),
-        aid=None if aid is None else spelled(aid),
+        aid=asked.aid("aid"),
         display_name=asked.text("display_name"),
         namespace=asked.text("namespace"),
         include_manifest=asked.flag("include_manifest"),

@@ -8,7 +8,6 @@ from aitp_cp.clock import iso
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.registry import service
 from aitp_cp.registry.model import AgentView
 from aitp_cp.runtime import Runtime
@@ -18,6 +17,7 @@ from aitp_cp.tcts import service as tcts
 from aitp_cp.tcts.model import TctView
 from aitp_cp.web.endpoint import Endpoint, in_path, query
 from aitp_cp.web.export import Format, Many, One, Part, asked_format, pages, stream
+from aitp_cp.web.path import path_aid
 from aitp_cp.web.query import Query
 
 
@@ -32,7 +32,7 @@ class AgentExport(msgspec.Struct, frozen=True, rename="camel"):
 async def export(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
     format = asked_format(asked)
-    aid = spelled(request.path_params["aid"])
+    aid = path_aid(request)
     async with rt.db.connection() as conn:
         agent = await service.get_agent(conn, aid, rt.clock())
     parts: list[Part] = [

@@ -24,7 +24,6 @@ from aitp_cp.errors import (
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.protocol import manifest as manifests
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.registry import enrolment, service
 from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
@@ -34,6 +33,7 @@ from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links, paging, query
 from aitp_cp.web.gate import bearer
+from aitp_cp.web.path import path_aid
 from aitp_cp.web.query import Query
 from aitp_cp.web.ready import Ready, ReadyResponse
 from aitp_cp.web.responses import json_response
@@ -84,12 +84,12 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
 
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
-    aid = _aid(request)
+    aid = path_aid(request)
     return await _remembered(rt, ("agent", aid), lambda: agent_answer(rt, aid))
 
 
 async def get_manifest(rt: Runtime, request: Request) -> Response:
-    aid = _aid(request)
+    aid = path_aid(request)
     return await _remembered(rt, ("manifest", aid), lambda: manifest_answer(rt, aid))
 
 
@@ -100,7 +100,7 @@ async def _remembered(rt: Runtime, question: Hashable, build: Callable[[], Await
 
 async def deregister(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
-        answer = await service.deregister(conn, _aid(request), actor_of(rt, request), rt.clock())
+        answer = await service.deregister(conn, path_aid(request), actor_of(rt, request), rt.clock())
     return json_response(answer)
 
 
@@ -112,10 +112,6 @@ async def _verified(rt: Runtime, body: bytes, time_left: timedelta) -> Manifest:
 
 def _secret(rt: Runtime) -> bytes:
     return rt.settings.enrollment_secret.get_secret_value().encode()
-
-
-def _aid(request: Request) -> str:
-    return spelled(request.path_params["aid"])
 
 
 ENDPOINTS = (

@@ -7,7 +7,6 @@ from aitp_cp.clock import iso
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
 from aitp_cp.sessions.model import Replay, SessionDetail, SessionExport, SessionFilter, SessionList
@@ -26,11 +25,10 @@ OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
-    aid = asked.text("aid")
     wanted = SessionFilter(
         status=asked.text("status"),
         run_id=asked.text("run_id"),
-        aid=None if aid is None else spelled(aid),
+        aid=asked.aid("aid"),
     )
     async with rt.db.connection() as conn:
         page = await service.list_sessions(conn, wanted, asked.limit(200, 1000), asked.offset())

@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.errors import BadRequest
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import service
 from aitp_cp.tcts.model import DelegationFilter, DelegationList, TctFilter, TctList
@@ -18,9 +17,9 @@ from aitp_cp.web.responses import json_response
 async def list_tcts(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
     wanted = TctFilter(
-        issuer=_aid(asked, "issuer"),
-        subject=_aid(asked, "subject"),
-        audience=_aid(asked, "audience"),
+        issuer=asked.aid("issuer"),
+        subject=asked.aid("subject"),
+        audience=asked.aid("audience"),
         capability=asked.text("capability"),
         session_id=asked.text("session_id"),
         active_at=_active_at(rt, asked),
@@ -35,19 +34,14 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
     root = asked.uuid("root_jti", BadRequest)
     wanted = DelegationFilter(
         parent_jti=asked.uuid("parent_jti", BadRequest),
-        delegator=_aid(asked, "delegator"),
-        delegatee=_aid(asked, "delegatee"),
+        delegator=asked.aid("delegator"),
+        delegatee=asked.aid("delegatee"),
         active_at=_active_at(rt, asked),
     )
     async with rt.db.connection() as conn:
         if root is not None:
             return json_response(await service.delegation_tree(conn, root, wanted.active_at))
         return json_response(await service.list_delegations(conn, wanted, asked.limit(100, 1000), asked.offset()))
-
-
-def _aid(asked: Query, name: str) -> str | None:
-    aid = asked.text(name)
-    return None if aid is None else spelled(aid)
 
 
 def _active_at(rt: Runtime, asked: Query) -> datetime | None:

@@ -1,7 +1,5 @@
 """The trust store over HTTP (contract, section 13)."""
 
-from uuid import UUID
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,7 +9,6 @@ from aitp_cp.db import Connection
 from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid, IdInvalid, JwksNotCached, NotFound
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
-from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import pinned_keys, service
 from aitp_cp.truststore.model import (
@@ -26,6 +23,7 @@ from aitp_cp.truststore.model import (
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
+from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_bytes, json_response, no_content
 
@@ -65,11 +63,11 @@ async def create_anchor(rt: Runtime, request: Request) -> Response:
 
 async def get_anchor(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
-        return json_response(await service.get(conn, _id(request)))
+        return json_response(await service.get(conn, path_uuid(request)))
 
 
 async def update_anchor(rt: Runtime, request: Request) -> Response:
-    id, patch = _id(request), decode(await read_body(request), AnchorPatch)
+    id, patch = path_uuid(request), decode(await read_body(request), AnchorPatch)
     async with rt.db.transaction() as conn:
         anchor = await service.update(conn, id, patch, actor_of(rt, request), rt.clock())
     rt.get(JwksRefresher).wake()
@@ -78,13 +76,13 @@ async def update_anchor(rt: Runtime, request: Request) -> Response:
 
 async def delete_anchor(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
-        await service.delete(conn, _id(request), actor_of(rt, request), rt.clock())
+        await service.delete(conn, path_uuid(request), actor_of(rt, request), rt.clock())
     return no_content()
 
 
 async def get_jwks(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
-        keys = await service.keys(conn, _id(request))
+        keys = await service.keys(conn, path_uuid(request))
     return json_bytes(keys.text, headers={"X-JWKS-Cached-At": iso(keys.cached_at)})
 
 
@@ -116,13 +114,6 @@ async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
         await pinned_keys.delete(conn, asked.text("namespace"), aid, actor_of(rt, request), rt.clock())
     return no_content()
-
-
-def _id(request: Request) -> UUID:
-    id = read_uuid(request.path_params["id"])
-    if id is None:
-        raise IdInvalid
-    return id
 
 
 ENDPOINTS = (

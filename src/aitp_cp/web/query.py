@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from aitp_cp.clock import truncate
 from aitp_cp.errors import AppError, BadRequest, FilterInvalid
+from aitp_cp.protocol.aid import spelled
 
 MAX_FIELDS = 100
 _FAR = 2**53
@@ -40,6 +41,11 @@ class Query:
         if value is not None and "\0" in value:
             raise FilterInvalid(f"{name} holds a NUL character")
         return value
+
+    def aid(self, name: str) -> str | None:
+        """An AID in its canonical spelling; whatever else was given, as it came."""
+        value = self.text(name)
+        return None if value is None else spelled(value)
 
     def flag(self, name: str) -> bool:
         value = self.text(name)
@@ -85,11 +91,11 @@ class Query:
 def parse_moment(value: str) -> datetime | None:
     """A time within the years 1970 to 9999, or None."""
     # An unescaped "+00:00" arrives as " 00:00": a plus sign is a space in a query string.
-    spelled = value.strip().replace(" ", "+") if "T" in value else value.strip()
+    text = value.strip().replace(" ", "+") if "T" in value else value.strip()
     try:
-        if spelled.isascii() and spelled.isdigit() and len(spelled) > 8:
-            return truncate(datetime.fromtimestamp(int(spelled) / 1000, UTC))
-        moment = datetime.fromisoformat(spelled)
+        if text.isascii() and text.isdigit() and len(text) > 8:
+            return truncate(datetime.fromtimestamp(int(text) / 1000, UTC))
+        moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -64,6 +64,8 @@ class Server(uvicorn.Server):
     async def _end(self) -> None:
         try:
             await self._drain()
+        except Exception:
+            log.exception("the drain broke off")
         finally:
             self.should_exit = True
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,10 +12,10 @@ from aitp_cp.errors import AppError, BodyInvalid, IdInvalid, NotFound, UrlNotAll
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
-from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
+from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
 from aitp_cp.webhooks import service
@@ -80,11 +79,11 @@ async def create(rt: Runtime, request: Request) -> Response:
 
 async def get(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
-        return json_response(await service.get(conn, _id(request)))
+        return json_response(await service.get(conn, path_uuid(request)))
 
 
 async def update(rt: Runtime, request: Request) -> Response:
-    id, body = _id(request), await read_body(request)
+    id, body = path_uuid(request), await read_body(request)
     patch = await _looked_at(rt, body, WebhookPatch)
     if isinstance(patch, AppError):
         raise patch
@@ -100,7 +99,7 @@ async def delete(rt: Runtime, request: Request) -> Response:
 
 async def get_breaker(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
-        return json_response(await service.breaker(conn, _id(request)))
+        return json_response(await service.breaker(conn, path_uuid(request)))
 
 
 async def reset_breaker(rt: Runtime, request: Request) -> Response:
@@ -109,14 +108,14 @@ async def reset_breaker(rt: Runtime, request: Request) -> Response:
 
 async def list_deliveries(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
-    id, status = _id(request), asked.text("status")
+    id, status = path_uuid(request), asked.text("status")
     limit, offset = asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset()
     async with rt.db.connection() as conn:
         return json_response(await service.deliveries(conn, id, status, limit, offset))
 
 
 async def redeliver(rt: Runtime, request: Request) -> Response:
-    id, delivery_id = _id(request), _id(request, "deliveryId")
+    id, delivery_id = path_uuid(request), path_uuid(request, "deliveryId")
     async with rt.db.transaction() as conn:
         delivery = await service.redeliver(conn, id, delivery_id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
@@ -131,7 +130,7 @@ async def _changed(
     rt: Runtime, request: Request, change: Callable[..., Awaitable[object]], status: int = 200
 ) -> Response:
     """Run one change of one webhook in a transaction, then look whether it made something due."""
-    id = _id(request)
+    id = path_uuid(request)
     async with rt.db.transaction() as conn:
         answer = await change(conn, id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
@@ -148,13 +147,6 @@ async def _looked_at(rt: Runtime, body: bytes, shape: type[Asked]) -> Asked | Ap
     except (BodyInvalid, UrlNotAllowed) as refused:
         return refused
     return asked
-
-
-def _id(request: Request, name: str = "id") -> UUID:
-    id = read_uuid(request.path_params[name])
-    if id is None:
-        raise IdInvalid
-    return id
 
 
 ENDPOINTS = (
