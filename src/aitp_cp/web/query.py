@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from aitp_cp.clock import truncate
 from aitp_cp.errors import AppError, BadRequest, FilterInvalid
+from aitp_cp.protocol import moments
 from aitp_cp.protocol.aid import spelled
 
 MAX_FIELDS = 100
@@ -92,11 +93,9 @@ def parse_moment(value: str) -> datetime | None:
     """A time within the years 1970 to 9999, or None."""
     # An unescaped "+00:00" arrives as " 00:00": a plus sign is a space in a query string.
     text = value.strip().replace(" ", "+") if "T" in value else value.strip()
+    if not (text.isascii() and text.isdigit() and len(text) > 8):
+        return moments.from_iso(text)
     try:
-        if text.isascii() and text.isdigit() and len(text) > 8:
-            return truncate(datetime.fromtimestamp(int(text) / 1000, UTC))
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return truncate(datetime.fromtimestamp(int(text) / 1000, UTC))
     except (ValueError, OverflowError, OSError):
         return None
-    return truncate(moment) if moment.year >= 1970 else None
