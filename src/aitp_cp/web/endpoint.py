@@ -49,8 +49,8 @@ class Param:
 class Link:
     """Where a success leads: an endpoint as `METHOD /path`, and where what it takes is to be found.
 
-    The values of `takes`, by parameter, and those in `body` are runtime expressions of OpenAPI: `$response.body#/id`,
-    `$response.header.ETag`, `$request.path.id`.
+    The values of `takes`, by parameter, and those in `body` are constants or runtime expressions of OpenAPI:
+    `$response.body#/id`, `$response.header.ETag`, `$request.path.id`.
     """
 
     to: str

@@ -121,13 +121,17 @@ def _responses(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
     for status, codes in _codes_by_status(endpoint).items():
         shown[str(status)] = {
             "description": ", ".join(sorted(codes)),
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "content": {"application/json": {"schema": _refusal(codes)}},
         }
     for status, answer in endpoint.answers.items():
         shown[str(status)] = _success(answer, schemas)
         if endpoint.leads_to and 200 <= status < 300:
             shown[str(status)]["links"] = {_operation_id(link.to): _link(link) for link in endpoint.leads_to}
     return dict(sorted(shown.items()))
+
+
+def _refusal(codes: Iterable[str]) -> dict[str, Any]:
+    return {"allOf": [{"$ref": "#/components/schemas/Error"}, {"properties": {"code": {"enum": sorted(codes)}}}]}
 
 
 def _link(link: Link) -> dict[str, Any]:
