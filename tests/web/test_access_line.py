@@ -46,6 +46,13 @@ async def test_a_refused_one_names_its_code(app: App, lines: list[Any]) -> None:
     assert (line["status"], line["code"], line["actor"]) == (401, "INVALID_API_KEY", "anonymous")
 
 
+async def test_a_refused_one_names_its_code_also_with_an_idempotency_key(app: App, lines: list[Any]) -> None:
+    for keyed in ({}, {"Idempotency-Key": "the-key"}):
+        await app.post("/api/trust-anchors", {"issuerUrl": "nonsense"}, headers=keyed)
+    asked = [line for line in lines if line["event"] == "request"]
+    assert [(line["status"], line.get("code")) for line in asked] == [(400, "BODY_INVALID")] * 2
+
+
 async def test_one_that_the_database_failed_names_the_kind_of_failure(database_url: str, lines: list[Any]) -> None:
     async with Proxy(database_url) as proxy, running_app(proxy.dsn) as app:
         await proxy.stop()

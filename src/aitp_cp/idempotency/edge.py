@@ -8,6 +8,7 @@ from starlette.responses import Response
 from aitp_cp.idempotency.model import Once
 from aitp_cp.idempotency.service import Effect, check_key, run_once
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
 from aitp_cp.web.responses import encode, json_response
 
 
@@ -18,5 +19,6 @@ async def answer_once(
     key = check_key(request.headers.get("idempotency-key"))
     once = Once(endpoint, caller, key, hashlib.sha256(body).digest())
     answer = await run_once(rt.db, once, effect, encode, rt.clock())
+    context_of(request).error = answer.refusal  # for the line of log; a refusal without a key is raised up to the edge
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
     return json_response(answer.body, answer.status, headers)

@@ -56,7 +56,7 @@ async def _locked(conn: Connection, once: Once, key: str, effect: Effect, tools:
     fresh = StoredAnswer(answer.status, msgspec.Raw(encode(kept)), once.body_sha256)
     stored_body = await store.insert(conn, scope, key, fresh, now)
     # Answered from the row, so that every replay is the same to the byte.
-    return answer if answer.stored is not None else Answer(answer.status, stored_body)
+    return answer if answer.stored is not None else msgspec.structs.replace(answer, body=stored_body)
 
 
 async def _attempt(conn: Connection, effect: Effect) -> Answer:
@@ -66,7 +66,8 @@ async def _attempt(conn: Connection, effect: Effect) -> Answer:
     except AppError as refused:
         if refused.status not in STORED_REFUSALS:
             raise
-        return Answer(refused.status, {"error": refused.message, "code": refused.code, **refused.extra})
+        body = {"error": refused.message, "code": refused.code, **refused.extra}
+        return Answer(refused.status, body, refusal=refused)
 
 
 def _replay(stored: StoredAnswer, once: Once) -> Answer:
