@@ -92,7 +92,7 @@ def on_end(told: Callable[[str], None], leash: int | None = None) -> Iterator[No
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None for one that Python does not know
 
 
 def _let_go(loop: asyncio.AbstractEventLoop, leash: int, told: Callable[[str], None]) -> None:
