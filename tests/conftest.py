@@ -1,3 +1,4 @@
+import signal
 from typing import Any
 
 import pytest
@@ -6,6 +7,11 @@ import structlog
 from tests.support.postgres import database_url, empty_database_url, pytest_configure, pytest_unconfigure
 
 __all__ = ["database_url", "empty_database_url", "pytest_configure", "pytest_unconfigure"]
+
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and with them every process that a test
+# interrupts: an ignored signal is inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The default draws every local variable of every frame, which takes seconds for one failed request.
 structlog.configure(
