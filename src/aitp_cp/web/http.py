@@ -15,6 +15,10 @@ MAX_PATH_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 8 * 1024
 # How long a connection may be open without a request, or the head of one may take to arrive.
 HEAD_PATIENCE_SECS = 20.0
+# A client that takes less than this of an answer in so long is cut off: what it does not take is held in memory. The
+# system's own buffer takes more from us in lumps of up to a megabyte or so, hence the long time.
+READER_PATIENCE_SECS = 120.0
+SLOWEST_READER_BYTES = 32 * 1024
 
 # The parser by itself would gather a head of any size; the edge judges what is below these bounds.
 _MAX_TARGET_BYTES = 32 * 1024
@@ -67,7 +71,7 @@ class HeldHead:
 
 
 class JsonHttpProtocol(SseHttpProtocol):
-    """Bounds what one request head may make the process hold, and names what is wrong with it."""
+    """Bounds what one connection may make the process hold, and for how long; says what is wrong with a head."""
 
     _heads = 0
     _head_bytes = 0  # of the head that is arriving, not counting what came together with its beginning
@@ -80,6 +84,7 @@ class JsonHttpProtocol(SseHttpProtocol):
     _receiving = False
     _active_at = 0.0
     _head_since = 0.0  # when the head at hand began to arrive, or the first one could
+    _reader_check: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -93,6 +98,30 @@ class JsonHttpProtocol(SseHttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         super()._unset_keepalive_if_required()
+        self._unwatch_reader()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unwatch_reader()
+
+    def _watch_reader(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._reader_check = self.loop.call_later(READER_PATIENCE_SECS, self._judge_reader, waiting)
+
+    def _unwatch_reader(self) -> None:
+        if self._reader_check is not None:
+            self._reader_check.cancel()
+            self._reader_check = None
+
+    def _judge_reader(self, waited: int) -> None:
+        if waited - self.transport.get_write_buffer_size() < SLOWEST_READER_BYTES:
+            self.transport.abort()
+        else:
+            self._watch_reader()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
