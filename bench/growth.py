@@ -42,33 +42,32 @@ class Measured:
         return (f"`{self.path}`", *sizes, f"{p50:.2f} / {p99:.2f}", "met" if flat else "missed")
 
 
-def paths(aid: str) -> tuple[str, ...]:
-    one = quote(aid, safe="")
-    return (
-        "/api/events/history",
-        "/api/events/history?type=handshake.complete",
-        f"/api/events/history?aid={one}",
-        "/api/events/history?sessionId=session-500",
-        "/api/events/history?runId=run-5",
-        "/api/events/history?order=asc&after=5000",
-        "/api/sessions",
-        "/api/sessions?status=failed",
-        f"/api/sessions?aid={one}",
-        "/api/sessions?runId=run-5",
-        "/api/sessions/session-500",
-        "/api/tcts",
-        f"/api/tcts?issuer={one}",
-        f"/api/tcts?subject={one}",
-        "/api/tcts?active=true",
-        "/api/tcts?sessionId=session-500",
-        "/api/delegations",
-        f"/api/delegations?delegator={one}",
-        f"/api/webhooks/{history.WEBHOOK}/deliveries",
-        "/api/revocation/entries",
-        "/api/audit",
-        "/api/registry/agents",
-        "/api/registry/agents?capability=bench.rare",
-    )
+# What is read, of an agent that is old enough; where the smallest past has no full page to give, of fewer rows.
+PATHS = (
+    "/api/events/history",
+    "/api/events/history?type=handshake.complete",
+    "/api/events/history?aid={aid}",
+    "/api/events/history?sessionId=session-500",
+    "/api/events/history?runId=run-5",
+    "/api/events/history?order=asc&after=5000",
+    "/api/sessions",
+    "/api/sessions?status=failed&limit=50",
+    "/api/sessions?aid={aid}",
+    "/api/sessions?runId=run-5",
+    "/api/sessions/session-500",
+    "/api/tcts",
+    "/api/tcts?issuer={aid}",
+    "/api/tcts?subject={aid}",
+    "/api/tcts?active=true",
+    "/api/tcts?sessionId=session-500",
+    "/api/delegations",
+    "/api/delegations?delegator={aid}&limit=10",
+    "/api/webhooks/{webhook}/deliveries",
+    "/api/revocation/entries",
+    "/api/audit",
+    "/api/registry/agents",
+    "/api/registry/agents?capability=bench.rare",
+)
 
 
 async def measure(dsn: str, folder: Path) -> list[Measured]:
@@ -77,12 +76,14 @@ async def measure(dsn: str, folder: Path) -> list[Measured]:
     with serving(dsn, log) as server:
         aids, _ = await enrol(server)
     await history.revoke(dsn, 1000)
-    measured = [Measured(path, {}) for path in paths(aids[0])]
+    names = {"aid": quote(min(aids), safe=""), "webhook": history.WEBHOOK}
+    measured = [Measured(path, {}) for path in PATHS]
     for first, last in zip((0, *SIZES), SIZES, strict=False):
         await history.load(dsn, first, last)
         with serving(dsn, log, RETENTION_ENABLED="false") as server:
+            await history.counted(dsn)
             for one in measured:
-                outcome = await _read(server.port, one.path)
+                outcome = await _read(server.port, one.path.format(**names))
                 one.by_size[last] = outcome.percentile(0.50), outcome.percentile(0.99)
     return measured
 

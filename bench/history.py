@@ -1,9 +1,12 @@
 """A past of any length, loaded by COPY: events with sessions, tokens, delegations and deliveries in proportion."""
 
+import asyncio
 import tempfile
 from typing import Any
 
 import asyncpg
+
+from aitp_cp.events.invocations import BEHIND
 
 LOADING = {"synchronous_commit": "off", "maintenance_work_mem": "512MB", "timezone": "UTC"}
 TIMEOUT_SECS = 900
@@ -23,8 +26,7 @@ SOURCES = {
                CASE n % 10 WHEN 0 THEN 'handshake.started' WHEN 1 THEN 'handshake.complete'
                            WHEN 2 THEN 'handshake.complete' ELSE 'capability.invoked' END AS type,
                now() - ({last} - n) * interval '2.5 seconds' AS ts,
-               aids[1 + (n / 10) % cardinality(aids)] AS aid_a,
-               aids[1 + (n / 10 * 7 + 1) % cardinality(aids)] AS aid_b,
+               {one} AS aid_a, {other} AS aid_b,
                'session-' || n / 10 AS session_id, 'run-' || n / 1000 AS run_id,
                CASE n % 10 WHEN 1 THEN '["cap.read"]'::jsonb END AS grants,
                jsonb_build_object('capability', 'demo.' || n % 10, 'boundary', 'same-org', 'input',
@@ -33,7 +35,7 @@ SOURCES = {
         FROM (SELECT generate_series({first}, {last}) AS n) AS numbers, fleet ORDER BY n""",
     "handshake_sessions": """
         SELECT 'session-' || n AS session_id,
-               aids[1 + n % cardinality(aids)] AS aid_a, aids[1 + (n * 7 + 1) % cardinality(aids)] AS aid_b,
+               {one} AS aid_a, {other} AS aid_b,
                CASE n % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'started' ELSE 'complete' END AS status,
                '["cap.read"]'::jsonb AS grants, 'run-' || n / 100 AS run_id,
                CASE n % 3 WHEN 0 THEN 'same-org' WHEN 1 THEN 'cross-org' END AS boundary,
@@ -43,9 +45,7 @@ SOURCES = {
                now() - ({last} / 10 - n) * interval '25 seconds' AS updated_at
         FROM (SELECT generate_series({first} / 10, {last} / 10 - 1) AS n) AS numbers, fleet""",
     "issued_tcts": """
-        SELECT gen_random_uuid() AS jti, aids[1 + n % cardinality(aids)] AS issuer_aid,
-               aids[1 + (n * 7 + 1) % cardinality(aids)] AS subject_aid,
-               aids[1 + (n * 7 + 1) % cardinality(aids)] AS audience_aid,
+        SELECT gen_random_uuid() AS jti, {one} AS issuer_aid, {other} AS subject_aid, {other} AS audience_aid,
                jsonb_build_array('cap.read', 'cap.' || n % 30) AS grants,
                now() - ({last} / 5 - n) * interval '12.5 seconds' AS issued_at,
                now() + interval '1 hour' - ({last} / 5 - n) * interval '12.5 seconds' AS expires_at,
@@ -53,8 +53,7 @@ SOURCES = {
         FROM (SELECT generate_series({first} / 5, {last} / 5 - 1) AS n) AS numbers, fleet""",
     "delegations": """
         SELECT gen_random_uuid() AS jti, gen_random_uuid() AS parent_jti,
-               aids[1 + n % cardinality(aids)] AS delegator_aid,
-               aids[1 + (n * 7 + 1) % cardinality(aids)] AS delegatee_aid, '["cap.read"]'::jsonb AS scope,
+               {one} AS delegator_aid, {other} AS delegatee_aid, '["cap.read"]'::jsonb AS scope,
                now() - ({last} / 100 - n) * interval '250 seconds' AS issued_at,
                now() + interval '1 hour' AS expires_at, n % 100 = 0 AS revoked
         FROM (SELECT generate_series({first} / 100, {last} / 100 - 1) AS n) AS numbers, fleet""",
@@ -66,6 +65,10 @@ SOURCES = {
                now() - ({last} / 100 - n) * interval '250 seconds' AS created_at
         FROM (SELECT generate_series({first} / 100, {last} / 100 - 1) AS n) AS numbers, fleet""",
 }
+# The handshake that row n of a table belongs to.
+HANDSHAKE = {"audit_events": "n / 10", "handshake_sessions": "n", "issued_tcts": "n / 2", "delegations": "n * 10"}
+# The oldest of them are among a few agents, so that a page about one of these is full whatever the size.
+SIDE = "aids[1 + ({number}) % CASE WHEN {handshake} < 1000 THEN 6 ELSE cardinality(aids) END]"
 FLEET = "WITH fleet AS MATERIALIZED (SELECT array_agg(aid ORDER BY aid) AS aids FROM agents)"
 
 WEBHOOK = "00000000-0000-4000-8000-000000000001"
@@ -86,12 +89,29 @@ async def load(dsn: str, first: int, last: int) -> None:
         indexes = await conn.fetch(READING_INDEXES, list(SOURCES))
         await conn.execute("; ".join(f"DROP INDEX {index['name']}" for index in indexes))
         for table, source in SOURCES.items():
-            await _copy(conn, table, FLEET + source.format(first=first, last=last, webhook=WEBHOOK))
+            parts = {"first": first, "last": last, "webhook": WEBHOOK, **_sides(HANDSHAKE.get(table, ""))}
+            await _copy(conn, table, FLEET + source.format(**parts))
         await conn.execute("; ".join(index["definition"] for index in indexes))
         await conn.execute("VACUUM ANALYZE")
         await conn.execute("CHECKPOINT")
     finally:
         await conn.close()
+
+
+async def counted(dsn: str) -> None:
+    """Wait until a server that has just started has counted the invocations that were loaded."""
+    conn = await asyncpg.connect(dsn)
+    try:
+        while await conn.fetchval(BEHIND):  # noqa: ASYNC110 - another process does the counting
+            await asyncio.sleep(0.1)
+    finally:
+        await conn.close()
+
+
+def _sides(handshake: str) -> dict[str, str]:
+    """The two agents of a handshake, as SQL."""
+    numbers = {"one": handshake, "other": f"{handshake} * 7 + 1"}
+    return {side: SIDE.format(number=number, handshake=handshake) for side, number in numbers.items()}
 
 
 async def revoke(dsn: str, count: int) -> None:
