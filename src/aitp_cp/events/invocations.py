@@ -29,8 +29,7 @@ BEHIND = """
 SELECT coalesce((SELECT max(seq) FROM audit_events), 0)
      - coalesce((SELECT max(counted_through) FROM invocation_progress), 0)
 """
-CLAIM_PROGRESS = "SELECT counted_through FROM invocation_progress FOR UPDATE SKIP LOCKED"
-HOLD_PROGRESS = "SELECT 1 FROM invocation_progress FOR UPDATE"
+HOLD_PROGRESS = "SELECT counted_through FROM invocation_progress FOR UPDATE"
 
 COUNT_NEXT = f"""
 WITH next AS MATERIALIZED (
@@ -62,7 +61,17 @@ UNCOUNT_GONE = f"""
     WHERE stored.bucket = deleted.bucket AND stored.capability = deleted.capability
 """
 
-# In one statement, for the job may move on between two.
+TOP = """
+SELECT capability, count FROM (
+    SELECT NULL AS capability, coalesce(sum(count), 0)::bigint AS count FROM summed
+    UNION ALL
+    (SELECT capability, count FROM summed WHERE capability <> '' ORDER BY count DESC, capability LIMIT $3)
+) AS total_and_top
+ORDER BY capability IS NOT NULL, count DESC, capability
+"""
+
+# In one statement, for the job may move on between two. OFFSET 0 keeps the order, so that the index of `seq` serves
+# what is left: the planner cannot know how little that is.
 SINCE = f"""
 WITH found AS (
     SELECT capability, count FROM invocation_counts WHERE bucket >= $2 AND count > 0
@@ -72,7 +81,8 @@ WITH found AS (
     UNION ALL
     SELECT {CAPABILITY}, count(*) FROM (
         SELECT type, ts, payload, grants FROM audit_events
-        WHERE seq > (SELECT coalesce(max(counted_through), 0) FROM invocation_progress) {{by_place}}
+        WHERE seq > (SELECT coalesce(max(counted_through), 0) FROM invocation_progress)
+        ORDER BY seq OFFSET 0
     ) AS uncounted WHERE type = 'capability.invoked' AND ts >= $2 GROUP BY 1
     UNION ALL
     SELECT {CAPABILITY}, count(*) FROM audit_events
@@ -80,17 +90,17 @@ WITH found AS (
 ), summed AS (
     SELECT capability, sum(count)::bigint AS count FROM found GROUP BY 1
 )
-SELECT capability, count FROM (
-    SELECT NULL AS capability, coalesce(sum(count), 0)::bigint AS count FROM summed
-    UNION ALL
-    (SELECT capability, count FROM summed WHERE capability <> '' ORDER BY count DESC, capability LIMIT $3)
-) AS total_and_top
-ORDER BY capability IS NOT NULL, count DESC, capability
+{TOP}
 """
-# The planner cannot know how little is left: OFFSET 0 keeps the order, so that the index of `seq` serves it. When much
-# is left, as at the first start on an old log, the planner chooses by the range.
-SINCE_NEARLY_COUNTED = SINCE.format(by_place="ORDER BY seq OFFSET 0")
-SINCE_MOSTLY_UNCOUNTED = SINCE.format(by_place="")
+
+# While much is left, as at the first start on an old log, the log alone is quicker. $2 is taken for its type only.
+SINCE_BY_THE_LOG = f"""
+WITH summed AS (
+    SELECT {CAPABILITY} AS capability, count(*) AS count FROM audit_events
+    WHERE type = 'capability.invoked' AND ts >= $1 AND $2::timestamptz IS NOT NULL GROUP BY 1
+)
+{TOP}
+"""
 NEARLY = 50_000
 
 
@@ -102,20 +112,24 @@ async def behind(conn: Connection) -> int:
 async def count_next(conn: Connection, limit: int) -> int:
     """Count the next `limit` events of the log at most, in the caller's transaction; how many there were.
 
-    0 as well when another replica is at it.
+    Replicas, and the sweep, wait for each other.
     """
-    through = await conn.fetchval(CLAIM_PROGRESS)
+    through = await hold(conn)
     return 0 if through is None else int(await conn.fetchval(COUNT_NEXT, through, limit))
 
 
-async def hold(conn: Connection) -> None:
-    """Keep the job from counting to the end of the transaction, so that what is deleted was counted or never is."""
-    await conn.execute(HOLD_PROGRESS)
+async def hold(conn: Connection) -> int | None:
+    """Keep others from counting to the end of the transaction, so that what is deleted was counted or never is.
+
+    How far was counted; None without a row, when all is read from the log.
+    """
+    through: int | None = await conn.fetchval(HOLD_PROGRESS)
+    return through
 
 
 async def since(conn: Connection, start: datetime, top: int) -> Invocations:
     """All reported invocations with `ts` at or after `start`, and the `top` most used capabilities that are named."""
     whole = start + (EPOCH - start) % BUCKET
-    statement = SINCE_NEARLY_COUNTED if await behind(conn) <= NEARLY else SINCE_MOSTLY_UNCOUNTED
+    statement = SINCE if await behind(conn) <= NEARLY else SINCE_BY_THE_LOG
     total, *named = await conn.fetch(statement, start, whole, top)
     return Invocations(total["count"], [CapabilityCount(row["capability"], row["count"]) for row in named])

@@ -20,7 +20,7 @@ async def adopt(rt: Runtime) -> None:
 
 
 async def count_invocations(rt: Runtime) -> None:
-    """One replica at a time; who asks meanwhile counts what is left from the log itself."""
+    """Replicas take turns; who asks meanwhile counts what is left from the log itself."""
     async with rt.db.connection() as conn:
         while await service.count_invocations(conn, COUNT_BATCH) == COUNT_BATCH:
             pass

@@ -75,7 +75,7 @@ async def adopt(conn: Connection, limit: int) -> int:
 async def count_invocations(conn: Connection, limit: int) -> int:
     """Count the invocations among the next `limit` events at most; how many events there were.
 
-    Opens a transaction of its own, and only when there are any; 0 too when another replica is at it.
+    Opens a transaction of its own, and only when there are any.
     """
     if await counted.behind(conn) <= 0:
         return 0
