@@ -85,6 +85,8 @@ class JsonHttpProtocol(SseHttpProtocol):
     _active_at = 0.0
     _head_since = 0.0  # when the head at hand began to arrive, or the first one could
     _reader_check: asyncio.TimerHandle | None = None
+    _waiting_since: float | None = None  # for the client to take what is written
+    _untaken = 0  # bytes, then
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -98,30 +100,39 @@ class JsonHttpProtocol(SseHttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         super()._unset_keepalive_if_required()
-        self._unwatch_reader()
+        if self._reader_check is not None:
+            self._reader_check.cancel()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reader()
+        self._begin_waiting()
+        if self._reader_check is None:
+            self._check_reader_in(READER_PATIENCE_SECS)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unwatch_reader()
+        self._waiting_since = None
 
-    def _watch_reader(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        self._reader_check = self.loop.call_later(READER_PATIENCE_SECS, self._judge_reader, waiting)
+    def _begin_waiting(self) -> None:
+        self._waiting_since = self.loop.time()
+        self._untaken = self.transport.get_write_buffer_size()
 
-    def _unwatch_reader(self) -> None:
-        if self._reader_check is not None:
-            self._reader_check.cancel()
-            self._reader_check = None
+    def _check_reader_in(self, secs: float) -> None:
+        """One timer outlives many pauses: setting it costs more than they do."""
+        self._reader_check = self.loop.call_later(secs, self._judge_reader)
 
-    def _judge_reader(self, waited: int) -> None:
-        if waited - self.transport.get_write_buffer_size() < SLOWEST_READER_BYTES:
+    def _judge_reader(self) -> None:
+        self._reader_check = None
+        if self._waiting_since is None:
+            return
+        left = self._waiting_since + READER_PATIENCE_SECS - self.loop.time()
+        if left > 0:
+            self._check_reader_in(left)
+        elif self._untaken - self.transport.get_write_buffer_size() < SLOWEST_READER_BYTES:
             self.transport.abort()
         else:
-            self._watch_reader()
+            self._begin_waiting()
+            self._check_reader_in(READER_PATIENCE_SECS)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
