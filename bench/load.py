@@ -19,6 +19,13 @@ class Outcome:
     seconds: float = 0.0
     body: bytes = b""
 
+    def add(self, later: "Outcome") -> None:
+        """Take in what came back of the same requests in another round."""
+        self.latencies += later.latencies
+        self.refused += later.refused
+        self.seconds += later.seconds
+        self.body = later.body
+
     @property
     def rate(self) -> float:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
