@@ -145,6 +145,14 @@ async def test_no_name_stops_the_job(database_url: str, capability: Any) -> None
         assert all(0 < len(named.capability) <= 500 for named in before.top)
 
 
+async def test_a_row_without_end_stops_nothing(database_url: str) -> None:
+    async with runtime(database_url) as rt, connected(database_url) as conn:
+        await append(rt, *(invoked(now() - timedelta(hours=2)) for _ in range(2)))
+        await conn.execute("UPDATE audit_events SET ts = 'infinity' WHERE seq = 1")
+        assert await count(rt) == 2
+        assert await counted(rt) == 1
+
+
 async def test_what_no_range_reaches_is_dropped(database_url: str) -> None:
     async with runtime(database_url) as rt, connected(database_url) as conn:
         await append(rt, invoked(now() - timedelta(days=40)), invoked(now() - timedelta(days=29)))

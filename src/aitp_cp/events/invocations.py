@@ -20,8 +20,9 @@ left(coalesce(payload -> 'capability' ->> 'name', payload ->> 'capability', payl
               payload ->> 'capabilityName', payload ->> 'cap', payload ->> 'grant', grants ->> 0, ''), 500)
 """
 
-# What no range reaches is not counted, and dropped a day later; by the database's clock, like the sweeps.
-INVOKED_OF_LATE = "type = 'capability.invoked' AND ts >= now() - interval '31 days'"
+# What no range reaches is not counted, and dropped a day later; by the database's clock, like the sweeps. Nor is a row
+# that somebody wrote by hand without a time one could name.
+INVOKED_OF_LATE = "type = 'capability.invoked' AND ts >= now() - interval '31 days' AND isfinite(ts)"
 BUCKET_OF_TS = "date_bin('10 minutes', ts, 'epoch'::timestamptz)"
 
 # In places of the log: nearly as many as there are events, and read off two indexes.
