@@ -7,6 +7,8 @@ import msgspec
 
 Clock = Callable[[], datetime]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _encode = msgspec.json.Encoder().encode
 
 

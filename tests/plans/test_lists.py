@@ -138,8 +138,8 @@ LISTS: dict[str, list[Ask]] = {
     "audit": [lambda conn: audit.page(conn, 100, 0), lambda conn: audit.page(conn, 1000, 5000)],
     "dashboard": [
         lambda conn: dashboard.handshakes(conn, DAY_AGO, timedelta(hours=1)),
-        lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, DAY_AGO + invocations.BUCKET, 10),
-        lambda conn: conn.fetch(invocations.SINCE_BY_THE_LOG, DAY_AGO, DAY_AGO + invocations.BUCKET, 10),
+        lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
+        lambda conn: conn.fetch(invocations.SINCE_BY_THE_LOG, DAY_AGO, 10),
         lambda conn: conn.fetchval(invocations.COUNT_NEXT, 1000, 500),
         lambda conn: conn.fetchval(invocations.BEHIND),
         lambda conn: dashboard.agents(conn, NOW),

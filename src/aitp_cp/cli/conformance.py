@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from aitp_cp.cli.conformance_options import ConformanceOptions
-from aitp_cp.cli.console import err, out
+from aitp_cp.cli.console import out
+from aitp_cp.cli.progress import counting
 from aitp_cp.cli.remote import exits
 from aitp_cp.cli.remote.connection import key_of_environment, stop
 from aitp_cp.cli.remote.output import document, plain
@@ -72,9 +72,7 @@ def _key(given: str | None) -> str | None:
 
 
 def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
-    doing = TextColumn("{task.description}", markup=False)
-    columns = doing, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with counting("{task.description}") as progress:
         bar = progress.add_task("", total=len(checks))
 
         def begins(check: Check) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from aitp_cp.cli.remote.exits import BROKEN_PIPE
+from aitp_cp.cli.remote.output import give_up_output
 from aitp_cp.settings import Command, Settings, SettingsError, load
 
 ADDRESS = 1
@@ -17,7 +18,7 @@ DATABASE = 3
 class _Screen(Console):
     def on_broken_pipe(self) -> NoReturn:
         """Nobody reads any more: that is neither success nor a failure that was found."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        give_up_output()
         raise SystemExit(BROKEN_PIPE)
 
 

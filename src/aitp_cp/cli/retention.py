@@ -2,11 +2,11 @@
 
 import asyncio
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from aitp_cp.cli.console import err, out, settings_or_stop
 from aitp_cp.cli.database import failures_explained
+from aitp_cp.cli.progress import counting
 from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.retention import service
@@ -45,8 +45,7 @@ async def _due(db: Database, settings: Settings) -> Counts:
 
 async def _sweep_all(db: Database, settings: Settings, due: Counts) -> Counts:
     total = dict.fromkeys(due, 0)
-    columns = TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with counting("sweeping") as progress:
         bar = progress.add_task("", total=sum(due.values()))
         while batch := await _sweep(db, settings):
             for table, rows in batch.items():

@@ -1,8 +1,8 @@
 """The overview and the per-agent table, from the projections (contract, section 10)."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from aitp_cp.clock import iso
+from aitp_cp.clock import EPOCH, iso
 from aitp_cp.dashboard import store
 from aitp_cp.dashboard.model import (
     DEFAULT_RANGE,
@@ -76,8 +76,7 @@ def _by_boundary(counts: HandshakeCounts) -> list[BoundaryCount]:
 
 def _over_time(counts: HandshakeCounts, since: datetime, now: datetime, width: timedelta) -> list[BucketCount]:
     """One entry per bucket that the range touches, zero where nothing happened."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    bucket = since - (since - epoch) % width
+    bucket = since - (since - EPOCH) % width
     filled = []
     while bucket <= now:
         filled.append(BucketCount(iso(bucket), counts.by_bucket[bucket]))

@@ -5,13 +5,13 @@ place in the log yet, and what falls into the ten minutes that a range only touc
 figures are exact at any moment, whether the job runs or not.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from aitp_cp.clock import EPOCH
 from aitp_cp.db import Connection
 from aitp_cp.events.model import CapabilityCount, Invocations
 
 BUCKET = timedelta(minutes=10)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Reporters differ in where they say which capability it was: in the payload, or only among the grants used. No longer
 # than an index takes; none is the empty name.
@@ -23,7 +23,7 @@ left(coalesce(payload -> 'capability' ->> 'name', payload ->> 'capability', payl
 # What no range reaches is not counted, and dropped a day later; by the database's clock, like the sweeps. Nor is a row
 # that somebody wrote by hand without a time one could name.
 INVOKED_OF_LATE = "type = 'capability.invoked' AND ts >= now() - interval '31 days' AND isfinite(ts)"
-BUCKET_OF_TS = "date_bin('10 minutes', ts, 'epoch'::timestamptz)"
+BUCKET_OF_TS = f"date_bin('{BUCKET}', ts, 'epoch'::timestamptz)"
 
 # In places of the log: nearly as many as there are events, and read off two indexes.
 BEHIND = """
@@ -66,7 +66,7 @@ TOP = """
 SELECT capability, count FROM (
     SELECT NULL AS capability, coalesce(sum(count), 0)::bigint AS count FROM summed
     UNION ALL
-    (SELECT capability, count FROM summed WHERE capability <> '' ORDER BY count DESC, capability LIMIT $3)
+    (SELECT capability, count FROM summed WHERE capability <> '' ORDER BY count DESC, capability LIMIT $2)
 ) AS total_and_top
 ORDER BY capability IS NOT NULL, count DESC, capability
 """
@@ -75,30 +75,30 @@ ORDER BY capability IS NOT NULL, count DESC, capability
 # what is left: the planner cannot know how little that is.
 SINCE = f"""
 WITH found AS (
-    SELECT capability, count FROM invocation_counts WHERE bucket >= $2 AND count > 0
+    SELECT capability, count FROM invocation_counts WHERE bucket >= $3 AND count > 0
     UNION ALL
     SELECT {CAPABILITY}, count(*) FROM audit_events
-    WHERE type = 'capability.invoked' AND ts >= $1 AND ts < $2 GROUP BY 1
+    WHERE type = 'capability.invoked' AND ts >= $1 AND ts < $3 GROUP BY 1
     UNION ALL
     SELECT {CAPABILITY}, count(*) FROM (
         SELECT type, ts, payload, grants FROM audit_events
         WHERE seq > (SELECT coalesce(max(counted_through), 0) FROM invocation_progress)
         ORDER BY seq OFFSET 0
-    ) AS uncounted WHERE type = 'capability.invoked' AND ts >= $2 GROUP BY 1
+    ) AS uncounted WHERE type = 'capability.invoked' AND ts >= $3 GROUP BY 1
     UNION ALL
     SELECT {CAPABILITY}, count(*) FROM audit_events
-    WHERE seq IS NULL AND type = 'capability.invoked' AND ts >= $2 GROUP BY 1
+    WHERE seq IS NULL AND type = 'capability.invoked' AND ts >= $3 GROUP BY 1
 ), summed AS (
     SELECT capability, sum(count)::bigint AS count FROM found GROUP BY 1
 )
 {TOP}
 """
 
-# While much is left, as at the first start on an old log, the log alone is quicker. $2 is taken for its type only.
+# While much is left, as at the first start on an old log, the log alone is quicker.
 SINCE_BY_THE_LOG = f"""
 WITH summed AS (
     SELECT {CAPABILITY} AS capability, count(*) AS count FROM audit_events
-    WHERE type = 'capability.invoked' AND ts >= $1 AND $2::timestamptz IS NOT NULL GROUP BY 1
+    WHERE type = 'capability.invoked' AND ts >= $1 GROUP BY 1
 )
 {TOP}
 """
@@ -130,7 +130,10 @@ async def hold(conn: Connection) -> int | None:
 
 async def since(conn: Connection, start: datetime, top: int) -> Invocations:
     """All reported invocations with `ts` at or after `start`, and the `top` most used capabilities that are named."""
-    whole = start + (EPOCH - start) % BUCKET
-    statement = SINCE if await behind(conn) <= NEARLY else SINCE_BY_THE_LOG
-    total, *named = await conn.fetch(statement, start, whole, top)
+    if await behind(conn) <= NEARLY:
+        first_whole_bucket = start + (EPOCH - start) % BUCKET
+        rows = await conn.fetch(SINCE, start, top, first_whole_bucket)
+    else:
+        rows = await conn.fetch(SINCE_BY_THE_LOG, start, top)
+    total, *named = rows
     return Invocations(total["count"], [CapabilityCount(row["capability"], row["count"]) for row in named])

@@ -2,13 +2,14 @@
 
 import hashlib
 import ipaddress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import aitp
 import msgspec
 
+from aitp_cp.clock import EPOCH
 from aitp_cp.errors import ManifestExpired, ManifestInvalid
 from aitp_cp.protocol import aid as aids
 from aitp_cp.protocol import canonical_json, json_guard
@@ -20,7 +21,6 @@ MAX_CAPABILITY = 128
 MIN_TIME_LEFT = timedelta(minutes=5)
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
 _I64_MIN = -(2**63)
 
@@ -138,7 +138,7 @@ def _moment(fields: dict[str, Any], name: str) -> datetime:
     seconds: int = fields[name]
     if not 0 <= seconds <= _LAST_SECOND:
         raise ManifestInvalid(f"manifest.{name} is outside the years 1970 to 9999")
-    return _EPOCH + timedelta(seconds=seconds)
+    return EPOCH + timedelta(seconds=seconds)
 
 
 def _check_time_left(expires_at: datetime, now: datetime, left: timedelta) -> None:

@@ -2,9 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from aitp_cp.clock import truncate
+from aitp_cp.clock import EPOCH, truncate
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999
 # As seconds this lies in the year 5138, as milliseconds in 1973: no honest clock is near either.
 _SECONDS_END = 100_000_000_000
@@ -35,4 +34,4 @@ def from_epoch(number: int | float) -> datetime | None:
     if not 0 <= number <= _LAST_MS:
         return None
     ms = round(number * 1000) if number < _SECONDS_END else int(number)
-    return _EPOCH + timedelta(milliseconds=ms)
+    return EPOCH + timedelta(milliseconds=ms)
