@@ -3,6 +3,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aitp_cp.db import embedded
-from aitp_cp.db.embedded_place import Account, own_directory, reachable
+from aitp_cp.db.embedded_place import Account, own_directory, reachable, server_account
 from tests.support.embedded import ask, ends, folder_for_everyone, running, start_owner, temp_directory
 
 
@@ -101,6 +102,17 @@ def test_a_stale_pid_file_does_not_block(made_home: Path, content: str) -> None:
     (made_home / "postgres" / "postmaster.pid").write_text(content.format(own=os.getpid()))
     with embedded.start(made_home, durable=False) as server:
         assert ask(server.dsn(), "SELECT 1") == "1"
+
+
+def test_a_killed_server_that_nobody_has_buried_yet_is_waited_for(made_home: Path) -> None:
+    with subprocess.Popen(["true"], **server_account().process_options()) as dead:
+        time.sleep(0.2)
+        (made_home / "postgres" / "postmaster.pid").write_text(f"{dead.pid}\n")
+        burial = threading.Timer(0.5, dead.wait)
+        burial.start()
+        with embedded.start(made_home, durable=False) as server:
+            assert ask(server.dsn(), "SELECT 1") == "1"
+        burial.join()
 
 
 def test_what_was_committed_survives_a_crash_with_a_client_connected(made_home: Path) -> None:

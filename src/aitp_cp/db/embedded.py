@@ -22,6 +22,7 @@ __all__ = ["AlreadyRunning", "EmbeddedError", "Server", "start"]
 
 _START_SECONDS = 120.0
 _ORPHAN_SECONDS = 10.0
+_TRACES_OF_A_CRASH = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
 _DEFAULT_PORT = 5432
 _LOG_MAX_BYTES = 16 * 1024 * 1024
 # The parent's environment may hold secrets and PG* variables; Postgres needs neither.
@@ -190,13 +191,13 @@ def _run(place: Place, command: list[str]) -> int:
 
 
 def _launch_after_crash(place: Place, command: list[str]) -> int:
-    """Launch; the backends of a killed postmaster hold its shared memory until they notice."""
+    """Launch; a killed postmaster holds its file until it is buried, and its backends the memory until they notice."""
     deadline = time.monotonic() + _ORPHAN_SECONDS
     while True:
         try:
             return _launch(place, command)
         except EmbeddedError as error:
-            if "pre-existing shared memory block" not in str(error) or time.monotonic() > deadline:
+            if not any(trace in str(error) for trace in _TRACES_OF_A_CRASH) or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 
