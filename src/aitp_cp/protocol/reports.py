@@ -31,9 +31,13 @@ Dice = Callable[[], UUID]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One reported event; `ts` is UTC with milliseconds, and is the time of receipt unless `usable_ts`."""
+    """One reported event; `ts` is UTC with milliseconds, and is the time of receipt unless `usable_ts`.
+
+    `caller` is the actor that reported it, as the audit log shows actors.
+    """
 
     id: UUID
+    caller: str
     type: str
     ts: datetime
     aid_a: str | None
@@ -135,6 +139,7 @@ def _report(item: object, caller: str, now: datetime, random_uuid: Dice) -> Repo
     reported_ts = moments.read(item.get("ts"))
     return Report(
         id=_id(item, text, caller, reported_ts is not None) or random_uuid(),
+        caller=caller,
         type=_bounded(_text(item.get("type")) or UNKNOWN_TYPE, "type", MAX_TYPE),
         ts=reported_ts or now,
         aid_a=_aid(item, "aid_a", "aidA", "initiator"),
