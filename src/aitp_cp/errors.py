@@ -133,6 +133,11 @@ class NamespaceConflict(AppError):
     sentence = "the namespace header and the manifest's namespace differ"
 
 
+class NamespaceFixed(AppError):
+    status, code = 409, "NAMESPACE_FIXED"
+    sentence = "the agent is registered in another namespace, and this request may not move it"
+
+
 class ManifestStale(AppError):
     status, code = 409, "MANIFEST_STALE"
     sentence = "a newer manifest of this agent is already registered"

@@ -38,6 +38,9 @@ async def test_an_agent_comes_and_goes(control_plane: ControlPlane) -> None:
     assert await control_plane.agents.get(agent.aid) == listed
     assert await control_plane.agents.manifest(agent.aid) == envelope
 
+    moved = await control_plane.agents.move(agent.aid, f"{namespace}-2")
+    assert (moved.namespace, await control_plane.agents.get(agent.aid)) == (f"{namespace}-2", moved)
+    await control_plane.agents.move(agent.aid, namespace)
     assert (await control_plane.agents.deregister(agent.aid)).status == "deregistered"
     assert (await control_plane.agents.deregister(agent.aid)).status == "deregistered"
     assert await control_plane.agents.page(namespace=namespace) == []
@@ -210,7 +213,7 @@ async def test_the_audit_and_the_dashboard(control_plane: ControlPlane) -> None:
     agent = new_agent()
     await control_plane.agents.enroll_and_register(sdk_manifest(agent))
     entry = next(entry for entry in await control_plane.audit.page(limit=1000) if entry.target_id == agent.aid)
-    assert (entry.action, entry.actor_id) == ("agent.register", agent.aid)
+    assert (entry.action, entry.actor_id) == ("agent.register", f"enrollment:{agent.aid}")
     assert entry in await collected(control_plane.audit.each())
     overview = await control_plane.dashboard.overview("1h")
     assert overview.range == "1h"

@@ -49,7 +49,8 @@ async def test_an_agent_is_registered_with_event_audit_and_deliveries(database_u
         assert event["ts"] == said["registeredAt"]
 
         (row,) = await audit_of(app)
-        assert (row["action"], row["actorId"], row["targetId"]) == ("agent.register", agent.aid, agent.aid)
+        assert (row["action"], row["actorId"]) == ("agent.register", f"enrollment:{agent.aid}")
+        assert row["targetId"] == agent.aid
         assert row["requestId"] == answer.headers["x-request-id"]
 
         assert await counts(app) == ONE_AGENT | {"webhook_deliveries": 1}

@@ -22,7 +22,7 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who asks for a change: `apikey:<16 hex>` or an AID, and the request it came in.
+    """Who asks for a change: `apikey:<16 hex>` or `enrollment:<aid>`, and the request it came in.
 
     `on_failure` is called when a row of theirs could not be written.
     """

@@ -13,6 +13,7 @@ from aitp_cp.db import Connection
 
 Action = Literal[
     "agent.register",
+    "agent.update",
     "agent.deregister",
     "revocation.add",
     "webhook.create",

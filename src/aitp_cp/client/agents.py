@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from aitp_cp.client.paging import rows
-from aitp_cp.client.transport import Call, Transport, segment
+from aitp_cp.client.transport import Call, Transport, encode, segment
 
 AGENTS = "/api/registry/agents"
 Format = Literal["json", "jsonl"]
@@ -73,7 +73,7 @@ class _Page(msgspec.Struct):
 
 
 class Agents:
-    """Reading needs no API key, but for exports; deregistering does."""
+    """Reading needs no API key, but for exports; moving and deregistering do."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -99,6 +99,11 @@ class Agents:
         """The agent with its sessions, tokens and newest events, as a file's bytes; at most 10,000 events."""
         params = {"format": format, "eventLimit": event_limit}
         return self._transport.chunks(Call(path=f"{AGENTS}/{segment(aid)}/export", params=params, media=MEDIA[format]))
+
+    async def move(self, aid: str, namespace: str) -> Agent:
+        """Put the agent into another namespace; its record afterwards."""
+        call = Call(method="PATCH", path=f"{AGENTS}/{segment(aid)}", body=encode({"namespace": namespace}))
+        return (await self._transport.send(call)).read(Agent)
 
     async def deregister(self, aid: str) -> Deregistration:
         """Once more does no harm; an agent that was never known is an error."""

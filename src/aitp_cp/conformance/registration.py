@@ -118,6 +118,48 @@ async def namespace_conflict(cp: Deployment) -> None:
     expect.equal((await _record(cp, agent))["namespace"], cp.namespace, "the manifest's own namespace")
 
 
+@check("8", "a header never moves a known agent: another one is 409 `NAMESPACE_FIXED`", extension=True)
+async def namespace_fixed(cp: Deployment) -> None:
+    one = await cp.shared(other_agent)
+    token = (await enroll(cp, one.manifest))["token"]
+    answer = await register(cp, one.manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
+    expect.error(answer, 409, "NAMESPACE_FIXED")
+    expect.status(await register(cp, one.manifest, token), 201)
+    expect.equal((await _record(cp, one.agent))["namespace"], cp.namespace, "the namespace, without a header,")
+
+
+@check("8", "a newer manifest that names a namespace moves the agent", extension=True)
+async def namespace_signed(cp: Deployment) -> None:
+    agent = new_agent()
+    old = crafted(agent, published_at=int(time.time()) - 60)
+    new = crafted(agent, extensions={"namespace": f"{cp.namespace}-signed"})
+    expect.status(await register(cp, old, (await enroll(cp, old))["token"], {"X-Aitp-Namespace": cp.namespace}), 201)
+    expect.status(await register(cp, new, (await enroll(cp, new))["token"]), 201)
+    expect.equal((await _record(cp, agent))["namespace"], f"{cp.namespace}-signed", "the namespace")
+
+
+@check("8", "`PATCH /api/registry/agents/{aid}` moves an agent, and is audited as `agent.update`", extension=True)
+async def namespace_by_an_operator(cp: Deployment) -> None:
+    agent, moved = new_agent(), f"{cp.namespace}-moved"
+    manifest = agent.manifest(cp.name("moved"), ENDPOINT, [])
+    expect.status(await register(cp, manifest, (await enroll(cp, manifest))["token"]), 201)
+    path = agent_path(agent.aid)
+    expect.error(await cp.public.patch(path, {"namespace": moved}), 401, "INVALID_API_KEY")
+    expect.error(await cp.admin.patch(path, {"namespace": "two words"}), 400, "BODY_INVALID")
+    expect.equal((await cp.admin.patch(path, {"namespace": moved})).ok()["namespace"], moved, "the answer's namespace")
+    expect.equal((await _record(cp, agent))["namespace"], moved, "the namespace of the record")
+    rows = expect.rows(await cp.admin.get("/api/audit", limit=1000), "entries")
+    actions = [row["action"] for row in rows if row["targetId"] == agent.aid]
+    expect.equal(actions, ["agent.update", "agent.register"], "the audited actions, newest first")
+
+
+@check("8", "a manifest with a null member is 400 `MANIFEST_INVALID`", extension=True)
+async def null_member(cp: Deployment) -> None:
+    envelope = json.loads((await cp.shared(main_agent)).manifest)
+    envelope["manifest"]["extensions"] = None
+    expect.error(await cp.public.post("/api/registry/enroll", envelope), 400, "MANIFEST_INVALID")
+
+
 @check("8", "without a namespace it is `default`")
 async def default_namespace(cp: Deployment) -> None:
     agent = new_agent()
@@ -175,6 +217,7 @@ async def registered_audit(cp: Deployment) -> None:
     rows = expect.rows(await cp.admin.get("/api/audit", limit=1000), "entries")
     mine = [row for row in rows if row["targetId"] == agent.aid and row["action"] == "agent.register"]
     expect.that(mine, f"no agent.register of {agent.aid} among the newest audit rows")
+    expect.equal(mine[0]["actorId"], f"enrollment:{agent.aid}", "its actor")
 
 
 @check("8", "a deregistered agent comes back only with a manifest published after that, else 409", extension=True)

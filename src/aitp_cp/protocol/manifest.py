@@ -23,6 +23,8 @@ MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
 _I64_MIN = -(2**63)
+ED25519_TAG = "ed25519."
+NULL_MEMBER = "a member of the manifest is null: leave it out"
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Manifest(msgspec.Struct, frozen=True):
     expires_at: datetime
     namespace: str | None
     canonical_sha256: str
+    signature: str
     raw: str
 
 
@@ -53,6 +56,7 @@ def verify(body: bytes, now: datetime, *, production: bool, time_left: timedelta
     """
     envelope = json_guard.decode(body)
     fields = _fields(envelope)
+    _refuse_nulls(fields)
     raw = body.decode()
     _authenticate(raw, fields, now)
     agent = _aid(fields)
@@ -67,6 +71,7 @@ def verify(body: bytes, now: datetime, *, production: bool, time_left: timedelta
         expires_at=expires_at,
         namespace=_namespace(fields),
         canonical_sha256=hashlib.sha256(canonical_json.encode(envelope)).hexdigest(),
+        signature=canonical_signature(fields["signature"]),
         raw=raw,
     )
     _check_time_left(expires_at, now, time_left)
@@ -78,6 +83,24 @@ def _fields(envelope: object) -> dict[str, Any]:
         raise ManifestInvalid('the body is not a manifest envelope: expected {"manifest": {...}}')
     fields: dict[str, Any] = envelope["manifest"]
     return fields
+
+
+def _refuse_nulls(fields: dict[str, Any]) -> None:
+    """Refuse null members: the SDK drops them before it verifies, so a stranger could add them to a signed manifest."""
+    waiting: list[object] = [fields]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if None in value.values():
+                raise ManifestInvalid(NULL_MEMBER, extra={"verifyCode": "malformed"})
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def canonical_signature(signature: str) -> str:
+    """The signature without its optional suite tag: the SDK accepts Ed25519 signatures in both spellings."""
+    return signature.removeprefix(ED25519_TAG)
 
 
 def _authenticate(raw: str, fields: dict[str, Any], now: datetime) -> None:

@@ -1,11 +1,10 @@
 """What an envelope stored by an older deployment says, where its row does not."""
 
-import hashlib
 from datetime import UTC, datetime
 
 import msgspec
 
-from aitp_cp.protocol import canonical_json
+from aitp_cp.protocol.manifest import canonical_signature
 
 
 class _Dated(msgspec.Struct):
@@ -16,6 +15,14 @@ class _Envelope(msgspec.Struct):
     manifest: _Dated
 
 
+class _Signed(msgspec.Struct):
+    signature: str
+
+
+class _SignedEnvelope(msgspec.Struct):
+    manifest: _Signed
+
+
 def published_at(text: str) -> datetime | None:
     """When the stored manifest was published; None when it cannot be told."""
     try:
@@ -24,9 +31,9 @@ def published_at(text: str) -> datetime | None:
         return None
 
 
-def fingerprint(text: str) -> str | None:
-    """Hex SHA-256 of the canonical stored envelope; None when it is not JSON."""
+def signature(text: str) -> str | None:
+    """The stored manifest's signature as `Manifest.signature` spells it; None when it cannot be told."""
     try:
-        return hashlib.sha256(canonical_json.encode(msgspec.json.decode(text))).hexdigest()
+        return canonical_signature(msgspec.json.decode(text, type=_SignedEnvelope).manifest.signature)
     except (msgspec.MsgspecError, ValueError):
         return None

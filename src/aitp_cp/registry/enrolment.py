@@ -7,13 +7,20 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
-from aitp_cp.errors import AgentDeregistered, ManifestStale, NamespaceConflict, TokenInvalid, TokenReplayed
+from aitp_cp.errors import (
+    AgentDeregistered,
+    ManifestStale,
+    NamespaceConflict,
+    NamespaceFixed,
+    TokenInvalid,
+    TokenReplayed,
+)
 from aitp_cp.events import service as log
 from aitp_cp.protocol import enrollment_token
 from aitp_cp.protocol.enrollment_token import LIFETIME_SECS, Claims
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
-from aitp_cp.protocol.stored_manifest import fingerprint, published_at
+from aitp_cp.protocol.stored_manifest import published_at, signature
 from aitp_cp.registry import store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.model import EnrollmentAnswer, Registered, Status, StoredManifest
@@ -35,30 +42,32 @@ def check_token(secret: bytes, token: str | None, manifest: Manifest, now: datet
     return claims
 
 
-def choose_namespace(header: str | None, manifest: Manifest) -> str:
-    """The header's namespace or the manifest's; raises `BodyInvalid` or `NamespaceConflict`."""
+def requested_namespace(header: str | None, manifest: Manifest) -> str | None:
+    """Return the header's namespace or the manifest's, if any; raises `BodyInvalid` or `NamespaceConflict`."""
     for given in (header, manifest.namespace):
         if given is not None:
             check_namespace(given)
     if header is not None and manifest.namespace is not None and header != manifest.namespace:
         raise NamespaceConflict
-    return header or manifest.namespace or DEFAULT_NAMESPACE
+    return header or manifest.namespace
 
 
 async def register(
-    conn: Connection, manifest: Manifest, claims: Claims, namespace: str, actor: Actor, now: datetime
+    conn: Connection, manifest: Manifest, claims: Claims, requested: str | None, actor: Actor, now: datetime
 ) -> Registered:
     """Agent row, token, event, deliveries and audit row in the caller's transaction: all of it or nothing.
 
-    Raises `ManifestStale`, `AgentDeregistered` or `TokenReplayed`; then the token is not burnt.
+    `requested` is the namespace that header or manifest name. Raises `NamespaceFixed`, `ManifestStale`,
+    `AgentDeregistered` or `TokenReplayed`; then the token is not burnt.
     """
     registered_at = now
     changed = True
+    namespace = requested or DEFAULT_NAMESPACE
     if not await store.insert_new(conn, manifest, namespace, now):
         known = await store.lock(conn, manifest.aid)
         if known is None:  # swept by retention between the two statements: the client may try again
             raise ManifestStale("the agent's record was being removed; register again")
-        check_fresh(known, manifest)
+        namespace = settle(known, manifest, requested)
         registered_at = known.registered_at
         changed = known.status != Status.ACTIVE or not _same_manifest(known, manifest)
         if changed:
@@ -76,21 +85,46 @@ async def register(
     return Registered(manifest.aid, manifest.display_name, iso(registered_at))
 
 
-def check_fresh(known: StoredManifest, manifest: Manifest) -> None:
-    """Raises `AgentDeregistered` or `ManifestStale` when `manifest` may not take the stored one's place."""
-    if known.status == Status.DEREGISTERED:
-        # Manifests are dated in whole seconds: within the second of the deregistration only another one is newer.
-        since = known.deregistered_at
-        too_old = since is not None and manifest.published_at < since.replace(microsecond=0)
-        if too_old or _same_manifest(known, manifest):
-            raise AgentDeregistered
+def settle(known: StoredManifest, manifest: Manifest, requested: str | None) -> str:
+    """Return the namespace of a known agent under this manifest (contract, section 8).
+
+    Only the signed manifest moves an agent, for anybody can send a header with it, and only a newer one: manifests are
+    dated in whole seconds, so of two from the same second neither is newer. Raises `NamespaceFixed`, `ManifestStale` or
+    `AgentDeregistered`.
+    """
+    moves = requested is not None and requested != known.namespace
+    if moves and manifest.namespace is None:
+        raise NamespaceFixed
+    newer = check_fresh(known, manifest)
+    if not moves or _same_manifest(known, manifest):
+        return known.namespace
+    if not newer:
+        raise NamespaceFixed("only a manifest from a later second moves the agent to another namespace")
+    assert requested is not None
+    return requested
+
+
+def check_fresh(known: StoredManifest, manifest: Manifest) -> bool:
+    """Return whether `manifest` was published after the stored one.
+
+    Raises `AgentDeregistered` or `ManifestStale` when it may not take the stored one's place.
+    """
     stored = known.published_at or published_at(known.manifest_json)
+    if known.status == Status.DEREGISTERED:
+        # Whole seconds again: a manifest from the second of the deregistration may be older than that.
+        gone = known.deregistered_at
+        if gone is not None and manifest.published_at <= gone.replace(microsecond=0):
+            raise AgentDeregistered
+        if _same_manifest(known, manifest) or (stored is not None and manifest.published_at == stored):
+            raise AgentDeregistered
     if stored is not None and manifest.published_at < stored:
         raise ManifestStale
+    return stored is None or manifest.published_at > stored
 
 
 def _same_manifest(known: StoredManifest, manifest: Manifest) -> bool:
-    return (known.sha256 or fingerprint(known.manifest_json)) == manifest.canonical_sha256
+    """Whether both carry the same signature: the rest of an envelope can be spelled in more than one way."""
+    return signature(known.manifest_json) == manifest.signature
 
 
 def _registered(manifest: Manifest, summary: dict[str, str]) -> dict[str, object]:

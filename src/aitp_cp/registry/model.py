@@ -40,9 +40,9 @@ class StoredManifest(msgspec.Struct, frozen=True):
 
     status: str
     display_name: str
+    namespace: str
     registered_at: datetime
     manifest_json: str
-    sha256: str | None
     published_at: datetime | None
     deregistered_at: datetime | None
 
@@ -59,6 +59,12 @@ class Registered(msgspec.Struct, frozen=True, rename="camel"):
     aid: str
     display_name: str
     registered_at: str
+
+
+class AgentUpdate(msgspec.Struct, frozen=True):
+    """What an operator may change of an agent."""
+
+    namespace: str
 
 
 class Deregistered(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from aitp_cp.errors import (
     ManifestInvalid,
     ManifestStale,
     NamespaceConflict,
+    NamespaceFixed,
     NotFound,
     TokenInvalid,
     TokenReplayed,
@@ -25,11 +26,12 @@ from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
+from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.registry import enrolment, service
 from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
-from aitp_cp.registry.model import AgentList, AgentView, Deregistered, EnrollmentAnswer, Registered
+from aitp_cp.registry.model import AgentList, AgentUpdate, AgentView, Deregistered, EnrollmentAnswer, Registered
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.body import read_body
+from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links, paging, query
 from aitp_cp.web.gate import bearer
@@ -52,6 +54,11 @@ AGENT = (
     "GET /api/sessions",
     "GET /api/events/history",
 )
+MOVE = Link(
+    "PATCH /api/registry/agents/{aid}",
+    {"aid": "$response.body#/aid"},
+    body={"namespace": "$response.body#/namespace"},
+)
 
 
 async def enroll(rt: Runtime, request: Request) -> Response:
@@ -68,13 +75,16 @@ async def register(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     manifest = await _verified(rt, body, time_left=STILL_VALID)
     claims = enrolment.check_token(_secret(rt), bearer(request.headers), manifest, rt.clock())
-    context_of(request).actor = manifest.aid
+    context_of(request).actor = f"enrollment:{manifest.aid}"
     actor = actor_of(rt, request)
+    header = request.headers.get("x-aitp-namespace")
 
     async def effect(conn: Connection) -> Answer:
-        namespace = enrolment.choose_namespace(request.headers.get("x-aitp-namespace"), manifest)
-        return Answer(201, await enrolment.register(conn, manifest, claims, namespace, actor, rt.clock()))
+        requested = enrolment.requested_namespace(header, manifest)
+        return Answer(201, await enrolment.register(conn, manifest, claims, requested, actor, rt.clock()))
 
+    # JSON holds no NUL, so body and header cannot run into each other.
+    body += b"" if header is None else b"\0" + header.encode("latin-1")
     return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
 
 
@@ -96,6 +106,14 @@ async def get_manifest(rt: Runtime, request: Request) -> Response:
 async def _remembered(rt: Runtime, question: Hashable, build: Callable[[], Awaitable[Ready]]) -> Response:
     memory = rt.get(Discovery)
     return ReadyResponse(await memory.get(question, build), lambda: memory.peek(question))
+
+
+async def update(rt: Runtime, request: Request) -> Response:
+    asked = decode(await read_body(request), AgentUpdate)
+    check_namespace(asked.namespace)
+    async with rt.db.transaction() as conn:
+        agent = await service.move(conn, path_aid(request), asked.namespace, actor_of(rt, request), rt.clock())
+    return json_response(agent)
 
 
 async def deregister(rt: Runtime, request: Request) -> Response:
@@ -145,6 +163,7 @@ ENDPOINTS = (
             TokenInvalid,
             TokenReplayed,
             NamespaceConflict,
+            NamespaceFixed,
             ManifestStale,
             AgentDeregistered,
         ),
@@ -179,7 +198,7 @@ ENDPOINTS = (
         params=(AID,),
         answers={200: AgentView},
         errors=(NotFound,),
-        leads_to=links(*AGENT, aid="$response.body#/aid"),
+        leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE),
     ),
     Endpoint(
         method="GET",
@@ -191,6 +210,18 @@ ENDPOINTS = (
         params=(AID,),
         answers={200: dict},
         errors=(NotFound,),
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/api/registry/agents/{aid}",
+        handler=update,
+        summary="Move an agent to another namespace",
+        tag="registry",
+        params=(AID,),
+        body=AgentUpdate,
+        answers={200: AgentView},
+        errors=(NotFound,),
+        leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
     Endpoint(
         method="DELETE",

@@ -1,4 +1,4 @@
-"""Reading the registry, and the two ways an agent leaves it (contract, section 8)."""
+"""Reading the registry, moving an agent, and the two ways it leaves (contract, section 8)."""
 
 from datetime import datetime
 
@@ -33,6 +33,21 @@ async def get_manifest(conn: Connection, aid: str, now: datetime) -> tuple[str, 
     if found is None:
         raise NotFound("no such agent")
     return found
+
+
+async def move(conn: Connection, aid: str, namespace: str, actor: Actor, now: datetime) -> AgentView:
+    """Put an agent into another namespace; raises `NotFound`.
+
+    The audit row is all there is to see of it: no event of contract section 9 says that a namespace has changed.
+    """
+    known = await store.lock(conn, aid)
+    if known is None:
+        raise NotFound("no such agent")
+    if known.namespace != namespace:
+        await store.move(conn, aid, namespace)
+        details = {"namespace": namespace, "previousNamespace": known.namespace}
+        await audit.record(conn, "agent.update", actor, aid, details, now)
+    return await get_agent(conn, aid, now)
 
 
 async def deregister(conn: Connection, aid: str, actor: Actor, now: datetime) -> Deregistered:

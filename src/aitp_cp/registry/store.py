@@ -20,7 +20,7 @@ RETURNING aid
 """
 
 LOCK = """
-SELECT status, display_name, registered_at, manifest_json, manifest_sha256, manifest_published_at, deregistered_at
+SELECT status, display_name, namespace, registered_at, manifest_json, manifest_published_at, deregistered_at
 FROM agents WHERE aid = $1 FOR NO KEY UPDATE
 """
 
@@ -31,6 +31,8 @@ SET display_name = $2, handshake_endpoint = $3, offered_caps = $4::jsonb, manife
     status = 'active', deregistered_at = NULL, last_enrolled_at = $10
 WHERE aid = $1
 """
+
+MOVE = "UPDATE agents SET namespace = $2 WHERE aid = $1"
 
 TOUCH = "UPDATE agents SET last_enrolled_at = $2 WHERE aid = $1"
 
@@ -84,6 +86,10 @@ async def lock(conn: Connection, aid: str) -> StoredManifest | None:
 
 async def replace(conn: Connection, manifest: Manifest, namespace: str, now: datetime) -> None:
     await conn.execute(REPLACE, *_columns(manifest, namespace), now)
+
+
+async def move(conn: Connection, aid: str, namespace: str) -> None:
+    await conn.execute(MOVE, aid, namespace)
 
 
 async def touch(conn: Connection, aid: str, now: datetime) -> None:
@@ -159,9 +165,9 @@ def _stored(row: Record) -> StoredManifest:
     return StoredManifest(
         status=row["status"],
         display_name=row["display_name"],
+        namespace=row["namespace"],
         registered_at=row["registered_at"],
         manifest_json=row["manifest_json"],
-        sha256=row["manifest_sha256"],
         published_at=row["manifest_published_at"],
         deregistered_at=row["deregistered_at"],
     )
