@@ -89,7 +89,7 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
 async def _open_followers(rt: Runtime, tail: Tail) -> None:
     """What follows the log, then the log itself, then what needs its position."""
     published = PublishedList(rt, tail.behind)
-    for follower in (Discovery(rt), Screens(rt), Figures(rt), published):
+    for follower in (Discovery(rt, tail.behind), Screens(rt), Figures(rt), published):
         tail.on_events(follower.on_events)
         rt.add(follower)
     writer = Writer(rt)

@@ -23,7 +23,7 @@ async def test_an_unknown_route(app: App) -> None:
     [
         ("POST", "/api/health", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/api/registry/agents", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("PATCH", "/api/registry/agents/aid%3Apubkey%3Ax", {"GET", "HEAD", "OPTIONS", "DELETE"}),
+        ("PUT", "/api/registry/agents/aid%3Apubkey%3Ax", {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}),
         ("GET", "/api/registry/enroll", {"OPTIONS", "POST"}),
         ("PUT", "/.well-known/aitp-manifest", {"GET", "HEAD", "OPTIONS"}),
         ("TRACE", "/api/audit", {"GET", "HEAD", "OPTIONS"}),

@@ -25,6 +25,13 @@ class Screens(Memo[bytes]):
 
     def __init__(self, rt: Runtime) -> None:
         super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits, CROWD)
+        self._gauge = rt.metrics.answer_cache_bytes.labels(cache="dashboard")
+
+    def size(self, answer: bytes) -> int:
+        return len(answer)
+
+    def held(self, size: int) -> None:
+        self._gauge.set(size)
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: another replica may have written them."""

@@ -4,7 +4,7 @@ Forgotten at once when this process commits anything, and by the tail when any r
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aitp_cp.events.model import Event
 from aitp_cp.registry import service
@@ -17,13 +17,28 @@ from aitp_cp.web.responses import encode
 
 KEPT_SECS = 1.0
 MOST_QUESTIONS = 1000
+MAX_BEHIND_SECS = 2.0  # twice the interval at which the tail asks for news without being told of any
 
 
 class Discovery(Memo[Ready]):
-    """Answers by question."""
+    """Answers by question, used while the log is known to hold no change of another replica.
 
-    def __init__(self, rt: Runtime) -> None:
+    `behind` says how many seconds ago the log was last read to its end.
+    """
+
+    def __init__(self, rt: Runtime, behind: Callable[[], float]) -> None:
         super().__init__(KEPT_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits, CROWD)
+        self._behind = behind
+        self._gauge = rt.metrics.answer_cache_bytes.labels(cache="registry")
+
+    def size(self, answer: Ready) -> int:
+        return len(answer.body) + len(answer.head)
+
+    def held(self, size: int) -> None:
+        self._gauge.set(size)
+
+    def confirmed(self) -> bool:
+        return self._behind() <= MAX_BEHIND_SECS
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: the registry changed, here or on another replica."""

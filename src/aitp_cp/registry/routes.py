@@ -41,6 +41,8 @@ from aitp_cp.web.ready import Ready, ReadyResponse
 from aitp_cp.web.responses import json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
+# Longer queries are not kept as the keys of remembered answers.
+LONGEST_QUESTION = 1024
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
 AID = in_path("aid", "the agent's AID, percent-encoded")
@@ -90,6 +92,8 @@ async def register(rt: Runtime, request: Request) -> Response:
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
     raw = request.scope["query_string"]
+    if len(raw) > LONGEST_QUESTION:
+        return ReadyResponse(await list_answer(rt, Query(raw)), lambda: None)
     return await _remembered(rt, ("list", raw), lambda: list_answer(rt, Query(raw)))
 
 

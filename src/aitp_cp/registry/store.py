@@ -8,6 +8,7 @@ import msgspec
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.model import AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
 
@@ -46,7 +47,12 @@ RETURNING jti
 EFFECTIVE_STATUS = """
 CASE WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
 
-LIST = """
+ORDER = "registered_at, aid"
+
+SHOWN = """aid, display_name, handshake_endpoint, offered_caps, status, namespace, registered_at, last_enrolled_at,
+last_seen_at"""
+
+PAGE = """
 SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
        last_seen_at{manifest}
 FROM agents
@@ -54,6 +60,22 @@ WHERE {where}
 ORDER BY registered_at, aid
 LIMIT {limit} OFFSET {offset}
 """
+
+# An upper bound that is cheap to compute. The AID is shown twice, the second time percent-encoded, and the endpoint is
+# shown again in the hint; escapes double an endpoint at most, and take six bytes for a character of a name. 600 is for
+# the rest: names of members, times, status and namespace.
+RECORD_BYTES = """600 + 4 * octet_length(aid) + 6 * octet_length(display_name) + 4 * octet_length(handshake_endpoint)
++ octet_length(offered_caps::text)"""
+
+LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER)
+
+# Manifests are counted as they are stored before they are counted as they are sent: the first needs only their lengths.
+LIST_WITH_MANIFESTS = within_bytes(
+    within_bytes(PAGE, columns=f"{SHOWN}, manifest_json", size="octet_length(manifest_json)", order=ORDER),
+    columns=f"{SHOWN}, manifest_json",
+    size=f"{RECORD_BYTES} + {json_bytes('manifest_json')}",
+    order=ORDER,
+)
 
 MANIFEST_TEXT = f"SELECT manifest_json, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
 
@@ -102,6 +124,7 @@ async def consume_token(conn: Connection, jti: str, expires_at: datetime, now: d
 
 
 async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit: int, offset: int) -> list[AgentView]:
+    """Return a page; it ends at `limit` rows or `PAGE_BYTES`, whichever comes first."""
     where = Where()
     moment = where.bind(now)
     _add_status(where, wanted.status, moment)
@@ -109,7 +132,8 @@ async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit
     where.add("aid = {}", wanted.aid)
     where.add("display_name = {}", wanted.display_name)
     where.add("namespace = {}", wanted.namespace)
-    statement = LIST.format(
+    template = PAGE if limit == 1 else LIST_WITH_MANIFESTS if wanted.include_manifest else LIST
+    statement = template.format(
         status=EFFECTIVE_STATUS.format(now=moment),
         manifest=", manifest_json" if wanted.include_manifest else "",
         where=where.sql(),

@@ -28,6 +28,7 @@ ACROSS: dict[str, Across] = {
     "clock_offset_seconds": "livemostrecent",
     "sse_streams_open": "livesum",
     "tail_lag_seconds": "livemax",
+    "answer_cache_bytes": "livesum",
     "revocation_list_age_seconds": "livemax",
     "revocation_unsigned_entries": "livemostrecent",
     "job_last_success_timestamp_seconds": "max",
@@ -82,6 +83,7 @@ class Metrics:
         self.revocation_unsigned_entries = self._gauge(
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
         )
+        self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
         self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:

@@ -6,11 +6,18 @@ from uuid import UUID
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.truststore.model import Anchor, AnchorFields, CachedKeys, Due, PinnedKey, PinnedKeyView, Source
 
 COLUMNS = "id, namespace, issuer_url, jwks_url, label, jwks_cached_at, added_by, created_at, updated_at"
 
-LIST = f"SELECT {COLUMNS} FROM trust_anchors WHERE {{where}} ORDER BY created_at, id LIMIT {{limit}} OFFSET {{offset}}"
+# 1500 is for the members that are bounded, namespace, label and actor among them.
+LIST = within_bytes(
+    f"SELECT {COLUMNS} FROM trust_anchors WHERE {{where}} ORDER BY created_at, id LIMIT {{limit}} OFFSET {{offset}}",
+    columns=COLUMNS,
+    size=f"1500 + {json_bytes('issuer_url')} + coalesce({json_bytes('jwks_url')}, 0)",
+    order="created_at, id",
+)
 
 FIND = f"SELECT {COLUMNS} FROM trust_anchors WHERE id = $1"
 

@@ -8,6 +8,7 @@ import msgspec
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.webhooks.model import BreakerView, DeliveryView, NewDelivery, Subscriber, Webhook, epoch_ms
 
 # Key-share keeps a concurrent delete of a webhook from breaking the insert of its deliveries.
@@ -65,12 +66,18 @@ RETURNING {BREAKER}
 
 DELIVERY = "id, event_type, status, attempts, status_code, error, created_at, delivered_at, next_retry_at"
 
-DELIVERIES = """
-SELECT {columns} FROM webhook_deliveries
-WHERE {where}
-ORDER BY created_at DESC, id
-LIMIT {limit} OFFSET {offset}
-"""
+# 600 is for the members that are bounded.
+DELIVERIES = within_bytes(
+    """
+    SELECT {columns} FROM webhook_deliveries
+    WHERE {where}
+    ORDER BY created_at DESC, id
+    LIMIT {limit} OFFSET {offset}
+    """,
+    columns="{columns}",
+    size=f"600 + coalesce({json_bytes('error')}, 0)",
+    order="created_at DESC, id",
+)
 
 FIND_DELIVERY = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 

@@ -93,14 +93,16 @@ def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *
 
 
 async def some(fetch: Callable[[int, int], Awaitable[list[Row]]], limit: int) -> tuple[list[Row], bool]:
-    """At most `limit` rows of the pages that `fetch(limit, offset)` gives, and whether there are more."""
+    """At most `limit` rows of the pages that `fetch(limit, offset)` gives, and whether there are more.
+
+    A page may be shorter than asked for and not be the last: it also ends by size.
+    """
     found: list[Row] = []
     while len(found) <= limit:
-        size = min(limit + 1 - len(found), PAGE)
-        page = await fetch(size, len(found))
-        found += page
-        if len(page) < size:
+        page = await fetch(min(limit + 1 - len(found), PAGE), len(found))
+        if not page:
             break
+        found += page
     return found[:limit], len(found) > limit
 
 
