@@ -84,6 +84,11 @@ class Process:
         self.running.send_signal(signal.SIGTERM)
         return self.running.wait(timeout)
 
+    def rss_mib(self) -> float:
+        """The memory it holds."""
+        pages = int(Path(f"/proc/{self.running.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 

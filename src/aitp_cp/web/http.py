@@ -1,14 +1,15 @@
 """The connection below the application: what is not HTTP, or too much of it, is answered in the one error shape."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 
-from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
+from aitp_cp.errors import AppError
 from aitp_cp.web.context import request_id
+from aitp_cp.web.framing import FramedProtocol
 from aitp_cp.web.responses import encode_error
-from aitp_cp.web.sse import SseHttpProtocol
 
 MAX_QUERY_BYTES = 16 * 1024
 MAX_PATH_BYTES = 8 * 1024
@@ -20,17 +21,11 @@ HEAD_PATIENCE_SECS = 20.0
 READER_PATIENCE_SECS = 120.0
 SLOWEST_READER_BYTES = 32 * 1024
 
-# The parser by itself would gather a head of any size; the edge judges what is below these bounds.
-_MAX_TARGET_BYTES = 32 * 1024
-_MAX_HEAD_BYTES = 64 * 1024
 # A head that came whole and small needs no further judgement before it is answered from memory.
 _SMALL_HEAD_BYTES = 4 * 1024
 _COPIED_BYTES = 32 * 1024
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECS = 2.0
-
-_STATUS_LINES = {400: "400 Bad Request", 414: "414 URI Too Long", 431: "431 Request Header Fields Too Large"}
-
 
 log = structlog.get_logger("aitp_cp.http")
 
@@ -70,16 +65,11 @@ class HeldHead:
         return self._transport.is_closing()
 
 
-class JsonHttpProtocol(SseHttpProtocol):
-    """Bounds what one connection may make the process hold, and for how long; says what is wrong with a head."""
+class JsonHttpProtocol(FramedProtocol):
+    """Bounds for how long one connection may wait for its client; says what is wrong with a head."""
 
-    _heads = 0
-    _head_bytes = 0  # of the head that is arriving, not counting what came together with its beginning
-    _in_head = False
-    _refusal: AppError | None = None
-    _deaf = False
+    _hung_up = False
     _swallowed = 0
-    _chunk_bytes = 0
     _answered = False  # the request at hand, from memory
     _receiving = False
     _active_at = 0.0
@@ -135,52 +125,31 @@ class JsonHttpProtocol(SseHttpProtocol):
             self._check_reader_in(READER_PATIENCE_SECS)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._hung_up:
             self._swallow(len(data))
             return
-        heads = self._heads
-        self._chunk_bytes = len(data)
         self._active_at = self.loop.time()
         self._receiving = True
         try:
             super().data_received(data)
         finally:
             self._receiving = False
-        if self._in_head and self._heads == heads and not self._deaf:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._refusal = HeadersTooLarge()
-                self.send_400_response("")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._heads += 1
         self._head_since = self._active_at
-        self._head_bytes = 0
-        self._in_head = True
 
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > _MAX_TARGET_BYTES:
-            self._refusal = UriTooLong()
-            raise self._refusal
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
+    def begin_request(self) -> None:
         self._answered = self._answer_at_once()
         if not self._answered:
-            super().on_headers_complete()
+            super().begin_request()
             if self.scope["method"] != "HEAD":  # whose head nothing follows
                 self.cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]  # does what a cycle needs
-
-    def on_message_complete(self) -> None:
-        if not self._answered:
-            super().on_message_complete()
 
     def _answer_at_once(self) -> bool:
         """Whether the answer lay ready in memory, and was given without the application being run."""
         idle = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
-        if self._at_once is None or not idle or self._chunk_bytes > _SMALL_HEAD_BYTES or self.flow.write_paused:
+        if self._at_once is None or not idle or self._piece_bytes > _SMALL_HEAD_BYTES or self.flow.write_paused:
             return False
         parser = self.parser
         if parser.get_method() != b"GET" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
@@ -225,28 +194,13 @@ class JsonHttpProtocol(SseHttpProtocol):
             return self._head_since + HEAD_PATIENCE_SECS
         return self._active_at + self.timeout_keep_alive if self._answered else 0.0
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what arrived; an answer on its way to an earlier request is still given in full."""
-        self._deaf = True
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
-                cycle.keep_alive = False
-                return
-            if cycle.response_started:
-                self.transport.close()
-                return
-        self._answer(self._refusal or BadRequest("the request is not valid HTTP"))
-
-    def _answer(self, refusal: AppError) -> None:
-        body = encode_error(refusal)
-        head = (
-            f"HTTP/1.1 {_STATUS_LINES[refusal.status]}\r\ncontent-type: application/json\r\n"
-            f"x-request-id: {request_id(None)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        # Closing at once would reset the connection, and who is still sending would never read the answer.
+    def hang_up(self, refusal: AppError | None = None) -> None:
+        self._hung_up = True
+        if self.transport.is_closing():
+            return
+        if refusal is not None:
+            self.transport.write(_refusal_bytes(refusal))
+        # Closing at once would reset the connection, and a client that is still sending would never read the answer.
         self.transport.write_eof()
         self.loop.call_later(_LINGER_SECS, self.transport.close)
 
@@ -254,3 +208,13 @@ class JsonHttpProtocol(SseHttpProtocol):
         self._swallowed += size
         if self._swallowed > _LINGER_BYTES:
             self.transport.close()
+
+
+def _refusal_bytes(refusal: AppError) -> bytes:
+    body = encode_error(refusal)
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\ncontent-type: application/json\r\n"
+        f"x-request-id: {request_id(None)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -12,8 +12,10 @@ from starlette.types import Receive, Scope, Send
 from aitp_cp.errors import MethodNotAllowed, NotFound
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
+from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint
+from aitp_cp.web.framing import BODY
 from aitp_cp.web.gate import Doorkeeper
 from aitp_cp.web.ready import ReadyAnswers, ReadyResponse
 
@@ -38,7 +40,10 @@ class Router:
         context = context_of(scope)
         context.endpoint = endpoint
         self._doorkeeper.admit(context, endpoint, Headers(scope=scope))
-        response = await endpoint.handler(self._rt, Request(scope, receive))
+        request = Request(scope, receive)
+        if endpoint.body is None and BODY in scope:
+            await read_body(request)  # what was not sent whole is not executed, also where no body is used
+        response = await endpoint.handler(self._rt, request)
         if isinstance(response, ReadyResponse):
             self.ready.keep(scope, endpoint, response.peek)
         await response(scope, receive, send)
