@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 import uvloop
-from starlette.types import ASGIApp
 
 from aitp_cp import __version__
 from aitp_cp.app import open_app
@@ -69,7 +68,7 @@ def _run(life: Coroutine[Any, Any, None]) -> None:
 
 async def _serve(settings: Settings, *, jobs: bool, place: Place | None, hooks: Hooks) -> None:
     async with _opened(settings) as rt:
-        app: ASGIApp = await open_app(rt)
+        app = await open_app(rt)
         _start_jobs(rt, shared=jobs)
         server = build_server(
             app if rt.tracer is OFF else Traced(app, rt.tracer),

@@ -33,6 +33,7 @@ class Edge:
         self._rt = rt
         self._app = app
         self.at_once = app.ready.answer
+        self.recognises = app.recognises
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

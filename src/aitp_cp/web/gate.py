@@ -57,6 +57,10 @@ class Doorkeeper:
         context.actor = "apikey:" + digest[:16]
         self._spend(context, Bucket.API_KEY, digest)
 
+    def recognises(self, headers: Headers) -> bool:
+        """Return whether the request carries a valid API key; nothing is spent."""
+        return self._known_key(bearer(headers)) is not None
+
     def _admit_without_keys(self, context: RequestContext) -> None:
         if self._production:
             raise ServerMisconfigured

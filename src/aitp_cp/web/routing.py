@@ -28,6 +28,7 @@ class Router:
     def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
         self._rt = rt
         self._doorkeeper = Doorkeeper(rt)
+        self.recognises = self._doorkeeper.recognises
         self.ready = ReadyAnswers(rt, self._doorkeeper)
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}

@@ -1,16 +1,23 @@
-"""A span around each request, named by its route template; in place only where traces are exported."""
+"""A span around each request, named by its route template; in place only where traces are exported.
+
+A caller's trace context is followed only with a valid API key: its sampled flag decides whether the span is exported, so
+a stranger could hide his requests, or have all of them exported.
+"""
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from aitp_cp.telemetry.spans import Tracer
 from aitp_cp.web.context import CONTEXT, RequestContext
+from aitp_cp.web.edge import Edge
+
+TRACE_CONTEXT = ("traceparent", "tracestate")
 
 
 class Traced:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+    def __init__(self, app: Edge, tracer: Tracer) -> None:
         self._app = app
         self._tracer = tracer
 
@@ -25,14 +32,16 @@ class Traced:
             status = message.get("status", status)
             await send(message)
 
-        headers = Headers(scope=scope)
-        carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
-        with self._tracer.span("HTTP", kind="server", carrier=carrier) as span:
+        with self._tracer.span("HTTP", kind="server", carrier=self._trace_context(Headers(scope=scope))) as span:
             try:
                 await self._app(scope, receive, observed)
             finally:
                 name, attributes = _described(scope, status)
                 span.describe(name, attributes, failed=status >= 500)
+
+    def _trace_context(self, headers: Headers) -> dict[str, str]:
+        carrier = {name: headers[name] for name in TRACE_CONTEXT if name in headers}
+        return carrier if carrier and self._app.recognises(headers) else {}
 
 
 def _described(scope: Scope, status: int) -> tuple[str, dict[str, str | int]]:
