@@ -8,7 +8,33 @@ from aitp_cp.events.tail import Tail
 from aitp_cp.ops import store
 from aitp_cp.runtime import Runtime
 
-MAX_TYPES = 200
+# Types that the control plane emits or projects: reporters cannot use up their labels.
+KNOWN_TYPES = frozenset(
+    {
+        "agent.contained",
+        "agent.deregistered",
+        "agent.expired",
+        "agent.registered",
+        "agent.released",
+        "apikey.created",
+        "apikey.revoked",
+        "apikey.rotated",
+        "capability.invoked",
+        "delegation.issued",
+        "delegation.revoked",
+        "handshake.complete",
+        "handshake.completed",
+        "handshake.failed",
+        "handshake.started",
+        "tct.issued",
+        "tct.renewal.issued",
+        "tct.revoked",
+        "token.forged",
+        "unknown",
+    }
+)
+MAX_LABELS = 200
+MAX_TYPES = MAX_LABELS - len(KNOWN_TYPES)  # of the other types that get a label of their own
 OTHER = "other"
 BREAKER_STATES = ("closed", "open", "half_open")
 
@@ -51,12 +77,12 @@ class Figures:
             metrics.clock_offset.set((self._rt.clock() - theirs).total_seconds())
 
     def _count(self, by_type: Counter[str]) -> None:
-        for name, count in by_type.items():
+        for name, count in by_type.most_common():  # after a start the frequent types get a label, not the first ones
             self._rt.metrics.audit_events.labels(type=self._label(name)).inc(count)
 
     def _label(self, name: str) -> str:
         """Reporters choose types, so their number and characters are bounded here."""
-        if name not in self._types:
+        if name not in KNOWN_TYPES and name not in self._types:
             if len(self._types) >= MAX_TYPES:
                 return OTHER
             self._types.add(name)
