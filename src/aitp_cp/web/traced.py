@@ -1,7 +1,7 @@
 """A span around each request, named by its route template; in place only where traces are exported.
 
-A caller's trace context is followed only with a valid API key: its sampled flag decides whether the span is exported, so
-a stranger could hide his requests, or have all of them exported.
+A caller's trace context is followed only with a valid API key: its sampled flag decides whether the span is exported.
+A stranger could hide his requests with it, or have all of them exported.
 """
 
 from starlette.datastructures import Headers
