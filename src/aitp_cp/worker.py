@@ -6,6 +6,7 @@ from aitp_cp.ops.jobs import JOBS as OPS
 from aitp_cp.registry.jobs import JOBS as REGISTRY
 from aitp_cp.retention.jobs import jobs as retention
 from aitp_cp.runtime import Runtime
+from aitp_cp.tcts.jobs import JOBS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.webhooks.dispatcher import Dispatcher
 from aitp_cp.webhooks.jobs import JOBS as WEBHOOKS
@@ -16,7 +17,7 @@ OWN: tuple[Job, ...] = OPS
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *WEBHOOKS, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *TCTS, *WEBHOOKS, *retention(rt.settings))
 
 
 class Background:

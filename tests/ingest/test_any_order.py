@@ -146,7 +146,7 @@ async def deny(conn: Connection, step: Row) -> None:
                    ON CONFLICT (jti) DO UPDATE SET revoked_at = LEAST(known.revoked_at, excluded.revoked_at)"""
     jti = UUID(step["denied"])
     await conn.execute(statement, jti, moment(step["at"]))
-    await tcts.revoke(conn, jti)
+    await tcts.revoke(conn, {jti: moment(step["at"])})
 
 
 def directly_revoked(story: list[Row]) -> dict[str, datetime]:

@@ -18,9 +18,10 @@ from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
+from aitp_cp.tcts import graph
 from aitp_cp.tcts import queries as tcts
-from aitp_cp.tcts import store as graph
-from aitp_cp.tcts.model import DelegationFilter, TctFilter
+from aitp_cp.tcts import store as writes
+from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
 from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
 
@@ -164,8 +165,14 @@ async def test_a_list_reads_no_whole_table(filled_database_url: str, name: str) 
 async def test_what_follows_a_revocation_reads_no_whole_table(filled_database_url: str) -> None:
     some = [UUID(int=number) for number in range(500)]
     async with explained(filled_database_url) as conn:
-        await graph.mark_tcts(conn, some)
-        await graph.find_affected(conn, some, some)
+        await writes.mark_tcts(conn, some)
+        await graph.mark_touched(conn, some)
+        await graph.find_open(conn, some, urgent=True)
+        await graph.expand(conn, [Item(jti, NOW, True) for jti in some], 10)
+        reached = [Reached(jti, NOW) for jti in some]
+        await graph.reach(conn, reached, 2000)
+        await graph.mark_reached(conn, reached)
+        await graph.find_wide(conn, reached, urgent=True)
         assert conn.whole_table_reads() == []
 
 

@@ -1,6 +1,5 @@
 """How far a revocation reaches, whatever was reported first."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import permutations
 from random import Random
@@ -11,8 +10,6 @@ import pytest
 
 from aitp_cp.db import Connection, Database
 from aitp_cp.tcts import service
-from aitp_cp.tcts.cascade import spread
-from aitp_cp.tcts.model import Affected, Revoked
 from tests.ingest.support import at, by_jti, normalised, only, project, store, store_each
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +42,7 @@ async def reasons(db: Database) -> dict[int, str | None]:
 
 async def deny(conn: Connection, number: int, when: datetime) -> None:
     await conn.execute("INSERT INTO revocation_entries (jti, revoked_at) VALUES ($1, $2)", uid(number), when)
-    await service.revoke(conn, uid(number))
+    await service.revoke(conn, {uid(number): when})
 
 
 async def test_revoked_before_issued_in_every_order(db: Database) -> None:
@@ -169,24 +166,3 @@ async def test_a_long_chain_revoked_link_by_link_in_one_batch_stays_quick(db: Da
         await project(conn, normalised(*(revoked(number, when=next(later)) for number in range(1, 500))))
     found = await by_jti(db, "delegations")
     assert {row["revoked_at"] for row in found.values()} == {NOON}
-
-
-def test_each_delegation_is_revoked_since_the_earliest_cause_above_it() -> None:
-    def hop(number: int, parents: Iterable[int], minute: int | None = None, explicit: bool = False) -> Affected:
-        cause = None if minute is None else NOON + timedelta(minutes=minute)
-        return Affected(uid(number), [uid(parent) for parent in parents], cause, explicit)
-
-    # 1 and 2 above 3, which is above 4; 5 and 6 hold each other; 7 hangs from something outside.
-    hops = [
-        hop(1, [0], 9),
-        hop(2, [0], 3, True),
-        hop(3, [1, 2], 5),
-        hop(4, [3]),
-        hop(5, [6]),
-        hop(6, [5], 1),
-        hop(7, [99]),
-    ]
-    since = {1: 9, 2: 3, 3: 3, 4: 3, 5: 1, 6: 1}
-    assert spread(hops) == [
-        Revoked(uid(number), NOON + timedelta(minutes=minute), number == 2) for number, minute in since.items()
-    ]

@@ -110,6 +110,7 @@ async def test_delegations_are_filtered_by_parent_side_and_state(app: App) -> No
         "revoked": True,
         "revokedAt": "2026-03-04T12:00:00.000Z",
         "revokedReason": "explicit",
+        "pendingCascade": False,
     }
 
 

@@ -13,6 +13,7 @@ TABLES = (
     "admin_audit_log",
     "agents",
     "audit_events",
+    "cascade_work",
     "delegation_parents",
     "delegations",
     "enrollment_jtis",

@@ -41,7 +41,7 @@ async def revoke(conn: Connection, entry: Revocation, actor: Actor, now: datetim
         if not stored:  # removed by hand between the two statements: the client may try again
             raise DatabaseUnavailable(headers={"Retry-After": "1"})
         return Outcome(stored[0], None)
-    await tcts.revoke(conn, entry.jti)
+    await tcts.revoke(conn, {entry.jti: entry.revoked_at})
     details = {"reason": entry.reason, "revokedAt": iso(entry.revoked_at)}
     await audit.record(conn, "revocation.add", actor, str(entry.jti), details, now)
     parties = await store.find_parties(conn, entry.jti)

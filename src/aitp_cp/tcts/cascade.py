@@ -1,46 +1,108 @@
-"""How far a revocation reaches: down every chain of delegations (contract, sections 9 and 11)."""
+"""How far a revocation reaches: down every chain of delegations (contract, sections 9, 11 and 21).
 
-import heapq
-from collections import defaultdict
+    changed rows ──> find_open ──> items ──> run: a bounded walk ──> items that are left ──> cascade_work
+                                     ^                                                            │
+                                     └────────────── settle_next, by a job ──────────────────────┘
+
+An item is a revoked token or delegation whose children are not all settled. A delegation is settled when it is revoked
+since the earliest revocation of itself or of anything above it. This holds at every commit: each child of something
+revoked is settled, or an item stands for its parent. So the rows are right once no item is left, whatever the order in
+which items are worked off. Every function here needs the graph lock (`store.lock_graph`).
+"""
+
+import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.tcts import store
-from aitp_cp.tcts.model import Affected, Revoked
+from aitp_cp.tcts import graph, store
+from aitp_cp.tcts.model import Budget, Item, Reached
+
+# One statement walks at most this many rows: some 50 ms, and the graph lock is held meanwhile.
+STEP_ROWS = 2000
+# Items that one step expands together.
+STEP_ITEMS = 200
 
 
-async def settle(conn: Connection, tcts: Iterable[UUID], delegations: Iterable[UUID], revoked: Iterable[UUID]) -> None:
-    """Bring the stored tokens in line after `tcts` and `delegations` were written and `revoked` was remembered.
+async def settle(
+    conn: Connection, delegations: Iterable[UUID], revoked: Iterable[UUID], budget: Budget, *, urgent: bool
+) -> None:
+    """Settle what hangs from `delegations`, which were written, and from `revoked`, whose revocation is new or earlier.
 
-    A delegation is revoked since the earliest revocation of itself or of anything above it, `explicit` when it was
-    revoked itself. The caller holds the graph lock (`store.lock_graph`).
+    Does as much as `budget` allows and leaves the rest to `settle_next`. `urgent` puts the rest before everything that
+    only reports have caused.
     """
-    revoked = sorted(revoked)
-    await store.mark_tcts(conn, sorted({*tcts, *revoked}))
+    revoked = set(revoked)
     touched = sorted({*delegations, *revoked})
-    if touched and (reached := spread(await store.find_affected(conn, touched, revoked))):
-        await store.mark_delegations(conn, reached)
+    if not touched:
+        return
+    changed = await graph.mark_touched(conn, touched)
+    sources = sorted({*changed, *revoked})
+    items = await graph.find_open(conn, sources, urgent=urgent) if sources else []
+    if items:
+        await graph.add_work(conn, await run(conn, items, budget))
 
 
-def spread(affected: Sequence[Affected]) -> list[Revoked]:
-    """Who is revoked since when, in key order: each the earliest cause among itself and its ancestors.
+async def settle_next(conn: Connection, budget: Budget) -> None:
+    """Work off the first items of `cascade_work`."""
+    items = await graph.pick_work(conn, STEP_ITEMS)
+    # The rows of an entry that did not wait for the graph lock are not even marked themselves.
+    await store.mark_tcts(conn, jtis := sorted(item.jti for item in items))
+    await graph.mark_touched(conn, jtis)
+    left = await run(conn, items, budget)
+    await graph.delete_work(conn, items)
+    await graph.add_work(conn, left)
 
-    Visits causes from the earliest on, so each delegation is settled once, however its chains branch or close.
+
+async def run(conn: Connection, items: Sequence[Item], budget: Budget) -> list[Item]:
+    """Walk down from `items` until nothing or no budget is left; returns the items that remain."""
+    ends_at = time.monotonic() + budget.secs
+    rows, left = budget.rows, _distinct(items)
+    while left and rows > 0 and time.monotonic() < ends_at:
+        left, walked = await _step(conn, left, min(rows, STEP_ROWS))
+        rows -= max(1, walked)
+    return left
+
+
+async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[Item], int]:
+    """One bounded walk; returns the items that remain and how many rows it took.
+
+    Items of several times are walked together, which is quick where their subtrees are apart. Where the walk does not
+    end within `rows`, the earliest time goes first: then no delegation is settled twice.
     """
-    children: defaultdict[UUID, list[UUID]] = defaultdict(list)
-    for delegation in affected:
-        for parent in delegation.parents:
-            children[parent].append(delegation.jti)
-    due: list[tuple[datetime, UUID]] = [(found.cause_at, found.jti) for found in affected if found.cause_at is not None]
-    heapq.heapify(due)
-    settled: dict[UUID, datetime] = {}
-    while due:
-        at, jti = heapq.heappop(due)
-        if jti not in settled:
-            settled[jti] = at
-            for child in children[jti]:
-                heapq.heappush(due, (at, child))
-    explicit = {delegation.jti for delegation in affected if delegation.explicit}
-    return [Revoked(jti, settled[jti], jti in explicit) for jti in sorted(settled)]
+    ordered = sorted(items, key=lambda item: (not item.urgent, item.since, item.jti))
+    urgent = ordered[0].urgent
+    current = [item for item in ordered[:STEP_ITEMS] if item.urgent == urgent]
+    later = ordered[len(current) :]
+    children = await graph.expand(conn, current, max(1, rows // len(current)))
+    starts = [start for child in children for start in child.open]
+    reached = await graph.reach(conn, starts, limit := max(rows, len(starts)))
+    walked = len(reached) + sum(child.count for child in children)
+    if len(reached) >= limit and len({start.since for start in starts}) > 1:
+        earliest = min(start.since for start in starts)
+        later += [item for item in current if item.since != earliest]
+        children = [child for child in children if child.item.since == earliest]
+        reached = await graph.reach(conn, [start for start in starts if start.since == earliest], limit)
+        walked += len(reached)
+    await graph.mark_reached(conn, reached)
+    found = await graph.find_wide(conn, _earliest(reached), urgent=urgent)
+    unfinished = [following for child in children if (following := child.following()) is not None]
+    return _distinct([*unfinished, *found, *later]), walked
+
+
+def _earliest(reached: Sequence[Reached]) -> list[Reached]:
+    """Each delegation once, with the earliest time it was reached at."""
+    since: dict[UUID, Reached] = {}
+    for one in reached:
+        known = since.get(one.jti)
+        if known is None or one.since < known.since:
+            since[one.jti] = one
+    return list(since.values())
+
+
+def _distinct(items: Iterable[Item]) -> list[Item]:
+    by_jti: dict[UUID, Item] = {}
+    for item in items:
+        known = by_jti.get(item.jti)
+        by_jti[item.jti] = item if known is None else known.joined(item)
+    return list(by_jti.values())

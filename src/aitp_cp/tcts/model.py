@@ -10,6 +10,9 @@ from aitp_cp.tcts.merging import least, union
 
 RevokedKind = Literal["tct", "delegation"]
 
+# Not after any other id: where a walk over children begins.
+FIRST = UUID(int=0)
+
 
 class TctChange(msgspec.Struct, frozen=True):
     """What the reports of a batch say about one token; `grants` is sorted."""
@@ -83,21 +86,53 @@ class Changes(msgspec.Struct, frozen=True):
     revocations: list[Revocation]
 
 
-class Affected(msgspec.Struct, frozen=True):
-    """A delegation that a revocation may reach; `cause_at` is set where something revokes it directly."""
+class Reached(msgspec.Struct, frozen=True):
+    """A delegation that a walk has come to, and since when it is revoked by that."""
 
     jti: UUID
-    parents: list[UUID]
-    cause_at: datetime | None
-    explicit: bool
+    since: datetime
 
 
-class Revoked(msgspec.Struct, frozen=True):
-    """What is to be written of a revoked delegation."""
+class Item(msgspec.Struct, frozen=True):
+    """A revoked token or delegation whose children from `from_jti` on are not settled yet.
+
+    `again` asks for another pass over all of them: `since` became earlier in the middle of this one. The pass goes on
+    all the same, so that somebody who reports earlier and earlier times cannot keep it from its end.
+    """
 
     jti: UUID
-    revoked_at: datetime
-    explicit: bool
+    since: datetime
+    urgent: bool  # caused by the deny list, so before everything that only reports have caused
+    from_jti: UUID = FIRST
+    again: bool = False
+
+    def joined(self, other: Self) -> Self:
+        """Both in one; the same rule as `graph.ADD_WORK`."""
+        again = self.again or (other.since < self.since and self.from_jti != FIRST)
+        since, urgent = min(self.since, other.since), self.urgent or other.urgent
+        return msgspec.structs.replace(self, since=since, urgent=urgent, again=again)
+
+
+class Children(msgspec.Struct, frozen=True):
+    """The next children of an item: how many there were, those that are open, and the first one beyond, if any."""
+
+    item: Item
+    count: int
+    open: list[Reached]
+    next_jti: UUID | None
+
+    def following(self) -> Item | None:
+        """What is left of the item, None at its end."""
+        if self.next_jti is not None:
+            return msgspec.structs.replace(self.item, from_jti=self.next_jti)
+        return msgspec.structs.replace(self.item, from_jti=FIRST, again=False) if self.item.again else None
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """How much of a cascade one transaction settles: rows walked, and seconds, for the graph lock is held meanwhile."""
+
+    rows: int
+    secs: float
 
 
 class TctView(msgspec.Struct, frozen=True, rename="camel"):
@@ -142,6 +177,7 @@ class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: str | None
     revoked_reason: str | None
+    pending_cascade: bool  # a revocation of it, or of something above it, is not settled to the end
 
 
 class DelegationList(msgspec.Struct, frozen=True):

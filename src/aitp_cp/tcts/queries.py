@@ -6,6 +6,7 @@ from uuid import UUID
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.tcts.graph import IS_PENDING
 from aitp_cp.tcts.model import DelegationFilter, DelegationView, TctFilter, TctView
 
 MAX_TREE_ROWS = 1000
@@ -48,10 +49,13 @@ LIMIT {limit}
 """
 
 LIST_DELEGATIONS = """
-SELECT {columns} FROM delegations
-WHERE {where}
+SELECT {columns}, {pending} AS pending FROM (
+    SELECT {columns} FROM delegations
+    WHERE {where}
+    ORDER BY issued_at DESC, jti
+    LIMIT {limit} OFFSET {offset}
+) AS page
 ORDER BY issued_at DESC, jti
-LIMIT {limit} OFFSET {offset}
 """
 
 # A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
@@ -65,8 +69,8 @@ WITH RECURSIVE tree AS (
     FROM tree JOIN delegations AS child ON child.parent_jti = tree.jti
     WHERE tree.depth BETWEEN 1 AND {depth} - 1 AND child.jti <> $1
 )
-SELECT {columns}
-FROM delegations JOIN (SELECT jti FROM tree LIMIT {rows}) AS found USING (jti)
+SELECT {columns}, {pending} AS pending
+FROM delegations AS page JOIN (SELECT jti FROM tree LIMIT {rows}) AS found USING (jti)
 WHERE {where}
 ORDER BY issued_at, jti
 """
@@ -103,7 +107,11 @@ async def list_delegations(conn: Connection, wanted: DelegationFilter, limit: in
     where.add("delegatee_aid = {}", wanted.delegatee)
     _add_active(where, wanted.active_at)
     statement = LIST_DELEGATIONS.format(
-        columns=DELEGATION_COLUMNS, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset)
+        columns=DELEGATION_COLUMNS,
+        pending=IS_PENDING,
+        where=where.sql(),
+        limit=where.rows(limit),
+        offset=where.rows(offset),
     )
     return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
 
@@ -113,7 +121,8 @@ async def tree(conn: Connection, root: UUID, active_at: datetime | None) -> list
     where = Where()
     where.bind(root)
     _add_active(where, active_at)
-    statement = TREE.format(columns=DELEGATION_COLUMNS, where=where.sql(), depth=MAX_TREE_DEPTH, rows=MAX_TREE_ROWS)
+    parts = {"columns": DELEGATION_COLUMNS, "pending": IS_PENDING, "where": where.sql()}
+    statement = TREE.format(depth=MAX_TREE_DEPTH, rows=MAX_TREE_ROWS, **parts)
     return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
 
 
@@ -152,4 +161,5 @@ def _delegation(row: Record) -> DelegationView:
         revoked=row["revoked"],
         revoked_at=iso_or_none(row["revoked_at"]),
         revoked_reason=row["revoked_reason"],
+        pending_cascade=row["pending"],
     )

@@ -1,15 +1,25 @@
 """Reported tokens and delegations: writing what reports say, and reading it (contract, sections 9 to 11)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
+from aitp_cp.db.locks import lock_key, lock_within, try_lock
 from aitp_cp.protocol.reports import Report
-from aitp_cp.tcts import cascade, queries, store
-from aitp_cp.tcts.model import DelegationFilter, DelegationList, TctFilter, TctList
+from aitp_cp.tcts import cascade, graph, queries, store
+from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, TctFilter, TctList
 from aitp_cp.tcts.projection import changes_from
 from aitp_cp.tcts.queries import TctPage, TctPlace
+
+SETTLING = lock_key("tcts.settle")
+
+# What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
+# less than an operator, who wants to see the effect; 10,000 rows take half a second.
+ENTERED = Budget(rows=10_000, secs=0.4)
+REPORTED = Budget(rows=2_000, secs=0.1)
+LEFT_OVER = Budget(rows=4_000, secs=0.15)
+GRAPH_WAIT_SECS = 0.3
 
 
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> None:
@@ -21,24 +31,43 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     if not (changes.tcts or changes.delegations or changes.revocations):
         return
     await store.lock_graph(conn, exclusive=bool(changes.delegations or changes.revocations))
+    revoked: list[UUID] = []
     if changes.revocations:
-        await store.remember_revocations(conn, changes.revocations, now)
+        revoked = await store.remember_revocations(conn, changes.revocations, now)
     if changes.tcts:
         await store.merge_tcts(conn, changes.tcts, now)
     if changes.delegations:
         await store.merge_delegations(conn, changes.delegations, now)
-    await cascade.settle(
-        conn,
-        tcts=[change.jti for change in changes.tcts],
-        delegations=[change.jti for change in changes.delegations],
-        revoked=[change.jti for change in changes.revocations],
-    )
+    await store.mark_tcts(conn, sorted({change.jti for change in changes.tcts} | set(revoked)))
+    written = [change.jti for change in changes.delegations]
+    await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
 
 
-async def revoke(conn: Connection, jti: UUID) -> None:
-    """Let the deny list's entry, which the caller has just inserted, take effect on tokens and delegations."""
+async def revoke(conn: Connection, entries: Mapping[UUID, datetime]) -> None:
+    """Let entries of the deny list, which the caller has just inserted, take effect on tokens and delegations.
+
+    `entries` says since when each token is revoked. The effect is bounded, and what is beyond follows by a job. So it
+    does when the graph of tokens is busy for long: an operator's revocation waits for nothing that reports cause.
+    """
+    if await lock_within(conn, store.GRAPH_LOCK_KEY, GRAPH_WAIT_SECS):
+        await store.mark_tcts(conn, sorted(entries))
+        await cascade.settle(conn, (), entries, ENTERED, urgent=True)
+    else:
+        await graph.add_work(conn, [Item(jti, entries[jti], urgent=True) for jti in sorted(entries)])
+
+
+async def has_unsettled(conn: Connection) -> bool:
+    """Whether some cascade is not settled to the end."""
+    return await graph.has_work(conn)
+
+
+async def settle_next(conn: Connection) -> bool:
+    """Settle the next part of what is left, in the caller's transaction; False when another process is at it."""
+    if not await try_lock(conn, SETTLING):
+        return False
     await store.lock_graph(conn, exclusive=True)
-    await cascade.settle(conn, tcts=[jti], delegations=[jti], revoked=[jti])
+    await cascade.settle_next(conn, LEFT_OVER)
+    return True
 
 
 async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int) -> TctList:

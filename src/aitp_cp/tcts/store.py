@@ -9,7 +9,7 @@ import msgspec
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import lock_key
 from aitp_cp.tcts.merging import least_sql, least_text_sql, on_conflict, union_sql
-from aitp_cp.tcts.model import Affected, DelegationChange, Revocation, Revoked, TctChange
+from aitp_cp.tcts.model import DelegationChange, Revocation, TctChange
 
 GRAPH_LOCK_KEY = lock_key("revocation graph")
 
@@ -102,6 +102,7 @@ FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new (jti, kind, revoke
         },
     )
 }
+RETURNING jti
 """
 
 MARK_TCTS = """
@@ -117,66 +118,6 @@ FROM (
 ) AS cause
 WHERE issued_tcts.jti = cause.jti
   AND (NOT revoked OR issued_tcts.revoked_at IS NULL OR cause.revoked_at < issued_tcts.revoked_at)
-"""
-
-# What touches a delegation directly is a revocation of its own jti, or a parent that is revoked by now. Whatever that
-# changes is followed downwards, but not into a branch that was revoked early enough already.
-FIND_AFFECTED = """
-WITH RECURSIVE touched AS (
-    SELECT jti, parent_jti, revoked, revoked_at, revoked_reason FROM delegations WHERE jti = ANY($1::uuid[])
-    UNION
-    SELECT jti, parent_jti, revoked, revoked_at, revoked_reason FROM delegations WHERE parent_jti = ANY($2::uuid[])
-    UNION
-    SELECT child.jti, child.parent_jti, revoked, revoked_at, revoked_reason
-    FROM delegation_parents AS further JOIN delegations AS child ON child.jti = further.jti
-    WHERE further.parent_jti = ANY($2::uuid[])
-), origin AS (
-    SELECT jti, jti AS source FROM touched
-    UNION
-    SELECT jti, parent_jti FROM touched
-    UNION
-    SELECT touched.jti, further.parent_jti FROM touched JOIN delegation_parents AS further ON further.jti = touched.jti
-), cause AS (
-    SELECT origin.jti, min(found.since) AS since, bool_or(found.named AND source = origin.jti) AS explicit
-    FROM origin CROSS JOIN LATERAL (
-        SELECT revoked_at AS since, true AS named FROM revoked_reports WHERE jti = source
-        UNION ALL
-        SELECT revoked_at, true FROM revocation_entries WHERE jti = source
-        UNION ALL
-        SELECT coalesce(revoked_at, issued_at), false FROM issued_tcts WHERE jti = source AND revoked
-        UNION ALL
-        SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = source AND revoked
-    ) AS found
-    GROUP BY origin.jti
-), changing AS MATERIALIZED (
-    SELECT jti, parent_jti, since, explicit FROM cause JOIN touched USING (jti)
-    WHERE NOT revoked OR revoked_at IS NULL OR since < revoked_at
-       OR (explicit AND revoked_reason IS DISTINCT FROM 'explicit')
-), affected AS (
-    SELECT jti, parent_jti FROM changing
-    UNION
-    SELECT child.jti, child.parent_jti
-    FROM affected CROSS JOIN LATERAL (
-        SELECT jti, parent_jti, revoked, revoked_at FROM delegations WHERE parent_jti = affected.jti
-        UNION ALL
-        SELECT known.jti, known.parent_jti, revoked, revoked_at
-        FROM delegation_parents AS further JOIN delegations AS known ON known.jti = further.jti
-        WHERE further.parent_jti = affected.jti
-    ) AS child
-    WHERE NOT child.revoked OR child.revoked_at IS NULL OR child.revoked_at > (SELECT min(since) FROM changing)
-)
-SELECT affected.jti, ARRAY(SELECT affected.parent_jti UNION ALL
-                           SELECT parent_jti FROM delegation_parents WHERE jti = affected.jti) AS parents,
-       changing.since AS cause_at, coalesce(changing.explicit, false) AS explicit
-FROM affected LEFT JOIN changing ON changing.jti = affected.jti
-"""
-
-MARK_DELEGATIONS = """
-UPDATE delegations AS stored
-SET revoked = true, revoked_at = LEAST(stored.revoked_at, new.revoked_at),
-    revoked_reason = CASE WHEN new.explicit THEN 'explicit' ELSE coalesce(stored.revoked_reason, 'parent_revoked') END
-FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS new (jti, revoked_at, explicit)
-WHERE stored.jti = new.jti
 """
 
 
@@ -222,35 +163,21 @@ async def merge_delegations(conn: Connection, changes: Sequence[DelegationChange
     )
 
 
-async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> None:
-    """Also of tokens that nobody has reported yet."""
-    await conn.execute(
+async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> list[UUID]:
+    """Also of tokens that nobody has reported yet; returns those that are new, or are revoked earlier or further."""
+    rows = await conn.fetch(
         REMEMBER_REVOCATIONS,
         [revocation.jti for revocation in revocations],
         [revocation.kind for revocation in revocations],
         [revocation.revoked_at for revocation in revocations],
         now,
     )
+    return [row["jti"] for row in rows]
 
 
 async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
     """Revoke those of `jtis` that a report or the deny list names."""
     await conn.execute(MARK_TCTS, jtis)
-
-
-async def find_affected(conn: Connection, touched: Sequence[UUID], revoked: Sequence[UUID]) -> list[Affected]:
-    """The delegations that change because `touched` were written or because `revoked` are revoked."""
-    rows = await conn.fetch(FIND_AFFECTED, touched, revoked)
-    return [Affected(row["jti"], row["parents"], row["cause_at"], row["explicit"]) for row in rows]
-
-
-async def mark_delegations(conn: Connection, revoked: Sequence[Revoked]) -> None:
-    await conn.execute(
-        MARK_DELEGATIONS,
-        [delegation.jti for delegation in revoked],
-        [delegation.revoked_at for delegation in revoked],
-        [delegation.explicit for delegation in revoked],
-    )
 
 
 def _text(names: list[str]) -> str:

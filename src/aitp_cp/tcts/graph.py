@@ -1,0 +1,210 @@
+"""Statements that walk from revoked tokens and delegations to what is delegated from them."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from aitp_cp.db import Connection
+from aitp_cp.tcts.model import FIRST, Children, Item, Reached
+
+# A walk looks at this many children of each delegation; one with more becomes an item, which is read page by page.
+FAN_OUT = 16
+# A list looks this far above each row for something that is not settled, and assumes there is some beyond.
+PENDING_DEPTH = 32
+
+# Since when a delegation is revoked, as far as its row says.
+SETTLED_AT = "CASE WHEN revoked THEN coalesce(revoked_at, 'infinity') ELSE 'infinity' END"
+
+# What revokes a token or delegation and, with it, everything delegated from it. `named` is a revocation of its own.
+CAUSES = """
+    SELECT revoked_at AS since, true AS named FROM revoked_reports WHERE jti = {source}
+    UNION ALL
+    SELECT revoked_at, true FROM revocation_entries WHERE jti = {source}
+    UNION ALL
+    SELECT coalesce(revoked_at, issued_at), false FROM issued_tcts WHERE jti = {source} AND revoked
+    UNION ALL
+    SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = {source} AND revoked
+"""
+
+# The next children in key order, by the parent in their row or by another one they were reported with.
+CHILDREN = f"""
+    SELECT jti, settled_at FROM (
+        (SELECT jti, {SETTLED_AT} AS settled_at FROM delegations
+         WHERE parent_jti = {{parent}} AND jti >= {{first}} ORDER BY jti LIMIT {{limit}})
+        UNION ALL
+        (SELECT known.jti, {SETTLED_AT} FROM delegation_parents AS further JOIN delegations AS known USING (jti)
+         WHERE further.parent_jti = {{parent}} AND further.jti >= {{first}} ORDER BY further.jti LIMIT {{limit}})
+    ) AS either ORDER BY jti LIMIT {{limit}}
+"""
+
+
+def _first_children(parent: str, limit: int) -> str:
+    return CHILDREN.format(parent=parent, first=f"'{FIRST}'::uuid", limit=limit)
+
+
+MARK_TOUCHED = f"""
+WITH origin AS (
+    SELECT jti, jti AS source FROM delegations WHERE jti = ANY($1::uuid[])
+    UNION
+    SELECT jti, parent_jti FROM delegations WHERE jti = ANY($1::uuid[])
+    UNION
+    SELECT jti, parent_jti FROM delegation_parents WHERE jti = ANY($1::uuid[])
+), cause AS (
+    SELECT origin.jti, min(found.since) AS since, bool_or(found.named AND source = origin.jti) AS explicit
+    FROM origin CROSS JOIN LATERAL ({CAUSES.format(source="source")}) AS found
+    GROUP BY origin.jti
+)
+UPDATE delegations AS stored
+SET revoked = true, revoked_at = LEAST(stored.revoked_at, cause.since),
+    revoked_reason = CASE WHEN cause.explicit THEN 'explicit' ELSE coalesce(stored.revoked_reason, 'parent_revoked') END
+FROM cause
+WHERE stored.jti = cause.jti
+  AND (NOT revoked OR stored.revoked_at IS NULL OR cause.since < stored.revoked_at
+       OR (cause.explicit AND revoked_reason IS DISTINCT FROM 'explicit'))
+RETURNING stored.jti
+"""
+
+FIND_OPEN = f"""
+SELECT source.jti, cause.since
+FROM unnest($1::uuid[]) AS source (jti)
+CROSS JOIN LATERAL (SELECT min(since) AS since FROM ({CAUSES.format(source="source.jti")}) AS found) AS cause
+WHERE (
+    SELECT count(*) > {FAN_OUT} OR bool_or(child.settled_at > cause.since)
+    FROM ({_first_children("source.jti", FAN_OUT + 1)}) AS child
+)
+"""
+
+FIND_WIDE = f"""
+SELECT source.jti, source.since
+FROM unnest($1::uuid[], $2::timestamptz[]) AS source (jti, since)
+WHERE (
+    SELECT count(*) > {FAN_OUT} OR bool_or(child.settled_at > source.since)
+    FROM ({_first_children("source.jti", FAN_OUT + 1)}) AS child
+)
+"""
+
+EXPAND = f"""
+SELECT item.place, child.jti, child.settled_at > item.since AS open
+FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS item (jti, since, first, place)
+CROSS JOIN LATERAL ({CHILDREN.format(parent="item.jti", first="item.first", limit="$4")}) AS child
+ORDER BY item.place, child.jti
+"""
+
+# The LIMIT ends the recursion, level by level. A branch that was revoked early enough already is not entered.
+REACH = f"""
+WITH RECURSIVE reached AS (
+    SELECT jti, since FROM unnest($1::uuid[], $2::timestamptz[]) AS start (jti, since)
+    UNION
+    SELECT child.jti, reached.since
+    FROM reached CROSS JOIN LATERAL ({_first_children("reached.jti", FAN_OUT)}) AS child
+    WHERE child.settled_at > reached.since
+)
+SELECT jti, since FROM reached LIMIT $3
+"""
+
+MARK_REACHED = f"""
+UPDATE delegations AS stored
+SET revoked = true, revoked_at = new.since, revoked_reason = coalesce(stored.revoked_reason, 'parent_revoked')
+FROM (
+    SELECT jti, min(since) AS since FROM unnest($1::uuid[], $2::timestamptz[]) AS reached (jti, since) GROUP BY jti
+) AS new
+WHERE stored.jti = new.jti AND {SETTLED_AT} > new.since
+"""
+
+HAS_WORK = "SELECT EXISTS (SELECT 1 FROM cascade_work)"
+
+PICK_WORK = """
+SELECT jti, since, urgent, from_jti, again FROM cascade_work ORDER BY urgent DESC, since, jti LIMIT $1
+"""
+
+DELETE_WORK = "DELETE FROM cascade_work WHERE jti = ANY($1::uuid[])"
+
+ADD_WORK = f"""
+INSERT INTO cascade_work AS stored (jti, since, urgent, from_jti, again)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[], $4::uuid[], $5::boolean[])
+ON CONFLICT (jti) DO UPDATE
+SET since = LEAST(stored.since, excluded.since), urgent = stored.urgent OR excluded.urgent,
+    again = stored.again OR (excluded.since < stored.since AND stored.from_jti <> '{FIRST}')
+WHERE excluded.since < stored.since OR excluded.urgent > stored.urgent
+"""
+
+# Whether something above the row `page` of a list, or the row itself, is not settled to the end.
+IS_PENDING = f"""
+CASE WHEN EXISTS (SELECT 1 FROM cascade_work) THEN (
+    WITH RECURSIVE above AS (
+        SELECT page.jti AS jti, 0 AS depth
+        UNION
+        SELECT parent.jti, depth + 1
+        FROM above CROSS JOIN LATERAL (
+            SELECT parent_jti AS jti FROM delegations WHERE jti = above.jti
+            UNION ALL
+            SELECT parent_jti FROM delegation_parents WHERE jti = above.jti
+        ) AS parent
+        WHERE depth < {PENDING_DEPTH}
+    )
+    SELECT bool_or(depth = {PENDING_DEPTH} OR EXISTS (SELECT 1 FROM cascade_work WHERE jti = above.jti)) FROM above
+) ELSE false END
+"""
+
+
+async def mark_touched(conn: Connection, touched: Sequence[UUID]) -> list[UUID]:
+    """Revoke those of the delegations that they themselves or a parent make revoked; returns those that changed."""
+    return [row["jti"] for row in await conn.fetch(MARK_TOUCHED, touched)]
+
+
+async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) -> list[Item]:
+    """Those of `sources` that are revoked and may have children that are not settled."""
+    return [Item(row["jti"], row["since"], urgent) for row in await conn.fetch(FIND_OPEN, sources)]
+
+
+async def find_wide(conn: Connection, reached: Sequence[Reached], *, urgent: bool) -> list[Item]:
+    """Those of `reached` with more children than a walk looks at, or with children that are not settled."""
+    rows = await conn.fetch(FIND_WIDE, *_columns(reached)) if reached else []
+    return [Item(row["jti"], row["since"], urgent) for row in rows]
+
+
+async def expand(conn: Connection, items: Sequence[Item], limit: int) -> list[Children]:
+    """The next `limit` children of each item."""
+    found: list[list[tuple[UUID, bool]]] = [[] for _ in items]
+    columns = [[item.jti for item in items], [item.since for item in items], [item.from_jti for item in items]]
+    for row in await conn.fetch(EXPAND, *columns, limit + 1):
+        found[row["place"] - 1].append((row["jti"], row["open"]))
+    return [_children(item, rows, limit) for item, rows in zip(items, found, strict=True)]
+
+
+async def reach(conn: Connection, starts: Sequence[Reached], limit: int) -> list[Reached]:
+    """`starts` and everything not settled below them, at most `limit`; one that several lead to may come repeatedly."""
+    rows = await conn.fetch(REACH, *_columns(starts), limit) if starts else []
+    return [Reached(row["jti"], row["since"]) for row in rows]
+
+
+async def mark_reached(conn: Connection, reached: Sequence[Reached]) -> None:
+    if reached:
+        await conn.execute(MARK_REACHED, *_columns(reached))
+
+
+async def has_work(conn: Connection) -> bool:
+    return bool(await conn.fetchval(HAS_WORK))
+
+
+async def pick_work(conn: Connection, limit: int) -> list[Item]:
+    return [Item(*row) for row in await conn.fetch(PICK_WORK, limit)]
+
+
+async def delete_work(conn: Connection, items: Iterable[Item]) -> None:
+    await conn.execute(DELETE_WORK, [item.jti for item in items])
+
+
+async def add_work(conn: Connection, items: Sequence[Item]) -> None:
+    if items:
+        columns = zip(*((item.jti, item.since, item.urgent, item.from_jti, item.again) for item in items), strict=True)
+        await conn.execute(ADD_WORK, *(list(column) for column in columns))
+
+
+def _columns(reached: Sequence[Reached]) -> tuple[list[UUID], list[object]]:
+    return [one.jti for one in reached], [one.since for one in reached]
+
+
+def _children(item: Item, rows: Sequence[tuple[UUID, bool]], limit: int) -> Children:
+    page = rows[:limit]
+    open_ = [Reached(jti, item.since) for jti, is_open in page if is_open]
+    return Children(item, len(page), open_, rows[limit][0] if len(rows) > limit else None)
