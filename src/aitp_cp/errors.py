@@ -63,8 +63,17 @@ class AlreadyExists(AppError):
     status, code, sentence = 409, "ALREADY_EXISTS", "already exists"
 
 
+class Conflict(AppError):
+    status, code, sentence = 409, "CONFLICT", "another write came first: nothing was changed, send it again"
+
+
 class PayloadTooLarge(AppError):
     status, code, sentence = 413, "PAYLOAD_TOO_LARGE", "the payload is too large"
+
+
+class EncodingUnsupported(AppError):
+    status, code = 415, "ENCODING_UNSUPPORTED"
+    sentence = "the body must be sent without a Content-Encoding"
 
 
 class UriTooLong(AppError):
@@ -179,5 +188,13 @@ class SseCapacity(AppError):
     status, code, sentence = 503, "SSE_CAPACITY", "too many open event streams"
 
 
+class ShuttingDown(AppError):
+    status, code, sentence = 503, "SHUTTING_DOWN", "the server is stopping"
+
+
 class DatabaseUnavailable(AppError):
     status, code, sentence = 503, "DATABASE_UNAVAILABLE", "the database is unavailable"
+
+
+# Nothing was wrong with the request: the same one may succeed a moment later, so no such answer is ever stored.
+RETRIABLE = (Conflict, DatabaseUnavailable, ShuttingDown)

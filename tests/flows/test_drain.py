@@ -98,7 +98,7 @@ async def test_a_request_that_outlasts_the_end_is_told_to_come_again(database_ur
         rt.draining = server.should_exit = True
         answer = await asked
         await serving
-    assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+    assert (answer.status_code, answer.json()["code"]) == (503, "SHUTTING_DOWN")
     assert answer.headers["retry-after"] == "1"
 
 

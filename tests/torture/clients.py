@@ -17,7 +17,13 @@ PATIENCE_SECS = 60.0
 PAUSE_SECS = (0.05, 0.4)
 TIMEOUTS_SECS = (1.0, 2.0, 5.0)
 # The only ways to say "ask again": everything else is an answer.
-ASK_AGAIN = {(503, "DATABASE_UNAVAILABLE"), (409, "IDEMPOTENCY_IN_FLIGHT"), (503, "REVOCATION_UNAVAILABLE")}
+ASK_AGAIN = {
+    (503, "DATABASE_UNAVAILABLE"),
+    (503, "SHUTTING_DOWN"),
+    (409, "CONFLICT"),
+    (409, "IDEMPOTENCY_IN_FLIGHT"),
+    (503, "REVOCATION_UNAVAILABLE"),
+}
 
 
 @dataclass(frozen=True)

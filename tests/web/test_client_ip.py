@@ -1,9 +1,11 @@
+from ipaddress import IPv6Address, IPv6Network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from aitp_cp.web.client_ip import client_ip
+from aitp_cp.web.client_ip import bucket_key, client_ip
 
 PEER = "10.0.0.9"
 
@@ -85,3 +87,49 @@ def test_a_peer_without_an_address_is_still_one_client() -> None:
 @given(st.text(st.characters(max_codepoint=255)), st.integers(0, 5))
 def test_no_header_at_all_breaks_it(value: str, hops: int) -> None:
     assert seen(("X-Edge-IP", value), ("X-Forwarded-For", value), header="X-Edge-IP", hops=hops)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"),
+        ("2001:DB8:1:2::1", "2001:db8:1:2:0:0:0:1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::2"),
+    ],
+)
+def test_one_client_has_one_bucket(one: str, other: str) -> None:
+    assert bucket_key(seen(peer=one)) == bucket_key(seen(peer=other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+        ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2"),
+        ("64:ff9b::c000:201", "64:ff9b:1::c000:201"),
+        ("192.0.2.1", "192.0.2.2"),
+    ],
+)
+def test_different_clients_have_different_buckets(one: str, other: str) -> None:
+    assert bucket_key(seen(peer=one)) != bucket_key(seen(peer=other))
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_a_slash_64_is_one_bucket(address: IPv6Address, host: int) -> None:
+    sibling = IPv6Address(int(address) >> 64 << 64 | host)
+    embeds = [one.ipv4_mapped is not None or one in IPv6Network("64:ff9b::/96") for one in (address, sibling)]
+    if not any(embeds):
+        assert bucket_key(str(address)) == bucket_key(str(sibling))
+
+
+@given(st.text(max_size=60))
+def test_any_text_has_a_bucket_of_bounded_length(text: str) -> None:
+    assert len(bucket_key(text)) <= max(len(text), 43)
+
+
+def test_a_mapped_peer_is_shown_as_the_address_it_is() -> None:
+    assert seen(peer="::ffff:192.0.2.7") == "192.0.2.7"
+    assert seen(("X-Forwarded-For", "::ffff:198.51.100.7"), hops=1) == "198.51.100.7"

@@ -11,6 +11,7 @@ from aitp_cp.client.errors import CUT_SHORT, UNREACHABLE, ControlPlaneError
 
 PASSING = frozenset({429, 502, 503, 504})
 IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
+CONFLICT = "CONFLICT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def _passes(failed: ControlPlaneError, repeatable: bool) -> bool:
     """Whether trying again may help and cannot do harm: what was refused for its rate has had no effect."""
     if failed.status == 429:
         return True
-    return repeatable and (failed.status in PASSING or failed.code in {UNREACHABLE, CUT_SHORT, IN_FLIGHT})
+    return repeatable and (failed.status in PASSING or failed.code in {UNREACHABLE, CUT_SHORT, IN_FLIGHT, CONFLICT})
 
 
 def bearer(key: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
 
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
@@ -33,7 +33,6 @@ PASSING_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
     asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -81,6 +80,7 @@ class Database:
         self.commits = 0  # transactions committed by this process: what was read before the last one may be old
         self._on_statement = on_statement
         self._pool: asyncpg.Pool[Record] | None = None
+        self._closing = False
 
     async def open(self) -> None:
         """Connect; raises `DatabaseUnavailable` when the server cannot be reached, or will not have us."""
@@ -106,6 +106,7 @@ class Database:
 
     async def close(self) -> None:
         """Close politely, then by force: shutdown has a budget."""
+        self._closing = True
         if self._pool is None:
             return
         try:
@@ -120,8 +121,13 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection outside any transaction; raises `DatabaseUnavailable`."""
+        """Borrow a connection outside any transaction.
+
+        Raises `DatabaseUnavailable`, `Conflict` for a write that lost a race, `ShuttingDown` once the pool is closing.
+        """
         with _translated():
+            if self._closing:
+                raise ShuttingDown(headers={"Retry-After": "1"})
             if self._pool is None:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
@@ -147,7 +153,7 @@ class Database:
         try:
             async with asyncio.timeout(timeout), self.connection() as conn:
                 return bool(await conn.fetchval("SELECT true"))
-        except (DatabaseUnavailable, TimeoutError):
+        except (*RETRIABLE, TimeoutError):
             return False
 
 
@@ -155,6 +161,8 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except asyncpg.TransactionRollbackError as failure:  # a deadlock, or a serialization failure
+        raise Conflict(headers={"Retry-After": "1"}) from failure
     except PASSING_FAILURES as failure:
         raise DatabaseUnavailable(headers={"Retry-After": "1"}) from failure
     except asyncpg.InterfaceError as failure:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable, SseCapacity
+from aitp_cp.errors import RETRIABLE, SseCapacity
 from aitp_cp.events import cursor as cursors
 from aitp_cp.events import reader, store
 from aitp_cp.events.model import HistoryFilter, LogExtent, LogSpan
@@ -154,7 +154,7 @@ class Stream:
             try:
                 async with asyncio.timeout(max(self._heartbeat, DATABASE_RETRY_SECS)), self._turn:
                     return await ask()
-            except (DatabaseUnavailable, TimeoutError):
+            except (*RETRIABLE, TimeoutError):
                 await self._breathe(sink)
             await self._rest(min(self._heartbeat, DATABASE_RETRY_SECS))
         return None

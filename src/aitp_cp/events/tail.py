@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from aitp_cp.db.listener import Listener
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.events import reader, store
 from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
 from aitp_cp.events.ring import Frame, Ring, frame
@@ -121,7 +121,7 @@ class Tail:
             more = page.more
             self._read_to_end = self._read_to_end if more else started
             self._report(failing=False)
-        except (DatabaseUnavailable, TimeoutError):
+        except (*RETRIABLE, TimeoutError):
             self._report(failing=True)
             if loop.time() - started > READ_TIMEOUT_SECS:
                 await self._rt.db.renew()

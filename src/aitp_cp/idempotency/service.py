@@ -10,7 +10,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Database
 from aitp_cp.db.locks import lock_key, try_lock
-from aitp_cp.errors import AppError, IdempotencyInFlight, IdempotencyKeyInvalid, IdempotencyKeyReused
+from aitp_cp.errors import RETRIABLE, AppError, IdempotencyInFlight, IdempotencyKeyInvalid, IdempotencyKeyReused
 from aitp_cp.idempotency import store
 from aitp_cp.idempotency.model import Answer, Once, StoredAnswer
 
@@ -64,7 +64,7 @@ async def _attempt(conn: Connection, effect: Effect) -> Answer:
         async with conn.transaction():  # a savepoint: a refusal undoes its writes and is still stored
             return await effect(conn)
     except AppError as refused:
-        if refused.status not in STORED_REFUSALS:
+        if refused.status not in STORED_REFUSALS or isinstance(refused, RETRIABLE):
             raise
         body = {"error": refused.message, "code": refused.code, **refused.extra}
         return Answer(refused.status, body, refusal=refused)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import DatabaseUnavailable, ShuttingDown
 from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Report
 from aitp_cp.runtime import Runtime
@@ -47,9 +47,9 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name="ingest-writer")
 
     async def submit(self, reports: Sequence[Report]) -> int:
-        """Store a batch; how many of its events were new. Raises `DatabaseUnavailable`."""
+        """Store a batch; how many of its events were new. Raises `DatabaseUnavailable`, `ShuttingDown`."""
         if self._stopping:
-            raise DatabaseUnavailable(headers={"Retry-After": "1"})
+            raise ShuttingDown(headers={"Retry-After": "1"})
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(reports, answer))
         self._size += len(reports)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 
 log = structlog.get_logger("aitp_cp.jobs")
@@ -61,7 +61,7 @@ class Runner:
         try:
             with self._rt.tracer.span(f"job {job.name}"):
                 await job.run(self._rt)
-        except DatabaseUnavailable:
+        except RETRIABLE:
             log.warning("job waits for the database", job=job.name)
         except Exception:
             log.exception("job failed", job=job.name)

@@ -5,7 +5,7 @@ import time
 
 from aitp_cp.db.migrations import State, classify
 from aitp_cp.db.schema import current_revision
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 
 PING_BUDGET_SECS = 2.0
@@ -56,7 +56,7 @@ class DatabaseProbe:
         try:
             async with asyncio.timeout(PING_BUDGET_SECS), self._rt.db.connection() as conn:
                 return classify(await current_revision(conn))
-        except (DatabaseUnavailable, TimeoutError):
+        except (*RETRIABLE, TimeoutError):
             return None
 
 

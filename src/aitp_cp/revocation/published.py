@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable, RevocationUnavailable
+from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
 from aitp_cp.events.model import OWN_SOURCE, Event
 from aitp_cp.revocation import signing, store
 from aitp_cp.revocation.model import Signed
@@ -244,7 +244,7 @@ class PublishedList:
         self._show_age()
         if self._failures > 1:
             return
-        if isinstance(failure, (DatabaseUnavailable, TimeoutError)):
+        if isinstance(failure, (*RETRIABLE, TimeoutError)):
             log.warning("the revocation list cannot be renewed: the database does not answer")
         else:
             log.exception("the revocation list cannot be renewed", exc_info=failure)

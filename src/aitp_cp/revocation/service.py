@@ -9,7 +9,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
-from aitp_cp.errors import BodyInvalid, DatabaseUnavailable
+from aitp_cp.errors import BodyInvalid, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.protocol import moments
@@ -39,7 +39,7 @@ async def revoke(conn: Connection, entry: Revocation, actor: Actor, now: datetim
     if not await store.insert_missing(conn, entry, now):
         stored = await store.page(conn, entry.jti, 1, 0)
         if not stored:  # removed by hand between the two statements: the client may try again
-            raise DatabaseUnavailable(headers={"Retry-After": "1"})
+            raise Conflict(headers={"Retry-After": "1"})
         return Outcome(stored[0], None)
     await tcts.revoke(conn, {entry.jti: entry.revoked_at})
     details = {"reason": entry.reason, "revokedAt": iso(entry.revoked_at)}

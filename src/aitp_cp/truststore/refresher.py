@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.outbound import GuardedClient, Refused, Unreachable
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import jwks, store
@@ -67,7 +67,7 @@ class JwksRefresher:
             try:
                 with self._rt.tracer.span(f"job {JOB}"):
                     await self._begin_due()
-            except DatabaseUnavailable:
+            except RETRIABLE:
                 log.warning("job waits for the database", job=JOB)
             except Exception:
                 log.exception("job failed", job=JOB)

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection, UniqueViolation
-from aitp_cp.errors import AlreadyExists, BodyInvalid, DatabaseUnavailable, JwksNotCached, NotFound
+from aitp_cp.errors import AlreadyExists, BodyInvalid, Conflict, JwksNotCached, NotFound
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store, urls
 from aitp_cp.truststore.model import (
@@ -94,10 +94,10 @@ def _checked(fields: AnchorFields) -> AnchorFields:
     return fields
 
 
-async def _already_exists(conn: Connection, fields: AnchorFields) -> AlreadyExists | DatabaseUnavailable:
+async def _already_exists(conn: Connection, fields: AnchorFields) -> AlreadyExists | Conflict:
     existing = await store.find_id(conn, fields)
     if existing is None:  # deleted between the two statements: the client may try again
-        return DatabaseUnavailable(headers={"Retry-After": "1"})
+        return Conflict(headers={"Retry-After": "1"})
     return AlreadyExists("the namespace has a trust anchor for this issuer", extra={"existing": {"id": existing}})
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from aitp_cp.errors import BodyInvalid, PayloadTooLarge
+from aitp_cp.errors import BodyInvalid, EncodingUnsupported, PayloadTooLarge
 from aitp_cp.protocol import json_guard
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import BODY_LIMIT
@@ -16,15 +16,33 @@ from aitp_cp.web.endpoint import BODY_LIMIT
 PATIENCE_SECS = 30.0
 SWALLOW_BYTES = 1024 * 1024
 SWALLOW_SECS = 2.0
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-32 in little-endian order begins with the first one too
 
 T = TypeVar("T")
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; raises `PayloadTooLarge` once more bytes arrived than the endpoint allows.
+    """Return the whole body without a leading UTF-8 byte order mark.
 
-    Raises `BodyInvalid` for one that its client does not send to the end, or not in time.
+    Raises `PayloadTooLarge` once more bytes arrived than the endpoint allows, `EncodingUnsupported` for a content
+    coding, `BodyInvalid` for UTF-16 and for a body that its client does not send to the end, or not in time.
     """
+    _refuse_codings(request)
+    body = await _whole(request)
+    if body.startswith(_UTF16_MARKS):
+        raise BodyInvalid("the body must be JSON in UTF-8, not UTF-16")
+    return body.removeprefix(_UTF8_MARK)
+
+
+def _refuse_codings(request: Request) -> None:
+    """A coded body is refused unread: its size says nothing about what it would decode to."""
+    listed = ",".join(request.headers.getlist("content-encoding")).split(",")
+    if any(coding.strip(" \t").lower() not in {"", "identity"} for coding in listed):
+        raise EncodingUnsupported(headers={"Accept-Encoding": "identity"})
+
+
+async def _whole(request: Request) -> bytes:
     endpoint = context_of(request).endpoint
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
     chunks = request.stream()

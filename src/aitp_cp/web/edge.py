@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from aitp_cp.errors import AppError, BadRequest, DatabaseUnavailable, HeadersTooLarge, Internal, UriTooLong
+from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, ShuttingDown, UriTooLong
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.account import account
@@ -59,7 +59,7 @@ class Edge:
             if not self._rt.draining or exchange.status:
                 raise
             log.warning("request cut off by the end of the process")
-            await exchange.fail(DatabaseUnavailable(CUT_OFF, headers={"Retry-After": "1"}), receive)
+            await exchange.fail(ShuttingDown(CUT_OFF, headers={"Retry-After": "1"}), receive)
         except Exception:
             log.exception("request failed", request_id=exchange.context.request_id)
             await exchange.fail(Internal(), receive)

@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 
 from aitp_cp.errors import InvalidApiKey, RateLimited, ServerMisconfigured
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import RequestContext
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.ratelimit import TokenBuckets
@@ -15,7 +16,8 @@ from aitp_cp.web.ratelimit import TokenBuckets
 def bearer(headers: Headers) -> str | None:
     """The credential of an `Authorization: Bearer` header."""
     scheme, _, credential = headers.get("authorization", "").partition(" ")
-    return credential.strip() or None if scheme.lower() == "bearer" else None
+    # Only what HTTP calls white space: stripping Unicode's would cut a key whose UTF-8 ends in 0x85 or 0xA0.
+    return credential.strip(" \t") or None if scheme.lower() == "bearer" else None
 
 
 class Doorkeeper:
@@ -44,7 +46,7 @@ class Doorkeeper:
     def admit(self, context: RequestContext, endpoint: Endpoint, headers: Headers) -> None:
         """Let the request through or raise `InvalidApiKey`, `ServerMisconfigured` or `RateLimited`."""
         if endpoint.gate is not Gate.API_KEY:
-            self._spend(context, endpoint.limited_by, context.client_ip)
+            self._spend(context, endpoint.limited_by, bucket_key(context.client_ip))
             return
         if not self._digests:
             self._admit_without_keys(context)
@@ -52,7 +54,7 @@ class Doorkeeper:
         digest = self._known_key(bearer(headers))
         if digest is None:
             # Guessing is throttled like any other anonymous call, and before it learns anything.
-            self._spend(context, Bucket.PUBLIC_IP, context.client_ip)
+            self._spend(context, Bucket.PUBLIC_IP, bucket_key(context.client_ip))
             raise InvalidApiKey(headers={"WWW-Authenticate": "Bearer"})
         context.actor = "apikey:" + digest[:16]
         self._spend(context, Bucket.API_KEY, digest)
@@ -64,7 +66,7 @@ class Doorkeeper:
     def _admit_without_keys(self, context: RequestContext) -> None:
         if self._production:
             raise ServerMisconfigured
-        self._spend(context, Bucket.API_KEY, context.client_ip)
+        self._spend(context, Bucket.API_KEY, bucket_key(context.client_ip))
 
     def _known_key(self, credential: str | None) -> str | None:
         if credential is None:
@@ -90,7 +92,7 @@ class Doorkeeper:
         bucket = endpoint.limited_by
         if self._buckets is None or bucket is Bucket.EXEMPT:
             return True
-        decision = self._buckets.take(bucket, context.client_ip)
+        decision = self._buckets.take(bucket, bucket_key(context.client_ip))
         if decision is None:
             return True
         context.headers = decision.headers()

@@ -11,7 +11,9 @@ from aitp_cp.errors import (
     AppError,
     BadRequest,
     BodyInvalid,
+    Conflict,
     DatabaseUnavailable,
+    EncodingUnsupported,
     FilterInvalid,
     HeadersTooLarge,
     IdempotencyInFlight,
@@ -23,6 +25,7 @@ from aitp_cp.errors import (
     PayloadTooLarge,
     RateLimited,
     ServerMisconfigured,
+    ShuttingDown,
     UriTooLong,
 )
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
@@ -32,7 +35,14 @@ ERROR_SCHEMA = {
     "required": ["error", "code"],
     "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
 }
-EVERYWHERE: tuple[type[AppError], ...] = (BadRequest, UriTooLong, HeadersTooLarge, Internal, DatabaseUnavailable)
+EVERYWHERE: tuple[type[AppError], ...] = (
+    BadRequest,
+    UriTooLong,
+    HeadersTooLarge,
+    Internal,
+    ShuttingDown,
+    DatabaseUnavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +186,9 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
     if endpoint.idempotent:
         found += [IdempotencyKeyInvalid, IdempotencyInFlight, IdempotencyKeyReused]
     if endpoint.body is not None:
-        found += [BodyInvalid, PayloadTooLarge]
+        found += [BodyInvalid, PayloadTooLarge, EncodingUnsupported]
+    if endpoint.method != "GET":
+        found.append(Conflict)
     if "{" in endpoint.path:
         found.append(NotFound)
     if any(param.place == "query" for param in endpoint.params):

@@ -61,11 +61,12 @@ class Router:
         return siblings[-1][1]
 
     def _match(self, path: str, raw: bytes | None) -> tuple[Methods, dict[str, str]]:
-        fixed = self._fixed.get(path)
+        # As it was sent. An id may hold a slash, which its sender has escaped; and a fixed path in another spelling
+        # (`/api%2fmetrics`) would pass a proxy that denies the plain one.
+        sent = quote(path) if raw is None else raw.decode("latin-1")
+        fixed = self._fixed.get(sent)
         if fixed is not None:
             return fixed, {}
-        # As it was sent, for an id may hold a slash, which its sender has escaped.
-        sent = quote(path) if raw is None else raw.decode("latin-1")
         for pattern, methods in self._patterns.get(sent.count("/"), ()):
             found = pattern.match(sent)
             if found:

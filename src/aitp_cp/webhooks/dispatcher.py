@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
 from aitp_cp.webhooks import queue
@@ -113,7 +113,7 @@ class Dispatcher:
             for attempt in attempts:
                 self._begin(attempt)
             return BUSY_POLL_SECS if attempts else await self._until_next_due()
-        except DatabaseUnavailable:
+        except RETRIABLE:
             log.warning("webhooks wait for the database")
             return DATABASE_RETRY_SECS
         except Exception:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from aitp_cp.db import Connection
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 from aitp_cp.webhooks import results
 from aitp_cp.webhooks.model import Attempt, BreakerRule, DeliveryStatus, Outcome, Setback, Verdict
@@ -70,7 +70,7 @@ class Recorder:
                 if any(one.outcome.verdict is not Verdict.DELIVERED for one in group):
                     self._on_setback()
                 return
-            except DatabaseUnavailable:
+            except RETRIABLE:
                 await asyncio.sleep(secs)
             except Exception:
                 log.exception("the outcome of webhook attempts could not be recorded")
