@@ -67,6 +67,11 @@ class Conflict(AppError):
     status, code, sentence = 409, "CONFLICT", "another write came first: nothing was changed, send it again"
 
 
+class HostUnknown(AppError):
+    status, code = 421, "HOST_UNKNOWN"
+    sentence = "this server does not answer for the host name of the request; ALLOWED_HOSTS lists the names it knows"
+
+
 class PayloadTooLarge(AppError):
     status, code, sentence = 413, "PAYLOAD_TOO_LARGE", "the payload is too large"
 
@@ -89,6 +94,11 @@ class HeadersTooLarge(AppError):
 
 class InvalidApiKey(AppError):
     status, code, sentence = 401, "INVALID_API_KEY", "missing or invalid API key"
+
+
+class OriginNotAllowed(AppError):
+    status, code = 403, "ORIGIN_NOT_ALLOWED"
+    sentence = "without API keys a page of another origin may not call this; set API_KEYS, or list it in CORS_ORIGIN"
 
 
 class RateLimited(AppError):

@@ -23,7 +23,9 @@ _PORT = re.compile(r":([^\]:]*)\Z")
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
+_HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
 MIN_SECRET_CHARACTERS = 32
+ANY_HOST = "*"
 
 
 class SettingsError(Exception):
@@ -94,6 +96,11 @@ class Settings(BaseSettings):
     )
     node_env: str | None = Field(None, description="`production` also means production, whatever `CP_ENV` says.")
     host: str = Field("0.0.0.0", description="Address to listen on; under `dev` the default is `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
+    allowed_hosts: Texts | None = Field(
+        None,
+        description="Host names requests may address besides loopback and `CP_BASE_URL`, exact or `.suffix`; `*`: any. "
+        "Unset means any, except under `dev` and on a loopback address without API keys.",
+    )
     port: int = Field(4000, ge=0, le=65535, description="TCP port to listen on.")
     cp_base_url: str = Field("http://localhost:4000", description="Public URL, put into the control plane's manifest.")
     cp_aid_seed_hex: SecretStr | None = Field(
@@ -229,6 +236,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a comma-separated list of hosts such as hooks.example or .example")
         return hosts
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, hosts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if any(host != ANY_HOST and not _HOST_NAME.match(host) for host in hosts or ()):
+            raise ValueError("must be `*` or a list of host names such as cp.example or .example, without ports")
+        return None if hosts is None else tuple(host.lower() for host in hosts)
+
     @field_validator("client_ip_header")
     @classmethod
     def _header_name(cls, name: str | None) -> str | None:
@@ -295,7 +309,7 @@ def findings(settings: Settings) -> list[Finding]:
 
 def _defaults(command: Command) -> dict[str, Any]:
     if command == "dev":
-        return {"cp_env": "development", "host": "127.0.0.1", "drain_window_ms": 0}
+        return {"cp_env": "development", "host": "127.0.0.1", "drain_window_ms": 0, "allowed_hosts": ()}
     if command == "tool":  # a migration job needs the database and should hold no other secret
         return {"enrollment_secret": secrets.token_hex(32)}
     return {}

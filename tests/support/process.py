@@ -25,13 +25,16 @@ def free_port() -> int:
 
 
 class Process:
-    """`aitp-cp serve` on a free port of this machine; its log is kept for the test to read."""
+    """`aitp-cp serve`, or another `command`, on a free port of this machine; its log is kept for the test to read."""
+
+    command = "serve"
 
     def __init__(
         self, database_url: str, log: Path, *arguments: str, port: int | None = None, **environment: str
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.folder: Path | None = None  # where it runs, if not here
         self._log = log
         given = {**ENVIRONMENT, "HOST": "127.0.0.1", "DRAIN_WINDOW_MS": "200", **environment}
         self._environment = {
@@ -47,7 +50,8 @@ class Process:
     def start(self, *, wait: bool = True) -> Self:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "aitp_cp", "serve", *self._arguments],
+                [sys.executable, "-m", "aitp_cp", self.command, *self._arguments],
+                cwd=self.folder,
                 env=self._environment,
                 stdout=log,
                 stderr=log,

@@ -15,6 +15,7 @@ from aitp_cp.web.account import account
 from aitp_cp.web.client_ip import client_ip
 from aitp_cp.web.context import CONTEXT, RequestContext, request_id
 from aitp_cp.web.headers import completed
+from aitp_cp.web.hosts import HostRule
 from aitp_cp.web.http import MAX_HEADER_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES
 from aitp_cp.web.responses import error_response
 from aitp_cp.web.routing import Router
@@ -34,6 +35,7 @@ class Edge:
         self._app = app
         self.at_once = app.ready.answer
         self.recognises = app.recognises
+        self._hosts = HostRule(rt.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,6 +49,8 @@ class Edge:
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         try:
+            if self._hosts.active:
+                self._hosts.check_host(Headers(scope=scope))
             early = _early_answer(scope)
             if early is not None:
                 await early(scope, receive, exchange.send)

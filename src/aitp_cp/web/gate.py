@@ -10,6 +10,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import RequestContext
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.hosts import HostRule
 from aitp_cp.web.ratelimit import TokenBuckets
 
 
@@ -27,6 +28,7 @@ class Doorkeeper:
         settings = rt.settings
         self._digests = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in settings.api_keys]
         self._production = settings.production
+        self._hosts = HostRule(settings)
         self._drops = rt.metrics.rate_limit_drops
         self._buckets: TokenBuckets | None = None
         if settings.rate_limit_enabled:
@@ -44,12 +46,15 @@ class Doorkeeper:
             )
 
     def admit(self, context: RequestContext, endpoint: Endpoint, headers: Headers) -> None:
-        """Let the request through or raise `InvalidApiKey`, `ServerMisconfigured` or `RateLimited`."""
+        """Let the request through.
+
+        Raises `InvalidApiKey`, `ServerMisconfigured`, `OriginNotAllowed` or `RateLimited`.
+        """
         if endpoint.gate is not Gate.API_KEY:
             self._spend(context, endpoint.limited_by, bucket_key(context.client_ip))
             return
         if not self._digests:
-            self._admit_without_keys(context)
+            self._admit_without_keys(context, headers)
             return
         digest = self._known_key(bearer(headers))
         if digest is None:
@@ -63,9 +68,10 @@ class Doorkeeper:
         """Return whether the request carries a valid API key; nothing is spent."""
         return self._known_key(bearer(headers)) is not None
 
-    def _admit_without_keys(self, context: RequestContext) -> None:
+    def _admit_without_keys(self, context: RequestContext, headers: Headers) -> None:
         if self._production:
             raise ServerMisconfigured
+        self._hosts.check_origin(headers)
         self._spend(context, Bucket.API_KEY, bucket_key(context.client_ip))
 
     def _known_key(self, credential: str | None) -> str | None:

@@ -16,12 +16,14 @@ from aitp_cp.errors import (
     EncodingUnsupported,
     FilterInvalid,
     HeadersTooLarge,
+    HostUnknown,
     IdempotencyInFlight,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     Internal,
     InvalidApiKey,
     NotFound,
+    OriginNotAllowed,
     PayloadTooLarge,
     RateLimited,
     ServerMisconfigured,
@@ -38,6 +40,7 @@ ERROR_SCHEMA = {
 EVERYWHERE: tuple[type[AppError], ...] = (
     BadRequest,
     UriTooLong,
+    HostUnknown,
     HeadersTooLarge,
     Internal,
     ShuttingDown,
@@ -180,7 +183,7 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
     """Errors that come from being gated, limited, idempotent, filtered or given a body."""
     found: list[type[AppError]] = []
     if endpoint.gate is Gate.API_KEY:
-        found += [InvalidApiKey, ServerMisconfigured]
+        found += [InvalidApiKey, ServerMisconfigured, OriginNotAllowed]
     if endpoint.limited_by is not Bucket.EXEMPT:
         found.append(RateLimited)
     if endpoint.idempotent:

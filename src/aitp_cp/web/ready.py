@@ -21,6 +21,7 @@ from aitp_cp.web.context import RequestContext, request_id
 from aitp_cp.web.endpoint import Endpoint, Gate
 from aitp_cp.web.gate import Doorkeeper
 from aitp_cp.web.headers import RawHeaders, completed, lines
+from aitp_cp.web.hosts import HostRule
 from aitp_cp.web.responses import json_bytes
 
 MOST_TARGETS = 2000
@@ -72,6 +73,7 @@ class ReadyAnswers:
         self._doorkeeper = doorkeeper
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         settings = rt.settings
+        self._looks_at_host = HostRule(settings).active
         self._believes_headers = bool(settings.client_ip_header) or settings.trusted_proxy_hops > 0
 
     def keep(self, scope: Scope, endpoint: Endpoint, peek: Peek) -> None:
@@ -87,7 +89,7 @@ class ReadyAnswers:
     def answer(self, target: bytes, headers: RawRequestHeaders, peer: str | None) -> tuple[bytes, bytes] | None:
         """Head and body for a GET that keeps its connection, or None for one that must go the ordinary way."""
         kept = self._kept.get(target)
-        if kept is None or self._rt.draining:
+        if kept is None or self._rt.draining or self._looks_at_host:
             return None
         started = time.perf_counter()
         ready = kept.peek()

@@ -1,0 +1,85 @@
+"""Which host names a request may address, and which pages may use a gate that no key closes.
+
+A page in a developer's browser reaches whatever listens on his machine: by a name of its own that it points at
+127.0.0.1 (then `Host` shows that name), or directly (then `Origin` shows the page).
+"""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from aitp_cp.errors import HostUnknown, OriginNotAllowed
+from aitp_cp.settings import ANY_HOST, Settings
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]*)?\Z")
+
+
+class HostRule:
+    """What one process answers for. `active` is whether `Host` is looked at at all.
+
+    It is under `dev`, where `ALLOWED_HOSTS` is empty and not unset; wherever that is set; and on a loopback address
+    whose gate is open. Loopback names, the host of `CP_BASE_URL` and those of `ALLOWED_HOSTS` are known. A server that
+    others can reach also answers for addresses and for names without a dot: no stranger's page can bear one of those.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        listed = settings.allowed_hosts or ()
+        local = is_loopback(_bare(settings.host))
+        gate_open = not settings.production and not settings.api_keys
+        self.active = ANY_HOST not in listed and (settings.allowed_hosts is not None or (gate_open and local))
+        self._exact = {_bare(host) for host in listed} | {_bare(urlsplit(settings.cp_base_url).hostname or "")}
+        self._suffixes = tuple(host for host in listed if host.startswith("."))
+        self._reached_from_outside = not local
+        self._origins = frozenset(settings.cors_origin or ()) - {"*"}
+
+    def check_host(self, headers: Headers) -> None:
+        """Raise `HostUnknown` for a name that this server does not answer for; no browser leaves `Host` out."""
+        for host in headers.getlist("host"):
+            name = name_in(host)
+            if name is None or not (self._known(name) or (self._reached_from_outside and _nobodys(name))):
+                raise HostUnknown
+
+    def check_origin(self, headers: Headers) -> None:
+        """Raise `OriginNotAllowed` when a page of another site uses the open gate; without `Origin` it is no page."""
+        origin = headers.get("origin")
+        if origin is None or origin in self._origins:
+            return
+        _, _, authority = origin.partition("://")
+        name = name_in(authority)
+        if name is not None and (self._known(name) or (_nobodys(name) and authority == headers.get("host"))):
+            return
+        raise OriginNotAllowed
+
+    def _known(self, name: str) -> bool:
+        return is_loopback(name) or name in self._exact or name.endswith(self._suffixes)
+
+
+def name_in(authority: str) -> str | None:
+    """Return the host of `host:port` in its one spelling; None when it is none."""
+    found = _HOST.match(authority)
+    return _bare(found[1]) if found else None
+
+
+def is_loopback(name: str) -> bool:
+    """Whether the name means this machine, whoever resolves it (RFC 6761)."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _nobodys(name: str) -> bool:
+    """Whether no one can make the name resolve to another address: an address itself, or a name without a dot."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return "." not in name
+    return True
+
+
+def _bare(host: str) -> str:
+    return host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
