@@ -33,6 +33,7 @@ from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.openapi import Document, document
 from aitp_cp.web.routing import Router
 from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.enqueuer import Enqueuer
 from aitp_cp.webhooks.routes import ENDPOINTS as WEBHOOKS
 
 # A fixed path is looked up before any pattern, so the order here is only the order of the document.
@@ -79,10 +80,11 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
     elsewhere = Policy(settings.production, (), settings.webhook_allowed_cidrs)
     providers = GuardedClient(elsewhere, on_call=rt.tracer.call)
     dispatcher, refresher = Dispatcher(rt, webhooks), JwksRefresher(rt, providers)
-    tail.on_events(dispatcher.on_events)
-    for part in (webhooks, dispatcher, refresher):
+    enqueuer = Enqueuer(rt, dispatcher.wake)
+    tail.on_events(enqueuer.on_events)
+    for part in (webhooks, dispatcher, enqueuer, refresher):
         rt.add(part)
-    for end in (webhooks.close, providers.close, refresher.stop, dispatcher.stop):
+    for end in (webhooks.close, providers.close, refresher.stop, dispatcher.stop, enqueuer.stop):
         rt.stack.push_async_callback(end)
 
 

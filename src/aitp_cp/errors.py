@@ -187,6 +187,11 @@ class UrlNotAllowed(AppError):
     status, code, sentence = 400, "URL_NOT_ALLOWED", "the URL is not allowed"
 
 
+class WebhooksLimit(AppError):
+    status, code = 409, "WEBHOOKS_LIMIT"
+    sentence = "there are as many webhooks as WEBHOOKS_MAX allows: delete one first"
+
+
 class JwksNotCached(AppError):
     status, code, sentence = 503, "JWKS_NOT_CACHED", "no key set has been fetched for this anchor yet"
 
@@ -206,5 +211,5 @@ class DatabaseUnavailable(AppError):
     status, code, sentence = 503, "DATABASE_UNAVAILABLE", "the database is unavailable"
 
 
-# Nothing was wrong with the request: the same one may succeed a moment later, so no such answer is ever stored.
-RETRIABLE = (Conflict, DatabaseUnavailable, ShuttingDown)
+# Nothing was wrong with the request: the same one may succeed later, so no such answer is ever stored.
+RETRIABLE = (Conflict, DatabaseUnavailable, ShuttingDown, WebhooksLimit)

@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     webhook_breaker_reset_ms: Positive = Field(
         60_000, description="Milliseconds until an open breaker lets a probe through."
     )
+    webhooks_max: Positive = Field(
+        100, description="Most webhooks; each deliverable event becomes a row for every one of them."
+    )
     webhook_url_allowlist: Texts = Field(
         (), description="Hosts webhooks may use, exact or `.suffix`; empty allows all."
     )

@@ -1,4 +1,4 @@
-"""Composes what runs in the background: the rooms' jobs, the webhook dispatcher, the key set refresher."""
+"""Composes what runs in the background: the rooms' jobs, the webhook outbox and dispatcher, the key set refresher."""
 
 from aitp_cp.events.jobs import JOBS as EVENTS
 from aitp_cp.jobs import Job, Runner
@@ -9,6 +9,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.jobs import JOBS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.enqueuer import Enqueuer
 from aitp_cp.webhooks.jobs import JOBS as WEBHOOKS
 
 # Every process shows its own figures, whoever runs the jobs that change something.
@@ -32,6 +33,7 @@ class Background:
         self._runner.start()
         if self._shared:
             self._rt.get(Dispatcher).start()
+            self._rt.get(Enqueuer).start()
             self._rt.get(JwksRefresher).start()
 
     async def stop(self) -> None:

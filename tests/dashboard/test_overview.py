@@ -181,6 +181,7 @@ async def test_agents_count_while_they_are_discovered_and_deliveries_while_they_
     app.clock.ahead += timedelta(hours=2)
     await rows.subscribe(app)
     await report(app, handshake(), handshake("started"))
+    await app.enqueue()
     figures = await kpis(app)
     assert (figures["agentsRegistered"], figures["pendingWebhookDeliveries"]) == (0, 1)
 

@@ -12,6 +12,7 @@ from aitp_cp.app import open_app
 from aitp_cp.clock import now
 from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import load
+from aitp_cp.webhooks import outbox
 
 API_KEY = "test-key-one"
 OTHER_KEY = "test-key-two"
@@ -52,6 +53,10 @@ class App:
     async def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
         """POST JSON with a valid API key."""
         return await self.http.post(path, json=body, headers={**AUTH, **more.pop("headers", {})}, **more)
+
+    async def enqueue(self) -> None:
+        """Enqueue the deliveries of every event there is, as a process that runs jobs does by itself."""
+        assert await outbox.catch_up(self.rt.db, 10)
 
     async def delete(self, path: str, **more: Any) -> httpx.Response:
         return await self.http.delete(path, headers=AUTH, **more)

@@ -27,8 +27,8 @@ async def subscribe(app: App) -> None:
     """A webhook that wants everything and can be reached by nobody."""
     await execute(
         app,
-        "INSERT INTO webhooks (id, url, events, secret, active)"
-        " VALUES (gen_random_uuid(), 'https://hooks.example/', '[]', 's', true)",
+        "INSERT INTO webhooks (id, url, events, secret, active, sees_after)"
+        " SELECT gen_random_uuid(), 'https://hooks.example/', '[]', 's', true, max(seq) FROM audit_events",
     )
 
 

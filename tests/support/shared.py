@@ -20,6 +20,8 @@ BEGIN
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
+    ALTER SEQUENCE audit_events_seq RESTART;
+    INSERT INTO webhook_outbox (enqueued_through) VALUES (0);
 END $$
 """
 

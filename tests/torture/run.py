@@ -22,8 +22,10 @@ from tests.torture.world import SECRET, World, opened
 CALM_SECS = 60.0
 DRAIN_SECS = 600.0
 UNFINISHED = """
-SELECT count(*) FROM webhook_deliveries AS d JOIN webhooks AS w ON w.id = d.webhook_id
-WHERE w.active AND d.status NOT IN ('delivered', 'failed')
+SELECT (
+    SELECT count(*) FROM webhook_deliveries AS d JOIN webhooks AS w ON w.id = d.webhook_id
+    WHERE w.active AND d.status NOT IN ('delivered', 'failed')
+) + (SELECT max(seq) FROM audit_events) - (SELECT enqueued_through FROM webhook_outbox)
 """
 # With no process left, nobody holds a lease any more.
 END_LEASES = "UPDATE webhook_deliveries SET lease_until = now() WHERE lease_until > now()"

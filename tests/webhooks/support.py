@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks.enqueuer import Enqueuer
 from tests.support.app import AUTH, App, running_app
 
 LOCAL = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8"}
@@ -17,6 +18,7 @@ async def delivering(database_url: str, **environment: str) -> AsyncIterator[App
     """The application with its dispatcher running, allowed to reach this machine."""
     async with running_app(database_url, **{**LOCAL, **environment}) as app:
         app.rt.get(Dispatcher).start()
+        app.rt.get(Enqueuer).start()
         yield app
 
 
@@ -32,6 +34,7 @@ async def report(app: App, count: int = 1, kind: str = "handshake.failed") -> No
     """Store `count` new events of a kind."""
     answer = await app.post("/api/events", [{"type": kind, "payload": {"number": number}} for number in range(count)])
     assert answer.json()["inserted"] == count, answer.text
+    await app.enqueue()
 
 
 async def patch(app: App, webhook: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def event(kind: str, at: datetime) -> NewEvent:
 async def append(app: App, kinds: Iterable[str]) -> None:
     async with app.rt.db.transaction() as conn:
         await log.append(conn, [event(kind, now()) for kind in kinds], now())
+    await app.enqueue()
 
 
 async def append_and_fail(app: App) -> None:

@@ -58,7 +58,10 @@ STILL_SERVED = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
-UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
+UNFINISHED = """
+SELECT (SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed'))
+     + (SELECT max(seq) FROM audit_events) - (SELECT enqueued_through FROM webhook_outbox)
+"""
 
 
 def misbehaving(seed: int, elsewhere: str) -> Behaviour:

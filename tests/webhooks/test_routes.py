@@ -103,7 +103,7 @@ async def test_only_what_is_given_changes(database_url: str, method: str) -> Non
         path = f"/api/webhooks/{created['id']}"
         tick = timedelta(seconds=1)
         app.clock.ahead += tick
-        changes: list[dict[str, Any]] = [{"url": "http://127.0.0.1:10/x"}, {"events": []}, {"active": False}]
+        changes: list[dict[str, Any]] = [{"url": f"{URL}/x?y"}, {"events": []}, {"active": False}]
         for change in changes:
             before = (await app.get(path)).json()
             after = await app.http.request(method, path, json=change, headers=AUTH)

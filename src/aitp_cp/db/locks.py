@@ -12,6 +12,11 @@ def lock_key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
+async def lock(conn: Connection, key: int) -> None:
+    """Wait for the lock and hold it for the rest of the transaction."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", key)
+
+
 async def try_lock(conn: Connection, key: int) -> bool:
     """Take the lock for the rest of the transaction, or say at once that someone else holds it."""
     return bool(await conn.fetchval("SELECT pg_try_advisory_xact_lock($1)", key))

@@ -28,6 +28,7 @@ TABLES = (
     "revoked_reports",
     "trust_anchors",
     "webhook_deliveries",
+    "webhook_outbox",
     "webhooks",
 )
 SEQUENCES = ("audit_events_seq",)
@@ -35,13 +36,13 @@ SEQUENCES = ("audit_events_seq",)
 _CURRENT_REVISION = "SELECT version_num FROM alembic_version"
 _LOCK_LOG = "SELECT pg_advisory_xact_lock($1)"
 # SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
-_ADOPT_UNSEQUENCED = """
+_NUMBER_UNSEQUENCED = """
 WITH oldest AS MATERIALIZED (
     SELECT id FROM audit_events WHERE seq IS NULL ORDER BY ts, id LIMIT $1 FOR UPDATE SKIP LOCKED
 ), numbered AS MATERIALIZED (
     SELECT id, nextval('audit_events_seq') AS seq FROM oldest
 ), adopted AS (
-    UPDATE audit_events SET seq = numbered.seq FROM numbered WHERE audit_events.id = numbered.id RETURNING 1
+    UPDATE audit_events SET seq = numbered.seq{mark} FROM numbered WHERE audit_events.id = numbered.id RETURNING 1
 )
 SELECT count(*) FROM adopted
 """
@@ -62,8 +63,17 @@ async def current_revision(conn: SchemaConnection) -> str | None:
     return None if revision is None else str(revision)
 
 
-async def adopt_unsequenced(conn: SchemaConnection, limit: int) -> int:
+async def number_unsequenced(conn: SchemaConnection, limit: int) -> int:
     """Give the next log positions to at most `limit` events that have none, oldest first; returns how many."""
+    return await _number(conn, limit, "")
+
+
+async def adopt_unsequenced(conn: SchemaConnection, limit: int) -> int:
+    """The same on the current schema, where what an older control plane wrote is marked: it has its deliveries."""
+    return await _number(conn, limit, ", adopted = true")
+
+
+async def _number(conn: SchemaConnection, limit: int, mark: str) -> int:
     async with conn.transaction():
         await conn.fetchval(_LOCK_LOG, LOG_LOCK_KEY)
-        return int(await conn.fetchval(_ADOPT_UNSEQUENCED, limit))
+        return int(await conn.fetchval(_NUMBER_UNSEQUENCED.format(mark=mark), limit))

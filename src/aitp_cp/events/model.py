@@ -54,6 +54,8 @@ class HistoryFilter(msgspec.Struct, frozen=True):
     run_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    types: tuple[str, ...] | None = None
+    adopted: bool | None = None
 
 
 class LogSpan(msgspec.Struct, frozen=True):
@@ -76,6 +78,13 @@ class LogPage(msgspec.Struct, frozen=True):
     more: bool
     deleted_through: int
     skipped: int = 0
+
+
+class LogReach(msgspec.Struct, frozen=True):
+    """The position that a number of rows reaches, None with no row, and the newest position of all."""
+
+    through: int | None
+    newest: int
 
 
 class LogExtent(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import structlog
 
-from aitp_cp.db import Database
+from aitp_cp.db import Connection, Database
 from aitp_cp.events import store
 from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
 
@@ -16,22 +16,25 @@ ROW_BY_ROW = 50
 
 async def read(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
     """One page; a row that cannot be read is left out and logged. Raises `DatabaseUnavailable`."""
+    async with db.connection() as conn:
+        return await read_on(conn, wanted, span)
+
+
+async def read_on(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
+    """The same on a connection, which stays usable: only the driver refuses such a row."""
     try:
-        async with db.connection() as conn:
-            return await store.read_log(conn, wanted, span)
+        return await store.read_log(conn, wanted, span)
     except UNREADABLE:
-        return await _row_by_row(db, wanted, span)
+        return await _row_by_row(conn, wanted, span)
 
 
-async def _row_by_row(db: Database, wanted: HistoryFilter, span: LogSpan) -> LogPage:
+async def _row_by_row(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
     events: list[Event] = []
     deleted_through = skipped = 0
-    async with db.connection() as conn:
-        places = await store.places(conn, LogSpan(span.after, span.through, ROW_BY_ROW, span.size))
+    places = await store.places(conn, LogSpan(span.after, span.through, ROW_BY_ROW, span.size))
     for place in places:
         try:
-            async with db.connection() as conn:
-                page = await store.read_log(conn, wanted, LogSpan(place - 1, place, 1, span.size))
+            page = await store.read_log(conn, wanted, LogSpan(place - 1, place, 1, span.size))
         except UNREADABLE as failure:
             log.error("an event cannot be read and is left out", seq=place, reason=type(failure).__name__)
             skipped += 1

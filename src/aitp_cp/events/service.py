@@ -4,33 +4,41 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import lock_key, try_lock
 from aitp_cp.db.schema import adopt_unsequenced
 from aitp_cp.events import invocations as counted
-from aitp_cp.events import store
-from aitp_cp.events.model import Event, HistoryFilter, HistoryPage, Invocations, NewEvent, appended
-from aitp_cp.webhooks import outbox
+from aitp_cp.events import reader, store
+from aitp_cp.events.model import (
+    Event,
+    HistoryFilter,
+    HistoryPage,
+    Invocations,
+    LogPage,
+    LogSpan,
+    NewEvent,
+    appended,
+)
 
 ADOPTION = lock_key("events.adopt")
+# Events looked through in one go for those of some types: an index scan of a few milliseconds.
+SCAN_ROWS = 5000
+MAX_SEQ = 2**63 - 1
 
 
 async def append(conn: Connection, events: Sequence[NewEvent], now: datetime) -> list[Event]:
-    """Append what is not in the log yet, with its webhook deliveries; returns only what was new, in order.
+    """Append what is not in the log yet; returns only what was new, in order.
 
     Must be the last writes of the caller's transaction. Lock order everywhere: rows first, in key order;
     the log lock last; after it only inserts. Anything else deadlocks under load.
     """
     if not events:
         return []
-    subscribers = await outbox.subscribers(conn, {event.type for event in events})
     await store.lock_log(conn)
     places = await store.insert_missing(conn, events, now)
-    if not places:
-        return []
-    new = [appended(event, places.pop(event.id)) for event in events if event.id in places]
-    await outbox.enqueue(conn, subscribers, new, now)
-    return new
+    return [appended(event, places.pop(event.id)) for event in events if event.id in places]
 
 
 async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
@@ -51,13 +59,39 @@ async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -
     return HistoryPage(events, len(events), seq if last is None else last)
 
 
-async def forget(conn: Connection, before: datetime, limit: int) -> int:
+async def next_of_types(conn: Connection, types: Sequence[str], after: int, rows: int, size: int) -> LogPage:
+    """The next events of some types that were appended here, at most `rows` with payloads of about `size` bytes.
+
+    `last` is how far the log was looked through. What an older control plane wrote is left out.
+    """
+    reach = await store.reach(conn, after, SCAN_ROWS)
+    if reach.through is None:
+        return LogPage([], after, False, 0)
+    wanted = HistoryFilter(types=tuple(types), adopted=False)
+    page = await reader.read_on(conn, wanted, LogSpan(after, reach.through, rows, size))
+    if page.more:
+        return page
+    return msgspec.structs.replace(page, last=reach.through, more=reach.newest > reach.through)
+
+
+async def newest_position(conn: Connection) -> int:
+    """The newest position in the log, 0 while it is empty."""
+    return await store.newest_position(conn)
+
+
+async def before_received(conn: Connection, since: datetime) -> int:
+    """The position before the first of the newest events that was received since a time; else the newest position."""
+    return await store.before_received(conn, since, SCAN_ROWS)
+
+
+async def forget(conn: Connection, before: datetime, limit: int, through: int = MAX_SEQ) -> int:
     """Delete at most `limit` events with `ts` before a time, oldest first; how many. For the retention sweep.
 
-    Readers whose cursor lies below what is deleted are told so (`event: reset`).
+    None beyond the position `through`, up to which those have read that must see every event. Readers whose cursor
+    lies below what is deleted are told so (`event: reset`).
     """
     await counted.hold(conn)
-    return await store.delete_oldest(conn, before, limit)
+    return await store.delete_oldest(conn, before, limit, through)
 
 
 async def adopt(conn: Connection, limit: int) -> int:

@@ -11,7 +11,7 @@ from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.schema import LOG_LOCK_KEY
 from aitp_cp.events.invocations import UNCOUNT_GONE
-from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogSpan, NewEvent
+from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
 
@@ -92,6 +92,18 @@ ORDER BY seq
 
 PLACES = "SELECT seq FROM audit_events WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
 
+REACH = """
+SELECT (SELECT max(seq) FROM (SELECT seq FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2) AS next) AS through,
+       coalesce((SELECT max(seq) FROM audit_events), 0) AS newest
+"""
+
+NEWEST_POSITION = "SELECT coalesce(max(seq), 0) FROM audit_events"
+
+BEFORE_RECEIVED = """
+SELECT coalesce(min(seq) FILTER (WHERE created_at >= $1) - 1, max(seq), 0)
+FROM (SELECT seq, created_at FROM audit_events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT $2) AS newest
+"""
+
 EXTENT = """
 SELECT (SELECT min(seq) FROM audit_events) AS oldest,
        (SELECT max(seq) FROM audit_events) AS newest,
@@ -113,7 +125,8 @@ HAS_UNSEQUENCED = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)"
 # SKIP LOCKED: the job that numbers legacy rows holds them for a moment, under the log lock.
 DELETE_OLDEST = f"""
 WITH oldest AS MATERIALIZED (
-    SELECT id FROM audit_events WHERE ts < $1 ORDER BY ts LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id FROM audit_events WHERE ts < $1 AND (seq IS NULL OR seq <= $3)
+    ORDER BY ts LIMIT $2 FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM audit_events USING oldest WHERE audit_events.id = oldest.id RETURNING seq, type, ts, payload, grants
 ), uncounted AS ({UNCOUNT_GONE}), raised AS (
@@ -207,13 +220,15 @@ async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -
 
 
 async def read_log(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
-    """The next events of a span; of the filter only type, run and AID count."""
+    """The next events of a span; of the filter only types, run, AID and adoption count."""
     where = Where()
     where.add("seq > {}", span.after)
     where.add("seq <= {}", span.through)
     where.add("type = {}", wanted.type)
     where.add("run_id = {}", wanted.run_id)
     where.add("{} IN (aid_a, aid_b)", wanted.aid)
+    where.add("type = ANY({}::text[])", wanted.types)
+    where.add("adopted = {}", wanted.adopted)
     statement = READ_LOG.format(
         columns=COLUMNS, where=where.sql(), rows=where.bind(span.rows), size=where.bind(span.size)
     )
@@ -228,6 +243,22 @@ async def read_log(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> Lo
 async def places(conn: Connection, span: LogSpan) -> list[int]:
     """The positions alone, which can be read whatever the rows hold."""
     return [row["seq"] for row in await conn.fetch(PLACES, span.after, span.through, span.rows)]
+
+
+async def reach(conn: Connection, after: int, rows: int) -> LogReach:
+    row = await conn.fetchrow(REACH, after, rows)
+    assert row is not None
+    return LogReach(row["through"], row["newest"])
+
+
+async def newest_position(conn: Connection) -> int:
+    """0 while the log is empty."""
+    return int(await conn.fetchval(NEWEST_POSITION))
+
+
+async def before_received(conn: Connection, since: datetime, rows: int) -> int:
+    """The position before the first of the newest `rows` events that was received since then; else the newest."""
+    return int(await conn.fetchval(BEFORE_RECEIVED, since, rows))
 
 
 async def extent(conn: Connection, cursor: int) -> LogExtent:
@@ -245,9 +276,9 @@ async def has_unsequenced(conn: Connection) -> bool:
     return bool(await conn.fetchval(HAS_UNSEQUENCED))
 
 
-async def delete_oldest(conn: Connection, before: datetime, limit: int) -> int:
-    """Delete the oldest events by `ts` and raise the horizon to the highest position among them; how many."""
-    return int(await conn.fetchval(DELETE_OLDEST, before, limit))
+async def delete_oldest(conn: Connection, before: datetime, limit: int, through: int) -> int:
+    """Delete the oldest events by `ts` at or below a position, and raise the horizon to the highest; how many."""
+    return int(await conn.fetchval(DELETE_OLDEST, before, limit, through))
 
 
 async def of_session(conn: Connection, wanted: HistoryFilter, after: EventPlace | None, limit: int) -> EventPage:

@@ -35,7 +35,7 @@ async def run_once(db: Database, once: Once, effect: Effect, encode: Encode, now
     """Run `effect` unless this caller's key was answered before; then give that answer again.
 
     Raises `IdempotencyInFlight` while the first request runs, `IdempotencyKeyReused` for another body, and
-    whatever the effect raises. Of refusals, 400, 409 and 422 are stored like answers.
+    whatever the effect raises. Of refusals, 400, 409 and 422 are stored like answers, unless they may pass.
     """
     async with db.transaction() as conn:
         if once.key is None:

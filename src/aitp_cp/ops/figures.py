@@ -7,6 +7,7 @@ from aitp_cp.events.model import Event
 from aitp_cp.events.tail import Tail
 from aitp_cp.ops import store
 from aitp_cp.runtime import Runtime
+from aitp_cp.webhooks import outbox
 
 # Types that the control plane emits or projects: reporters cannot use up their labels.
 KNOWN_TYPES = frozenset(
@@ -73,6 +74,7 @@ class Figures:
             breakers = await store.breakers(conn)
             for state in BREAKER_STATES:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
+            metrics.webhook_outbox_lag.set(await outbox.lag(conn))
             theirs = await store.clock(conn)
             metrics.clock_offset.set((self._rt.clock() - theirs).total_seconds())
 

@@ -2,6 +2,6 @@
 
 from aitp_cp.outbound.client import GuardedClient
 from aitp_cp.outbound.model import Policy, Refused, Reply, Unreachable
-from aitp_cp.outbound.policy import policy_of
+from aitp_cp.outbound.policy import origin_of, policy_of
 
-__all__ = ["GuardedClient", "Policy", "Refused", "Reply", "Unreachable", "policy_of"]
+__all__ = ["GuardedClient", "Policy", "Refused", "Reply", "Unreachable", "origin_of", "policy_of"]

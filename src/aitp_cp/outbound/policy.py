@@ -42,6 +42,14 @@ def check_url(text: str, policy: Policy) -> Target:
     return Target(url.with_host(host), host, _port(url), literal)
 
 
+def origin_of(text: str) -> str | None:
+    """Scheme, host and port of a stored URL, without the port where it is the scheme's own; None of what is no URL."""
+    try:
+        return str(URL(text).origin())
+    except ValueError:
+        return None
+
+
 def check_address(address: Address, policy: Policy) -> None:
     """Raises `UrlNotAllowed` unless the address is global unicast or in an allowed network."""
     kind = forbidden(address, policy.allowed_cidrs)

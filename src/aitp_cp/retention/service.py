@@ -8,16 +8,23 @@ from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
 from aitp_cp.retention.store import count_before, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
+from aitp_cp.webhooks import outbox
 
 LOCK_KEY = 4694481020131148800
 
 FINISHED = " AND status IN ('delivered', 'failed')"
 LONG_GONE = " AND status = 'deregistered'"
 
+
+async def forget_events(conn: Connection, before: datetime, limit: int) -> int:
+    """Events whose deliveries are not enqueued yet stay, however old they are."""
+    return await log.forget(conn, before, limit, await outbox.position(conn))
+
+
 # Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions, and agents
 # that merely expired.
 POLICIES = (
-    Policy("audit_events", "audit_events_ttl_days", log.forget, count_before("audit_events", "ts")),
+    Policy("audit_events", "audit_events_ttl_days", forget_events, count_before("audit_events", "ts")),
     Policy(
         "webhook_deliveries",
         "webhook_delivery_ttl_days",

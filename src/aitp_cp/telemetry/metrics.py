@@ -21,6 +21,7 @@ ACROSS: dict[str, Across] = {
     "sessions_total": "livemostrecent",
     "webhook_deliveries": "livemostrecent",
     "webhook_circuit_breaker_open": "livemostrecent",
+    "webhook_outbox_lag_events": "livemostrecent",
     "audit_events": "max",
     "db_pool_in_use": "livesum",
     "db_pool_max": "livesum",
@@ -60,6 +61,9 @@ class Metrics:
         self.sessions_total = self._gauge("sessions_total", "handshake sessions; an estimate above 100,000")
         self.webhook_deliveries = self._gauge("webhook_deliveries", "deliveries, up to 100,000 each", "status")
         self.webhook_breakers = self._gauge("webhook_circuit_breaker_open", "webhooks by breaker state", "state")
+        self.webhook_outbox_lag = self._gauge(
+            "webhook_outbox_lag_events", "events in the log whose deliveries are not enqueued yet"
+        )
         self.webhook_attempt_seconds = self._histogram(
             "webhook_attempt_duration_seconds", "latency of attempts to deliver; their count", "outcome"
         )

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -15,7 +14,7 @@ from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
 from aitp_cp.webhooks import queue
 from aitp_cp.webhooks.attempt import DEADLINE_SECS, post
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Verdict, delivered_as
+from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Verdict
 from aitp_cp.webhooks.recorder import Recorder, Terms
 
 log = structlog.get_logger("aitp_cp.webhooks")
@@ -40,11 +39,6 @@ GATHER_SECS = 0.01
 DATABASE_RETRY_SECS = 1.0
 SPREAD_BATCH = 500
 STOP_SECS = DEADLINE_SECS + 5
-
-
-class Event(Protocol):
-    @property
-    def type(self) -> str: ...
 
 
 class Dispatcher:
@@ -75,11 +69,6 @@ class Dispatcher:
         if self._task is not None and not self._ringing:
             self._ringing = True
             asyncio.get_running_loop().call_later(GATHER_SECS, self._ring)
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        """For the tail: new events may have brought deliveries."""
-        if any(delivered_as(event.type) for event in events):
-            self.wake()
 
     async def stop(self) -> None:
         """Claim nothing more, let what is being sent be answered and recorded; leases bring back the rest."""

@@ -43,13 +43,26 @@ class DeliveryStatus(StrEnum):
 
 
 class Subscriber(msgspec.Struct, frozen=True):
-    """An active webhook and the types it asked for; none means all deliverable ones."""
+    """An active webhook, the types it asked for (none means all deliverable ones), and where in the log it began."""
 
     id: UUID
     events: frozenset[str]
+    sees_after: int = 0
 
     def wants(self, event_type: str) -> bool:
         return event_type in (self.events or DELIVERABLE)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """Up to which position of the log deliveries are enqueued, when that moved, and how many webhooks are active.
+
+    `now` is the database's time.
+    """
+
+    through: int
+    moved_at: datetime
+    now: datetime
+    webhooks: int
 
 
 class NewWebhook(msgspec.Struct, frozen=True):
@@ -91,7 +104,7 @@ class WebhookView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CreatedWebhook(WebhookView, frozen=True, rename="camel"):
-    """The one answer that ever holds a secret."""
+    """The answer that holds a secret: to a creation, and to a change of the host."""
 
     secret: str
 

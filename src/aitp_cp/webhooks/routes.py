@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
-from aitp_cp.errors import AppError, BodyInvalid, IdInvalid, NotFound, UrlNotAllowed
+from aitp_cp.errors import AppError, BodyInvalid, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
@@ -18,7 +18,7 @@ from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
-from aitp_cp.webhooks import service
+from aitp_cp.webhooks import outbox, service
 from aitp_cp.webhooks.dispatcher import Dispatcher
 from aitp_cp.webhooks.model import (
     BreakerView,
@@ -37,6 +37,9 @@ from aitp_cp.webhooks.model import (
 LIST_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+# How long a change, and a look into the delivery log, wait for the outbox.
+CATCH_UP_SECS = 2.0
+LOOK_SECS = 0.25
 WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
 DELIVERY_ID = uuid_in_path("deliveryId", "the delivery's id")
 
@@ -71,7 +74,7 @@ async def create(rt: Runtime, request: Request) -> Response:
     async def effect(conn: Connection) -> Answer:
         if isinstance(asked, AppError):
             raise asked
-        answer, kept = await service.create(conn, asked, actor, rt.clock())
+        answer, kept = await service.create(conn, asked, actor, rt.clock(), rt.settings.webhooks_max)
         return Answer(201, answer, kept)
 
     return await answer_once(rt, request, endpoint="webhooks.create", caller=actor.id, body=body, effect=effect)
@@ -87,6 +90,9 @@ async def update(rt: Runtime, request: Request) -> Response:
     patch = await _looked_at(rt, body, WebhookPatch)
     if isinstance(patch, AppError):
         raise patch
+    if patch.events is not None or patch.active is not None:
+        # The change counts from the next event on, so those before it get their deliveries first.
+        await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.transaction() as conn:
         webhook = await service.update(conn, id, patch, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
@@ -110,6 +116,7 @@ async def list_deliveries(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
     id, status = path_uuid(request), asked.text("status")
     limit, offset = asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset()
+    await outbox.catch_up(rt.db, LOOK_SECS)  # an event that was acknowledged before shows
     async with rt.db.connection() as conn:
         return json_response(await service.deliveries(conn, id, status, limit, offset))
 
@@ -169,7 +176,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewWebhook,
         answers={201: (CreatedWebhook, ReplayedWebhook)},
-        errors=(BodyInvalid, UrlNotAllowed),
+        errors=(BodyInvalid, UrlNotAllowed, WebhooksLimit),
         leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
     Endpoint(
@@ -188,11 +195,11 @@ ENDPOINTS = (
             method=method,
             path="/api/webhooks/{id}",
             handler=update,
-            summary="Change what is given; deactivating pauses deliveries, a new secret signs the next attempt",
+            summary="Change what is given; a new host gets a new secret, which is shown this once",
             tag="webhooks",
             params=(WEBHOOK_ID,),
             body=WebhookPatch,
-            answers={200: WebhookView},
+            answers={200: (WebhookView, CreatedWebhook)},
             errors=(IdInvalid, BodyInvalid, UrlNotAllowed, NotFound),
             leads_to=links(*WEBHOOK, id="$request.path.id"),
         )

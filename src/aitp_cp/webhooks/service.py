@@ -1,10 +1,10 @@
 """Subscriptions, their breakers and their delivery logs, as administrators see them (contract, section 12)."""
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import msgspec
@@ -13,7 +13,10 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
-from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.db.locks import lock, lock_key
+from aitp_cp.errors import BodyInvalid, NotFound, WebhooksLimit
+from aitp_cp.events import service as log
+from aitp_cp.outbound import origin_of
 from aitp_cp.webhooks import store
 from aitp_cp.webhooks.model import (
     DELIVERABLE,
@@ -37,6 +40,7 @@ from aitp_cp.webhooks.model import (
 from aitp_cp.webhooks.outbox import body_of
 
 SECRET_BYTES = 32
+CREATION = lock_key("webhooks.create")
 NOT_ACTIVE = "not sent: the webhook is not active"
 
 T = TypeVar("T")
@@ -60,31 +64,46 @@ async def get(conn: Connection, id: UUID) -> WebhookView:
 
 
 async def create(
-    conn: Connection, asked: NewWebhook, actor: Actor, now: datetime
+    conn: Connection, asked: NewWebhook, actor: Actor, now: datetime, most: int
 ) -> tuple[CreatedWebhook, ReplayedWebhook]:
-    """The answer with the secret, given or made here, and the one to keep for replays."""
+    """The answer with the secret, given or made here, and the one to keep for replays.
+
+    The webhook sees the events that come after it. Raises `WebhooksLimit` where there are `most` webhooks already.
+    """
+    await lock(conn, CREATION)
+    if await store.count(conn) >= most:
+        raise WebhooksLimit
     secret = asked.secret or secrets.token_hex(SECRET_BYTES)
     events = list(dict.fromkeys(asked.events or ()))
     active = asked.active is not False
-    webhook = await store.insert(conn, Webhook(uuid4(), asked.url, events, active, now, now), secret)
+    position = await log.newest_position(conn)
+    webhook = await store.insert(conn, Webhook(uuid4(), asked.url, events, active, now, now), secret, position)
     await audit.record(conn, "webhook.create", actor, str(webhook.id), _details(webhook), now)
     return created(webhook, secret), replayed(webhook)
 
 
-async def update(conn: Connection, id: UUID, patch: WebhookPatch, actor: Actor, now: datetime) -> WebhookView:
-    """Change what `patch` gives; a new URL or a reactivation starts with a closed breaker. Raises `NotFound`."""
+async def update(
+    conn: Connection, id: UUID, patch: WebhookPatch, actor: Actor, now: datetime
+) -> WebhookView | CreatedWebhook:
+    """Change what `patch` gives; a new URL or a reactivation starts with a closed breaker. Raises `NotFound`.
+
+    A new scheme, host or port gets a new secret, given or made here, which the answer shows: otherwise somebody who
+    never knew the old one could have deliveries to a server of his own signed with it.
+    """
     known = _known(await store.lock(conn, id))
     given = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not None}
     rotated = given.pop("secret", None)
     if "events" in given:
         given["events"] = list(dict.fromkeys(given["events"]))
     changed = msgspec.structs.replace(known, **given, updated_at=now)
-    webhook = await store.replace(conn, changed, rotated)
+    moved = origin_of(changed.url) != origin_of(known.url)
+    secret = rotated or (secrets.token_hex(SECRET_BYTES) if moved else None)
+    webhook = await store.replace(conn, changed, secret, await log.newest_position(conn))
     if changed.url != known.url or (changed.active and not known.active):
         await store.reset_breaker(conn, id)
-    details = {**_details(webhook), "secretRotated": rotated is not None}
+    details = {**_details(webhook), "secretRotated": secret is not None}
     await audit.record(conn, "webhook.update", actor, str(id), details, now)
-    return shown(webhook)
+    return created(webhook, secret) if moved and secret is not None else shown(webhook)
 
 
 async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeletedWebhook:
@@ -153,21 +172,13 @@ def _test_event(webhook_id: UUID, now: datetime) -> bytes:
 
 
 def _details(webhook: Webhook) -> dict[str, object]:
-    """For the audit."""
+    """For the audit: path and query of a receiver's URL often hold a token, so a digest stands for the whole."""
     return {
-        "url": _without_secrets(webhook.url),
+        "url": origin_of(webhook.url) or "",
+        "urlSha256": hashlib.sha256(webhook.url.encode()).hexdigest(),
         "events": webhook.events,
         "active": webhook.active,
     }
-
-
-def _without_secrets(url: str) -> str:
-    """Many a receiver's URL has a token in its query; an older control plane let credentials and non-URLs pass."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _known(found: T | None, otherwise: str = "no such webhook") -> T:

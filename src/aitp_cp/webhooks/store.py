@@ -9,24 +9,43 @@ import msgspec
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.pages import json_bytes, within_bytes
-from aitp_cp.webhooks.model import BreakerView, DeliveryView, NewDelivery, Subscriber, Webhook, epoch_ms
+from aitp_cp.webhooks.model import BreakerView, Cursor, DeliveryView, NewDelivery, Subscriber, Webhook, epoch_ms
 
 # Key-share keeps a concurrent delete of a webhook from breaking the insert of its deliveries.
-LOCK_ACTIVE = "SELECT id, events FROM webhooks WHERE active ORDER BY id FOR KEY SHARE"
+LOCK_ACTIVE = (
+    "SELECT id, events, coalesce(sees_after, 0) AS sees_after FROM webhooks WHERE active ORDER BY id FOR KEY SHARE"
+)
 
+# Due in the order in which they are given: a microsecond apart.
 INSERT_DELIVERIES = """
 INSERT INTO webhook_deliveries
     (id, webhook_id, event_type, payload, body, event_id, event_seq, status, attempts, next_retry_at, created_at)
-SELECT id, webhook_id, event_type, payload::jsonb, body, event_id, event_seq, 'pending', 0, $8, $8
+SELECT id, webhook_id, event_type, payload::jsonb, body, event_id, event_seq, 'pending', 0,
+       now() + place * interval '1 microsecond', $8
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::bigint[])
-     AS new (id, webhook_id, event_type, payload, body, event_id, event_seq)
+     WITH ORDINALITY AS new (id, webhook_id, event_type, payload, body, event_id, event_seq, place)
+ON CONFLICT (event_id, webhook_id) DO NOTHING
 """
+
+CURSOR = """
+SELECT enqueued_through AS through, moved_at, date_trunc('milliseconds', now()) AS now,
+       (SELECT count(*) FROM webhooks WHERE active) AS webhooks
+FROM webhook_outbox
+"""
+
+HOLD_CURSOR = f"{CURSOR} FOR UPDATE OF webhook_outbox SKIP LOCKED"
+
+BEGIN_CURSOR = "INSERT INTO webhook_outbox (enqueued_through) VALUES ($1) ON CONFLICT DO NOTHING"
+
+MOVE_CURSOR = "UPDATE webhook_outbox SET enqueued_through = $1, moved_at = now()"
 
 WEBHOOK = "id, url, events, active, created_at, updated_at"
 
+COUNT = "SELECT count(*) FROM webhooks WHERE deleted_at IS NULL"
+
 INSERT = f"""
-INSERT INTO webhooks (id, url, events, secret, active, created_at, updated_at)
-VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6)
+INSERT INTO webhooks (id, url, events, secret, active, created_at, updated_at, sees_after)
+VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6, $7)
 RETURNING {WEBHOOK}
 """
 
@@ -39,7 +58,8 @@ LOCK = f"{FIND} FOR NO KEY UPDATE"
 REPLACE = f"""
 UPDATE webhooks
 SET url = $2, events = $3::jsonb, secret = coalesce($4, secret), active = $5, updated_at = $6,
-    deactivated_reason = CASE WHEN $5 THEN NULL ELSE deactivated_reason END
+    deactivated_reason = CASE WHEN $5 THEN NULL ELSE deactivated_reason END,
+    sees_after = CASE WHEN $5 AND NOT active THEN $7 ELSE sees_after END
 WHERE id = $1
 RETURNING {WEBHOOK}
 """
@@ -93,13 +113,34 @@ RETURNING {DELIVERY}
 """
 
 
+async def cursor(conn: Connection) -> Cursor | None:
+    """None where somebody deleted it."""
+    row = await conn.fetchrow(CURSOR)
+    return None if row is None else Cursor(*row)
+
+
+async def hold_cursor(conn: Connection) -> Cursor | None:
+    """The cursor, locked to the end of the transaction; None while another process holds it."""
+    row = await conn.fetchrow(HOLD_CURSOR)
+    return None if row is None else Cursor(*row)
+
+
+async def begin_cursor(conn: Connection, through: int) -> None:
+    """Make the row, unless there is one."""
+    await conn.execute(BEGIN_CURSOR, through)
+
+
+async def move_cursor(conn: Connection, through: int) -> None:
+    await conn.execute(MOVE_CURSOR, through)
+
+
 async def lock_active(conn: Connection) -> list[Subscriber]:
     rows = await conn.fetch(LOCK_ACTIVE)
-    return [Subscriber(row["id"], frozenset(_events(row["events"]))) for row in rows]
+    return [Subscriber(row["id"], frozenset(_events(row["events"])), row["sees_after"]) for row in rows]
 
 
 async def insert_deliveries(conn: Connection, deliveries: Sequence[NewDelivery], now: datetime) -> None:
-    """Rows that are due at once."""
+    """Rows that are due at once, in this order; what has a row already is left alone."""
     await conn.execute(
         INSERT_DELIVERIES,
         [delivery.id for delivery in deliveries],
@@ -113,9 +154,14 @@ async def insert_deliveries(conn: Connection, deliveries: Sequence[NewDelivery],
     )
 
 
-async def insert(conn: Connection, webhook: Webhook, secret: str) -> Webhook:
+async def count(conn: Connection) -> int:
+    return int(await conn.fetchval(COUNT))
+
+
+async def insert(conn: Connection, webhook: Webhook, secret: str, sees_after: int) -> Webhook:
+    """Store a webhook that sees what comes after a position of the log."""
     values = (webhook.id, webhook.url, _json(webhook.events), secret, webhook.active, webhook.created_at)
-    row = await conn.fetchrow(INSERT, *values)
+    row = await conn.fetchrow(INSERT, *values, sees_after)
     assert row is not None
     return _webhook(row)
 
@@ -134,10 +180,10 @@ async def lock(conn: Connection, id: UUID) -> Webhook | None:
     return None if row is None else _webhook(row)
 
 
-async def replace(conn: Connection, webhook: Webhook, secret: str | None) -> Webhook:
-    """Store a webhook's members as they are now; without a secret the old one stays."""
+async def replace(conn: Connection, webhook: Webhook, secret: str | None, position: int) -> Webhook:
+    """Store a webhook's members; without a secret the old one stays. Reactivated it sees what follows `position`."""
     values = (webhook.id, webhook.url, _json(webhook.events), secret, webhook.active, webhook.updated_at)
-    row = await conn.fetchrow(REPLACE, *values)
+    row = await conn.fetchrow(REPLACE, *values, position)
     assert row is not None
     return _webhook(row)
 

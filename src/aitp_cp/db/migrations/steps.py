@@ -7,10 +7,10 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Row
 
-from aitp_cp.db.schema import adopt_unsequenced
+from aitp_cp.db.schema import number_unsequenced
 
 _INDEX_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
-_ADOPT_BATCH = 10_000
+_NUMBER_BATCH = 10_000
 
 
 def report(step: str) -> None:
@@ -55,7 +55,7 @@ def number_events() -> None:
     """Give every event without a log position one, oldest first, a batch to a transaction."""
     total = 0
     with op.get_context().autocommit_block():
-        while adopted := _run_async(lambda conn: adopt_unsequenced(conn, _ADOPT_BATCH)):
+        while adopted := _run_async(lambda conn: number_unsequenced(conn, _NUMBER_BATCH)):
             total += adopted
             report(f"{total} events numbered")
 
