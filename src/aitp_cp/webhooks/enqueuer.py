@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 from aitp_cp.webhooks import outbox
 from aitp_cp.webhooks.model import delivered_as
@@ -74,7 +74,7 @@ class Enqueuer:
                     return BUSY_SECS
                 if not done.more:
                     break
-        except DatabaseUnavailable:
+        except RETRIABLE:
             self._report(failing=True)
             return RETRY_SECS
         except Exception:
