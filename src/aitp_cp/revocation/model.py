@@ -1,7 +1,7 @@
 """Revoked tokens, as asked for, stored and shown."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,8 @@ class NewRevocation(msgspec.Struct, frozen=True, rename="camel"):
 
     `revoked_at`, as the signed list spells it, stands in for `revokedAt`.
     """
+
+    REQUIRED_ONE_OF: ClassVar = (("jti",),)
 
     jti: Jti = None
     reason: Reason | None = None

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from aitp_cp.errors import (
     AppError,
     BadRequest,
@@ -31,6 +29,7 @@ from aitp_cp.errors import (
     UriTooLong,
 )
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
+from aitp_cp.web.schemas import schemas_of
 
 ERROR_SCHEMA = {
     "type": "object",
@@ -58,9 +57,7 @@ class Document:
 def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     """The whole document, from the endpoint table alone."""
     table = list(endpoints)
-    structs = _structs(table)
-    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    by_struct = dict(zip(structs, schemas, strict=True))
+    by_struct, components = schemas_of(*_shapes(table))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in table:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, by_struct)
@@ -78,13 +75,17 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     }
 
 
-def _structs(table: Iterable[Endpoint]) -> list[Any]:
-    found: list[Any] = []
+def _shapes(table: Iterable[Endpoint]) -> tuple[list[Any], list[Any]]:
+    """The shapes of bodies and those of answers, each once."""
+    bodies: list[Any] = []
+    answers: list[Any] = []
     for endpoint in table:
-        for shape in (endpoint.body, *(shape for answer in endpoint.answers.values() for shape in _forms(answer))):
-            if shape is not None and not isinstance(shape, str) and shape not in found:
-                found.append(shape)
-    return found
+        if endpoint.body is not None and endpoint.body not in bodies:
+            bodies.append(endpoint.body)
+        for shape in (shape for answer in endpoint.answers.values() for shape in _forms(answer)):
+            if shape is not None and not isinstance(shape, str) and shape not in answers:
+                answers.append(shape)
+    return bodies, answers
 
 
 def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:

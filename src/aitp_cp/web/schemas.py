@@ -1,0 +1,60 @@
+"""Structs as JSON schemas: a member that may be absent is optional and has no default, all others are required."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.inspect import Field, StructType, Type, multi_type_info
+
+Schema = dict[str, Any]
+
+REFERENCE = "#/components/schemas/{name}"
+
+
+def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[Mapping[Any, Schema], dict[str, Schema]]:
+    """Return the schema of each shape, and the components that they refer to by name."""
+    requests, responses = list(bodies), list(answers)
+    shapes = [*requests, *(shape for shape in responses if shape not in requests)]
+    schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE)
+    for struct in _structs(multi_type_info(requests)):
+        _describe(components[struct.cls.__name__], [field for field in struct.fields if field.required], struct.cls)
+    for struct in _structs(multi_type_info(responses)):
+        _describe(components[struct.cls.__name__], [field for field in struct.fields if _always_sent(struct, field)])
+    return dict(zip(shapes, schemas, strict=True)), components
+
+
+def _describe(schema: Schema, required: Iterable[Field], request: type | None = None) -> None:
+    """State what is required; a request struct may say so itself, in `REQUIRED_ONE_OF`: groups of members by name."""
+    for member in schema["properties"].values():
+        # Absent is not the same as null for a generated client, which would demand what has a default.
+        member.pop("default", None)
+    schema["required"] = [field.encode_name for field in required]
+    groups: tuple[tuple[str, ...], ...] = getattr(request, "REQUIRED_ONE_OF", ())
+    if len(groups) == 1:
+        schema["required"] += groups[0]
+    elif groups:
+        schema["oneOf"] = [{"required": list(group)} for group in groups]
+
+
+def _always_sent(struct: StructType, field: Field) -> bool:
+    """Whether an answer always holds the member: left out are unset ones, and defaults where the struct omits them."""
+    has_default = field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+    omits_defaults = struct.cls.__struct_config__.omit_defaults
+    return field.required or (has_default and not omits_defaults)
+
+
+def _structs(types: Iterable[Type]) -> Iterator[StructType]:
+    """Every struct within these types, once."""
+    waiting: list[Any] = list(types)
+    seen: set[type] = set()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, StructType):
+            if found.cls in seen:
+                continue
+            seen.add(found.cls)
+            yield found
+        if isinstance(found, tuple):
+            waiting += found
+        elif isinstance(found, (Type, Field)):
+            waiting += (getattr(found, name) for name in found.__struct_fields__)
