@@ -51,6 +51,11 @@ class FilterInvalid(AppError):
     status, code, sentence = 400, "FILTER_INVALID", "a filter is not valid"
 
 
+class OffsetTooLarge(AppError):
+    status, code = 400, "OFFSET_TOO_LARGE"
+    sentence = "offset is beyond 100000: read on with before, the nextBefore of the page so far"
+
+
 class NotFound(AppError):
     status, code, sentence = 404, "NOT_FOUND", "not found"
 

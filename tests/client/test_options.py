@@ -5,7 +5,7 @@ from yarl import URL
 
 from aitp_cp.client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp.client.options import proxy_of_environment
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -46,13 +46,24 @@ def test_waits_grow_and_end() -> None:
 
 
 @pytest.mark.anyio
-async def test_rows_that_new_ones_push_onto_the_next_page_come_once() -> None:
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 20])
+async def test_rows_that_new_ones_push_onto_the_next_page_come_once(size: int) -> None:
     numbers = list(range(10, 0, -1))
 
-    async def fetch(limit: int, offset: int) -> list[int]:
-        page = numbers[offset : offset + limit]
+    async def fetch(limit: int, offset: int = 0, before: str | None = None) -> Rows[int]:
+        left = [number for number in numbers if before is None or number < int(before)][offset:]
         numbers.insert(0, numbers[0] + 1)
-        return page
+        return Rows(left[:limit], str(left[limit - 1]) if len(left) > limit else None)
 
-    found = [number async for number in rows(fetch, lambda number: number, size=4)]
+    found = [number async for number in rows(fetch, size)]
     assert found == list(range(10, 0, -1))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [3, 5, 10, 20])
+async def test_a_server_without_cursors_is_read_by_offset(size: int) -> None:
+    async def fetch(limit: int, offset: int = 0, before: str | None = None) -> Rows[int]:
+        assert before is None
+        return Rows(range(10)[offset : offset + limit], None)
+
+    assert [number async for number in rows(fetch, size)] == list(range(10))

@@ -73,6 +73,12 @@ FROM generate_series(1, {DELIVERIES}) AS n;
 INSERT INTO admin_audit_log (id, action, actor_id, target_id, created_at)
 SELECT gen_random_uuid(), 'agent.register', 'apikey:0', 'aid-' || n, now() - n * interval '1 second'
 FROM generate_series(1, {AUDITS}) AS n;
+
+INSERT INTO trust_anchors (id, namespace, issuer_url, created_at)
+SELECT gen_random_uuid(), 'ns-' || n % 20, 'https://idp.example/' || n, now() - n * interval '1 second'
+FROM generate_series(1, 20000) AS n;
+INSERT INTO pinned_keys (namespace, aid, pubkey)
+SELECT 'ns-' || n % 20, 'aid-' || n, 'k' FROM generate_series(1, 20000) AS n;
 """
 
 READING_INDEXES = """
@@ -92,6 +98,8 @@ BIG = frozenset(
         "revoked_reports",
         "webhook_deliveries",
         "admin_audit_log",
+        "trust_anchors",
+        "pinned_keys",
     }
 )
 

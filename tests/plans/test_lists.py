@@ -1,5 +1,7 @@
 """No list of the API reads a whole table, whatever its filters."""
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
 from aitp_cp.dashboard import store as dashboard
+from aitp_cp.db.keyset import Window
 from aitp_cp.events import invocations
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
@@ -22,6 +25,7 @@ from aitp_cp.tcts import graph
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
+from aitp_cp.truststore import store as truststore
 from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
 
@@ -33,30 +37,31 @@ NOW = now()
 DAY_AGO = NOW - timedelta(days=1)
 JTI = uuid4()
 PLACE = (DAY_AGO, 100_000)
+HOOK = UUID(hashlib.md5(b"hook3").hexdigest())
 
 
-def history(limit: int = 100, offset: int = 0, **wanted: Any) -> Ask:
-    return lambda conn: events.newest(conn, HistoryFilter(**wanted), limit, offset)
+def history(limit: int = 100, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: events.newest(conn, HistoryFilter(**wanted), Window(limit, offset, before))
 
 
 def log(**wanted: Any) -> Ask:
     return lambda conn: events.after(conn, HistoryFilter(**wanted), 150_000, 100)
 
 
-def session_list(limit: int = 200, offset: int = 0, **wanted: Any) -> Ask:
-    return lambda conn: sessions.list_sessions(conn, SessionFilter(**wanted), limit, offset)
+def session_list(limit: int = 200, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: sessions.list_sessions(conn, SessionFilter(**wanted), Window(limit, offset, before))
 
 
-def tct_list(limit: int = 100, offset: int = 0, **wanted: Any) -> Ask:
-    return lambda conn: tcts.list_tcts(conn, TctFilter(**wanted), limit, offset)
+def tct_list(limit: int = 100, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: tcts.list_tcts(conn, TctFilter(**wanted), Window(limit, offset, before))
 
 
-def delegation_list(**wanted: Any) -> Ask:
-    return lambda conn: tcts.list_delegations(conn, DelegationFilter(**wanted), 100, 0)
+def delegation_list(before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: tcts.list_delegations(conn, DelegationFilter(**wanted), Window(100, 0, before))
 
 
-def agent_list(**wanted: Any) -> Ask:
-    return lambda conn: registry.list_agents(conn, ListFilter(**wanted), NOW, 200, 0)
+def agent_list(before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: registry.list_agents(conn, ListFilter(**wanted), NOW, Window(200, 0, before))
 
 
 def page(read: Any, key: Any, place: Any) -> list[Ask]:
@@ -78,6 +83,12 @@ LISTS: dict[str, list[Ask]] = {
         history(aid=BUSY, type="type-3"),
         history(aid=RARE, since=DAY_AGO),
         history(run_id=RUN, type="type-3"),
+        history(before=PLACE),
+        history(before=PLACE, type="type-3"),
+        history(before=PLACE, aid=BUSY),
+        history(before=PLACE, aid=RARE, since=DAY_AGO),
+        history(before=PLACE, run_id=RUN),
+        history(before=PLACE, session_id=SESSION),
     ],
     "the log in order": [log(), log(type="type-3"), log(run_id=RUN)],
     "events of a session or agent": [
@@ -95,6 +106,10 @@ LISTS: dict[str, list[Ask]] = {
         session_list(run_id=RUN, status="failed"),
         session_list(aid=BUSY),
         session_list(aid=RARE, status="complete"),
+        session_list(before=(DAY_AGO, SESSION)),
+        session_list(before=(DAY_AGO, SESSION), status="failed"),
+        session_list(before=(DAY_AGO, SESSION), run_id=RUN),
+        session_list(before=(DAY_AGO, SESSION), aid=BUSY),
         *page(sessions.of_agent, BUSY, (DAY_AGO, SESSION)),
         lambda conn: sessions.find(conn, SESSION),
     ],
@@ -109,6 +124,9 @@ LISTS: dict[str, list[Ask]] = {
         tct_list(capability="cap-3"),
         tct_list(capability="none"),
         tct_list(session_id=SESSION),
+        tct_list(before=(DAY_AGO, JTI)),
+        tct_list(before=(DAY_AGO, JTI), issuer=BUSY),
+        tct_list(before=(DAY_AGO, JTI), capability="cap-3"),
         *page(tcts.tcts_of_session, SESSION, (DAY_AGO, JTI)),
         *page(tcts.tcts_of_agent, BUSY, (DAY_AGO, JTI)),
         *page(tcts.tcts_of_agent, RARE, (DAY_AGO, JTI)),
@@ -119,6 +137,8 @@ LISTS: dict[str, list[Ask]] = {
         delegation_list(parent_jti=JTI),
         delegation_list(delegator=BUSY),
         delegation_list(delegatee=RARE, active_at=NOW),
+        delegation_list(before=(DAY_AGO, JTI)),
+        delegation_list(before=(DAY_AGO, JTI), delegator=BUSY),
         lambda conn: tcts.tree(conn, JTI, None),
         lambda conn: tcts.tree(conn, JTI, NOW),
     ],
@@ -131,12 +151,22 @@ LISTS: dict[str, list[Ask]] = {
         agent_list(capability="none"),
         agent_list(aid=RARE),
         agent_list(namespace="ns-3", include_manifest=True),
+        agent_list(before=(DAY_AGO, RARE)),
+        agent_list(before=(DAY_AGO, RARE), status="all"),
+        agent_list(before=(DAY_AGO, RARE), status="expired"),
+        agent_list(before=(DAY_AGO, RARE), include_manifest=True, capability="cap.read"),
     ],
     "deliveries": [
-        lambda conn: webhooks.deliveries(conn, JTI, None, 100, 0),
-        lambda conn: webhooks.deliveries(conn, JTI, "failed", 100, 0),
+        lambda conn: webhooks.deliveries(conn, JTI, None, Window(100)),
+        lambda conn: webhooks.deliveries(conn, JTI, "failed", Window(100)),
+        lambda conn: webhooks.deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
+        lambda conn: webhooks.deliveries(conn, HOOK, "failed", Window(100, 0, (DAY_AGO, JTI))),
     ],
-    "audit": [lambda conn: audit.page(conn, 100, 0), lambda conn: audit.page(conn, 1000, 5000)],
+    "audit": [
+        lambda conn: audit.page(conn, Window(100)),
+        lambda conn: audit.page(conn, Window(1000, 5000)),
+        lambda conn: audit.page(conn, Window(1000, 0, (DAY_AGO, JTI))),
+    ],
     "dashboard": [
         lambda conn: dashboard.handshakes(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
@@ -146,9 +176,17 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: dashboard.agents(conn, NOW),
         session_list(limit=20, since=DAY_AGO),
     ],
+    "trust store": [
+        lambda conn: truststore.list_anchors(conn, None, Window(100)),
+        lambda conn: truststore.list_anchors(conn, None, Window(100, 0, (DAY_AGO, JTI))),
+        lambda conn: truststore.list_pinned(conn, None, Window(100)),
+        lambda conn: truststore.list_pinned(conn, None, Window(100, 0, ("ns-3", RARE))),
+        lambda conn: truststore.list_pinned(conn, "ns-3", Window(100, 0, ("ns-3", RARE))),
+    ],
     "revocation entries": [
-        lambda conn: revocation.page(conn, None, 100, 0),
-        lambda conn: revocation.page(conn, JTI, 100, 0),
+        lambda conn: revocation.page(conn, None, Window(100)),
+        lambda conn: revocation.page(conn, JTI, Window(100)),
+        lambda conn: revocation.page(conn, None, Window(100, 0, (DAY_AGO, JTI))),
     ],
 }
 
@@ -184,3 +222,49 @@ async def test_an_order_is_read_off_an_index_where_there_is_much_of_it(filled_da
             await ask(conn)
         sorts = [node for node in conn.nodes() if node["Node Type"] == "Sort" and node["Plan Rows"] > 1000]
         assert sorts == []
+
+
+async def test_reading_on_begins_at_the_place_and_not_at_the_newest_row(filled_database_url: str) -> None:
+    """The cursor's first column bounds an index, whatever the filters: the last page costs what the first does."""
+    asks = {
+        "ts": [
+            history(before=PLACE),
+            history(before=PLACE, type="type-3"),
+            history(before=PLACE, aid=BUSY),
+            history(before=PLACE, run_id=RUN),
+            history(before=PLACE, session_id=SESSION),
+        ],
+        "created_at": [
+            session_list(before=(DAY_AGO, SESSION)),
+            session_list(before=(DAY_AGO, SESSION), status="failed"),
+            session_list(before=(DAY_AGO, SESSION), run_id=RUN),
+            session_list(before=(DAY_AGO, SESSION), aid=BUSY),
+            *LISTS["deliveries"][2:],
+            LISTS["audit"][2],
+            LISTS["trust store"][1],
+        ],
+        "issued_at": [
+            tct_list(before=(DAY_AGO, JTI)),
+            tct_list(before=(DAY_AGO, JTI), issuer=BUSY),
+            delegation_list(before=(DAY_AGO, JTI)),
+            delegation_list(before=(DAY_AGO, JTI), delegator=BUSY),
+        ],
+        "revoked_at": [LISTS["revocation entries"][2]],
+        "registered_at": [agent_list(before=(DAY_AGO, RARE)), agent_list(before=(DAY_AGO, RARE), status="all")],
+        "namespace": [LISTS["trust store"][3]],
+    }
+    for column, questions in asks.items():
+        for number, ask in enumerate(questions):
+            async with explained(filled_database_url) as conn:
+                await ask(conn)
+                bounds = [str(node.get("Index Cond")) for node in conn.nodes()]
+                assert any(re.search(rf"\b{column}\b", bound) for bound in bounds), (column, number, bounds)
+
+
+async def test_a_run_with_many_events_is_read_off_its_index(filled_database_url: str) -> None:
+    """Row 35: the newest events of a run come off an index in their order; nothing is sorted."""
+    async with explained(filled_database_url) as conn:
+        for ask in (history(run_id=RUN), history(run_id=RUN, before=PLACE)):
+            await ask(conn)
+        assert [node for node in conn.nodes() if "Sort" in node["Node Type"]] == []
+        assert {node.get("Index Name") for node in conn.nodes()} >= {"audit_events_run_ts_seq_idx"}

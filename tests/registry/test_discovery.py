@@ -149,7 +149,7 @@ async def test_pages(database_url: str) -> None:
         assert len(await listed(app, limit="ten", offset="five")) == 200
         assert len(await listed(app, limit="%00")) == 200
         assert await names(app, limit="1000", offset="1003") == ["n1004", "n1005"]
-        assert await names(app, offset="9" * 30) == []
+        assert await names(app, offset="100000") == []
         (record,) = await listed(app, aid="aid:7")
         assert record["agentManifestHint"] is None
         assert record["offeredCaps"] == []

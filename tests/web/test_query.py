@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_cp.errors import BadRequest, FilterInvalid
+from aitp_cp.errors import BadRequest, FilterInvalid, OffsetTooLarge
 from aitp_cp.web.query import Query
 
 
@@ -76,7 +77,8 @@ def test_offset_is_clamped_and_garbage_is_none(text: str, offset: int) -> None:
 def test_paging_never_fails_and_fits_the_database(text: str) -> None:
     fields = query(limit=text, offset=text)
     assert 1 <= fields.limit(200, 1000) <= 1000
-    assert 0 <= fields.offset() < 2**63
+    with suppress(OffsetTooLarge):
+        assert 0 <= fields.offset() <= 100_000
 
 
 MOMENT = datetime(2026, 5, 25, 12, 0, 0, 250_000, UTC)

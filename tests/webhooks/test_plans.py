@@ -27,7 +27,7 @@ async def test_every_statement_goes_by_an_index(database_url: str) -> None:
         await sql(app, FILL)
         await sql(app, "ANALYZE webhook_deliveries, webhooks")
         ((now, id, later),) = await sql(app, "SELECT now(), $1::uuid, now() + interval '1 min'", webhooks[0]["id"])
-        log = store.DELIVERIES.format(columns=store.DELIVERY, where="{}", limit="100", offset="0")
+        log = store.DELIVERIES.format(where="{}", limit="100", offset="0")
         queued, newest = "webhook_deliveries_queue_idx", "webhook_deliveries_newest_idx"
         for index, statement, args in (
             (queued, queue.CLAIM_DUE, (now, 8, 6, later, id, [], [], 2)),

@@ -1,9 +1,14 @@
 """An audit row as the API shows it, and whom it is about."""
 
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
+
+from aitp_cp.db.keyset import Key, Order
+
+ORDER = Order("audit", Key("created_at", datetime, descending=True), Key("id", UUID, descending=True))
 
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -16,9 +21,10 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     created_at: str
 
 
-class AuditPage(msgspec.Struct, frozen=True):
+class AuditPage(msgspec.Struct, frozen=True, rename="camel"):
     entries: list[AuditEntry]
     count: int
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Actor(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit import service
-from aitp_cp.audit.model import Actor, AuditPage
+from aitp_cp.audit.model import ORDER, Actor, AuditPage
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, paging
@@ -19,9 +19,9 @@ def actor_of(rt: Runtime, request: Request) -> Actor:
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
-    query = Query.of(request)
+    window = Query.of(request).window(ORDER, 100, 1000)
     async with rt.db.connection() as conn:
-        return json_response(await service.page(conn, query.limit(100, 1000), query.offset()))
+        return json_response(await service.page(conn, window))
 
 
 ENDPOINTS = (

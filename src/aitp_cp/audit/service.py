@@ -10,6 +10,7 @@ import msgspec
 from aitp_cp.audit import store
 from aitp_cp.audit.model import Actor, AuditPage
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 
 Action = Literal[
     "agent.register",
@@ -42,7 +43,6 @@ async def record(
         raise
 
 
-async def page(conn: Connection, limit: int, offset: int) -> AuditPage:
+async def page(conn: Connection, window: Window) -> AuditPage:
     """Newest first; `count` is the number of rows on this page."""
-    entries = await store.page(conn, limit, offset)
-    return AuditPage(entries, len(entries))
+    return await store.page(conn, window)

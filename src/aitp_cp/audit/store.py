@@ -5,9 +5,10 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.audit.model import AuditEntry
+from aitp_cp.audit.model import ORDER, AuditEntry, AuditPage
 from aitp_cp.clock import iso
-from aitp_cp.db import Connection, Record
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import within_bytes
 
 INSERT = """
@@ -19,10 +20,10 @@ COLUMNS = "id, action, actor_id, target_id, details, request_id, created_at"
 
 # 300 is for the names of members, id and time.
 PAGE = within_bytes(
-    f"SELECT {COLUMNS} FROM admin_audit_log ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2",
+    f"SELECT {COLUMNS} FROM admin_audit_log WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
     columns=COLUMNS,
     size="300 + octet_length(concat(action, actor_id, target_id, request_id, details::text))",
-    order="created_at DESC, id DESC",
+    order=ORDER.sql,
 )
 
 
@@ -31,8 +32,12 @@ async def insert(conn: Connection, id: UUID, at: datetime, values: tuple[str, st
     await conn.execute(INSERT, id, *values, at)
 
 
-async def page(conn: Connection, limit: int, offset: int) -> list[AuditEntry]:
-    return [_entry(row) for row in await conn.fetch(PAGE, limit, offset)]
+async def page(conn: Connection, window: Window) -> AuditPage:
+    where = Where()
+    ORDER.restrict(where, window.before)
+    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return AuditPage([_entry(row) for row in page.rows], len(page.rows), page.next_before)
 
 
 def _entry(row: Record) -> AuditEntry:

@@ -8,6 +8,7 @@ from aitp_cp.client.errors import ControlPlaneError
 from aitp_cp.client.events import Event, Ingested, Reset
 from aitp_cp.client.health import Health, Readiness
 from aitp_cp.client.options import Retries, Timeouts
+from aitp_cp.client.paging import Rows
 from aitp_cp.client.published import Manifest, RevocationList
 from aitp_cp.client.revocation import Revocation
 from aitp_cp.client.sessions import Session, SessionDetail
@@ -39,6 +40,7 @@ __all__ = [
     "Retries",
     "Revocation",
     "RevocationList",
+    "Rows",
     "Session",
     "SessionDetail",
     "Tct",

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Call, Transport, encode, segment
 
 AGENTS = "/api/registry/agents"
@@ -68,8 +68,9 @@ class Deregistration(msgspec.Struct, frozen=True):
     status: str
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     agents: list[Agent]
+    next_before: str | None = None
 
 
 class Agents:
@@ -78,14 +79,17 @@ class Agents:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 200, offset: int = 0, **wanted: Unpack[AgentFilter]) -> list[Agent]:
+    async def page(
+        self, limit: int = 200, offset: int = 0, before: str | None = None, **wanted: Unpack[AgentFilter]
+    ) -> Rows[Agent]:
         """At most 1000 agents, by the time of their registration."""
-        params = {**wanted, "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Page, AGENTS, params, gated=False)).agents
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, AGENTS, params, gated=False)
+        return Rows(page.agents, page.next_before)
 
     def each(self, **wanted: Unpack[AgentFilter]) -> AsyncIterator[Agent]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted), lambda agent: agent.aid)
+        return rows(partial(self.page, **wanted))
 
     async def get(self, aid: str) -> Agent:
         return await self._transport.ask(Agent, f"{AGENTS}/{segment(aid)}", gated=False)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Transport
 
 
@@ -23,18 +23,21 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     created_at: datetime
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     entries: list[AuditEntry]
+    next_before: str | None = None
 
 
 class Audit:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 100, offset: int = 0) -> list[AuditEntry]:
+    async def page(self, limit: int = 100, offset: int = 0, before: str | None = None) -> Rows[AuditEntry]:
         """At most 1000 entries, newest first."""
-        return (await self._transport.ask(_Page, "/api/audit", {"limit": limit, "offset": offset})).entries
+        params = {"limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, "/api/audit", params)
+        return Rows(page.entries, page.next_before)
 
     def each(self) -> AsyncIterator[AuditEntry]:
         """All of them, fetched page by page."""
-        return rows(self.page, lambda entry: entry.id)
+        return rows(self.page)

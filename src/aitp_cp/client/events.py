@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from aitp_cp.client.paging import Rows
 from aitp_cp.client.tail import Lost, Tail, quietly
 from aitp_cp.client.transport import Call, Transport, decoded
 
@@ -75,6 +76,7 @@ class EventFilter(StreamFilter, total=False):
 class _Page(msgspec.Struct, rename="camel"):
     events: list[Event]
     next_after: int | None = None
+    next_before: str | None = None
 
 
 class Events:
@@ -92,10 +94,13 @@ class Events:
         call = Call(method="POST", path="/api/events", headers=headers, body=msgspec.json.encode(batch))
         return (await self._transport.send(call)).read(Ingested)
 
-    async def history(self, limit: int = 100, offset: int = 0, **wanted: Unpack[EventFilter]) -> list[Event]:
+    async def history(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[EventFilter]
+    ) -> Rows[Event]:
         """At most 1000 events, newest first by their own time."""
-        params = {**_shown(wanted), "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Page, HISTORY, params)).events
+        params = {**_shown(wanted), "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, HISTORY, params)
+        return Rows(page.events, page.next_before)
 
     async def log(self, after: int = 0, **wanted: Unpack[EventFilter]) -> AsyncGenerator[Event, None]:
         """Every event after a place in the log, in its order, up to its end; go on later after the last `seq`."""

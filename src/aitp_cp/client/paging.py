@@ -1,28 +1,39 @@
 """From pages to rows."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol, TypeVar
 
 Row = TypeVar("Row")
 
 
-async def rows(
-    fetch: Callable[[int, int], Awaitable[Sequence[Row]]], key: Callable[[Row], object], size: int = 500
-) -> AsyncIterator[Row]:
-    """All rows, from `fetch(limit, offset)` to the last page: one with no row that is new.
+class Rows(list[Row]):
+    """One page of a list; `next_before` is the cursor of the next one, None on the last."""
 
-    A page may be shorter than `limit` and not be the last, for it also ends by size. The server keeps no snapshot
-    between pages. What new rows push onto the next page is not given twice; a row that is deleted meanwhile can hide
-    another one.
+    def __init__(self, rows: Iterable[Row], next_before: str | None) -> None:
+        super().__init__(rows)
+        self.next_before = next_before
+
+
+class Fetch(Protocol[Row]):
+    """Reads a page: at most `limit` rows, after `offset` rows or after the cursor `before`."""
+
+    async def __call__(self, limit: int, offset: int = 0, before: str | None = None) -> Rows[Row]: ...
+
+
+async def rows(fetch: Fetch[Row], size: int = 500) -> AsyncIterator[Row]:
+    """All rows, page by page, read on by cursor.
+
+    What is added or deleted meanwhile neither repeats nor hides a row. A control plane older than cursors is read on by
+    offset instead, where both can happen.
     """
-    offset = 0
-    before: set[object] = set()
-    while True:
-        page = await fetch(size, offset)
-        fresh = [row for row in page if key(row) not in before]
-        if not fresh:
-            return
-        for row in fresh:
+    page, offset, by_cursor = await fetch(size), 0, False
+    while page:
+        for row in page:
             yield row
-        before = {key(row) for row in page}
         offset += len(page)
+        if page.next_before is not None:
+            page, by_cursor = await fetch(size, before=page.next_before), True
+        elif len(page) == size and not by_cursor:
+            page = await fetch(size, offset)
+        else:
+            return

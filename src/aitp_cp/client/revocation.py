@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Call, Transport, encode
 
 ENTRIES = "/api/revocation/entries"
@@ -18,8 +18,9 @@ class Revocation(msgspec.Struct, frozen=True, rename="camel"):
     reason: str | None
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     entries: list[Revocation]
+    next_before: str | None = None
 
 
 class Revocations:
@@ -39,10 +40,14 @@ class Revocations:
         call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
         return (await self._transport.send(call)).read(Revocation)
 
-    async def page(self, limit: int = 100, offset: int = 0, jti: UUID | str | None = None) -> list[Revocation]:
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, jti: UUID | str | None = None
+    ) -> Rows[Revocation]:
         """At most 1000 entries, newest first."""
-        return (await self._transport.ask(_Page, ENTRIES, {"jti": jti, "limit": limit, "offset": offset})).entries
+        params = {"jti": jti, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, ENTRIES, params)
+        return Rows(page.entries, page.next_before)
 
     def each(self) -> AsyncIterator[Revocation]:
         """All of them, fetched page by page."""
-        return rows(self.page, lambda entry: entry.jti)
+        return rows(self.page)

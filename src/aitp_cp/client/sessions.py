@@ -9,7 +9,7 @@ import msgspec
 
 from aitp_cp.client.agents import MEDIA, Format
 from aitp_cp.client.events import Event
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Call, Transport, segment
 
 SESSIONS = "/api/sessions"
@@ -45,8 +45,9 @@ class SessionFilter(TypedDict, total=False):
     aid: str | None
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     sessions: list[Session]
+    next_before: str | None = None
 
 
 class _Replay(msgspec.Struct):
@@ -57,13 +58,17 @@ class Sessions:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 200, offset: int = 0, **wanted: Unpack[SessionFilter]) -> list[Session]:
+    async def page(
+        self, limit: int = 200, offset: int = 0, before: str | None = None, **wanted: Unpack[SessionFilter]
+    ) -> Rows[Session]:
         """At most 1000 sessions, newest first."""
-        return (await self._transport.ask(_Page, SESSIONS, {**wanted, "limit": limit, "offset": offset})).sessions
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, SESSIONS, params)
+        return Rows(page.sessions, page.next_before)
 
     def each(self, **wanted: Unpack[SessionFilter]) -> AsyncIterator[Session]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted), lambda session: session.session_id)
+        return rows(partial(self.page, **wanted))
 
     async def get(self, session_id: str) -> SessionDetail:
         return await self._transport.ask(SessionDetail, f"{SESSIONS}/{segment(session_id)}")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Transport
 
 TCTS = "/api/tcts"
@@ -62,39 +62,48 @@ class DelegationFilter(TypedDict, total=False):
     active: bool
 
 
-class _Tcts(msgspec.Struct):
+class _Tcts(msgspec.Struct, rename="camel"):
     tcts: list[Tct]
+    next_before: str | None = None
 
 
-class _Delegations(msgspec.Struct):
+class _Delegations(msgspec.Struct, rename="camel"):
     delegations: list[Delegation]
+    next_before: str | None = None
 
 
 class Tcts:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 100, offset: int = 0, **wanted: Unpack[TctFilter]) -> list[Tct]:
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[TctFilter]
+    ) -> Rows[Tct]:
         """At most 1000 tokens, newest issued first."""
-        return (await self._transport.ask(_Tcts, TCTS, {**wanted, "limit": limit, "offset": offset})).tcts
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Tcts, TCTS, params)
+        return Rows(page.tcts, page.next_before)
 
     def each(self, **wanted: Unpack[TctFilter]) -> AsyncIterator[Tct]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted), lambda tct: tct.jti)
+        return rows(partial(self.page, **wanted))
 
 
 class Delegations:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 100, offset: int = 0, **wanted: Unpack[DelegationFilter]) -> list[Delegation]:
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[DelegationFilter]
+    ) -> Rows[Delegation]:
         """At most 1000 delegations, newest issued first."""
-        params = {**wanted, "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Delegations, DELEGATIONS, params)
+        return Rows(page.delegations, page.next_before)
 
     def each(self, **wanted: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted), lambda delegation: delegation.jti)
+        return rows(partial(self.page, **wanted))
 
     async def tree(self, root: UUID, *, active: bool = False) -> list[Delegation]:
         """Everything delegated from a token or delegation, oldest first; at most 1000, 32 levels deep."""

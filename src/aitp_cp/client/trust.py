@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Call, Transport, encode, segment
 
 ANCHORS = "/api/trust-anchors"
@@ -50,24 +50,29 @@ class PinnedKey(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Anchors(msgspec.Struct, rename="camel"):
     trust_anchors: list[TrustAnchor]
+    next_before: str | None = None
 
 
 class _Keys(msgspec.Struct, rename="camel"):
     pinned_keys: list[PinnedKey]
+    next_before: str | None = None
 
 
 class TrustAnchors:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 1000, offset: int = 0, namespace: str | None = None) -> list[TrustAnchor]:
+    async def page(
+        self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
+    ) -> Rows[TrustAnchor]:
         """At most 10,000 anchors, oldest first."""
-        params = {"namespace": namespace, "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Anchors, ANCHORS, params)).trust_anchors
+        params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Anchors, ANCHORS, params)
+        return Rows(page.trust_anchors, page.next_before)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[TrustAnchor]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, namespace=namespace), lambda anchor: anchor.id)
+        return rows(partial(self.page, namespace=namespace))
 
     async def get(self, id: UUID | str) -> TrustAnchor:
         return await self._transport.ask(TrustAnchor, _path(id))
@@ -98,14 +103,17 @@ class PinnedKeys:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 1000, offset: int = 0, namespace: str | None = None) -> list[PinnedKey]:
+    async def page(
+        self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
+    ) -> Rows[PinnedKey]:
         """At most 10,000 keys."""
-        params = {"namespace": namespace, "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Keys, PINNED_KEYS, params)).pinned_keys
+        params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Keys, PINNED_KEYS, params)
+        return Rows(page.pinned_keys, page.next_before)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[PinnedKey]:
         """All of them, fetched page by page."""
-        return rows(partial(self.page, namespace=namespace), lambda key: (key.namespace, key.aid))
+        return rows(partial(self.page, namespace=namespace))
 
     async def get(self, aid: str, namespace: str | None = None) -> PinnedKey:
         return await self._transport.ask(PinnedKey, PINNED_KEYS, {"aid": aid, "namespace": namespace})

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from aitp_cp.client.paging import rows
+from aitp_cp.client.paging import Rows, rows
 from aitp_cp.client.transport import Answer, Call, Transport, encode, segment
 
 WEBHOOKS = "/api/webhooks"
@@ -47,25 +47,28 @@ class Breaker(msgspec.Struct, frozen=True, rename="camel"):
     next_probe_at: int | None
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     webhooks: list[Webhook]
+    next_before: str | None = None
 
 
-class _Deliveries(msgspec.Struct):
+class _Deliveries(msgspec.Struct, rename="camel"):
     deliveries: list[Delivery]
+    next_before: str | None = None
 
 
 class Webhooks:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 1000, offset: int = 0) -> list[Webhook]:
+    async def page(self, limit: int = 1000, offset: int = 0, before: str | None = None) -> Rows[Webhook]:
         """At most 10,000 webhooks, oldest first."""
-        return (await self._transport.ask(_Page, WEBHOOKS, {"limit": limit, "offset": offset})).webhooks
+        page = await self._transport.ask(_Page, WEBHOOKS, {"limit": limit, "offset": offset, "before": before})
+        return Rows(page.webhooks, page.next_before)
 
     def each(self) -> AsyncIterator[Webhook]:
         """All of them, fetched page by page."""
-        return rows(self.page, lambda webhook: webhook.id)
+        return rows(self.page)
 
     async def get(self, id: UUID | str) -> Webhook:
         return await self._transport.ask(Webhook, _path(id))
@@ -102,15 +105,21 @@ class Webhooks:
         await self._transport.send(Call(method="DELETE", path=_path(id)))
 
     async def deliveries(
-        self, id: UUID | str, status: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Delivery]:
+        self,
+        id: UUID | str,
+        status: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        before: str | None = None,
+    ) -> Rows[Delivery]:
         """At most 1000 deliveries, newest first."""
-        params = {"status": status, "limit": limit, "offset": offset}
-        return (await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)).deliveries
+        params = {"status": status, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)
+        return Rows(page.deliveries, page.next_before)
 
     def each_delivery(self, id: UUID | str, status: str | None = None) -> AsyncIterator[Delivery]:
         """All of them, fetched page by page."""
-        return rows(partial(self.deliveries, id, status), lambda delivery: delivery.id)
+        return rows(partial(self.deliveries, id, status))
 
     async def redeliver(self, id: UUID | str, delivery_id: UUID | str) -> Delivery:
         """Send a delivery again, byte for byte."""

@@ -18,6 +18,7 @@ from aitp_cp.dashboard.model import (
     Totals,
 )
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Invocations
 from aitp_cp.sessions import service as sessions
@@ -39,7 +40,7 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
     totals = await store.totals(conn, now)
     counts = await store.handshakes(conn, since, span.bucket)
     invocations = await log.invocations(conn, since, TOP_CAPABILITIES)
-    recent = await sessions.list_sessions(conn, SessionFilter(since=since), RECENT_SESSIONS, 0)
+    recent = await sessions.list_sessions(conn, SessionFilter(since=since), Window(RECENT_SESSIONS))
     return Overview(
         range=span.name,
         kpis=_kpis(totals, counts, invocations),

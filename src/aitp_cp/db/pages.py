@@ -3,15 +3,16 @@
 PAGE_BYTES = 1024 * 1024
 
 
-def within_bytes(page: str, *, columns: str, size: str, order: str) -> str:
+def within_bytes(page: str, *, columns: str, size: str, order: str, found: str = "count(*) OVER ()") -> str:
     """Wrap the statement of a page, limit and all, so that it ends before `size` adds up to more than `PAGE_BYTES`.
 
     `size` measures one row in bytes of the answer; `order` is the page's order; both name columns of `page`. The first
-    row comes whatever its size, so that a client that reads on always gets further.
+    row comes whatever its size, so that a client that reads on always gets further. Each row also says how many were
+    `found` before the cut; a page that was cut already hands its own number on.
     """
     return f"""
-SELECT {columns} FROM (
-    SELECT *, sum({size}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes_so_far,
+SELECT {columns}, found FROM (
+    SELECT {columns}, {found} AS found, sum({size}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes_so_far,
            row_number() OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS place
     FROM ({page}) AS candidate
 ) AS measured

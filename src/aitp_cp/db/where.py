@@ -2,7 +2,8 @@
 
 from typing import Any
 
-COMMON_COUNTS = frozenset({0, 20, 50, 100, 200, 500, 1000})
+# Of rows, and with one more, by which a page knows that it is not the last.
+COMMON_COUNTS = frozenset({0, 20, 50, 100, 200, 500, 1000, 21, 51, 101, 201, 501, 1001})
 
 
 class Where:

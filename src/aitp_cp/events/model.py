@@ -6,6 +6,11 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.clock import iso
+from aitp_cp.db.keyset import Key, Order
+
+# What a legacy writer stored has no place in the log for some seconds; it comes first among the events of its time.
+UNPLACED = 2**63 - 1
+HISTORY_ORDER = Order("events", Key("ts", datetime, descending=True), Key("seq", int, descending=True, absent=UNPLACED))
 
 OWN_SOURCE = "cp"
 
@@ -45,6 +50,7 @@ class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     events: list[Event]
     count: int
     next_after: int | None = None
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class HistoryFilter(msgspec.Struct, frozen=True):

@@ -3,10 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import FilterInvalid, SseCapacity
 from aitp_cp.events import cursor as cursors
 from aitp_cp.events import service
-from aitp_cp.events.model import HistoryFilter, HistoryPage
+from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage
 from aitp_cp.events.stream import Streams
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
@@ -27,15 +28,21 @@ async def history(rt: Runtime, request: Request) -> Response:
         since=asked.moment("since"),
         until=asked.moment("until"),
     )
-    limit = asked.limit(100, 1000)
-    cursor = asked.text("after")
+    window = asked.window(HISTORY_ORDER, 100, 1000)
+    after = _after(asked, window)
     async with rt.db.connection() as conn:
-        if asked.text("order") == "asc" or cursor is not None:
-            return json_response(await service.after(conn, wanted, _cursor(cursor), limit))
-        return json_response(await service.newest(conn, wanted, limit, asked.offset()))
+        if after is not None:
+            return json_response(await service.after(conn, wanted, after, window.limit))
+        return json_response(await service.newest(conn, wanted, window))
 
 
-def _cursor(text: str | None) -> int:
+def _after(asked: Query, window: Window) -> int | None:
+    """The place in the log to go on from; None where the newest are asked for."""
+    text = asked.text("after")
+    if text is None and asked.text("order") != "asc":
+        return None
+    if window.before is not None:
+        raise FilterInvalid("before goes on with the newest first, after and order=asc in the order of the log")
     if text is None:
         return 0
     if not (text.isascii() and text.isdigit()) or len(text) > 19:

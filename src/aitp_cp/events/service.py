@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import lock_key, try_lock
 from aitp_cp.db.schema import adopt_unsequenced
 from aitp_cp.events import invocations as counted
@@ -46,10 +47,9 @@ async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return await store.find_known(conn, ids)
 
 
-async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: int) -> HistoryPage:
+async def newest(conn: Connection, wanted: HistoryFilter, window: Window) -> HistoryPage:
     """One page, newest first by `ts`; `count` is its length."""
-    events = await store.newest(conn, wanted, limit, offset)
-    return HistoryPage(events, len(events))
+    return await store.newest(conn, wanted, window)
 
 
 async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> HistoryPage:

@@ -9,9 +9,20 @@ import msgspec
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.schema import LOG_LOCK_KEY
 from aitp_cp.events.invocations import UNCOUNT_GONE
-from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent
+from aitp_cp.events.model import (
+    HISTORY_ORDER,
+    Event,
+    HistoryFilter,
+    HistoryPage,
+    LogExtent,
+    LogPage,
+    LogReach,
+    LogSpan,
+    NewEvent,
+)
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
 
@@ -45,21 +56,21 @@ COLUMNS = "id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, sour
 SHOWN = f"id, type, {shown('ts')}, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
 
 NEWEST = """
-SELECT {shown} FROM audit_events
+SELECT {shown}, ts FROM audit_events
 WHERE {where}
-ORDER BY ts DESC, seq DESC
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
 # Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
 NEWEST_OF_AID = """
-SELECT {shown} FROM (
-    (SELECT {columns} FROM audit_events WHERE {where} AND aid_a = {aid} ORDER BY ts DESC, seq DESC LIMIT {reach})
+SELECT {shown}, ts FROM (
+    (SELECT {columns} FROM audit_events WHERE {where} AND aid_a = {aid} ORDER BY {order} LIMIT {reach})
     UNION ALL
     (SELECT {columns} FROM audit_events WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
-     ORDER BY ts DESC, seq DESC LIMIT {reach})
+     ORDER BY {order} LIMIT {reach})
 ) AS either
-ORDER BY ts DESC, seq DESC
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
@@ -197,17 +208,18 @@ async def find_known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return {row["id"] for row in await conn.fetch(FIND_KNOWN, ids)}
 
 
-async def newest(conn: Connection, wanted: HistoryFilter, limit: int, offset: int) -> list[Event]:
+async def newest(conn: Connection, wanted: HistoryFilter, window: Window) -> HistoryPage:
+    """A page in `HISTORY_ORDER`; `count` is its length."""
     where = _conditions(wanted)
-    parts = {"columns": COLUMNS, "shown": SHOWN, "where": where.sql()}
+    HISTORY_ORDER.restrict(where, window.before)
+    parts = {"columns": COLUMNS, "shown": SHOWN, "order": HISTORY_ORDER.sql, "where": where.sql()}
     if wanted.aid is None:
-        statement = NEWEST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
+        statement = NEWEST.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
     else:
-        aid, reach = where.bind(wanted.aid), where.bind(limit + offset)
-        statement = NEWEST_OF_AID.format(
-            aid=aid, reach=reach, limit=where.bind(limit), offset=where.bind(offset), **parts
-        )
-    return [_shown(row) for row in await conn.fetch(statement, *where.args)]
+        parts |= {"aid": where.bind(wanted.aid), "reach": where.bind(window.rows + window.offset)}
+        statement = NEWEST_OF_AID.format(limit=where.bind(window.rows), offset=where.bind(window.offset), **parts)
+    page = HISTORY_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return HistoryPage([_shown(row) for row in page.rows], len(page.rows), next_before=page.next_before)
 
 
 async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> list[Event]:
@@ -319,7 +331,7 @@ def _conditions(wanted: HistoryFilter) -> Where:
 
 
 def _shown(row: Record) -> Event:
-    id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq = row
+    id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq, *_ = row
     payload = msgspec.Raw(payload.encode())
     return Event(id, type, ts, aid_a, aid_b, session_id, run_id, stored_array(grants), payload, source, seq)
 

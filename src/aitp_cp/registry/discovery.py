@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from aitp_cp.events.model import Event
 from aitp_cp.registry import service
-from aitp_cp.registry.model import ListFilter, Status
+from aitp_cp.registry.model import ORDER, ListFilter, Status
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.memo import CROWD, Memo
 from aitp_cp.web.query import Query
@@ -56,8 +56,9 @@ async def list_answer(rt: Runtime, asked: Query) -> Ready:
         namespace=asked.text("namespace"),
         include_manifest=asked.flag("include_manifest"),
     )
+    window = asked.window(ORDER, 200, 1000)
     async with rt.db.connection() as conn:
-        page = await service.list_agents(conn, wanted, rt.clock(), asked.limit(200, 1000), asked.offset())
+        page = await service.list_agents(conn, wanted, rt.clock(), window)
     return Ready(encode(page))
 
 

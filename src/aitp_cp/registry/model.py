@@ -5,6 +5,10 @@ from enum import StrEnum
 
 import msgspec
 
+from aitp_cp.db.keyset import Key, Order
+
+ORDER = Order("agents", Key("registered_at", datetime), Key("aid", str))
+
 
 class Status(StrEnum):
     """`inactive` is only ever found in rows of older deployments."""
@@ -31,8 +35,9 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     manifest_json: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class AgentList(msgspec.Struct, frozen=True):
+class AgentList(msgspec.Struct, frozen=True, rename="camel"):
     agents: list[AgentView]
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class StoredManifest(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from datetime import datetime
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import NotFound
 from aitp_cp.events import service as log
 from aitp_cp.registry import store
@@ -14,17 +15,17 @@ from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilte
 EXPIRY_BATCH = 500
 
 
-async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit: int, offset: int) -> AgentList:
+async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, window: Window) -> AgentList:
     """A page ordered by registration; active agents past their manifest's expiry count as expired."""
-    return AgentList(await store.list_agents(conn, wanted, now, limit, offset))
+    return await store.list_agents(conn, wanted, now, window)
 
 
 async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:
     """The agent's record, whatever its status; raises `NotFound`."""
-    found = await store.list_agents(conn, ListFilter(status="all", aid=aid), now, 1, 0)
-    if not found:
+    found = await store.find(conn, aid, now)
+    if found is None:
         raise NotFound("no such agent")
-    return found[0]
+    return found
 
 
 async def get_manifest(conn: Connection, aid: str, now: datetime) -> tuple[str, str]:

@@ -8,9 +8,10 @@ import msgspec
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.protocol.manifest import Manifest
-from aitp_cp.registry.model import AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
+from aitp_cp.registry.model import ORDER, AgentList, AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
 
 INSERT_NEW = """
 INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at,
@@ -47,19 +48,18 @@ RETURNING jti
 EFFECTIVE_STATUS = """
 CASE WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
 
-ORDER = "registered_at, aid"
-
 SHOWN = """aid, display_name, handshake_endpoint, offered_caps, status, namespace, registered_at, last_enrolled_at,
 last_seen_at"""
 
-PAGE = """
+SELECT = """
 SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
        last_seen_at{manifest}
 FROM agents
-WHERE {where}
-ORDER BY registered_at, aid
-LIMIT {limit} OFFSET {offset}
 """
+
+FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='')} WHERE aid = $1"
+
+PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
 # An upper bound that is cheap to compute. The AID is shown twice, the second time percent-encoded, and the endpoint is
 # shown again in the hint; escapes double an endpoint at most, and take six bytes for a character of a name. 600 is for
@@ -67,14 +67,15 @@ LIMIT {limit} OFFSET {offset}
 RECORD_BYTES = """600 + 4 * octet_length(aid) + 6 * octet_length(display_name) + 4 * octet_length(handshake_endpoint)
 + octet_length(offered_caps::text)"""
 
-LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER)
+LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER.sql)
 
 # Manifests are counted as they are stored before they are counted as they are sent: the first needs only their lengths.
 LIST_WITH_MANIFESTS = within_bytes(
-    within_bytes(PAGE, columns=f"{SHOWN}, manifest_json", size="octet_length(manifest_json)", order=ORDER),
+    within_bytes(PAGE, columns=f"{SHOWN}, manifest_json", size="octet_length(manifest_json)", order=ORDER.sql),
     columns=f"{SHOWN}, manifest_json",
     size=f"{RECORD_BYTES} + {json_bytes('manifest_json')}",
-    order=ORDER,
+    order=ORDER.sql,
+    found="found",
 )
 
 MANIFEST_TEXT = f"SELECT manifest_json, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
@@ -123,8 +124,13 @@ async def consume_token(conn: Connection, jti: str, expires_at: datetime, now: d
     return await conn.fetchval(CONSUME, jti, expires_at, now) is not None
 
 
-async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit: int, offset: int) -> list[AgentView]:
-    """Return a page; it ends at `limit` rows or `PAGE_BYTES`, whichever comes first."""
+async def find(conn: Connection, aid: str, now: datetime) -> AgentView | None:
+    row = await conn.fetchrow(FIND, aid, now)
+    return None if row is None else _view(row, msgspec.UNSET)
+
+
+async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, window: Window) -> AgentList:
+    """Return a page; it ends at its limit or at `PAGE_BYTES`, whichever comes first."""
     where = Where()
     moment = where.bind(now)
     _add_status(where, wanted.status, moment)
@@ -132,16 +138,18 @@ async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, limit
     where.add("aid = {}", wanted.aid)
     where.add("display_name = {}", wanted.display_name)
     where.add("namespace = {}", wanted.namespace)
-    template = PAGE if limit == 1 else LIST_WITH_MANIFESTS if wanted.include_manifest else LIST
+    ORDER.restrict(where, window.before)
+    template = LIST_WITH_MANIFESTS if wanted.include_manifest else LIST
     statement = template.format(
         status=EFFECTIVE_STATUS.format(now=moment),
         manifest=", manifest_json" if wanted.include_manifest else "",
         where=where.sql(),
-        limit=where.bind(limit),
-        offset=where.bind(offset),
+        limit=where.bind(window.rows),
+        offset=where.bind(window.offset),
     )
-    rows = await conn.fetch(statement, *where.args)
-    return [_view(row, row["manifest_json"] if wanted.include_manifest else msgspec.UNSET) for row in rows]
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    shown = [_view(row, row["manifest_json"] if wanted.include_manifest else msgspec.UNSET) for row in page.rows]
+    return AgentList(shown, page.next_before)
 
 
 async def manifest_text(conn: Connection, aid: str, now: datetime) -> tuple[str, str] | None:

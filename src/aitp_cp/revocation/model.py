@@ -6,7 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from aitp_cp.db.keyset import Key, Order
+
 MAX_REASON = 500
+ORDER = Order("revocations", Key("revoked_at", datetime, descending=True), Key("jti", UUID, descending=True))
 
 Jti = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "string", "format": "uuid"})]
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
@@ -40,9 +43,10 @@ class RevocationView(msgspec.Struct, frozen=True, rename="camel"):
     reason: str | None
 
 
-class RevocationPage(msgspec.Struct, frozen=True):
+class RevocationPage(msgspec.Struct, frozen=True, rename="camel"):
     entries: list[RevocationView]
     count: int
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.jti import read_jti
-from aitp_cp.revocation.model import NewRevocation, Outcome, RevocationPage, RevocationView
+from aitp_cp.revocation.model import ORDER, NewRevocation, Outcome, RevocationPage, RevocationView
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
@@ -52,8 +52,9 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
     text = asked.text("jti")
     jti = None if text is None else read_jti(text)
+    window = asked.window(ORDER, DEFAULT_LIMIT, MAX_LIMIT)
     async with rt.db.connection() as conn:
-        page = await service.page(conn, jti, asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset())
+        page = await service.page(conn, jti, window)
     return json_response(page)
 
 

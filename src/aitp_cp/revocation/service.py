@@ -9,6 +9,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
@@ -37,10 +38,10 @@ async def revoke(conn: Connection, entry: Revocation, actor: Actor, now: datetim
     A token that is revoked already changes nothing: the stored entry comes back, whatever the caller asked for.
     """
     if not await store.insert_missing(conn, entry, now):
-        stored = await store.page(conn, entry.jti, 1, 0)
-        if not stored:  # removed by hand between the two statements: the client may try again
+        stored = await store.find(conn, entry.jti)
+        if stored is None:  # removed by hand between the two statements: the client may try again
             raise Conflict(headers={"Retry-After": "1"})
-        return Outcome(stored[0], None)
+        return Outcome(stored, None)
     await tcts.revoke(conn, {entry.jti: entry.revoked_at})
     details = {"reason": entry.reason, "revokedAt": iso(entry.revoked_at)}
     await audit.record(conn, "revocation.add", actor, str(entry.jti), details, now)
@@ -49,10 +50,10 @@ async def revoke(conn: Connection, entry: Revocation, actor: Actor, now: datetim
     return Outcome(entry, events[0].seq)
 
 
-async def page(conn: Connection, jti: UUID | None, limit: int, offset: int) -> RevocationPage:
+async def page(conn: Connection, jti: UUID | None, window: Window) -> RevocationPage:
     """Newest first; `count` is the number of entries on this page."""
-    entries = [shown(entry) for entry in await store.page(conn, jti, limit, offset)]
-    return RevocationPage(entries, len(entries))
+    entries, next_before = await store.page(conn, jti, window)
+    return RevocationPage([shown(entry) for entry in entries], len(entries), next_before)
 
 
 def shown(entry: Revocation) -> RevocationView:

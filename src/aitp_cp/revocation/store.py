@@ -3,8 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
+from msgspec import UnsetType
+
 from aitp_cp.db import Connection, Record, Where
-from aitp_cp.revocation.model import Revocation
+from aitp_cp.db.keyset import Window
+from aitp_cp.revocation.model import ORDER, Revocation
 
 # How many entries one row of READ_ALL holds.
 CHUNK_ENTRIES = 1000
@@ -15,10 +18,12 @@ ON CONFLICT (jti) DO NOTHING
 RETURNING jti
 """
 
+FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = $1"
+
 PAGE = """
 SELECT jti, revoked_at, reason FROM revocation_entries
 WHERE {where}
-ORDER BY revoked_at DESC, jti DESC
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
@@ -46,12 +51,21 @@ async def insert_missing(conn: Connection, entry: Revocation, now: datetime) -> 
     return await conn.fetchval(INSERT_MISSING, entry.jti, entry.revoked_at, entry.reason, now) is not None
 
 
-async def page(conn: Connection, jti: UUID | None, limit: int, offset: int) -> list[Revocation]:
-    """Newest first."""
+async def find(conn: Connection, jti: UUID) -> Revocation | None:
+    row = await conn.fetchrow(FIND, jti)
+    return None if row is None else _revocation(row)
+
+
+async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list[Revocation], str | UnsetType]:
+    """Newest first, and the cursor of the next page."""
     where = Where()
     where.add("jti = {}", jti)
-    statement = PAGE.format(where=where.sql(), limit=where.bind(limit), offset=where.bind(offset))
-    return [_revocation(row) for row in await conn.fetch(statement, *where.args)]
+    ORDER.restrict(where, window.before)
+    statement = PAGE.format(
+        order=ORDER.sql, where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset)
+    )
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return [_revocation(row) for row in page.rows], page.next_before
 
 
 async def find_parties(conn: Connection, jti: UUID) -> tuple[str, str] | None:

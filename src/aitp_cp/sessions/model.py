@@ -6,9 +6,12 @@ from typing import Self
 
 import msgspec
 
+from aitp_cp.db.keyset import Key, Order
 from aitp_cp.events.model import Event
 from aitp_cp.tcts.merging import greatest, least, union
 from aitp_cp.tcts.model import TctView
+
+ORDER = Order("sessions", Key("created_at", datetime, descending=True), Key("session_id", str))
 
 
 class Status(StrEnum):
@@ -75,8 +78,9 @@ class SessionView(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: str
 
 
-class SessionList(msgspec.Struct, frozen=True):
+class SessionList(msgspec.Struct, frozen=True, rename="camel"):
     sessions: list[SessionView]
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SessionFilter(msgspec.Struct, frozen=True):

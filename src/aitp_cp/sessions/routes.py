@@ -9,7 +9,7 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
-from aitp_cp.sessions.model import Replay, SessionDetail, SessionExport, SessionFilter, SessionList
+from aitp_cp.sessions.model import ORDER, Replay, SessionDetail, SessionExport, SessionFilter, SessionList
 from aitp_cp.tcts import service as tcts
 from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
 from aitp_cp.web.export import Format, Many, One, Pages, Part, asked_format, pages, stream
@@ -30,8 +30,9 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
         run_id=asked.text("run_id"),
         aid=asked.aid("aid"),
     )
+    window = asked.window(ORDER, 200, 1000)
     async with rt.db.connection() as conn:
-        page = await service.list_sessions(conn, wanted, asked.limit(200, 1000), asked.offset())
+        page = await service.list_sessions(conn, wanted, window)
     return json_response(page)
 
 

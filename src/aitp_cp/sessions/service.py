@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Place, Window
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions import store
 from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
 from aitp_cp.sessions.projection import changes_from
-from aitp_cp.sessions.store import SessionPage, SessionPlace
+from aitp_cp.sessions.store import SessionPage
 
 
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> set[str]:
@@ -23,9 +24,9 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     return {aid for change in changes for aid in (change.aid_a, change.aid_b) if aid}
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, limit: int, offset: int) -> SessionList:
+async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:
     """One page, newest first."""
-    return SessionList(await store.list_sessions(conn, wanted, limit, offset))
+    return await store.list_sessions(conn, wanted, window)
 
 
 async def get_session(conn: Connection, session_id: str) -> SessionView:
@@ -36,6 +37,6 @@ async def get_session(conn: Connection, session_id: str) -> SessionView:
     return found
 
 
-async def sessions_of_agent(conn: Connection, aid: str, after: SessionPlace | None, limit: int) -> SessionPage:
+async def sessions_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
     """The next sessions that an agent took part in, newest first, and where to go on."""
     return await store.of_agent(conn, aid, after, limit)

@@ -7,7 +7,8 @@ import msgspec
 
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
-from aitp_cp.sessions.model import RANK, SessionChange, SessionFilter, SessionView
+from aitp_cp.db.keyset import Place, Window
+from aitp_cp.sessions.model import ORDER, RANK, SessionChange, SessionFilter, SessionList, SessionView
 from aitp_cp.tcts.merging import greatest_text_sql, least_sql, least_text_sql, on_conflict, union_sql
 
 
@@ -63,9 +64,9 @@ SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {
 FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
 
 LIST = """
-SELECT {shown} FROM handshake_sessions
+SELECT {shown}, created_at FROM handshake_sessions
 WHERE {where}
-ORDER BY created_at DESC, session_id
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
@@ -73,17 +74,16 @@ LIMIT {limit} OFFSET {offset}
 LIST_OF_AID = """
 SELECT {shown}, created_at FROM (
     (SELECT {columns} FROM handshake_sessions WHERE {where} AND aid_a = {aid}
-     ORDER BY created_at DESC, session_id LIMIT {reach})
+     ORDER BY {order} LIMIT {reach})
     UNION ALL
     (SELECT {columns} FROM handshake_sessions WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
-     ORDER BY created_at DESC, session_id LIMIT {reach})
+     ORDER BY {order} LIMIT {reach})
 ) AS either
-ORDER BY created_at DESC, session_id
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
-SessionPlace = tuple[datetime, str]
-SessionPage = tuple[list[SessionView], SessionPlace | None]
+SessionPage = tuple[list[SessionView], Place | None]
 
 
 async def merge(conn: Connection, changes: Sequence[SessionChange], now: datetime) -> None:
@@ -109,27 +109,27 @@ async def find(conn: Connection, session_id: str) -> SessionView | None:
     return None if row is None else _view(row)
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, limit: int, offset: int) -> list[SessionView]:
+async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:
     where = Where()
     where.add("status = {}", wanted.status)
     where.add("run_id = {}", wanted.run_id)
     where.add(f"created_at >= {{}} AND {HAPPENED_AT} >= {{}}", wanted.since)
-    return [_view(row) for row in await _newest(conn, where, wanted.aid, limit, offset)]
+    ORDER.restrict(where, window.before)
+    page = ORDER.page(await _newest(conn, where, wanted.aid, window.rows, window.offset), window)
+    return SessionList([_view(row) for row in page.rows], page.next_before)
 
 
-async def of_agent(conn: Connection, aid: str, after: SessionPlace | None, limit: int) -> SessionPage:
+async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
     """The next sessions that an agent took part in, newest first, and where to go on."""
     where = Where()
-    if after is not None:
-        at, session_id = where.bind(after[0]), where.bind(after[1])
-        where.always(f"created_at <= {at} AND (created_at < {at} OR session_id > {session_id})")
+    ORDER.restrict(where, after)
     rows = await _newest(conn, where, aid, limit, 0)
     full = len(rows) == limit
-    return [_view(row) for row in rows], (rows[-1]["created_at"], rows[-1]["session_id"]) if full else None
+    return [_view(row) for row in rows], ORDER.place(rows[-1]) if full else None
 
 
 async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, offset: int) -> list[Record]:
-    parts = {"columns": COLUMNS, "shown": SHOWN, "where": where.sql()}
+    parts = {"columns": COLUMNS, "shown": SHOWN, "order": ORDER.sql, "where": where.sql()}
     if aid is None:
         statement = LIST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
     else:

@@ -6,7 +6,11 @@ from uuid import UUID
 
 import msgspec
 
+from aitp_cp.db.keyset import Key, Order
 from aitp_cp.tcts.merging import least, union
+
+TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
+DELEGATION_ORDER = Order("delegations", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 
 RevokedKind = Literal["tct", "delegation"]
 
@@ -151,8 +155,9 @@ class TctView(msgspec.Struct, frozen=True, rename="camel"):
     revoked_at: str | None
 
 
-class TctList(msgspec.Struct, frozen=True):
+class TctList(msgspec.Struct, frozen=True, rename="camel"):
     tcts: list[TctView]
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TctFilter(msgspec.Struct, frozen=True):
@@ -180,8 +185,9 @@ class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
     pending_cascade: bool  # a revocation of it, or of something above it, is not settled to the end
 
 
-class DelegationList(msgspec.Struct, frozen=True):
+class DelegationList(msgspec.Struct, frozen=True, rename="camel"):
     delegations: list[DelegationView]
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DelegationFilter(msgspec.Struct, frozen=True):

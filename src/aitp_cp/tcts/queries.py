@@ -6,8 +6,18 @@ from uuid import UUID
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.db.keyset import Place, Window
 from aitp_cp.tcts.graph import IS_PENDING
-from aitp_cp.tcts.model import DelegationFilter, DelegationView, TctFilter, TctView
+from aitp_cp.tcts.model import (
+    DELEGATION_ORDER,
+    TCT_ORDER,
+    DelegationFilter,
+    DelegationList,
+    DelegationView,
+    TctFilter,
+    TctList,
+    TctView,
+)
 
 MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
@@ -23,28 +33,28 @@ DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, is
     revoked_at, revoked_reason"""
 
 LIST_TCTS = """
-SELECT {shown} FROM issued_tcts
+SELECT {shown}, issued_at FROM issued_tcts
 WHERE {where}
-ORDER BY issued_at DESC, jti
+ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
 TCTS_OF_SESSION = """
 SELECT {shown}, issued_at FROM issued_tcts
 WHERE session_id = $1 AND {after}
-ORDER BY issued_at DESC, jti
+ORDER BY {order}
 LIMIT {limit}
 """
 
 # Each side on its own index; an OR over both would read and sort everything a busy agent ever issued or held.
 TCTS_OF_AGENT = """
 SELECT {shown}, issued_at FROM (
-    (SELECT {columns} FROM issued_tcts WHERE issuer_aid = $1 AND {after} ORDER BY issued_at DESC, jti LIMIT {limit})
+    (SELECT {columns} FROM issued_tcts WHERE issuer_aid = $1 AND {after} ORDER BY {order} LIMIT {limit})
     UNION ALL
     (SELECT {columns} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {after}
-     ORDER BY issued_at DESC, jti LIMIT {limit})
+     ORDER BY {order} LIMIT {limit})
 ) AS either
-ORDER BY issued_at DESC, jti
+ORDER BY {order}
 LIMIT {limit}
 """
 
@@ -52,10 +62,10 @@ LIST_DELEGATIONS = """
 SELECT {columns}, {pending} AS pending FROM (
     SELECT {columns} FROM delegations
     WHERE {where}
-    ORDER BY issued_at DESC, jti
+    ORDER BY {order}
     LIMIT {limit} OFFSET {offset}
 ) AS page
-ORDER BY issued_at DESC, jti
+ORDER BY {order}
 """
 
 # A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
@@ -75,11 +85,10 @@ WHERE {where}
 ORDER BY issued_at, jti
 """
 
-TctPlace = tuple[datetime, UUID]
-TctPage = tuple[list[TctView], TctPlace | None]
+TctPage = tuple[list[TctView], Place | None]
 
 
-async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int) -> list[TctView]:
+async def list_tcts(conn: Connection, wanted: TctFilter, window: Window) -> TctList:
     where = Where()
     where.add("issuer_aid = {}", wanted.issuer)
     where.add("subject_aid = {}", wanted.subject)
@@ -87,33 +96,44 @@ async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int
     where.add("grants @> jsonb_build_array({}::text)", wanted.capability)
     where.add("session_id = {}", wanted.session_id)
     _add_active(where, wanted.active_at)
-    statement = LIST_TCTS.format(shown=TCT_SHOWN, where=where.sql(), limit=where.rows(limit), offset=where.rows(offset))
-    return [_tct(row) for row in await conn.fetch(statement, *where.args)]
+    TCT_ORDER.restrict(where, window.before)
+    statement = LIST_TCTS.format(
+        shown=TCT_SHOWN,
+        order=TCT_ORDER.sql,
+        where=where.sql(),
+        limit=where.rows(window.rows),
+        offset=where.rows(window.offset),
+    )
+    page = TCT_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return TctList([_tct(row) for row in page.rows], page.next_before)
 
 
-async def tcts_of_session(conn: Connection, session_id: str, after: TctPlace | None, limit: int) -> TctPage:
+async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
     return await _tct_page(conn, TCTS_OF_SESSION, session_id, after, limit)
 
 
-async def tcts_of_agent(conn: Connection, aid: str, after: TctPlace | None, limit: int) -> TctPage:
+async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> TctPage:
     """Those it issued and those it holds."""
     return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
 
 
-async def list_delegations(conn: Connection, wanted: DelegationFilter, limit: int, offset: int) -> list[DelegationView]:
+async def list_delegations(conn: Connection, wanted: DelegationFilter, window: Window) -> DelegationList:
     where = Where()
     where.add("parent_jti = {}", wanted.parent_jti)
     where.add("delegator_aid = {}", wanted.delegator)
     where.add("delegatee_aid = {}", wanted.delegatee)
     _add_active(where, wanted.active_at)
+    DELEGATION_ORDER.restrict(where, window.before)
     statement = LIST_DELEGATIONS.format(
         columns=DELEGATION_COLUMNS,
         pending=IS_PENDING,
+        order=DELEGATION_ORDER.sql,
         where=where.sql(),
-        limit=where.rows(limit),
-        offset=where.rows(offset),
+        limit=where.rows(window.rows),
+        offset=where.rows(window.offset),
     )
-    return [_delegation(row) for row in await conn.fetch(statement, *where.args)]
+    page = DELEGATION_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return DelegationList([_delegation(row) for row in page.rows], page.next_before)
 
 
 async def tree(conn: Connection, root: UUID, active_at: datetime | None) -> list[DelegationView]:
@@ -132,16 +152,15 @@ def _add_active(where: Where, at: datetime | None) -> None:
         where.add("(expires_at IS NULL OR expires_at > {})", at)
 
 
-async def _tct_page(conn: Connection, query: str, key: str, after: TctPlace | None, limit: int) -> TctPage:
+async def _tct_page(conn: Connection, query: str, key: str, after: Place | None, limit: int) -> TctPage:
     where = Where()
     where.bind(key)
-    if after is not None:
-        at, jti = where.bind(after[0]), where.bind(after[1])
-        where.always(f"issued_at <= {at} AND (issued_at < {at} OR jti > {jti})")
-    statement = query.format(columns=TCT_COLUMNS, shown=TCT_SHOWN, after=where.sql(), limit=where.bind(limit))
+    TCT_ORDER.restrict(where, after)
+    parts = {"columns": TCT_COLUMNS, "shown": TCT_SHOWN, "order": TCT_ORDER.sql, "after": where.sql()}
+    statement = query.format(limit=where.bind(limit), **parts)
     rows = await conn.fetch(statement, *where.args)
     full = len(rows) == limit
-    return [_tct(row) for row in rows], (rows[-1]["issued_at"], rows[-1]["jti"]) if full else None
+    return [_tct(row) for row in rows], TCT_ORDER.place(rows[-1]) if full else None
 
 
 def _tct(row: Record) -> TctView:

@@ -5,10 +5,10 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.errors import BadRequest
+from aitp_cp.errors import BadRequest, FilterInvalid
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import service
-from aitp_cp.tcts.model import DelegationFilter, DelegationList, TctFilter, TctList
+from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER, DelegationFilter, DelegationList, TctFilter, TctList
 from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
@@ -24,8 +24,9 @@ async def list_tcts(rt: Runtime, request: Request) -> Response:
         session_id=asked.text("session_id"),
         active_at=_active_at(rt, asked),
     )
+    window = asked.window(TCT_ORDER, 100, 1000)
     async with rt.db.connection() as conn:
-        page = await service.list_tcts(conn, wanted, asked.limit(100, 1000), asked.offset())
+        page = await service.list_tcts(conn, wanted, window)
     return json_response(page)
 
 
@@ -38,10 +39,13 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
         delegatee=asked.aid("delegatee"),
         active_at=_active_at(rt, asked),
     )
+    window = asked.window(DELEGATION_ORDER, 100, 1000)
+    if root is not None and window.before is not None:
+        raise FilterInvalid("a tree comes as a whole: before and rootJti exclude each other")
     async with rt.db.connection() as conn:
         if root is not None:
             return json_response(await service.delegation_tree(conn, root, wanted.active_at))
-        return json_response(await service.list_delegations(conn, wanted, asked.limit(100, 1000), asked.offset()))
+        return json_response(await service.list_delegations(conn, wanted, window))
 
 
 def _active_at(rt: Runtime, asked: Query) -> datetime | None:

@@ -5,12 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.locks import lock_key, lock_within, try_lock
 from aitp_cp.protocol.reports import Report
 from aitp_cp.tcts import cascade, graph, queries, store
 from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, TctFilter, TctList
 from aitp_cp.tcts.projection import changes_from
-from aitp_cp.tcts.queries import TctPage, TctPlace
+from aitp_cp.tcts.queries import TctPage
 
 SETTLING = lock_key("tcts.settle")
 
@@ -70,24 +71,24 @@ async def settle_next(conn: Connection) -> bool:
     return True
 
 
-async def list_tcts(conn: Connection, wanted: TctFilter, limit: int, offset: int) -> TctList:
+async def list_tcts(conn: Connection, wanted: TctFilter, window: Window) -> TctList:
     """One page, newest issued first."""
-    return TctList(await queries.list_tcts(conn, wanted, limit, offset))
+    return await queries.list_tcts(conn, wanted, window)
 
 
-async def tcts_of_session(conn: Connection, session_id: str, after: TctPlace | None, limit: int) -> TctPage:
+async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
     """The next tokens reported with a session, newest issued first, and where to go on."""
     return await queries.tcts_of_session(conn, session_id, after, limit)
 
 
-async def tcts_of_agent(conn: Connection, aid: str, after: TctPlace | None, limit: int) -> TctPage:
+async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> TctPage:
     """The next tokens that an agent issued or holds, newest issued first, and where to go on."""
     return await queries.tcts_of_agent(conn, aid, after, limit)
 
 
-async def list_delegations(conn: Connection, wanted: DelegationFilter, limit: int, offset: int) -> DelegationList:
+async def list_delegations(conn: Connection, wanted: DelegationFilter, window: Window) -> DelegationList:
     """One page, newest issued first."""
-    return DelegationList(await queries.list_delegations(conn, wanted, limit, offset))
+    return await queries.list_delegations(conn, wanted, window)
 
 
 async def delegation_tree(conn: Connection, root: UUID, active_at: datetime | None) -> DelegationList:

@@ -8,10 +8,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.db.keyset import Key, Order
 from aitp_cp.protocol.aid import Aid
 
 MAX_URL = 2048
 MAX_LABEL = 128
+
+ANCHOR_ORDER = Order("trust-anchors", Key("created_at", datetime), Key("id", UUID))
+PINNED_ORDER = Order("pinned-keys", Key("namespace", str), Key("aid", str))
 
 Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
 Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
@@ -80,6 +84,7 @@ class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
 
 class AnchorList(msgspec.Struct, frozen=True, rename="camel"):
     trust_anchors: list[AnchorView]
+    next_before: str | UnsetType = UNSET
 
 
 class CachedKeys(msgspec.Struct, frozen=True):
@@ -129,6 +134,7 @@ class PinnedKeyView(msgspec.Struct, frozen=True, rename="camel"):
 
 class PinnedKeyList(msgspec.Struct, frozen=True, rename="camel"):
     pinned_keys: list[PinnedKeyView]
+    next_before: str | UnsetType = UNSET
 
 
 def shown(anchor: Anchor) -> AnchorView:

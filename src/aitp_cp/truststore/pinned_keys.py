@@ -6,6 +6,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, NotFound
 from aitp_cp.protocol import aid as aids
 from aitp_cp.protocol import moments
@@ -14,9 +15,9 @@ from aitp_cp.truststore import store
 from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyList, PinnedKeyView
 
 
-async def list_keys(conn: Connection, namespace: str | None, limit: int, offset: int) -> PinnedKeyList:
+async def list_keys(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
     """By namespace and AID; without a namespace those of all."""
-    return PinnedKeyList(await store.list_pinned(conn, namespace, limit, offset))
+    return await store.list_pinned(conn, namespace, window)
 
 
 async def get(conn: Connection, namespace: str | None, aid: str) -> PinnedKeyView:

@@ -12,6 +12,8 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import pinned_keys, service
 from aitp_cp.truststore.model import (
+    ANCHOR_ORDER,
+    PINNED_ORDER,
     AnchorList,
     AnchorPatch,
     AnchorView,
@@ -44,8 +46,9 @@ PINNED_KEY = ("GET /api/pinned-keys", "DELETE /api/pinned-keys")
 
 async def list_anchors(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
+    window = asked.window(ANCHOR_ORDER, LIMIT, LIMIT)
     async with rt.db.connection() as conn:
-        page = await service.list_anchors(conn, asked.text("namespace"), asked.limit(LIMIT, LIMIT), asked.offset())
+        page = await service.list_anchors(conn, asked.text("namespace"), window)
     return json_response(page)
 
 
@@ -88,11 +91,11 @@ async def get_jwks(rt: Runtime, request: Request) -> Response:
 
 async def get_pinned_keys(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
-    namespace, aid = asked.text("namespace"), asked.text("aid")
+    namespace, aid, window = asked.text("namespace"), asked.text("aid"), asked.window(PINNED_ORDER, LIMIT, LIMIT)
     async with rt.db.connection() as conn:
         if aid is not None:
             return json_response(await pinned_keys.get(conn, namespace, aid))
-        return json_response(await pinned_keys.list_keys(conn, namespace, asked.limit(LIMIT, LIMIT), asked.offset()))
+        return json_response(await pinned_keys.list_keys(conn, namespace, window))
 
 
 async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection, UniqueViolation
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import AlreadyExists, BodyInvalid, Conflict, JwksNotCached, NotFound
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store, urls
@@ -26,9 +27,9 @@ from aitp_cp.truststore.model import (
 )
 
 
-async def list_anchors(conn: Connection, namespace: str | None, limit: int, offset: int) -> AnchorList:
+async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
     """Oldest first; without a namespace those of all."""
-    return AnchorList([shown(anchor) for anchor in await store.list_anchors(conn, namespace, limit, offset)])
+    return await store.list_anchors(conn, namespace, window)
 
 
 async def get(conn: Connection, id: UUID) -> AnchorView:

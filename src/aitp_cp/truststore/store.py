@@ -6,17 +6,36 @@ from uuid import UUID
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.keyset import Order, Window
 from aitp_cp.db.pages import json_bytes, within_bytes
-from aitp_cp.truststore.model import Anchor, AnchorFields, CachedKeys, Due, PinnedKey, PinnedKeyView, Source
+from aitp_cp.truststore.model import (
+    ANCHOR_ORDER,
+    PINNED_ORDER,
+    Anchor,
+    AnchorFields,
+    AnchorList,
+    CachedKeys,
+    Due,
+    PinnedKey,
+    PinnedKeyList,
+    PinnedKeyView,
+    Source,
+    shown,
+)
 
 COLUMNS = "id, namespace, issuer_url, jwks_url, label, jwks_cached_at, added_by, created_at, updated_at"
 
 # 1500 is for the members that are bounded, namespace, label and actor among them.
 LIST = within_bytes(
-    f"SELECT {COLUMNS} FROM trust_anchors WHERE {{where}} ORDER BY created_at, id LIMIT {{limit}} OFFSET {{offset}}",
+    f"""
+    SELECT {COLUMNS} FROM trust_anchors
+    WHERE {{where}}
+    ORDER BY {ANCHOR_ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
     columns=COLUMNS,
     size=f"1500 + {json_bytes('issuer_url')} + coalesce({json_bytes('jwks_url')}, 0)",
-    order="created_at, id",
+    order=ANCHOR_ORDER.sql,
 )
 
 FIND = f"SELECT {COLUMNS} FROM trust_anchors WHERE id = $1"
@@ -71,7 +90,10 @@ WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 PINNED_COLUMNS = "namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at"
 
 LIST_PINNED = f"""
-SELECT {PINNED_COLUMNS} FROM pinned_keys WHERE {{where}} ORDER BY namespace, aid LIMIT {{limit}} OFFSET {{offset}}
+SELECT {PINNED_COLUMNS} FROM pinned_keys
+WHERE {{where}}
+ORDER BY {PINNED_ORDER.sql}
+LIMIT {{limit}} OFFSET {{offset}}
 """
 
 # An older control plane may have stored the other spelling of an AID.
@@ -94,12 +116,10 @@ RETURNING {PINNED_COLUMNS}
 DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3) RETURNING aid"
 
 
-async def list_anchors(conn: Connection, namespace: str | None, limit: int, offset: int) -> list[Anchor]:
+async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
     """Oldest first."""
-    where = Where()
-    where.add("namespace = {}", namespace)
-    statement = LIST.format(where=where.sql(), limit=where.bind(limit), offset=where.bind(offset))
-    return [_anchor(row) for row in await conn.fetch(statement, *where.args)]
+    page = ANCHOR_ORDER.page(await _page(conn, LIST, ANCHOR_ORDER, namespace, window), window)
+    return AnchorList([shown(_anchor(row)) for row in page.rows], page.next_before)
 
 
 async def find(conn: Connection, id: UUID) -> Anchor | None:
@@ -163,11 +183,9 @@ async def postpone(conn: Connection, due: Due, due_at: datetime) -> None:
     await conn.execute(POSTPONE, *_claimed(due), due_at)
 
 
-async def list_pinned(conn: Connection, namespace: str | None, limit: int, offset: int) -> list[PinnedKeyView]:
-    where = Where()
-    where.add("namespace = {}", namespace)
-    statement = LIST_PINNED.format(where=where.sql(), limit=where.bind(limit), offset=where.bind(offset))
-    return [_pinned(row) for row in await conn.fetch(statement, *where.args)]
+async def list_pinned(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
+    page = PINNED_ORDER.page(await _page(conn, LIST_PINNED, PINNED_ORDER, namespace, window), window)
+    return PinnedKeyList([_pinned(row) for row in page.rows], page.next_before)
 
 
 async def find_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> PinnedKeyView | None:
@@ -186,6 +204,14 @@ async def upsert_pinned(conn: Connection, key: PinnedKey, added_by: str, now: da
 async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> bool:
     """Whether there was such a key."""
     return await conn.fetchval(DELETE_PINNED, namespace, aid, spelling) is not None
+
+
+async def _page(conn: Connection, query: str, order: Order, namespace: str | None, window: Window) -> Sequence[Record]:
+    where = Where()
+    where.add("namespace = {}", namespace)
+    order.restrict(where, window.before)
+    statement = query.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    return await conn.fetch(statement, *where.args)
 
 
 def _claimed(due: Due) -> Sequence[object]:

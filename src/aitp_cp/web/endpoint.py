@@ -110,11 +110,12 @@ def uuid_in_path(name: str, about: str) -> Param:
     return Param(name, about, {"type": "string", "format": "uuid"}, place="path", required=True)
 
 
-def paging(default: int, maximum: int) -> tuple[Param, Param]:
-    """`limit` and `offset`: clamped, never an error."""
+def paging(default: int, maximum: int) -> tuple[Param, ...]:
+    """How every list is read page by page; `Query.window` reads it."""
     return (
         query("limit", f"at most this many rows; 1 to {maximum}, default {default}, clamped", {"type": "string"}),
-        query("offset", "rows to skip, clamped at 0", {"type": "string"}),
+        query("offset", "rows to skip, clamped at 0; beyond 100000 `OFFSET_TOO_LARGE`", {"type": "string"}),
+        query("before", "go on after this cursor, the `nextBefore` of the page so far; not together with `offset`"),
     )
 
 

@@ -21,6 +21,7 @@ from aitp_cp.errors import (
     Internal,
     InvalidApiKey,
     NotFound,
+    OffsetTooLarge,
     OriginNotAllowed,
     PayloadTooLarge,
     RateLimited,
@@ -181,7 +182,7 @@ def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:
 
 
 def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
-    """Errors that come from being gated, limited, idempotent, filtered or given a body."""
+    """Errors that come from being gated, limited, idempotent, filtered, a list or given a body."""
     found: list[type[AppError]] = []
     if endpoint.gate is Gate.API_KEY:
         found += [InvalidApiKey, ServerMisconfigured, OriginNotAllowed]
@@ -197,6 +198,8 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
         found.append(NotFound)
     if any(param.place == "query" for param in endpoint.params):
         found.append(FilterInvalid)
+    if any(param.name == "offset" for param in endpoint.params):
+        found.append(OffsetTooLarge)
     return found
 
 

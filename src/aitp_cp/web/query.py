@@ -7,12 +7,13 @@ from uuid import UUID
 from starlette.requests import Request
 
 from aitp_cp.clock import truncate
-from aitp_cp.errors import AppError, BadRequest, FilterInvalid
+from aitp_cp.db.keyset import Order, Window
+from aitp_cp.errors import AppError, BadRequest, FilterInvalid, OffsetTooLarge
 from aitp_cp.protocol import moments
 from aitp_cp.protocol.aid import spelled
 
 MAX_FIELDS = 100
-_FAR = 2**53
+MAX_OFFSET = 100_000  # the rows skipped are read all the same: a second or so at 5 million
 
 
 def camel(name: str) -> str:
@@ -56,7 +57,20 @@ class Query:
         return max(1, min(self._integer(name, default), maximum))
 
     def offset(self) -> int:
-        return max(0, min(self._integer("offset", 0), _FAR))
+        """Rows to skip; raises `OffsetTooLarge`."""
+        offset = max(0, self._integer("offset", 0))
+        if offset > MAX_OFFSET:
+            raise OffsetTooLarge
+        return offset
+
+    def window(self, order: Order, default: int, maximum: int) -> Window:
+        """The page that is asked for: after `offset` rows, or after the cursor `before`. Raises `FilterInvalid`."""
+        limit, offset, before = self.limit(default, maximum), self.offset(), self.text("before")
+        if before is None:
+            return Window(limit, offset)
+        if offset:
+            raise FilterInvalid("before and offset exclude each other")
+        return Window(limit, before=order.read(before))
 
     def moment(self, name: str, refusal: type[AppError] = FilterInvalid) -> datetime | None:
         """An ISO-8601 time, or epoch milliseconds as digits; without an offset it is UTC."""

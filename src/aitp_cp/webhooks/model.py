@@ -9,6 +9,10 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.clock import iso
+from aitp_cp.db.keyset import Key, Order
+
+ORDER = Order("webhooks", Key("created_at", datetime), Key("id", UUID))
+DELIVERY_ORDER = Order("deliveries", Key("created_at", datetime, descending=True), Key("id", UUID))
 
 DELIVERABLE = frozenset(
     {
@@ -116,8 +120,9 @@ class ReplayedWebhook(WebhookView, frozen=True, rename="camel"):
     secret_omitted: bool = True
 
 
-class WebhookList(msgspec.Struct, frozen=True):
+class WebhookList(msgspec.Struct, frozen=True, rename="camel"):
     webhooks: list[WebhookView]
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeletedWebhook(msgspec.Struct, frozen=True):
@@ -147,9 +152,10 @@ class DeliveryView(msgspec.Struct, frozen=True, rename="camel"):
     next_retry_at: str | None
 
 
-class DeliveryPage(msgspec.Struct, frozen=True):
+class DeliveryPage(msgspec.Struct, frozen=True, rename="camel"):
     deliveries: list[DeliveryView]
     count: int
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class NewDelivery(msgspec.Struct, frozen=True):

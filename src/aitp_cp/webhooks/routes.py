@@ -21,6 +21,8 @@ from aitp_cp.web.responses import json_response
 from aitp_cp.webhooks import outbox, service
 from aitp_cp.webhooks.dispatcher import Dispatcher
 from aitp_cp.webhooks.model import (
+    DELIVERY_ORDER,
+    ORDER,
     BreakerView,
     CreatedWebhook,
     DeletedWebhook,
@@ -60,9 +62,9 @@ Asked = TypeVar("Asked", NewWebhook, WebhookPatch)
 
 
 async def list_webhooks(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
+    window = Query.of(request).window(ORDER, LIST_LIMIT, LIST_LIMIT)
     async with rt.db.connection() as conn:
-        return json_response(await service.list_webhooks(conn, asked.limit(LIST_LIMIT, LIST_LIMIT), asked.offset()))
+        return json_response(await service.list_webhooks(conn, window))
 
 
 async def create(rt: Runtime, request: Request) -> Response:
@@ -115,10 +117,10 @@ async def reset_breaker(rt: Runtime, request: Request) -> Response:
 async def list_deliveries(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)
     id, status = path_uuid(request), asked.text("status")
-    limit, offset = asked.limit(DEFAULT_LIMIT, MAX_LIMIT), asked.offset()
+    window = asked.window(DELIVERY_ORDER, DEFAULT_LIMIT, MAX_LIMIT)
     await outbox.catch_up(rt.db, LOOK_SECS)  # an event that was acknowledged before shows
     async with rt.db.connection() as conn:
-        return json_response(await service.deliveries(conn, id, status, limit, offset))
+        return json_response(await service.deliveries(conn, id, status, window))
 
 
 async def redeliver(rt: Runtime, request: Request) -> Response:

@@ -13,6 +13,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import lock, lock_key
 from aitp_cp.errors import BodyInvalid, NotFound, WebhooksLimit
 from aitp_cp.events import service as log
@@ -53,9 +54,10 @@ def check_events(events: Sequence[str] | None) -> None:
             raise BodyInvalid(f"events holds {event_type[:128]!r}, which is none of {', '.join(sorted(DELIVERABLE))}")
 
 
-async def list_webhooks(conn: Connection, limit: int, offset: int) -> WebhookList:
+async def list_webhooks(conn: Connection, window: Window) -> WebhookList:
     """Oldest first."""
-    return WebhookList([shown(webhook) for webhook in await store.list_webhooks(conn, limit, offset)])
+    webhooks, next_before = await store.list_webhooks(conn, window)
+    return WebhookList([shown(webhook) for webhook in webhooks], next_before)
 
 
 async def get(conn: Connection, id: UUID) -> WebhookView:
@@ -126,11 +128,10 @@ async def reset_breaker(conn: Connection, id: UUID, actor: Actor, now: datetime)
     return closed
 
 
-async def deliveries(conn: Connection, id: UUID, status: str | None, limit: int, offset: int) -> DeliveryPage:
+async def deliveries(conn: Connection, id: UUID, status: str | None, window: Window) -> DeliveryPage:
     """Newest first; `count` is the number of rows on this page. Raises `NotFound`."""
     _known(await store.find(conn, id))
-    page = await store.deliveries(conn, id, status, limit, offset)
-    return DeliveryPage(page, len(page))
+    return await store.deliveries(conn, id, status, window)
 
 
 async def redeliver(conn: Connection, id: UUID, delivery_id: UUID, actor: Actor, now: datetime) -> DeliveryView:

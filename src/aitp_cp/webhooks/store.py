@@ -8,8 +8,20 @@ import msgspec
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
-from aitp_cp.webhooks.model import BreakerView, Cursor, DeliveryView, NewDelivery, Subscriber, Webhook, epoch_ms
+from aitp_cp.webhooks.model import (
+    DELIVERY_ORDER,
+    ORDER,
+    BreakerView,
+    Cursor,
+    DeliveryPage,
+    DeliveryView,
+    NewDelivery,
+    Subscriber,
+    Webhook,
+    epoch_ms,
+)
 
 # Key-share keeps a concurrent delete of a webhook from breaking the insert of its deliveries.
 LOCK_ACTIVE = (
@@ -49,7 +61,7 @@ VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6, $7)
 RETURNING {WEBHOOK}
 """
 
-LIST = f"SELECT {WEBHOOK} FROM webhooks WHERE deleted_at IS NULL ORDER BY created_at, id LIMIT $1 OFFSET $2"
+LIST = f"SELECT {WEBHOOK} FROM webhooks WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
 FIND = f"SELECT {WEBHOOK} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
@@ -88,15 +100,15 @@ DELIVERY = "id, event_type, status, attempts, status_code, error, created_at, de
 
 # 600 is for the members that are bounded.
 DELIVERIES = within_bytes(
-    """
-    SELECT {columns} FROM webhook_deliveries
-    WHERE {where}
-    ORDER BY created_at DESC, id
-    LIMIT {limit} OFFSET {offset}
+    f"""
+    SELECT {DELIVERY} FROM webhook_deliveries
+    WHERE {{where}}
+    ORDER BY {DELIVERY_ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
     """,
-    columns="{columns}",
+    columns=DELIVERY,
     size=f"600 + coalesce({json_bytes('error')}, 0)",
-    order="created_at DESC, id",
+    order=DELIVERY_ORDER.sql,
 )
 
 FIND_DELIVERY = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
@@ -166,8 +178,14 @@ async def insert(conn: Connection, webhook: Webhook, secret: str, sees_after: in
     return _webhook(row)
 
 
-async def list_webhooks(conn: Connection, limit: int, offset: int) -> list[Webhook]:
-    return [_webhook(row) for row in await conn.fetch(LIST, limit, offset)]
+async def list_webhooks(conn: Connection, window: Window) -> tuple[list[Webhook], str | msgspec.UnsetType]:
+    """A page, and the cursor of the next one."""
+    where = Where()
+    where.always("deleted_at IS NULL")
+    ORDER.restrict(where, window.before)
+    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return [_webhook(row) for row in page.rows], page.next_before
 
 
 async def find(conn: Connection, id: UUID) -> Webhook | None:
@@ -203,16 +221,14 @@ async def reset_breaker(conn: Connection, id: UUID) -> BreakerView | None:
     return None if row is None else _breaker(row)
 
 
-async def deliveries(
-    conn: Connection, webhook_id: UUID, status: str | None, limit: int, offset: int
-) -> list[DeliveryView]:
+async def deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:
     where = Where()
     where.add("webhook_id = {}", webhook_id)
     where.add("status = {}", status)
-    statement = DELIVERIES.format(
-        columns=DELIVERY, where=where.sql(), limit=where.bind(limit), offset=where.bind(offset)
-    )
-    return [_delivery(row) for row in await conn.fetch(statement, *where.args)]
+    DELIVERY_ORDER.restrict(where, window.before)
+    statement = DELIVERIES.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    page = DELIVERY_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return DeliveryPage([_delivery(row) for row in page.rows], len(page.rows), page.next_before)
 
 
 async def find_delivery(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:

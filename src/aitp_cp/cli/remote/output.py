@@ -4,7 +4,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aitp_cp.client.paging import Fetch, rows
 from aitp_cp.clock import iso
 
 Row = TypeVar("Row")
@@ -92,17 +93,13 @@ def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *
         note(f"only the first {len(rows)}; --limit shows more")
 
 
-async def some(fetch: Callable[[int, int], Awaitable[list[Row]]], limit: int) -> tuple[list[Row], bool]:
-    """At most `limit` rows of the pages that `fetch(limit, offset)` gives, and whether there are more.
-
-    A page may be shorter than asked for and not be the last: it also ends by size.
-    """
+async def some(fetch: Fetch[Row], limit: int) -> tuple[list[Row], bool]:
+    """At most `limit` rows of a list that is read page by page, and whether there are more."""
     found: list[Row] = []
-    while len(found) <= limit:
-        page = await fetch(min(limit + 1 - len(found), PAGE), len(found))
-        if not page:
+    async for row in rows(fetch, min(limit + 1, PAGE)):
+        found.append(row)
+        if len(found) > limit:
             break
-        found += page
     return found[:limit], len(found) > limit
 
 

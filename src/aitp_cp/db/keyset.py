@@ -1,0 +1,144 @@
+"""Keyset paging: the order of a list, the place of a row in it, and the cursor with which a client reads on.
+
+A cursor is base64url of a JSON array: the name of the list, then the last row's value of each column of the order. It
+says where to go on and nothing else, so it outlives restarts, replicas and the row itself.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.clock import EPOCH
+from aitp_cp.db.pool import Record
+from aitp_cp.db.where import Where
+from aitp_cp.errors import FilterInvalid
+
+MAX_CURSOR_CHARACTERS = 6000  # a namespace of 128 and an AID of 512 characters, all of four bytes, take 3,500
+
+Place = tuple[Any, ...]
+
+_CASTS = {datetime: "timestamptz", str: "text", UUID: "uuid", int: "bigint"}
+_MICROSECOND = timedelta(microseconds=1)
+_MAX_BIGINT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One column of an order; `absent` stands for null, which in a descending order comes before every value."""
+
+    column: str
+    kind: type
+    descending: bool = False
+    absent: Any = None
+
+    @property
+    def sql(self) -> str:
+        return f"{self.column} DESC" if self.descending else self.column
+
+    @property
+    def beyond(self) -> str:
+        return "<" if self.descending else ">"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rows of a list to read: at most `limit`, after `offset` rows or after the row at `before`."""
+
+    limit: int
+    offset: int = 0
+    before: Place | None = None
+
+    @property
+    def rows(self) -> int:
+        """One row more than is shown: it tells whether there is another page."""
+        return self.limit + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of a page, and the cursor of the next one, unset on the last."""
+
+    rows: Sequence[Record]
+    next_before: str | msgspec.UnsetType
+
+
+class Order:
+    """The total order of one list, by two columns; `name` keeps its cursors apart from those of other lists."""
+
+    def __init__(self, name: str, first: Key, second: Key) -> None:
+        self.name = name
+        self.keys = (first, second)
+        self.sql = f"{first.sql}, {second.sql}"
+
+    def restrict(self, where: Where, before: Place | None) -> None:
+        """Leave only the rows that come after a place; None is before the first."""
+        if before is None:
+            return
+        first, second = self.keys
+        values = [f"{where.bind(value)}::{_CASTS[key.kind]}" for key, value in zip(self.keys, before, strict=True)]
+        if first.descending == second.descending:
+            where.always(f"({first.column}, {second.column}) {first.beyond} ({', '.join(values)})")
+        else:  # an index serves the first condition, and the second drops the ties that were shown
+            where.always(
+                f"{first.column} {first.beyond}= {values[0]} AND ({first.column} {first.beyond} {values[0]}"
+                f" OR {second.column} {second.beyond} {values[1]})"
+            )
+
+    def page(self, rows: Sequence[Record], window: Window) -> Page:
+        """Cut what was read for `window`, which also says `found` where the page may have ended by size."""
+        kept = rows[: window.limit]
+        found = rows[0].get("found", len(rows)) if rows else 0
+        return Page(kept, self.cursor(self.place(kept[-1])) if found > len(kept) else msgspec.UNSET)
+
+    def place(self, row: Record) -> Place:
+        return tuple(key.absent if row[key.column] is None else row[key.column] for key in self.keys)
+
+    def cursor(self, place: Place) -> str:
+        text = msgspec.json.encode([self.name, *map(_written, place)])
+        return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+    def read(self, cursor: str) -> Place:
+        """The place that a cursor of this list names; raises `FilterInvalid`."""
+        try:
+            name, *values = _decoded(cursor)
+            if name != self.name:
+                raise FilterInvalid("before is the cursor of another list")
+            return tuple(_value(key.kind, value) for key, value in zip(self.keys, values, strict=True))
+        except (ValueError, OverflowError, TypeError):
+            raise FilterInvalid("before is not a cursor of this list: send nextBefore as it came") from None
+
+
+def _decoded(cursor: str) -> list[Any]:
+    if len(cursor) > MAX_CURSOR_CHARACTERS:
+        raise ValueError(cursor[:20])
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as wrong:
+        raise ValueError(cursor[:20]) from wrong
+    return msgspec.json.decode(text, type=list[Any])
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, datetime):  # finer than what the API shows: older rows have microseconds
+        return (value.astimezone(UTC) - EPOCH) // _MICROSECOND
+    return value
+
+
+def _value(kind: type, written: Any) -> Any:
+    """Raises `ValueError`, `OverflowError` or `TypeError` for what no row can hold."""
+    if kind is datetime and type(written) is int:
+        return EPOCH + written * _MICROSECOND
+    if kind is UUID and isinstance(written, str):
+        return UUID(written)
+    if kind is int and type(written) is int and abs(written) <= _MAX_BIGINT:
+        return written
+    if kind is str and isinstance(written, str) and "\0" not in written:
+        written.encode()  # a lone surrogate is refused
+        return written
+    raise ValueError(kind.__name__)
