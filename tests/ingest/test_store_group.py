@@ -39,7 +39,7 @@ async def statements(conn: Connection, events: list[dict[str, Any]]) -> int:
     logged: list[str] = []
     watched: Any = conn
     with watched.query_logger(lambda record: logged.append(record.query)):
-        await service.store_group(conn, normalised(*events), now(), redact=True)
+        await service.store_group(conn, normalised(*events), now())
     return len(logged)
 
 
@@ -76,7 +76,7 @@ async def test_what_is_rolled_back_leaves_nothing_behind(db: Database) -> None:
         before = await everything(conn)
         undone: Any = conn.transaction()
         await undone.start()
-        await service.store_group(conn, normalised(*story(1)), now(), redact=True)
+        await service.store_group(conn, normalised(*story(1)), now())
         assert await everything(conn) != before
         await undone.rollback()
         assert await everything(conn) == before

@@ -1,14 +1,16 @@
 import copy
 import hashlib
 import json
+from time import process_time
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_cp.protocol.tokens import claims_of, redact, synthetic_delegation_jti
+from aitp_cp.protocol.tokens import claims_of, redact, synthetic_delegation_jti, text_of
 from tests.protocol.ids import short
 from tests.support.agents import b64url, claims_in, compact, delegation, handshake, new_agent, second_hop
 
@@ -22,6 +24,10 @@ DOUBLE, FIRST_HOP = second_hop(SINGLE, CAROL, DAVE, ALICE)
 
 def sha(token: str) -> dict[str, str]:
     return {"sha256": hashlib.sha256(token.encode()).hexdigest()}
+
+
+def words(token: str) -> str:
+    return "sha256:" + sha(token)["sha256"]
 
 
 def jws(claims: bytes) -> str:
@@ -120,6 +126,13 @@ CASES: list[tuple[Any, Any]] = [
         {"chain": [{"token": 1}], "claims": {"chain": [{"token": "t"}]}},
         {"chain": [{"token": 1}], "claims": {"chain": [{"token": sha("t")}]}},
     ),
+    (
+        {"note": f"Bearer {TCT}, again: {VOUCHER}.", f"https://x.example/?t={TCT}#top": [f"{TCT}~{VOUCHER}"]},
+        {
+            "note": f"Bearer {words(TCT)}, again: {words(VOUCHER)}.",
+            f"https://x.example/?t={words(TCT)}#top": [f"{words(TCT)}~{words(VOUCHER)}"],
+        },
+    ),
     (TCT, sha(TCT)),
     ([TCT], [sha(TCT)]),
     (
@@ -145,13 +158,25 @@ def test_raw_tokens_become_fingerprints(payload: Any, expected: Any) -> None:
         {},
         {"token": "USDC", "chain": ["mainnet"], "voucher": "SUMMER24"},
         {"tct": {"token": None, "claims": {"voucher": 5, "chain": None}}},
-        {"note": f"see {TCT}"},
         {"host": "eyJ.example.com.", "version": "1.2.3"},
     ],
     ids=short,
 )
 def test_nothing_else_is_touched(payload: Any) -> None:
     assert redact(payload) is payload
+
+
+@pytest.mark.parametrize("text", ["eyJ" * 20_000, "eyJhbGciOiJub25lIn0." * 3_000, "." * 60_000, "eyJ.x." * 10_000])
+def test_hostile_text_is_read_in_linear_time(text: str) -> None:
+    started = process_time()
+    redact({text: [text]})
+    assert process_time() - started < 0.5
+
+
+def test_a_redacted_token_is_still_readable_in_memory_alone() -> None:
+    redacted = redact({"tct": {"token": TCT}})["tct"]["token"]
+    assert (text_of(redacted), redacted.text) == (TCT, words(TCT))
+    assert TCT not in repr(redacted) + json.dumps(redacted) + msgspec.json.encode(redacted).decode()
 
 
 def test_what_does_not_change_is_shared() -> None:

@@ -212,3 +212,22 @@ async def longest(cp: Deployment) -> None:
 async def most_errors(cp: Deployment) -> None:
     said = (await cp.admin.post(PATH, [7] * 30)).ok()
     expect.equal((said["dropped"], len(said["errors"])), (30, 20), "dropped, and how many are shown")
+
+
+RESERVED = (
+    *({"type": f"agent.{what}"} for what in ("registered", "deregistered", "expired", "contained", "released")),
+    *({"type": kind} for kind in ("apikey.created", "token.forged", "webhook.test")),
+    {"source": "cp"},
+)
+
+
+@check("9", "the control plane's own source and types are reserved", extension=True)
+async def reserved(cp: Deployment) -> None:
+    run = cp.name("run")
+    batch = [event(KIND, run_id=run), *({**event(KIND, run_id=run), **own} for own in RESERVED)]
+    said = (await cp.admin.post(PATH, batch)).ok()
+    expect.equal(counts(said), (1, 0, len(RESERVED)), "inserted, duplicates, dropped")
+    for index, (own, problem) in enumerate(zip(RESERVED, said["errors"], strict=True), 1):
+        wanted = {"index": index, "field": next(iter(own)), "reason": "reserved"}
+        expect.equal(problem, wanted, f"the problem with {own}")
+    expect.equal(len(await cp.history(runId=run)), 1, "the number of events stored")

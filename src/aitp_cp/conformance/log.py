@@ -34,13 +34,23 @@ async def resent_at_once(cp: Deployment) -> None:
     expect.equal(len(await cp.history(runId=run)), 5, "the number of events stored")
 
 
-@check("9", "the id is of the content, however its JSON is spelled, when it carries a usable `ts`", extension=True)
+@check("9", "the id is of the content, however its JSON is spelled, when it carries a `ts`", extension=True)
 async def id_of_content(cp: Deployment) -> None:
     run = cp.name("run")
-    body = f'[{{"type":"{KIND}","ts":"{TS}","run_id":"{run}","payload":{{"a":1,"b":"\\u00e9"}}}}]'
-    other = f'[ {{"payload": {{"b":"é","a":1}}, "run_id":"{run}", "ts":"{TS}", "type":"{KIND}"}} ]'
-    for text, wanted in ((body, (1, 0, 0)), (other, (0, 1, 0))):
-        expect.equal(counts((await cp.admin.post("/api/events", text.encode())).ok()), wanted, "the answer")
+    for ts in (TS, "yesterday"):
+        body = f'[{{"type":"{KIND}","ts":"{ts}","run_id":"{run}","payload":{{"a":1.0,"b":"\\u00e9"}}}}]'
+        other = f'[ {{"payload": {{"b":"é","a":1.0}}, "run_id":"{run}", "ts":"{ts}", "type":"{KIND}"}} ]'
+        for text, wanted in ((body, (1, 0, 0)), (other, (0, 1, 0))):
+            expect.equal(counts((await cp.admin.post("/api/events", text.encode())).ok()), wanted, "the answer")
+
+
+@check("9", "events that differ in how a number is written are two", extension=True)
+async def id_of_numbers(cp: Deployment) -> None:
+    run = cp.name("run")
+    numbers = ("1", "1.0", "1e999", "2e999", "9" * 5000, "8" * 5000)
+    items = (f'{{"type":"{KIND}","ts":"{TS}","run_id":"{run}","payload":{{"n":{number}}}}}' for number in numbers)
+    said = (await cp.admin.post("/api/events", f"[{','.join(items)}]".encode())).ok()
+    expect.equal(counts(said), (len(numbers), 0, 0), "the answer to events that differ in one number")
 
 
 @check("9", "the client's own `id` decides where it is sent", extension=True)
@@ -101,6 +111,19 @@ async def redacted(cp: Deployment) -> None:
     expect.equal(found["tct"]["claims"]["voucher"], second, "claims.voucher")
     expect.equal(found["tct"]["claims"]["chain"], [second, second], "claims.chain")
     expect.equal((found["tct"]["claims"]["jti"], found["other"]), (said["jti"], "kept"), "what stays")
+
+
+@check("9", "raw tokens are taken out wherever they stand in an item", extension=True)
+async def redacted_anywhere(cp: Deployment) -> None:
+    token = compact_token(claims("issuer", cp.name("holder"), new_jti()))
+    text = f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+    members = {"aid_a": token, "grants": [token], "source": f"Bearer {token}"}
+    payload = {"note": f"https://x.example/?token={token}#top", f"name {token}": 1}
+    found = await cp.stored(event("conformance.tokens", payload=payload, **members))
+    wanted = {"note": f"https://x.example/?token={text}#top", f"name {text}": 1}
+    expect.equal(found["payload"], wanted, "the payload")
+    columns = (found["aidA"], found["grants"], found["source"])
+    expect.equal(columns, (text, [text], f"Bearer {text}"), "aidA, grants and source")
 
 
 @check("9", "a token is projected although it is stored redacted", extension=True)

@@ -33,7 +33,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
     caller = context_of(request).actor
     if "idempotency-key" in request.headers:
         return await _ingest_once(rt, request, caller, body)
-    batch = normalise(body, caller, rt.clock(), uuid4)
+    batch = _read(rt, body, caller)
     inserted = await rt.get(Writer).submit(batch.reports) if batch.reports else 0
     return json_response(_counted(rt, batch, inserted))
 
@@ -42,12 +42,15 @@ async def _ingest_once(rt: Runtime, request: Request, caller: str, body: bytes) 
     """A keyed batch is its own transaction: the stored answer commits with its events."""
 
     async def effect(conn: Connection) -> Answer:
-        batch = normalise(body, caller, rt.clock(), uuid4)
-        redact = rt.settings.event_token_redaction
-        new = await service.store_group(conn, batch.reports, rt.clock(), redact=redact)
+        batch = _read(rt, body, caller)
+        new = await service.store_group(conn, batch.reports, rt.clock())
         return Answer(200, _counted(rt, batch, len(new)))
 
     return await answer_once(rt, request, endpoint="events.ingest", caller=caller, body=body, effect=effect)
+
+
+def _read(rt: Runtime, body: bytes, caller: str) -> Batch:
+    return normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
 
 
 def _counted(rt: Runtime, batch: Batch, inserted: int) -> IngestAnswer:

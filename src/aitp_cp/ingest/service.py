@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,14 +9,13 @@ import msgspec
 from aitp_cp.db import Connection
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
-from aitp_cp.protocol import tokens
 from aitp_cp.protocol.reports import Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
 
 
-async def store_group(conn: Connection, reports: Sequence[Report], now: datetime, *, redact: bool) -> set[UUID]:
+async def store_group(conn: Connection, reports: Sequence[Report], now: datetime) -> set[UUID]:
     """Store what is new of `reports` and everything that follows from it; the ids that were new.
 
     A constant number of statements, whatever the size of the group. Lock order: the graph of tokens, rows in key
@@ -31,12 +29,11 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     await tcts.project(conn, fresh, now)
     sides = await sessions.project(conn, fresh, now)
     await presence.seen(conn, sides | {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
-    new = await log.append(conn, [_event(report, redact) for report in fresh], now)
+    new = await log.append(conn, [_event(report) for report in fresh], now)
     return {event.id for event in new}
 
 
-def _event(report: Report, redact: bool) -> NewEvent:
-    payload: Any = tokens.redact(report.payload) if redact else report.payload
+def _event(report: Report) -> NewEvent:
     return NewEvent(
         id=report.id,
         type=report.type,
@@ -46,6 +43,6 @@ def _event(report: Report, redact: bool) -> NewEvent:
         session_id=report.session_id,
         run_id=report.run_id,
         grants=report.grants,
-        payload=msgspec.json.encode(payload).decode(),
+        payload=msgspec.json.encode(report.payload).decode(),
         source=report.source,
     )

@@ -121,8 +121,7 @@ class Writer:
 
     async def _store(self, reports: Sequence[Report]) -> set[UUID]:
         async with self._rt.db.transaction() as conn:
-            redact = self._rt.settings.event_token_redaction
-            return await service.store_group(conn, reports, self._rt.clock(), redact=redact)
+            return await service.store_group(conn, reports, self._rt.clock())
 
 
 def _answer(group: list[_Waiting], new: set[UUID]) -> None:

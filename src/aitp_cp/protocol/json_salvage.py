@@ -1,13 +1,11 @@
 """Reading a batch in which one bad item makes a strict decoder refuse the whole document."""
 
-import json
-import math
 import re
 from typing import NamedTuple
 
-from aitp_cp.protocol.json_guard import refuse_constant
+import msgspec
 
-MAX_INTEGER_DIGITS = 4000
+from aitp_cp.protocol import json_numbers
 
 # A quote that opens no complete string matches alone and ends the scan: searching on from it would be quadratic.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
@@ -39,11 +37,14 @@ def split_items(body: bytes) -> list[Item] | None:
 
 
 def decode_item(text: bytes) -> object:
-    """A JSON value in which lone surrogates are kept and a number beyond all ranges becomes null.
+    """Return a JSON value with lone surrogates kept, and floats and endless integers as `msgspec.Raw`.
 
     Raises `ValueError` when it is not JSON; `text` must not nest deeper than `json_guard.MAX_DEPTH`.
     """
-    return json.loads(text.decode(), parse_float=_finite, parse_int=_bounded, parse_constant=refuse_constant)
+    try:
+        return json_numbers.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_numbers.decode_loosely(text)
 
 
 def _array_start(body: bytes) -> int | None:
@@ -92,16 +93,7 @@ def _without_sole_blank(items: list[Item]) -> list[Item]:
 def _is_frame(text: bytes) -> bool:
     """Whether the document is JSON once its items are taken out."""
     try:
-        frame = json.loads(text.decode(), parse_int=_bounded, parse_constant=refuse_constant)
+        frame = json_numbers.decode_loosely(text)
     except (ValueError, RecursionError):
         return False
     return frame == [] or (isinstance(frame, dict) and frame.get("events") == [])
-
-
-def _finite(literal: str) -> float | None:
-    number = float(literal)
-    return number if math.isfinite(number) else None
-
-
-def _bounded(literal: str) -> int | None:
-    return int(literal) if len(literal) <= MAX_INTEGER_DIGITS else None

@@ -13,7 +13,12 @@ MAX_TOKEN = 64 * 1024
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 # The base64url of a JSON object's first two bytes, `{"`.
-_JWS = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_START = "eyJ"
+_JWS = re.compile(_START + r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+# Inside other text, `eyJ` alone says little: the shortest header, `{"alg":""}`, has 14 characters.
+_HEADER_CHARACTERS = 14
+# A run of the characters of a token, read in one go: to search for the token itself is quadratic in "eyJeyJeyJ…".
+_RUN = re.compile(r"[A-Za-z0-9_.-]++")
 
 # Objects that describe a token, and their members that hold one in compact form.
 _DESCRIBING = frozenset({"tct", "tcts", "delegation", "claims"})
@@ -41,42 +46,104 @@ def synthetic_delegation_jti(token: str) -> UUID:
     return UUID(bytes=digest[:16], version=5)
 
 
-def redact(payload: Any) -> Any:
-    """The payload with `{"sha256": hex}` in place of raw tokens; what does not change is shared, not copied.
+class Redacted(dict[str, Any]):
+    """`{"sha256": hex}` in place of a token.
 
-    Replaced are `token`, `voucher` and the entries of `chain` inside `tct`, `tcts[]`, `delegation` and `claims`,
-    whatever they look like, and every other string that is a compact JWS as a whole.
+    The token itself stays in memory, for projections, and is never encoded.
     """
-    return _redacted(payload, _NOTHING)
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: str) -> None:
+        super().__init__(sha256=_sha256(token))
+        self.token = token
+
+    @property
+    def text(self) -> str:
+        """What stands for the token where only text can stand."""
+        return _as_text(self["sha256"])
+
+
+def text_of(value: object) -> str | None:
+    """The text of a reported token, redacted or not."""
+    if isinstance(value, Redacted):
+        return value.token
+    return value if isinstance(value, str) else None
+
+
+def may_hold_token(text: bytes) -> bool:
+    """Whether `redact` could change the value of this JSON text; costs next to nothing."""
+    return (
+        b"eyJ" in text
+        or b'"token"' in text
+        or b'"voucher"' in text
+        or b'"chain"' in text
+        or b"\\u00" in text  # how any of these is spelled when a part of it is escaped
+    )
+
+
+def redact(value: Any) -> Any:
+    """Return a decoded JSON value without raw tokens; what does not change is shared, not copied.
+
+    A string that is a compact JWS as a whole becomes a `Redacted`, and so do `token`, `voucher` and the entries of
+    `chain` inside `tct`, `tcts[]`, `delegation` and `claims`, whatever they look like. A compact JWS inside a longer
+    string or in a member's name becomes `sha256:<hex>`.
+    """
+    return _redacted(value, _NOTHING)
+
+
+def redact_text(text: str) -> str:
+    """Return `text` with `sha256:<hex>` in place of each compact JWS in it."""
+    if _START not in text:
+        return text
+    redacted = _RUN.sub(_redacted_run, text)
+    return text if redacted == text else redacted
+
+
+def _redacted_run(run: re.Match[str]) -> str:
+    """From `eyJ` on, three parts of a run in a row are a token, unless the second is empty."""
+    parts = run[0].split(".")
+    done: list[str] = []
+    at = 0
+    while at < len(parts) - 2:
+        start = parts[at].find(_START)
+        if start < 0 or len(parts[at]) - start < _HEADER_CHARACTERS or not parts[at + 1]:
+            done.append(parts[at])
+            at += 1
+            continue
+        token = ".".join((parts[at][start:], parts[at + 1], parts[at + 2]))
+        done.append(parts[at][:start] + _as_text(_sha256(token)))
+        at += 3
+    return ".".join((*done, *parts[at:]))
 
 
 def _redacted(value: Any, holding: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        if _START not in value:
+            return value
+        return Redacted(value) if _JWS.fullmatch(value) else redact_text(value)
     if isinstance(value, dict):
         return _redacted_object(value, holding)
     if isinstance(value, list):
         return _replaced(value, [_redacted(item, holding) for item in value])
-    if isinstance(value, str) and value.startswith("eyJ") and _JWS.fullmatch(value):
-        return _fingerprint(value)
     return value
 
 
 def _redacted_object(value: dict[str, Any], holding: frozenset[str]) -> dict[str, Any]:
-    changed = {}
-    for name, member in value.items():
-        if name in holding:
-            new = _redacted_token(member)
-        elif isinstance(member, (str, dict, list)):
-            new = _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING)
-        else:
-            continue
-        if new is not member:
-            changed[name] = new
-    return {**value, **changed} if changed else value
+    new = {redact_text(name): _redacted_member(name, member, holding) for name, member in value.items()}
+    same = new.keys() == value.keys() and all(new[name] is member for name, member in value.items())
+    return value if same else new
+
+
+def _redacted_member(name: str, member: Any, holding: frozenset[str]) -> Any:
+    if name in holding:
+        return _redacted_token(member)
+    return _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING)
 
 
 def _redacted_token(member: Any) -> Any:
     if isinstance(member, str):
-        return _fingerprint(member)
+        return Redacted(member)
     if isinstance(member, list):
         return _replaced(member, [_redacted_token(item) for item in member])
     return _redacted(member, _HOLDING)
@@ -86,5 +153,9 @@ def _replaced(old: list[Any], new: list[Any]) -> list[Any]:
     return new if any(one is not other for one, other in zip(old, new, strict=True)) else old
 
 
-def _fingerprint(token: str) -> dict[str, str]:
-    return {"sha256": hashlib.sha256(token.encode()).hexdigest()}
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _as_text(digest: str) -> str:
+    return f"sha256:{digest}"

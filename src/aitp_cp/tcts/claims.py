@@ -26,10 +26,10 @@ class Token:
     """A reported token: `{token, claims}`, flat claims, or compact text; what comes first in that order is believed."""
 
     def __init__(self, given: object, around: Mapping[str, Any] = _NO_CLAIMS) -> None:
-        members = given if isinstance(given, dict) else _NO_CLAIMS
-        text = given if isinstance(given, str) else members.get("token")
+        text = tokens.text_of(given)
+        members = given if text is None and isinstance(given, dict) else _NO_CLAIMS
         claims = members.get("claims")
-        self.text: str | None = text if isinstance(text, str) and text else None
+        self.text: str | None = text or tokens.text_of(members.get("token")) or None
         self._layers = (claims if isinstance(claims, dict) else _NO_CLAIMS, members, around)
         self._decoded: Mapping[str, Any] | None = None
 
@@ -38,7 +38,7 @@ class Token:
         for layer in self._layers:
             yield from (layer[name] for name in names if layer.get(name) is not None)
         if self._decoded is None:
-            self._decoded = tokens.claims_of(self.text) or _NO_CLAIMS
+            self._decoded = tokens.redact(tokens.claims_of(self.text)) or _NO_CLAIMS
         yield from (self._decoded[name] for name in names if self._decoded.get(name) is not None)
 
     def first(self, read: Callable[[object], T | None], names: Names) -> T | None:
