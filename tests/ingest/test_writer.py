@@ -7,7 +7,7 @@ import pytest
 
 from aitp_cp.clock import now
 from aitp_cp.db import Connection
-from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp.errors import ShuttingDown
 from aitp_cp.events import store as log
 from aitp_cp.ingest.writer import GROUPS_AT_ONCE, SECOND_GROUP_EVENTS, Writer
 from tests.ingest.support import normalised
@@ -86,5 +86,5 @@ async def test_the_end_writes_what_is_waiting_and_takes_nothing_more(app: App) -
     await writer.stop()
     assert [task.result() for task in tasks] == [20] * 30
     assert await stored(app) == 600
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(ShuttingDown):
         await writer.submit(normalised(*events(1)))
