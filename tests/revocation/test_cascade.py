@@ -9,7 +9,7 @@ import pytest
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection
 from aitp_cp.revocation import service
-from aitp_cp.revocation.model import Revocation
+from aitp_cp.revocation.model import Request, Revocation
 from tests.revocation.support import ENTRIES
 from tests.support.app import App
 
@@ -79,8 +79,8 @@ async def test_revoking_any_node_revokes_exactly_its_descendants(app: App) -> No
     for node in (forest.root, *forest.parents):
         with suppress(Undo):
             async with app.rt.db.transaction() as conn:
-                entry = Revocation(node, app.clock(), "why")
-                outcome = await service.revoke(conn, entry, Actor("tester", None), app.clock())
+                asked = Request([Revocation(node, app.clock(), "why")], bulk=False)
+                outcome = await service.revoke(conn, asked, Actor("tester", None), app.clock())
                 assert outcome.seq is not None
                 expected = dict.fromkeys(forest.descendants(node), "parent_revoked")
                 if node != forest.root:

@@ -10,7 +10,7 @@ from aitp_cp.client.health import Health, Readiness
 from aitp_cp.client.options import Retries, Timeouts
 from aitp_cp.client.paging import Rows
 from aitp_cp.client.published import Manifest, RevocationList
-from aitp_cp.client.revocation import Revocation
+from aitp_cp.client.revocation import BulkRevocation, Revocation
 from aitp_cp.client.sessions import Session, SessionDetail
 from aitp_cp.client.tokens import Delegation, Tct
 from aitp_cp.client.trust import AnchorPatch, PinnedKey, TrustAnchor
@@ -22,6 +22,7 @@ __all__ = [
     "AnchorPatch",
     "AuditEntry",
     "Breaker",
+    "BulkRevocation",
     "ControlPlane",
     "ControlPlaneError",
     "Delegation",

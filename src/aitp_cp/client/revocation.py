@@ -1,6 +1,6 @@
 """The deny list: adding to it, and reading it as the operator sees it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -16,6 +16,15 @@ class Revocation(msgspec.Struct, frozen=True, rename="camel"):
     jti: UUID
     revoked_at: datetime
     reason: str | None
+    listed: bool = True  # whether the signed list holds it; older control planes do not say
+
+
+class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):
+    """Entries in the order they were given; those that were revoked before are shown as stored."""
+
+    entries: list[Revocation]
+    revoked: int
+    already_revoked: int
 
 
 class _Page(msgspec.Struct, rename="camel"):
@@ -39,6 +48,23 @@ class Revocations:
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
         return (await self._transport.send(call)).read(Revocation)
+
+    async def add_all(
+        self,
+        jtis: Sequence[UUID | str],
+        reason: str | None = None,
+        revoked_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> BulkRevocation:
+        """Revoke 1 to 1000 tokens at once, all of them or none; no token may be named twice."""
+        fields = {
+            "jtis": [str(jti) for jti in jtis],
+            "reason": reason,
+            "revokedAt": revoked_at.isoformat() if revoked_at else None,
+        }
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
+        return (await self._transport.send(call)).read(BulkRevocation)
 
     async def page(
         self, limit: int = 100, offset: int = 0, before: str | None = None, jti: UUID | str | None = None

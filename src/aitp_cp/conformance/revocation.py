@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid1
 
@@ -81,6 +81,7 @@ async def entry(cp: Deployment) -> None:
     said = one.answer.ok(201)
     expect.equal((said["jti"], said["reason"]), (one.jti, f"{cp.run}: key lost"), "jti and reason")
     expect.moment(said["revokedAt"], "revokedAt")
+    expect.equal(said["listed"], True, "listed")
 
 
 @check("11", "a jti already revoked is 201 with the stored row, without a second event", extension=True)
@@ -118,6 +119,43 @@ async def bad_date(cp: Deployment) -> None:
     dates: tuple[Any, ...] = ("yesterday", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "", True, {})
     for date in dates:
         expect.error(await cp.admin.post(PATH, {"jti": new_jti(), "revokedAt": date}), 400, "BODY_INVALID")
+
+
+@check("11", "a revokedAt more than five minutes ahead is 400 `BODY_INVALID`", extension=True)
+async def future_date(cp: Deployment) -> None:
+    for ahead in (timedelta(hours=1), timedelta(days=10_000)):
+        body = {"jti": new_jti(), "revokedAt": (datetime.now(UTC) + ahead).isoformat()}
+        expect.error(await cp.admin.post(PATH, body), 400, "BODY_INVALID")
+
+
+@check("11", "`jtis` revokes up to 1000 tokens at once, answered in the order asked", extension=True)
+async def bulk(cp: Deployment) -> None:
+    one, jtis = await cp.shared(revoked), [new_jti() for _ in range(3)]
+    asked = [jtis[0].upper(), one.jti, jtis[1], jtis[2]]
+    said = (await revoke(cp, jtis=asked, reason=cp.run)).ok(201)
+    expect.equal([entry["jti"] for entry in said["entries"]], [jti.lower() for jti in asked], "the order")
+    expect.equal((said["revoked"], said["alreadyRevoked"]), (3, 1), "how many were new, and were not")
+    expect.equal(said["entries"][1], one.answer.json, "the entry that was stored before")
+    for jti in jtis:
+        expect.equal(len(await _events(cp, jti)), 1, "the number of tct.revoked events of each token")
+
+
+@check("11", "a wrong list of `jtis` is refused as a whole", extension=True)
+async def bad_bulk(cp: Deployment) -> None:
+    jti = new_jti()
+    refused = await cp.admin.post(PATH, {"jtis": [new_jti(), "no-uuid"]})
+    expect.error(refused, 400, "JTI_INVALID")
+    expect.that("1" in refused.json["error"], "the error does not name the place of the wrong id")
+    wrong: tuple[dict[str, Any], ...] = (
+        {"jtis": []},
+        {"jtis": [jti, jti.upper()]},
+        {"jtis": [jti], "jti": jti},
+        {"jtis": jti},
+    )
+    for body in wrong:
+        expect.error(await cp.admin.post(PATH, body), 400, "BODY_INVALID")
+    expect.error(await cp.admin.post(PATH, {"jtis": [new_jti() for _ in range(1001)]}), 400, "BODY_INVALID")
+    expect.equal((await cp.admin.get(PATH, jti=jti)).ok()["count"], 0, "what was stored of refused lists")
 
 
 @check("11", "the token and everything delegated from it become revoked")
@@ -232,7 +270,7 @@ async def etag_changes(cp: Deployment) -> None:
 async def unsignable(cp: Deployment) -> None:
     jti, issuer = str(UUID(int=uuid1().int)), cp.name("issuer")
     await cp.report(issued(claims(issuer, "holder", jti)))
-    expect.status(await revoke(cp, jti=jti, reason=cp.run), 201)
+    expect.equal((await revoke(cp, jti=jti, reason=cp.run)).ok(201)["listed"], False, "listed")
     expect.that((await find_tct(cp, jti, issuer=issuer))["revoked"], "the token is not revoked")
     expect.that(jti not in await listed(cp), "the list holds a jti that the SDK does not sign")
 

@@ -25,6 +25,7 @@ TABLES = (
     "log_horizon",
     "pinned_keys",
     "revocation_entries",
+    "revocation_version",
     "revoked_reports",
     "trust_anchors",
     "webhook_deliveries",

@@ -9,21 +9,35 @@ import msgspec
 from aitp_cp.db.keyset import Key, Order
 
 MAX_REASON = 500
+MAX_JTIS = 1000
 ORDER = Order("revocations", Key("revoked_at", datetime, descending=True), Key("jti", UUID, descending=True))
 
 Jti = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "string", "format": "uuid"})]
+Jtis = Annotated[
+    list[Any],
+    msgspec.Meta(
+        extra_json_schema={
+            "items": {"type": "string", "format": "uuid"},
+            "minItems": 1,
+            "maxItems": MAX_JTIS,
+            "uniqueItems": True,
+        }
+    ),
+]
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class NewRevocation(msgspec.Struct, frozen=True, rename="camel"):
-    """The request body; `revokedAt` is ISO-8601, or epoch seconds or milliseconds, and now when it is missing.
+    """The request body, with either `jti` or `jtis`.
 
-    `revoked_at`, as the signed list spells it, stands in for `revokedAt`.
+    `revokedAt` is ISO-8601, or epoch seconds or milliseconds, and now when it is missing. `revoked_at`, as the signed
+    list spells it, stands in for it.
     """
 
-    REQUIRED_ONE_OF: ClassVar = (("jti",),)
+    REQUIRED_ONE_OF: ClassVar = (("jti",), ("jtis",))
 
     jti: Jti = None
+    jtis: Jtis | None = None
     reason: Reason | None = None
     revoked_at: str | int | float | None = None
     as_listed: str | int | float | None = msgspec.field(name="revoked_at", default=None)
@@ -41,6 +55,15 @@ class RevocationView(msgspec.Struct, frozen=True, rename="camel"):
     jti: UUID
     revoked_at: str
     reason: str | None
+    listed: bool  # whether the signed list holds it: the SDK signs version 4 UUIDs only
+
+
+class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer to `jtis`; `entries` in the order of the request."""
+
+    entries: list[RevocationView]
+    revoked: int
+    already_revoked: int
 
 
 class RevocationPage(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,11 +72,26 @@ class RevocationPage(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """The entry as stored, and its place in the log; None when it was revoked before."""
+class Request(msgspec.Struct, frozen=True):
+    """What a client asks to revoke, in its order; `bulk` when it sent a list."""
 
-    entry: Revocation
+    entries: list[Revocation]
+    bulk: bool
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The entries as stored, in the order of the request, how many are new, and the newest one's place in the log."""
+
+    entries: list[Revocation]
+    new: int
     seq: int | None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The entries of the deny list in chunks of JSON, and the version of the table that they are at least."""
+
+    version: int
+    chunks: list[bytes]
 
 
 class Signed(msgspec.Struct, frozen=True):

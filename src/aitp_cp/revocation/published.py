@@ -1,7 +1,8 @@
 """The signed list as this process publishes it: always the last good one, never older than it may be (section 11).
 
 A list is served from memory while nothing is known to have changed and it is younger than a minute. One task
-renews it: at once after a change, in time before the minute is over, and again and again while it cannot.
+renews it: at once after a change, in time before the minute is over, and again and again while it cannot. Events only
+make it quick: once a second the task compares the version of the table, so a change without an event is found too.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
 from aitp_cp.events.model import OWN_SOURCE, Event
 from aitp_cp.revocation import signing, store
-from aitp_cp.revocation.model import Signed
+from aitp_cp.revocation.model import Signed, Stored
 from aitp_cp.revocation.service import TCT_REVOKED
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.runtime import Runtime
@@ -37,13 +38,17 @@ PATIENCE_SECS = 2.0
 READ_SECS = 15.0
 SIGN_SECS = 30.0
 RETRY_SECS = 0.5
-AGE_SHOWN_EVERY_SECS = 5.0
+COMPARE_EVERY_SECS = 1.0
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A signing, what was known to have changed when its reading began, and when that was on both clocks."""
+    """A signing, what was known to have changed when its reading began, and when that was on both clocks.
+
+    `table` is the version of the table that it holds at least.
+    """
 
     signed: Signed
+    table: int
     version: tuple[int, int]
     read_at: datetime
     read_tick: float
@@ -175,16 +180,30 @@ class PublishedList:
         while not self._bell.is_set() and self._age() < self._period * RENEW_AT:
             self._show_age()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(AGE_SHOWN_EVERY_SECS, self._period * RENEW_AT)):
+                async with asyncio.timeout(min(COMPARE_EVERY_SECS, self._period * RENEW_AT)):
                     await self._bell.wait()
+            if not self._bell.is_set() and await self._table_changed():
+                self.changed()
+
+    async def _table_changed(self) -> bool:
+        """Whether the table has changed since it was read; False when the database does not say."""
+        assert self._current is not None
+        try:
+            return await self._within(PATIENCE_SECS, self._table_version()) != self._current.table
+        except (DatabaseUnavailable, TimeoutError):
+            return False
+
+    async def _table_version(self) -> int:
+        async with self._rt.db.connection() as conn:
+            return await store.version(conn)
 
     async def _renewed(self) -> Published:
         self._has_read = False
         version, read_at, read_tick = self._version(), self._rt.clock(), time.monotonic()
         await self._await_answer()
-        chunks = await self._within(READ_SECS, self._read())
+        stored = await self._within(READ_SECS, self._read())
         self._has_read = True
-        return Published(await self._sign(chunks), version, read_at, read_tick)
+        return Published(await self._sign(stored.chunks), stored.version, version, read_at, read_tick)
 
     async def _await_answer(self) -> None:
         """Asked first, so that a silent database is noticed sooner than the longest list takes to read."""
@@ -197,7 +216,7 @@ class PublishedList:
         if not answers:
             raise DatabaseUnavailable
 
-    async def _read(self) -> list[bytes]:
+    async def _read(self) -> Stored:
         async with self._rt.db.connection() as conn:
             return await store.read_all(conn)
 

@@ -11,7 +11,7 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.jti import read_jti
-from aitp_cp.revocation.model import ORDER, NewRevocation, Outcome, RevocationPage, RevocationView
+from aitp_cp.revocation.model import ORDER, BulkRevocation, NewRevocation, Outcome, RevocationPage, RevocationView
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
@@ -30,9 +30,9 @@ async def add_entry(rt: Runtime, request: Request) -> Response:
     outcomes: list[Outcome] = []
 
     async def effect(conn: Connection) -> Answer:
-        entry = service.requested(decode(body, NewRevocation), rt.clock())
-        outcomes.append(await service.revoke(conn, entry, actor, rt.clock()))
-        return Answer(201, service.shown(outcomes[0].entry))
+        asked = service.requested(decode(body, NewRevocation), rt.clock())
+        outcomes.append(await service.revoke(conn, asked, actor, rt.clock()))
+        return Answer(201, service.answer(outcomes[0], bulk=asked.bulk))
 
     published = rt.get(PublishedList)
     try:
@@ -71,11 +71,11 @@ ENDPOINTS = (
         method="POST",
         path="/api/revocation/entries",
         handler=add_entry,
-        summary="Revoke a token and everything delegated from it; the first revocation of a token stands",
+        summary="Revoke tokens and everything delegated from them; the first revocation of a token stands",
         tag="revocation",
         idempotent=True,
         body=NewRevocation,
-        answers={201: RevocationView},
+        answers={201: (RevocationView, BulkRevocation)},
         errors=(BodyInvalid, JtiInvalid),
         leads_to=(
             *links("GET /api/revocation/entries", jti="$response.body#/jti"),

@@ -1,5 +1,6 @@
 """Statements on revocation_entries, and the parties of a revoked token."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -7,18 +8,19 @@ from msgspec import UnsetType
 
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.revocation.model import ORDER, Revocation
+from aitp_cp.revocation.model import ORDER, Revocation, Stored
 
 # How many entries one row of READ_ALL holds.
 CHUNK_ENTRIES = 1000
 
 INSERT_MISSING = """
-INSERT INTO revocation_entries (jti, revoked_at, reason, created_at) VALUES ($1, $2, $3, $4)
+INSERT INTO revocation_entries (jti, revoked_at, reason, created_at)
+SELECT jti, revoked_at, reason, $4
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS new (jti, revoked_at, reason)
+ORDER BY jti
 ON CONFLICT (jti) DO NOTHING
 RETURNING jti
 """
-
-FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = $1"
 
 PAGE = """
 SELECT jti, revoked_at, reason FROM revocation_entries
@@ -27,7 +29,12 @@ ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
-FIND_PARTIES = "SELECT issuer_aid, subject_aid FROM issued_tcts WHERE jti = $1"
+FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = ANY($1::uuid[])"
+
+FIND_PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
+
+# Counted up by triggers, whoever writes to the table.
+VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
 
 # One statement, so one snapshot. Chunks of text cost the event loop a hundredth of what a record per entry does.
 # Times are brought into the years 1970 to 9999: whatever an older control plane stored must not break the list.
@@ -46,14 +53,15 @@ ORDER BY place / $1
 """
 
 
-async def insert_missing(conn: Connection, entry: Revocation, now: datetime) -> bool:
-    """Whether the token was not revoked yet; a concurrent revocation of the same token is waited for."""
-    return await conn.fetchval(INSERT_MISSING, entry.jti, entry.revoked_at, entry.reason, now) is not None
+async def insert_missing(conn: Connection, entries: Sequence[Revocation], now: datetime) -> set[UUID]:
+    """Those that were not revoked yet; concurrent revocations of the same tokens are waited for."""
+    columns = [entry.jti for entry in entries], [entry.revoked_at for entry in entries]
+    rows = await conn.fetch(INSERT_MISSING, *columns, [entry.reason for entry in entries], now)
+    return {row["jti"] for row in rows}
 
 
-async def find(conn: Connection, jti: UUID) -> Revocation | None:
-    row = await conn.fetchrow(FIND, jti)
-    return None if row is None else _revocation(row)
+async def find(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, Revocation]:
+    return {row["jti"]: _revocation(row) for row in await conn.fetch(FIND, jtis)}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list[Revocation], str | UnsetType]:
@@ -68,15 +76,21 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list
     return [_revocation(row) for row in page.rows], page.next_before
 
 
-async def find_parties(conn: Connection, jti: UUID) -> tuple[str, str] | None:
-    """Issuer and subject of a token that was reported."""
-    row = await conn.fetchrow(FIND_PARTIES, jti)
-    return None if row is None else (row["issuer_aid"], row["subject_aid"])
+async def find_parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Issuer and subject of those tokens that were reported."""
+    rows = await conn.fetch(FIND_PARTIES, jtis)
+    return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
 
 
-async def read_all(conn: Connection) -> list[bytes]:
+async def version(conn: Connection) -> int:
+    """The version of the table; another one means that entries were added, changed or removed."""
+    return int(await conn.fetchval(VERSION))
+
+
+async def read_all(conn: Connection) -> Stored:
     """Every entry in the list's order, in chunks: JSON arrays of the ids, the epoch seconds and the reasons."""
-    return [row[0] for row in await conn.fetch(READ_ALL, CHUNK_ENTRIES)]
+    at_least = await version(conn)
+    return Stored(at_least, [row[0] for row in await conn.fetch(READ_ALL, CHUNK_ENTRIES)])
 
 
 def _revocation(row: Record) -> Revocation:

@@ -18,8 +18,8 @@ from aitp_cp.db import Connection
 from aitp_cp.tcts import graph, store
 from aitp_cp.tcts.model import Budget, Item, Reached
 
-# One statement walks at most this many rows: some 50 ms, and the graph lock is held meanwhile.
-STEP_ROWS = 2000
+# One step walks at most this many rows: 50 to 150 ms, and the graph lock is held meanwhile.
+STEP_ROWS = 1000
 # Items that one step expands together.
 STEP_ITEMS = 200
 

@@ -18,7 +18,7 @@ SETTLING = lock_key("tcts.settle")
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
 # less than an operator, who wants to see the effect; 10,000 rows take half a second.
 ENTERED = Budget(rows=10_000, secs=0.4)
-REPORTED = Budget(rows=2_000, secs=0.1)
+REPORTED = Budget(rows=2_000, secs=0.2)
 LEFT_OVER = Budget(rows=4_000, secs=0.15)
 GRAPH_WAIT_SECS = 0.3
 

@@ -94,14 +94,14 @@ def agents_export(
 
 
 def revoke(
-    jti: Annotated[str, typer.Argument(metavar="JTI", help="The token's id.")],
+    jtis: Annotated[list[str], typer.Argument(metavar="JTI...", help="The tokens' ids.")],
     reason: Annotated[str | None, typer.Option(help="For the list and the audit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Revoke a token and everything delegated from it; there is no way back."""
+    """Revoke tokens and everything delegated from them; there is no way back."""
     from aitp_cp.cli.remote.revocations import revoke
 
-    revoke(jti, reason, as_json=as_json)
+    revoke(jtis, reason, as_json=as_json)
 
 
 @revocations.command("list", epilog=LEGEND)

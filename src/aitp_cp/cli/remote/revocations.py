@@ -11,18 +11,33 @@ COLUMNS: Columns[Revocation] = {
     "jti": lambda entry: entry.jti,
     "revoked": lambda entry: entry.revoked_at,
     "reason": lambda entry: entry.reason,
+    "listed": lambda entry: entry.listed,
 }
 
 
-def revoke(jti: str, reason: str | None, *, as_json: bool) -> None:
+def revoke(jtis: list[str], reason: str | None, *, as_json: bool) -> None:
+    """One token as an entry, several in one transaction as a list."""
+
     async def work(control_plane: ControlPlane) -> None:
-        entry = await control_plane.revocations.add(jti, reason)
+        if len(jtis) > 1:
+            await _revoke_all(control_plane, jtis, reason, as_json=as_json)
+            return
+        entry = await control_plane.revocations.add(jtis[0], reason)
         if as_json:
             document(entry)
         else:
             fields({name: of(entry) for name, of in COLUMNS.items()})
 
     run(work)
+
+
+async def _revoke_all(control_plane: ControlPlane, jtis: list[str], reason: str | None, *, as_json: bool) -> None:
+    done = await control_plane.revocations.add_all(jtis, reason)
+    if as_json:
+        document(done)
+        return
+    listing("entries", (done.entries, False), COLUMNS, as_json=False)
+    line(f"{done.revoked} revoked, {done.already_revoked} revoked before")
 
 
 def list_entries(limit: int, *, as_json: bool) -> None:
