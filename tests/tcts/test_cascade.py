@@ -164,7 +164,7 @@ async def test_a_long_chain_revoked_link_by_link_in_one_batch_stays_quick(db: Da
     async with db.transaction() as conn:
         await conn.execute("SET LOCAL statement_timeout = '2s'")
         await project(conn, normalised(*(revoked(number, when=next(later)) for number in range(1, 500))))
-        await service.settle_next(conn)  # what the batch left to the job, if it ran out of time
-        assert not await service.has_unsettled(conn)
+        while await service.has_unsettled(conn):  # what the batch left to the job
+            assert await service.settle_next(conn)
     found = await by_jti(db, "delegations")
     assert {row["revoked_at"] for row in found.values()} == {NOON}
