@@ -115,7 +115,6 @@ async def _alone(url: str) -> Outcome:
     began = time.perf_counter()
     await asyncio.gather(*(_send(client, url, outcome, numbers) for _ in range(AT_ONCE)))
     outcome.seconds = time.perf_counter() - began
-    await client.close()
     return outcome
 
 

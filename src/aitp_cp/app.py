@@ -84,7 +84,7 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
     tail.on_events(enqueuer.on_events)
     for part in (webhooks, dispatcher, enqueuer, refresher):
         rt.add(part)
-    for end in (webhooks.close, providers.close, refresher.stop, dispatcher.stop, enqueuer.stop):
+    for end in (refresher.stop, dispatcher.stop, enqueuer.stop):
         rt.stack.push_async_callback(end)
 
 

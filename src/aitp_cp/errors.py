@@ -192,6 +192,11 @@ class UrlNotAllowed(AppError):
     status, code, sentence = 400, "URL_NOT_ALLOWED", "the URL is not allowed"
 
 
+class HostUnresolved(AppError):
+    status, code = 503, "HOST_UNRESOLVED"
+    sentence = "the host name does not lead to a public address now; check it, and try again"
+
+
 class WebhooksLimit(AppError):
     status, code = 409, "WEBHOOKS_LIMIT"
     sentence = "there are as many webhooks as WEBHOOKS_MAX allows: delete one first"

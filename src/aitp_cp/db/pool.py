@@ -98,6 +98,7 @@ class Database:
                 )
         except asyncpg.PostgresError as refused:  # such as an option in the URL that is another driver's
             raise DatabaseUnavailable from refused
+        self._closing = False
 
     async def _watch(self, conn: asyncpg.Connection) -> None:
         told = self._on_statement

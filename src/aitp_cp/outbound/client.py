@@ -3,19 +3,23 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM
 
-import aiohttp
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from aitp_cp import __version__
 from aitp_cp.errors import AppError
-from aitp_cp.outbound.model import Policy, Refused, Reply, Target, Unreachable
+from aitp_cp.outbound import http1, tls
+from aitp_cp.outbound.model import Address, Policy, Refused, Reply, Target, Unreachable
 from aitp_cp.outbound.policy import check_url
-from aitp_cp.outbound.resolver import CheckedResolver, Lookup, SystemLookup, check_resolved
+from aitp_cp.outbound.resolver import Lookup, SystemLookup, check_resolved, checked
 
 USER_AGENT = f"aitp-control-plane/{__version__}"
 LOOKUP_SECS = 5.0
+READ_BYTES = 64 * 1024
+NEXT_ADDRESS_SECS = 0.25  # RFC 8305: how long one address is waited for before the next is tried beside it
 
 # Told of every request that has ended: method, where it went and how it was answered, how many seconds that took, how
 # it failed; never of a path, a query, a header or a body, for those hold secrets.
@@ -23,24 +27,23 @@ OnCall = Callable[[str, Mapping[str, str | int], float, BaseException | None], N
 
 
 class GuardedClient:
-    """One session per process, opened on first use. Every connection is a new one, to an address checked for it."""
+    """Every request has a connection of its own, to an address checked for it; nothing stays open in between."""
 
     def __init__(
         self,
         policy: Policy,
         *,
         lookup: Lookup | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls_context: ssl.SSLContext | None = None,
         on_call: OnCall | None = None,
     ) -> None:
         self._policy = policy
         self._on_call = on_call
         self._lookup = lookup or SystemLookup()
-        self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._tls = tls_context
 
     async def check_destination(self, url: str) -> None:
-        """For URLs about to be stored: raises `BodyInvalid` or `UrlNotAllowed`; a name must resolve."""
+        """For URLs about to be stored: raises `BodyInvalid`, `UrlNotAllowed` or `HostUnresolved`."""
         target = check_url(url, self._policy)
         if target.literal is None:
             await check_resolved(target.host, self._policy, self._lookup, LOOKUP_SECS)
@@ -61,25 +64,63 @@ class GuardedClient:
         Raises `Refused` (never try again) or `Unreachable` (no answer this time).
         """
         target = self._target(url)
-        exchange = _Exchange(max_bytes)
-        with self._told(method, target, exchange):
+        try:
+            own = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+            written = http1.request(method, target.path, {**own, **headers}, body)
+        except ValueError:
+            raise Refused("the request cannot be written as HTTP") from None
+        answer = http1.Answer(max_bytes)
+        with self._told(method, target, answer):
             try:
                 async with asyncio.timeout(deadline_secs):
-                    await exchange.run(self._open(), method, target, headers, body)
+                    await self._exchange(target, written, answer)
             except TimeoutError:
-                exchange.fail(f"no answer within {deadline_secs:g} s")
-            except (aiohttp.ClientError, OSError) as failure:
-                exchange.fail(_reason(failure))
-            except ValueError:
-                raise Refused("the request cannot be written as HTTP") from None
-        return exchange.reply()
+                _fail(answer, f"no answer within {deadline_secs:g} s")
+            except http1.NotHttp:
+                raise Unreachable("the answer is not valid HTTP") from None
+            except OSError:
+                _fail(answer, "the connection was closed before an answer")
+            return _reply(answer)
 
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+    async def _exchange(self, target: Target, written: bytes, answer: http1.Answer) -> None:
+        async with self._connected(target) as (reader, writer):
+            writer.write(written)  # not waited for: the answer may come before all of it is read
+            while not answer.done:
+                data = await reader.read(READ_BYTES)
+                if data:
+                    answer.feed(data)
+                else:
+                    answer.end()
+
+    @asynccontextmanager
+    async def _connected(self, target: Target) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        addresses = [target.literal] if target.literal else await checked(target.host, self._policy, self._lookup)
+        context = (self._tls or tls.trusting_system()) if target.scheme == "https" else None
+        try:
+            socket = await start_connection(
+                [_address_info(address, target.port) for address in addresses],
+                happy_eyeballs_delay=NEXT_ADDRESS_SECS,
+            )
+        except OSError as failure:
+            refused = isinstance(failure, ConnectionRefusedError)
+            raise Unreachable("the connection was refused" if refused else "the connection could not be made") from None
+        try:
+            reader, writer = await asyncio.open_connection(
+                sock=socket, ssl=context, server_hostname=target.host if context else None
+            )
+        except ssl.SSLError as failure:
+            raise Unreachable(tls.complaint(failure)) from None
+        except OSError:
+            raise Unreachable("the TLS handshake failed") from None
+        try:
+            yield reader, writer
+            writer.close()
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
 
     @contextmanager
-    def _told(self, method: str, target: Target, exchange: "_Exchange") -> Iterator[None]:
+    def _told(self, method: str, target: Target, answer: http1.Answer) -> Iterator[None]:
         if self._on_call is None:
             yield
             return
@@ -91,7 +132,9 @@ class GuardedClient:
             raise
         finally:
             where: dict[str, str | int] = {"server.address": target.host, "server.port": target.port}
-            self._on_call(method, where | exchange.outcome(), time.perf_counter() - began, failed)
+            if answer.status is not None:
+                where["http.response.status_code"] = answer.status
+            self._on_call(method, where, time.perf_counter() - began, failed)
 
     def _target(self, url: str) -> Target:
         try:
@@ -99,74 +142,20 @@ class GuardedClient:
         except AppError as refused:
             raise Refused(refused.message) from None
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=CheckedResolver(self._policy, self._lookup),
-                use_dns_cache=False,
-                force_close=True,
-                limit=0,
-                ssl=self._tls or ssl.create_default_context(),
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None),
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-            )
-        return self._session
+
+def _address_info(address: Address, port: int) -> AddrInfoType:
+    if address.version == 4:
+        return AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (str(address), port)
+    return AF_INET6, SOCK_STREAM, IPPROTO_TCP, "", (str(address), port, 0, 0)
 
 
-class _Exchange:
-    """What has arrived of one answer, whatever happens next."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._response: aiohttp.ClientResponse | None = None
-        self._body = bytearray()
-        self._complete = False
-
-    async def run(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        target: Target,
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> None:
-        async with session.request(method, target.url, headers=headers, data=body, allow_redirects=False) as response:
-            self._response = response
-            async for chunk in response.content.iter_any():
-                self._body += chunk
-                if len(self._body) > self._max_bytes:
-                    return
-            self._complete = True
-
-    def fail(self, reason: str) -> None:
-        if self._response is None:
-            raise Unreachable(reason) from None
-
-    def outcome(self) -> dict[str, int]:
-        return {} if self._response is None else {"http.response.status_code": self._response.status}
-
-    def reply(self) -> Reply:
-        assert self._response is not None
-        return Reply(
-            self._response.status, self._response.headers, bytes(self._body[: self._max_bytes]), self._complete
-        )
+def _fail(answer: http1.Answer, reason: str) -> None:
+    """What had arrived by then stands."""
+    if answer.status is None:
+        raise Unreachable(reason) from None
 
 
-def _reason(failure: Exception) -> str:
-    """A sentence for the delivery log: the failure's own text may hold the URL."""
-    if isinstance(failure, aiohttp.ClientConnectorCertificateError):
-        return "the TLS certificate is not valid"
-    if isinstance(failure, aiohttp.ClientSSLError):
-        return "the TLS handshake failed"
-    if isinstance(failure, aiohttp.ClientConnectorError):
-        refused = isinstance(failure.os_error, ConnectionRefusedError)
-        return "the connection was refused" if refused else "the connection could not be made"
-    if isinstance(failure, aiohttp.ServerDisconnectedError | OSError):
-        return "the connection was closed before an answer"
-    return "the answer is not valid HTTP"
+def _reply(answer: http1.Answer) -> Reply:
+    if answer.status is None:
+        raise Unreachable("the connection was closed before an answer")
+    return Reply(answer.status, answer.headers, bytes(answer.body), answer.complete)

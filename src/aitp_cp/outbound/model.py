@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from yarl import URL
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -29,17 +27,22 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that passed every check that needs no name server; `literal` when its host is an address."""
+    """A URL that passed every check that needs no name server; `literal` when its host is an address.
 
-    url: URL
+    `path` is path and query as they were registered, `authority` the value of the Host header.
+    """
+
+    scheme: str
     host: str
     port: int
     literal: Address | None
+    authority: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`complete` is false when the body was cut short by its limit, the deadline or the peer."""
+    """Header names are lowercase; `complete` is false when a limit, the deadline or the peer cut the body short."""
 
     status: int
     headers: Mapping[str, str]

@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -17,6 +18,7 @@ LOOPBACK = IPv4Address("127.0.0.1")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\\]|\s")
 _AUTHORITY = re.compile(r"[A-Za-z]+://([^/?#]*)")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 
@@ -39,7 +41,9 @@ def check_url(text: str, policy: Policy) -> Target:
     if literal is not None:
         check_address(literal, policy)
         host = str(literal)
-    return Target(url.with_host(host), host, _port(url), literal)
+    return Target(
+        url.scheme, host, _port(url), literal, url.with_host(host).host_port_subcomponent or host, _path(text)
+    )
 
 
 def origin_of(text: str) -> str | None:
@@ -75,6 +79,14 @@ def _parse(text: str) -> URL:
     if not url.raw_host:
         raise BodyInvalid("url must name a host")
     return url
+
+
+def _path(text: str) -> str:
+    """Byte for byte, for a signature may cover it; only what is not ASCII is encoded. A fragment is not sent."""
+    match = _AUTHORITY.match(text)
+    assert match is not None  # a URL without `//` has no host
+    path = text[match.end() :].partition("#")[0]
+    return _NOT_ASCII.sub(lambda found: quote(found[0], safe=""), path if path.startswith("/") else f"/{path}")
 
 
 def _check_scheme(url: URL, policy: Policy) -> None:

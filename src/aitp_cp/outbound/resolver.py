@@ -6,9 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-from aitp_cp.errors import UrlNotAllowed
+from aitp_cp.errors import HostUnresolved
 from aitp_cp.outbound.addresses import forbidden
 from aitp_cp.outbound.model import Address, Policy, Refused, Unreachable
 
@@ -16,6 +14,8 @@ from aitp_cp.outbound.model import Address, Policy, Refused, Unreachable
 Lookup = Callable[[str], Awaitable[list[Address]]]
 
 MAX_LOOKUPS = 32
+NO_ADDRESS = "the host name does not lead to a public address"
+RETRY_AFTER_SECS = "30"  # how long resolvers commonly remember that a name is missing
 
 
 class SystemLookup:
@@ -40,49 +40,26 @@ class SystemLookup:
             return await _in_thread(host)
 
 
-class CheckedResolver(AbstractResolver):
-    """aiohttp connects to exactly what this returns, so what is connected to is what was checked."""
-
-    def __init__(self, policy: Policy, lookup: Lookup) -> None:
-        self._policy = policy
-        self._lookup = lookup
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [_result(host, port, address) for address in await checked(host, self._policy, self._lookup)]
-
-    async def close(self) -> None:
-        return None
-
-
 async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
-    """Every address of a name; raises `Refused` if a single one is forbidden, `Unreachable` if there is none."""
+    """Every address of a name; raises `Refused` if a single one is forbidden, `Unreachable` if there is none.
+
+    Both say the same: whoever chooses the name must not learn what our own name server knows of it.
+    """
     addresses = await lookup(host)
-    for address in addresses:
-        kind = forbidden(address, policy.allowed_cidrs)
-        if kind is not None:
-            raise Refused(f"the host name resolves to {kind}")
+    if any(forbidden(address, policy.allowed_cidrs) for address in addresses):
+        raise Refused(NO_ADDRESS)
     if not addresses:
-        raise Unreachable("the host name does not resolve")
+        raise Unreachable(NO_ADDRESS)
     return addresses
 
 
 async def check_resolved(host: str, policy: Policy, lookup: Lookup, deadline_secs: float) -> None:
-    """The same question before anything is stored: raises `UrlNotAllowed` whatever the reason."""
+    """The same question before anything is stored: raises `HostUnresolved` whatever the reason."""
     try:
         async with asyncio.timeout(deadline_secs):
             await checked(host, policy, lookup)
-    except Refused as refused:
-        raise UrlNotAllowed(str(refused)) from None
-    except (Unreachable, TimeoutError):
-        raise UrlNotAllowed("the host name does not resolve") from None
-
-
-def _result(host: str, port: int, address: Address) -> ResolveResult:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=str(address), port=port, family=family, proto=0, flags=flags)
+    except (Refused, Unreachable, TimeoutError):
+        raise HostUnresolved(headers={"Retry-After": RETRY_AFTER_SECS}) from None
 
 
 async def _in_thread(host: str) -> list[Address]:

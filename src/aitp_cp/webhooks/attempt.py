@@ -47,5 +47,5 @@ def judge(reply: Reply, now: datetime) -> Outcome:
     error = f"the receiver answered {status}"
     if 300 <= status < 400:
         error += "; redirects are not followed"
-    asked = asked_secs(reply.headers.get("Retry-After"), now) if status in MAY_ASK_TO_WAIT else None
+    asked = asked_secs(reply.headers.get("retry-after"), now) if status in MAY_ASK_TO_WAIT else None
     return Outcome(Verdict.FAILED, status, error, asked)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
-from aitp_cp.errors import AppError, BodyInvalid, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
+from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
@@ -153,7 +153,7 @@ async def _looked_at(rt: Runtime, body: bytes, shape: type[Asked]) -> Asked | Ap
         service.check_events(asked.events)
         if asked.url is not None:
             await rt.get(GuardedClient).check_destination(asked.url)
-    except (BodyInvalid, UrlNotAllowed) as refused:
+    except (BodyInvalid, UrlNotAllowed, HostUnresolved) as refused:
         return refused
     return asked
 
@@ -178,7 +178,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewWebhook,
         answers={201: (CreatedWebhook, ReplayedWebhook)},
-        errors=(BodyInvalid, UrlNotAllowed, WebhooksLimit),
+        errors=(BodyInvalid, UrlNotAllowed, HostUnresolved, WebhooksLimit),
         leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
     Endpoint(
@@ -202,7 +202,7 @@ ENDPOINTS = (
             params=(WEBHOOK_ID,),
             body=WebhookPatch,
             answers={200: (WebhookView, CreatedWebhook)},
-            errors=(IdInvalid, BodyInvalid, UrlNotAllowed, NotFound),
+            errors=(IdInvalid, BodyInvalid, UrlNotAllowed, HostUnresolved, NotFound),
             leads_to=links(*WEBHOOK, id="$request.path.id"),
         )
         for method in ("PATCH", "PUT")

@@ -1,0 +1,40 @@
+"""Content codings that a server applies although none was asked for (RFC 9110, section 8.4), undone within a bound."""
+
+import zlib
+
+from aitp_cp.outbound.model import Reply
+
+MAX_CODINGS = 3
+_GZIP, _ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
+_WINDOWS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, -_ZLIB)}  # some send deflate without its wrapper
+
+
+class Undecodable(Exception):
+    """The body cannot be had as it was before coding; the text is short and safe to show."""
+
+
+def decoded(reply: Reply, max_bytes: int) -> bytes:
+    """The body without its content codings; raises `Undecodable`, also where it is larger than `max_bytes`."""
+    named = [one.strip().lower() for one in reply.headers.get("content-encoding", "").split(",")]
+    codings = [one for one in named if one not in {"", "identity"}]
+    unknown = next((one for one in codings if one not in _WINDOWS), None)
+    if unknown is not None or len(codings) > MAX_CODINGS:
+        raise Undecodable("the answer is compressed in a way that was not asked for and is not known")
+    body = reply.body
+    for coding in reversed(codings):
+        body = _inflated(body, _WINDOWS[coding], max_bytes)
+    return body
+
+
+def _inflated(body: bytes, windows: tuple[int, ...], max_bytes: int) -> bytes:
+    for window in windows:
+        stream = zlib.decompressobj(window)
+        try:
+            plain = stream.decompress(body, max_bytes + 1)
+        except zlib.error:
+            continue
+        if len(plain) > max_bytes:
+            raise Undecodable(f"the answer is larger than {max_bytes} bytes once it is decompressed")
+        if stream.eof:
+            return plain
+    raise Undecodable("the answer is compressed, and broken or cut off")

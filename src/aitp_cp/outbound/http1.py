@@ -1,0 +1,196 @@
+"""HTTP/1.1 as a client of servers that somebody else runs: written exactly, read leniently (RFC 9112).
+
+    head ──"HTTP/1.1 200"──▶ fields ──blank line──▶ body ──▶ done
+      │                        │                      │
+      ▼ no status line         ▼ limit, end           ▼ limit, end, broken framing
+    NotHttp                  done, incomplete       done, incomplete
+
+Once a final status line has arrived, nothing behind it makes it another answer: what cannot be understood ends the
+answer there, incomplete, with the status that it has.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+MAX_STATUS_LINE = 8 * 1024
+MAX_FIELDS = 256 * 1024
+MAX_CHUNK_LINE = 4 * 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.\d +(\d{3})(?:[ \t\r]|$)")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\Z", re.DOTALL)
+_BODILESS = frozenset({101, 204, 304})
+
+Phase = Literal["status", "fields", "body", "chunk size", "chunk", "chunk end", "done"]
+
+
+class NotHttp(Exception):
+    """The first bytes are no status line of HTTP/1."""
+
+
+def request(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """The bytes of a request; raises `ValueError` for a header that would break its line."""
+    fields = {**headers, "Connection": "close"}
+    if body is not None:
+        fields["Content-Length"] = str(len(body))
+    for name, value in fields.items():
+        if not _NAME.match(name) or not _VALUE.match(value):
+            raise ValueError("a header cannot be written")
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (body or b"")
+
+
+class Answer:
+    """One answer, fed as it arrives; `body` holds at most `max_bytes`, `headers` lowercase names."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.complete = False
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._fields_size = 0
+        self._left: int | None = None  # bytes of the body or chunk that are missing; None reads to the end
+        self._sound = True
+        self._phase: Phase = "status"
+
+    @property
+    def done(self) -> bool:
+        return self._phase == "done"
+
+    def feed(self, data: bytes) -> None:
+        """Raises `NotHttp`."""
+        self._buffer += data
+        while not self.done and self._advance():
+            pass
+
+    def end(self) -> None:
+        """The connection was closed; a body without a length ends here."""
+        if self._phase == "body" and self._left is None:
+            self.complete = self._sound
+        self._phase = "done"
+
+    def _advance(self) -> bool:
+        """Take what the buffer holds of the next part; false when more has to arrive."""
+        match self._phase:
+            case "status":
+                return self._read_status()
+            case "fields":
+                return self._read_field()
+            case "chunk size":
+                return self._read_chunk_size()
+            case "chunk end":
+                return self._read_chunk_end()
+            case _:
+                return self._read_body()
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\n")
+        return None if end < 0 else self._take(end + 1)[:-1].removesuffix(b"\r")
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _read_status(self) -> bool:
+        line = self._line()
+        if line is None:
+            if len(self._buffer) > MAX_STATUS_LINE or not b"HTTP/1.".startswith(bytes(self._buffer[:7])):
+                raise NotHttp
+            return False
+        found = _STATUS_LINE.match(line)
+        if found is None:
+            raise NotHttp
+        self.status = int(found[1])
+        self._phase = "fields"
+        return True
+
+    def _read_field(self) -> bool:
+        line = self._line()
+        if line is None:
+            if self._fields_size + len(self._buffer) > MAX_FIELDS:
+                self._phase = "done"
+            return False
+        self._fields_size += len(line)
+        if self._fields_size > MAX_FIELDS:
+            self._phase = "done"
+        elif line:
+            self._keep_field(line.decode("latin-1"))
+        else:
+            self._begin_body()
+        return True
+
+    def _keep_field(self, line: str) -> None:
+        name, colon, value = line.partition(":")
+        if not colon or not _NAME.match(name):
+            return  # a folded line, or no header at all
+        known = self.headers.get(name.lower())
+        self.headers[name.lower()] = value.strip() if known is None else f"{known}, {value.strip()}"
+
+    def _begin_body(self) -> None:
+        assert self.status is not None
+        if 100 <= self.status < 200 and self.status != 101:
+            self.status, self.headers, self._fields_size, self._phase = None, {}, 0, "status"
+        elif self.status in _BODILESS:
+            self.complete, self._phase = True, "done"
+        elif "transfer-encoding" in self.headers:
+            codings = self.headers["transfer-encoding"].lower().replace(" ", "").split(",")
+            self._phase = "chunk size" if codings[-1] == "chunked" else "body"
+            self._sound = codings == ["chunked"]  # what else was done to the body is not undone
+        else:
+            self._phase = "body"
+            self._left = self._length()
+            if self._left == 0:
+                self.complete, self._phase = True, "done"
+
+    def _length(self) -> int | None:
+        given = {one.strip() for one in self.headers.get("content-length", "").split(",")}
+        if given == {""}:
+            return None
+        length = given.pop()
+        self._sound = not given and length.isascii() and length.isdigit() and len(length) < 16
+        return int(length) if self._sound else None
+
+    def _read_chunk_size(self) -> bool:
+        line = self._line()
+        if line is None:
+            if len(self._buffer) > MAX_CHUNK_LINE:
+                self._phase = "done"
+            return False
+        found = _CHUNK_SIZE.match(line)
+        if found is None:
+            self._phase = "done"
+            return True
+        self._left = int(found[1], 16)
+        self._phase = "chunk"
+        if self._left == 0:
+            self.complete, self._phase = self._sound, "done"  # trailers say nothing that anybody asked for
+        return True
+
+    def _read_chunk_end(self) -> bool:
+        line = self._line()
+        if line is None:
+            if len(self._buffer) > 1:
+                self._phase = "done"
+            return False
+        self._phase = "done" if line else "chunk size"
+        return True
+
+    def _read_body(self) -> bool:
+        if not self._buffer:
+            return False
+        taken = self._take(len(self._buffer) if self._left is None else self._left)
+        room = self._max_bytes - len(self.body)
+        self.body += taken[:room]
+        if len(taken) > room:
+            self._phase = "done"
+        elif self._left is not None:
+            self._left -= len(taken)
+            if self._left == 0:
+                self.complete = self._phase == "body" and self._sound
+                self._phase = "done" if self._phase == "body" else "chunk end"
+        return True
