@@ -114,7 +114,7 @@ async def _report_evenly(server: Running, count: int) -> None:
 
 async def memory(dsn: str, log: Path) -> Row:
     """Resident memory of a process that holds two thousand idle streams, over that of one that holds none."""
-    with serving(dsn, log, MAX_SSE_CONNECTIONS=str(MANY + 100)) as server:
+    with serving(dsn, log, MAX_SSE_CONNECTIONS=str(MANY + 100), SSE_PER_CALLER=str(MANY + 100)) as server:
         async with _opened(server, 20, Arrivals()):
             pass
         before = server.resident_kib()

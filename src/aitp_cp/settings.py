@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     )
     webhook_allowed_cidrs: Networks = Field((), description="Networks exempt from the guard against private addresses.")
     max_sse_connections: Count = Field(500, description="Most event streams open in one process.")
+    sse_per_caller: Positive | None = Field(
+        None, description="Most event streams of one API key in one process; unset means half of `MAX_SSE_CONNECTIONS`."
+    )
     max_audit_events_memory: Count = Field(500, description="Newest events kept in memory for new streams.")
     sse_heartbeat_ms: Positive = Field(
         15_000, description="Milliseconds of silence after which a stream gets a comment."
@@ -175,6 +178,10 @@ class Settings(BaseSettings):
     otel_exporter_otlp_traces_endpoint: str | None = Field(
         None, description="OTLP/HTTP endpoint for traces, taken as it is."
     )
+
+    @property
+    def streams_per_caller(self) -> int:
+        return self.sse_per_caller or max(1, self.max_sse_connections // 2)
 
     @property
     def production(self) -> bool:

@@ -116,12 +116,13 @@ class Reader:
         self._query = query
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.key = API_KEY
         self._body = b""
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         target = "/api/events/stream" + ("?" + urlencode(self._query) if self._query else "")
-        head = f"GET {target} HTTP/1.1\r\nhost: cp.test\r\nauthorization: Bearer {API_KEY}\r\n"
+        head = f"GET {target} HTTP/1.1\r\nhost: cp.test\r\nauthorization: Bearer {self.key}\r\n"
         if self._last is not None:
             head += f"last-event-id: {self._last}\r\n"
         self._writer.write(head.encode() + b"\r\n")

@@ -13,7 +13,11 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_over_capacity(database_url: str) -> None:
-    async with replica(database_url, MAX_SSE_CONNECTIONS="2") as one, one.stream() as first, one.stream():
+    async with (
+        replica(database_url, MAX_SSE_CONNECTIONS="2", SSE_PER_CALLER="2") as one,
+        one.stream() as first,
+        one.stream(),
+    ):
         async with one.stream() as refused:
             assert refused.status == 503
             assert refused.headers["retry-after"] == "30"

@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
+from aitp_cp.db import urgent
 from aitp_cp.protocol.signer import Signer
 from aitp_cp.revocation import signing
 from aitp_cp.revocation.published import PublishedList
@@ -70,7 +71,8 @@ async def test_a_long_list_does_not_hold_the_loop_up(app: App) -> None:
 
     async with AsyncExitStack() as everything:
         for _ in range(app.rt.db.max_size):
-            await everything.enter_async_context(app.rt.db.connection())
+            with urgent():
+                await everything.enter_async_context(app.rt.db.connection())
         async with asyncio.timeout(4):
             assert (await app.http.get(LIST)).content == signed.body
             known = await app.http.get(LIST, headers={"If-None-Match": signed.etag})

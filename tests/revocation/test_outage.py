@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from aitp_cp.db import urgent
 from aitp_cp.db.pool import ACQUIRE_TIMEOUT_SECS
 from tests.revocation.support import LIST, listed, revoke, until
 from tests.support.app import App, running_app
@@ -137,7 +138,8 @@ async def test_connections_that_went_dead_are_replaced(distant: App, proxy: Prox
     await distant.http.get(LIST)
     async with AsyncExitStack() as everything:
         for _ in range(distant.rt.db.max_size):
-            await everything.enter_async_context(distant.rt.db.connection())
+            with urgent():
+                await everything.enter_async_context(distant.rt.db.connection())
     proxy.freeze()
     meanwhile = await insert_elsewhere(database_url)
     distant.clock.ahead = timedelta(seconds=61)

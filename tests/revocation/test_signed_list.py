@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from aitp_cp.db import urgent
 from tests.revocation.support import LIST, get_list, listed, revoke, until
 from tests.support.app import App, running_app
 
@@ -106,7 +107,8 @@ async def test_an_unchanged_list_is_served_without_the_database(app: App) -> Non
     first = await app.http.get(LIST)
     async with AsyncExitStack() as everything:
         for _ in range(app.rt.db.max_size):
-            await everything.enter_async_context(app.rt.db.connection())
+            with urgent():
+                await everything.enter_async_context(app.rt.db.connection())
         async with asyncio.timeout(4):
             second = await app.http.get(LIST)
     assert (second.content, second.headers["ETag"]) == (first.content, first.headers["ETag"])

@@ -9,6 +9,7 @@ from aitp_cp import errors
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.errors import AppError
 from aitp_cp.telemetry.metrics import Metrics
+from aitp_cp.web.caller_reads import BUCKET
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 
 GATES = {Gate.OPEN: "none", Gate.ENROLLMENT_TOKEN: "enrollment token", Gate.API_KEY: "API key"}
@@ -33,6 +34,8 @@ def endpoints() -> str:
 
 def _endpoint(endpoint: Endpoint) -> str:
     bucket = "—" if endpoint.limited_by is Bucket.EXEMPT else f"`{endpoint.limited_by}`"
+    if endpoint.bulk and endpoint.gate is Gate.API_KEY:
+        bucket += f", `{BUCKET}`"
     codes = ", ".join(f"`{error.code}`" for error in endpoint.errors) or "—"
     answers = ", ".join(map(str, endpoint.answers)) or "—"
     about = endpoint.summary + ("; takes `Idempotency-Key`" if endpoint.idempotent else "")

@@ -31,6 +31,7 @@ ENDPOINTS = (
         handler=list_entries,
         summary="The admin audit log, newest first",
         tag="audit",
+        bulk=True,
         params=paging(100, 1000),
         answers={200: AuditPage},
     ),

@@ -65,6 +65,7 @@ ENDPOINTS = (
         handler=overview,
         summary="Key figures, recent sessions and charts of a range of time",
         tag="dashboard",
+        bulk=True,
         params=(
             query("range", "`1h`, `24h` (default), `7d` or `30d`"),
             query("window", "another name of `range`"),
@@ -78,6 +79,7 @@ ENDPOINTS = (
         handler=agents,
         summary="What each agent did",
         tag="dashboard",
+        bulk=True,
         answers={200: AgentActivities},
         leads_to=(
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/agents/0/aid"),

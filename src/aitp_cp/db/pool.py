@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from aitp_cp.db.reserve import Reserve, urgent
 from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
 
 Record = asyncpg.Record
@@ -79,11 +80,13 @@ class Database:
         self.max_size = max_size
         self.commits = 0  # transactions committed by this process: what was read before the last one may be old
         self._on_statement = on_statement
+        self._reserve = Reserve(max_size, ACQUIRE_TIMEOUT_SECS)
         self._pool: asyncpg.Pool[Record] | None = None
         self._closing = False
 
     async def open(self) -> None:
         """Connect; raises `DatabaseUnavailable` when the server cannot be reached, or will not have us."""
+        self._closing = False
         try:
             with _translated():
                 self._pool = await asyncpg.create_pool(
@@ -131,7 +134,7 @@ class Database:
                 raise ShuttingDown(headers={"Retry-After": "1"})
             if self._pool is None:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
+            async with self._reserve.admitted(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
                 yield conn
 
     @asynccontextmanager
@@ -152,8 +155,9 @@ class Database:
     async def ping(self, timeout: float) -> bool:
         """Whether one trivial statement comes back within `timeout` seconds."""
         try:
-            async with asyncio.timeout(timeout), self.connection() as conn:
-                return bool(await conn.fetchval("SELECT true"))
+            with urgent():
+                async with asyncio.timeout(timeout), self.connection() as conn:
+                    return bool(await conn.fetchval("SELECT true"))
         except (*RETRIABLE, TimeoutError):
             return False
 

@@ -10,6 +10,7 @@ from aitp_cp.events import service
 from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage
 from aitp_cp.events.stream import Streams
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, Link, links, paging, query
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
@@ -55,8 +56,8 @@ async def stream(rt: Runtime, request: Request) -> Response:
     wanted = HistoryFilter(type=asked.text("type"), aid=asked.aid("aid"), run_id=asked.text("run_id"))
     # A browser that reconnects repeats the query of its first request; the header is what it has seen since.
     cursor = cursors.parse(request.headers.get("last-event-id") or asked.text("last_event_id"))
-    streams = rt.get(Streams)
-    return EventStream(lambda: streams.opened(wanted, cursor))
+    streams, caller = rt.get(Streams), context_of(request).caller
+    return EventStream(lambda: streams.opened(wanted, cursor, caller))
 
 
 STREAM = Endpoint(
@@ -83,6 +84,7 @@ ENDPOINTS = (
         handler=history,
         summary="Events, newest first, or in log order from a cursor",
         tag="events",
+        bulk=True,
         params=(
             query("type", "exact event type"),
             query("aid", "either side"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -209,6 +210,8 @@ class Streams:
         self.turn = asyncio.Semaphore(READERS)
         self.heartbeat_secs = rt.settings.sse_heartbeat_ms / 1000
         self._slots = rt.settings.max_sse_connections
+        self._slots_of_caller = rt.settings.streams_per_caller
+        self._callers: Counter[str] = Counter()
         self._metrics = rt.metrics
         self._spread = spread
         self._open: set[Stream] = set()
@@ -217,11 +220,31 @@ class Streams:
         self._empty.set()
 
     @contextmanager
-    def opened(self, wanted: HistoryFilter, cursor: int | None) -> Iterator[Produce]:
-        """Hold a slot for the length of the block; raises `SseCapacity`."""
-        if len(self._open) >= self._slots:
+    def opened(self, wanted: HistoryFilter, cursor: int | None, caller: str | None = None) -> Iterator[Produce]:
+        """Hold a slot for the length of the block, one of the caller's if it is known; raises `SseCapacity`."""
+        with self._slot(caller), self._running(wanted, cursor) as produce:
+            yield produce
+
+    @contextmanager
+    def _slot(self, caller: str | None) -> Iterator[None]:
+        of_caller = caller is not None and self._callers[caller] >= self._slots_of_caller
+        if of_caller or len(self._open) >= self._slots:
             self._metrics.sse_rejected.inc()
-            raise SseCapacity(headers={"Retry-After": str(CAPACITY_RETRY_SECS)})
+            message = "this caller has too many open event streams" if of_caller else None
+            raise SseCapacity(message, headers={"Retry-After": str(CAPACITY_RETRY_SECS)})
+        if caller is None:
+            yield
+            return
+        self._callers[caller] += 1
+        try:
+            yield
+        finally:
+            self._callers[caller] -= 1
+            if not self._callers[caller]:
+                del self._callers[caller]
+
+    @contextmanager
+    def _running(self, wanted: HistoryFilter, cursor: int | None) -> Iterator[Produce]:
         stream = Stream(self, wanted, cursor)
         self._open.add(stream)
         self._empty.clear()

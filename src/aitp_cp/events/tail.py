@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from aitp_cp.db import urgent
 from aitp_cp.db.listener import Listener
 from aitp_cp.errors import RETRIABLE
 from aitp_cp.events import reader, store
@@ -90,7 +91,8 @@ class Tail:
         self.begun_at = self.last
         self._read_to_end = asyncio.get_running_loop().time()
         self._listener.start()
-        self._task = asyncio.create_task(self._run(), name="tail")
+        with urgent():  # revoked keys and the signed list wait for what it reads
+            self._task = asyncio.create_task(self._run(), name="tail")
 
     async def stop(self) -> None:
         """End at once; nothing is lost, for the position is only in memory."""

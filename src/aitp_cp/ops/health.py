@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from aitp_cp.db import urgent
 from aitp_cp.db.migrations import State, classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import RETRIABLE
@@ -54,8 +55,9 @@ class DatabaseProbe:
 
     async def _ask(self) -> State | None:
         try:
-            async with asyncio.timeout(PING_BUDGET_SECS), self._rt.db.connection() as conn:
-                return classify(await current_revision(conn))
+            with urgent():
+                async with asyncio.timeout(PING_BUDGET_SECS), self._rt.db.connection() as conn:
+                    return classify(await current_revision(conn))
         except (*RETRIABLE, TimeoutError):
             return None
 

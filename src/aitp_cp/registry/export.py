@@ -62,6 +62,7 @@ EXPORT = Endpoint(
     handler=export,
     summary="An agent with its sessions, tokens and newest events, as a file",
     tag="registry",
+    bulk=True,
     params=(
         in_path("aid", "the agent's AID, percent-encoded"),
         query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line"),

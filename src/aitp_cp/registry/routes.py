@@ -179,6 +179,7 @@ ENDPOINTS = (
         handler=list_agents,
         summary="Discover agents",
         tag="registry",
+        bulk=True,
         gate=Gate.OPEN,
         params=(
             query("capability", "agents that offer it"),

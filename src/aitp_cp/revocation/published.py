@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from aitp_cp.db import urgent
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
 from aitp_cp.events.model import OWN_SOURCE, Event
 from aitp_cp.revocation import signing, store
@@ -217,8 +218,9 @@ class PublishedList:
             raise DatabaseUnavailable
 
     async def _read(self) -> Stored:
-        async with self._rt.db.connection() as conn:
-            return await store.read_all(conn)
+        with urgent():
+            async with self._rt.db.connection() as conn:
+                return await store.read_all(conn)
 
     async def _sign(self, chunks: Sequence[bytes]) -> Signed:
         if self._signing is not None and len(chunks) > 1:

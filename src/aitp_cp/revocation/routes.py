@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, urgent
 from aitp_cp.errors import BodyInvalid, JtiInvalid, RevocationUnavailable
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
@@ -36,9 +36,10 @@ async def add_entry(rt: Runtime, request: Request) -> Response:
 
     published = rt.get(PublishedList)
     try:
-        answer = await answer_once(
-            rt, request, endpoint="revocation.entries", caller=actor.id, body=body, effect=effect
-        )
+        with urgent():
+            answer = await answer_once(
+                rt, request, endpoint="revocation.entries", caller=actor.id, body=body, effect=effect
+            )
     except BaseException:
         if outcomes:  # the commit may have happened although its confirmation was lost
             published.changed()
@@ -89,6 +90,7 @@ ENDPOINTS = (
         handler=list_entries,
         summary="Revoked tokens, newest first",
         tag="revocation",
+        bulk=True,
         params=(query("jti", "one token, in any spelling of its UUID"), *paging(DEFAULT_LIMIT, MAX_LIMIT)),
         answers={200: RevocationPage},
         errors=(JtiInvalid,),

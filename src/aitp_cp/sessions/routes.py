@@ -86,6 +86,7 @@ ENDPOINTS = (
         handler=list_sessions,
         summary="Handshake sessions, newest first",
         tag="sessions",
+        bulk=True,
         params=(
             query("status", "`started`, `complete` or `failed`"),
             query("runId", "sessions of one run"),
@@ -105,6 +106,7 @@ ENDPOINTS = (
         handler=get_session,
         summary="One session with its events, oldest first",
         tag="sessions",
+        bulk=True,
         params=(ID,),
         answers={200: SessionDetail},
         errors=(NotFound,),
@@ -120,6 +122,7 @@ ENDPOINTS = (
         handler=export,
         summary="One session with its tokens and events, as a file",
         tag="sessions",
+        bulk=True,
         params=(ID, query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line")),
         answers={200: (SessionExport, Format.JSONL.media_type)},
         errors=(NotFound, BadRequest),
@@ -130,6 +133,7 @@ ENDPOINTS = (
         handler=replay,
         summary="The events of a session, oldest first; none for an unknown session",
         tag="sessions",
+        bulk=True,
         params=(
             ID,
             query("since", "inclusive, ISO-8601"),

@@ -59,6 +59,7 @@ ENDPOINTS = (
         handler=list_tcts,
         summary="Tokens that agents reported, newest issued first",
         tag="tcts",
+        bulk=True,
         params=(
             query("issuer", "AID of the issuer"),
             query("subject", "AID of the holder"),
@@ -82,6 +83,7 @@ ENDPOINTS = (
         handler=list_delegations,
         summary="Delegations, newest issued first, or the tree under one token",
         tag="tcts",
+        bulk=True,
         params=(
             query("parentJti", "delegated directly from this token or delegation"),
             query("delegator", "AID of the delegator"),

@@ -26,6 +26,7 @@ class RequestContext:
     request_id: str
     client_ip: str
     actor: str = ANONYMOUS
+    caller: str | None = None  # who the limits per caller count; None where no credential tells one from another
     endpoint: "Endpoint | None" = None
     error: "AppError | None" = None  # what the answer says
     headers: dict[str, str] = field(default_factory=dict)  # added to whatever the answer turns out to be

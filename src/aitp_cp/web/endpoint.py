@@ -75,6 +75,7 @@ class Endpoint:
     answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
     errors: tuple[type[AppError], ...] = ()
     idempotent: bool = False  # accepts Idempotency-Key
+    bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
 

@@ -61,7 +61,7 @@ class Doorkeeper:
             # Guessing is throttled like any other anonymous call, and before it learns anything.
             self._spend(context, Bucket.PUBLIC_IP, bucket_key(context.client_ip))
             raise InvalidApiKey(headers={"WWW-Authenticate": "Bearer"})
-        context.actor = "apikey:" + digest[:16]
+        context.actor = context.caller = "apikey:" + digest[:16]
         self._spend(context, Bucket.API_KEY, digest)
 
     def recognises(self, headers: Headers) -> bool:

@@ -13,6 +13,7 @@ from aitp_cp.errors import MethodNotAllowed, NotFound
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.body import read_body
+from aitp_cp.web.caller_reads import CallerReads
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.framing import BODY
@@ -29,6 +30,7 @@ class Router:
         self._rt = rt
         self._doorkeeper = Doorkeeper(rt)
         self.recognises = self._doorkeeper.recognises
+        self._reads = CallerReads(rt.metrics.rate_limit_drops)
         self.ready = ReadyAnswers(rt, self._doorkeeper)
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}
@@ -44,10 +46,17 @@ class Router:
         request = Request(scope, receive)
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # what was not sent whole is not executed, also where no body is used
+        if endpoint.bulk and context.caller is not None:
+            async with self._reads.slot(context.caller):
+                await self._handle(endpoint, request, send)
+        else:
+            await self._handle(endpoint, request, send)
+
+    async def _handle(self, endpoint: Endpoint, request: Request, send: Send) -> None:
         response = await endpoint.handler(self._rt, request)
         if isinstance(response, ReadyResponse):
-            self.ready.keep(scope, endpoint, response.peek)
-        await response(scope, receive, send)
+            self.ready.keep(request.scope, endpoint, response.peek)
+        await response(request.scope, request.receive, send)
 
     def _methods_at(self, path: str) -> Methods:
         if "{" not in path:

@@ -165,6 +165,7 @@ ENDPOINTS = (
         handler=list_webhooks,
         summary="Webhooks, oldest first, without their secrets",
         tag="webhooks",
+        bulk=True,
         params=paging(LIST_LIMIT, LIST_LIMIT),
         answers={200: WebhookList},
         leads_to=links(*WEBHOOK, id="$response.body#/webhooks/0/id"),
@@ -246,6 +247,7 @@ ENDPOINTS = (
         handler=list_deliveries,
         summary="The delivery log, newest first",
         tag="webhooks",
+        bulk=True,
         params=(
             WEBHOOK_ID,
             query("status", "`pending`, `in_flight`, `delivered` or `failed`"),
