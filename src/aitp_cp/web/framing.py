@@ -11,14 +11,16 @@ module adds what it leaves open:
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn._types import ASGIVersions
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
-from aitp_cp.web.sse import SseHttpProtocol
+from aitp_cp.web.sse import TRANSPORT
 
 # The application judges path, query and headers (web/http.py); these bounds hold while a head is still arriving.
 MAX_TARGET_BYTES = 32 * 1024
@@ -31,12 +33,14 @@ MAX_QUEUED_BYTES = 64 * 1024
 MAX_HELD_BYTES = 16 * 1024
 # The parser gathers a trailer or a chunk's extension without telling: bytes of a body without any of its content.
 MAX_SILENT_BYTES = 4 * 1024
-CHUNKED_PIECE_BYTES = 16 * 1024
+PIECE_BYTES = 16 * 1024
 
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
 HEAD_END = b"\r\n\r\n"
 _VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect", b"host"})
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class Flow(FlowControl):
@@ -53,7 +57,7 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class FramedProtocol(SseHttpProtocol):
+class FramedProtocol(HttpToolsProtocol):
     """Gives the application only requests whose beginning and end are certain; `refuse` says what happens otherwise."""
 
     _in_head = False
@@ -63,6 +67,8 @@ class FramedProtocol(SseHttpProtocol):
     _chunked = False
     _body_left = 0
     _hosts = 0
+    _active_at = 0.0
+    _head_since = 0.0  # when the head at hand began to arrive, or the first one could
     _heads = 0
     _head_bytes = 0
     _piece_bytes = 0
@@ -77,27 +83,38 @@ class FramedProtocol(SseHttpProtocol):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.parser = httptools.HttpRequestParser(self)  # without the leniencies that uvicorn sets
+        self._asgi: ASGIVersions = {"version": self.asgi_version, "spec_version": "2.3"}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.flow = Flow(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._held:
-            self._hold(self._held + data)
-        else:
+        if self._last or self._held:
+            self._keep(data)
+            return
+        self._active_at = self.loop.time()
+        if self._in_body or self.pipeline or not _holds_one_head(data):
             self._feed(data)
+        elif left := self._parse(data):
+            self._feed(data[-left:])
+
+    def _keep(self, data: bytes) -> None:
+        if self._last:
+            self.ignore(len(data))
+        else:
+            self._hold(self._held + data)
 
     # -- from bytes to pieces that hold at most one head -------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        start = 0
-        while start < len(data) and not self._last:
+        start, size = 0, len(data)
+        while start < size and not self._last:
             if self.pipeline and self._queue_is_full():
                 self._hold(data[start:])
                 return
             end = self._end_of_piece(data, start)
-            start = end - self._parse(data if end - start == len(data) else data[start:end])
+            start = end - self._parse(data if end - start == size else data[start:end])
 
     def _queue_is_full(self) -> bool:
         return len(self.pipeline) >= MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES
@@ -111,49 +128,60 @@ class FramedProtocol(SseHttpProtocol):
         self.flow.hold()
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Where at most one head has ended, and no more than a piece of what the parser may gather silently."""
         if self._in_body and self._length is not None:
             return min(len(data), start + self._body_left)
-        end = data.find(HEAD_END, start)
-        end = len(data) if end < 0 else end + len(HEAD_END)
-        return min(end, start + CHUNKED_PIECE_BYTES) if self._in_body else end
+        end = data.find(HEAD_END, start) + len(HEAD_END)
+        end = len(data) if end < len(HEAD_END) else end
+        return min(end, start + PIECE_BYTES) if self._in_body else end
 
     def _parse(self, piece: bytes) -> int:
         """Feed the parser; how many bytes at the end of the piece were not taken."""
         heads, left = self._heads, 0
-        self._piece_bytes = len(piece)
+        self._piece_bytes = size = len(piece)
         if self._in_body:
-            self._silent_bytes += len(piece)
-        try:
-            left = self._parse_offers(piece)
-        except httptools.HttpParserError:
-            self._refuse()
-        if self._in_head:
-            self._head_bytes = len(piece) + (self._head_bytes if self._heads == heads else 0)
-        self._check_sizes()
-        return left
-
-    def _parse_offers(self, piece: bytes) -> int:
+            self._silent_bytes += size
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.feed_data(without_offer(method, self.url, version, self.headers))
-            return len(piece) - int(offer.args[0])
-        return 0
-
-    def _check_sizes(self) -> None:
-        if self._last:
-            return
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(HeadersTooLarge())
-        elif self._in_body and self._silent_bytes > MAX_SILENT_BYTES:
+            left = size - int(offer.args[0])
+            self._ignore_offer()
+        except httptools.HttpParserError:
+            self._refuse()
+        if self._in_head:
+            self._head_bytes = size + (self._head_bytes if self._heads == heads else 0)
+            if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+                self._refuse(HeadersTooLarge())
+        elif self._silent_bytes > MAX_SILENT_BYTES and self._in_body:
             self._refuse(BadRequest("the framing of the body is longer than it may be"))
+        return left
+
+    def _ignore_offer(self) -> None:
+        """Parse the head once more as it reads without its offer; the bytes behind it are then framed by it."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        try:
+            self.parser.feed_data(without_offer(method, self.url, version, self.headers))
+        except httptools.HttpParserError:
+            self._refuse()
 
     # -- callbacks of the parser --------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = headers = cast("Headers", [])
+        self.scope = {  # type: ignore[typeddict-item]  # the request line is put into it below
+            "type": "http",
+            "asgi": self._asgi,
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "root_path": "",
+            "headers": headers,
+            "extensions": {TRANSPORT: self.transport},  # type: ignore[dict-item]  # of our own
+        }
+        self._head_since = self._active_at
         self._heads += 1
         self._in_head = True
         self._length = None
@@ -161,29 +189,25 @@ class FramedProtocol(SseHttpProtocol):
         self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_TARGET_BYTES:
             self._raise(UriTooLong())
-        if b"#" in url:
-            self._raise(BadRequest("the request target holds a fragment"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             self._raise(BadRequest("trailers are not accepted"))
         name = name.lower()
         self.headers.append((name, value))
-        if len(self.headers) > MAX_HEADERS:
-            self._raise(HeadersTooLarge())
         if name in _FRAMING:
             self._note(name, value)
 
     def _note(self, name: bytes, value: bytes) -> None:
-        if name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
+        if name == b"host":
+            self._hosts += 1
         elif name == b"content-length":
             self._length = int(value)  # digits only, says the parser
-        elif name == b"host":
-            self._hosts += 1
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
         elif value.lower() == b"chunked":
             self._chunked = True
         else:
@@ -192,37 +216,81 @@ class FramedProtocol(SseHttpProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        version = self.parser.get_http_version()
-        if version not in _VERSIONS or self.parser.get_method() == b"CONNECT":
+        parser = self.parser
+        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
+        if version not in _VERSIONS or method == "CONNECT":
             self._raise(BadRequest("the request is not HTTP/1.1"))
         if self._hosts > 1 or (self._chunked and (self._length is not None or version == "1.0")):
             self._raise(BadRequest("the framing of the request is ambiguous"))
-        if not self.parser.should_upgrade():  # else the head is parsed once more, without the offer
-            self.begin_request()
+        if b"#" in self.url:
+            self._raise(BadRequest("the request target holds a fragment"))
+        if len(self.headers) > MAX_HEADERS:
+            self._raise(HeadersTooLarge())
+        if not parser.should_upgrade():  # else the head is parsed once more, without the offer
+            self.begin_request(method, version)
 
-    def begin_request(self) -> None:
-        """The head is whole and unambiguous."""
+    def begin_request(self, method: str, version: str) -> None:
+        """The head is whole and unambiguous: run the application, or put the request into the queue."""
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope = self.scope
+        scope["method"] = method
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = target.path
+        scope["query_string"] = target.query or b""
         if self._chunked or self._length:
-            self.scope[BODY] = True  # type: ignore[literal-required]
-        super().on_headers_complete()
+            scope[BODY] = True  # type: ignore[literal-required]
+        earlier = self.cycle
+        self.cycle = cycle = self._cycle(version)
         self._in_body = True
         self._body_left = self._length or 0
         self._silent_bytes = 0
-        if self.pipeline:
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
             self._queued_bytes += len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _cycle(self, version: str) -> RequestResponseCycle:
+        return RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
         self._body_left -= len(body)
-        super().on_body(body)
-        if self.cycle is not self._running and len(self.cycle.body) > MAX_HELD_BYTES:
-            self._raise(BadRequest("a request ahead of its turn has too long a body"))
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > MAX_HELD_BYTES:
+            if cycle is not self._running:
+                self._raise(BadRequest("a request ahead of its turn has too long a body"))
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self._in_body:
-            self._in_body = False
-            super().on_message_complete()
-            self._last = self._last or not self.cycle.keep_alive
+        if not self._in_body:  # an offer, or answered already
+            return
+        self._in_body = False
+        cycle = self.cycle
+        self._last = self._last or not cycle.keep_alive
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _raise(self, refusal: AppError) -> None:
         self._refusal = refusal
@@ -255,7 +323,8 @@ class FramedProtocol(SseHttpProtocol):
         """Answer what cannot be parsed to its end once, never ahead of an answer that is due, and close."""
         self._last = True
         refusal = refusal or self._refusal or BadRequest("the request is not valid HTTP")
-        cycle, in_body, self._in_body = self.cycle, self._in_body, False
+        cycle, in_body = self.cycle, self._in_body
+        self._in_head = self._in_body = False
         if in_body and cycle.response_complete:
             self.hang_up()
         elif in_body and cycle is not self._running:
@@ -270,12 +339,25 @@ class FramedProtocol(SseHttpProtocol):
         else:
             self.hang_up(refusal)
 
+    def ignore(self, size: int) -> None:
+        """Bytes arrived that are not read."""
+
     def hang_up(self, refusal: AppError | None = None) -> None:
         """Close, after an answer with `refusal` if there is one."""
         raise NotImplementedError
 
 
-def without_offer(method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+def _holds_one_head(data: bytes) -> bool:
+    """Whether it can be fed to the parser at once: one head at most ends in it, and it is no longer than a piece."""
+    end = data.find(HEAD_END)
+    size = len(data)
+    if end == size - 4:
+        return size <= MAX_HEAD_BYTES
+    # The usual body is JSON without a line end; a search for one byte is cheap.
+    return size <= PIECE_BYTES and (end < 0 or data.find(b"\r", end + 4) < 0)
+
+
+def without_offer(method: bytes, target: bytes, version: bytes, headers: Headers) -> bytes:
     """The head of a request as it reads without its `Upgrade`."""
     kept = b"".join([b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"])
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version, kept)

@@ -71,9 +71,6 @@ class JsonHttpProtocol(FramedProtocol):
     _hung_up = False
     _swallowed = 0
     _answered = False  # the request at hand, from memory
-    _receiving = False
-    _active_at = 0.0
-    _head_since = 0.0  # when the head at hand began to arrive, or the first one could
     _reader_check: asyncio.TimerHandle | None = None
     _waiting_since: float | None = None  # for the client to take what is written
     _untaken = 0  # bytes, then
@@ -89,7 +86,7 @@ class JsonHttpProtocol(FramedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        super()._unset_keepalive_if_required()
+        self._unset_keepalive_if_required()
         if self._reader_check is not None:
             self._reader_check.cancel()
 
@@ -124,26 +121,11 @@ class JsonHttpProtocol(FramedProtocol):
             self._begin_waiting()
             self._check_reader_in(READER_PATIENCE_SECS)
 
-    def data_received(self, data: bytes) -> None:
-        if self._hung_up:
-            self._swallow(len(data))
-            return
-        self._active_at = self.loop.time()
-        self._receiving = True
-        try:
-            super().data_received(data)
-        finally:
-            self._receiving = False
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._head_since = self._active_at
-
-    def begin_request(self) -> None:
-        self._answered = self._answer_at_once()
+    def begin_request(self, method: str, version: str) -> None:
+        self._answered = method == "GET" and version == "1.1" and self._answer_at_once()
         if not self._answered:
-            super().begin_request()
-            if self.scope["method"] != "HEAD":  # whose head nothing follows
+            super().begin_request(method, version)
+            if method != "HEAD":  # whose head nothing follows
                 self.cycle.transport = HeldHead(self.transport)  # type: ignore[assignment]  # does what a cycle needs
 
     def _answer_at_once(self) -> bool:
@@ -151,8 +133,7 @@ class JsonHttpProtocol(FramedProtocol):
         idle = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
         if self._at_once is None or not idle or self._piece_bytes > _SMALL_HEAD_BYTES or self.flow.write_paused:
             return False
-        parser = self.parser
-        if parser.get_method() != b"GET" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+        if not self.parser.should_keep_alive():
             return False
         try:
             answer = self._at_once(self.url, self.headers, self.client[0] if self.client else None)
@@ -168,11 +149,6 @@ class JsonHttpProtocol(FramedProtocol):
         if self.timeout_keep_alive_task is None:
             self._wait_for_more(self.timeout_keep_alive)
         return True
-
-    def _unset_keepalive_if_required(self) -> None:
-        """What arrives leaves the timer as it is: setting one for each answer costs more than looking when it fires."""
-        if not self._receiving:
-            super()._unset_keepalive_if_required()
 
     def _wait_for_more(self, secs: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(secs, self.timeout_keep_alive_handler)
@@ -204,8 +180,9 @@ class JsonHttpProtocol(FramedProtocol):
         self.transport.write_eof()
         self.loop.call_later(_LINGER_SECS, self.transport.close)
 
-    def _swallow(self, size: int) -> None:
-        self._swallowed += size
+    def ignore(self, size: int) -> None:
+        if self._hung_up:
+            self._swallowed += size
         if self._swallowed > _LINGER_BYTES:
             self.transport.close()
 

@@ -7,7 +7,6 @@ from socket import SO_SNDBUF, SOL_SOCKET
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 OPENING = b"retry: 3000\n: connected\n\n"
 HEARTBEAT = b": heartbeat\n\n"
@@ -27,14 +26,6 @@ ABORT_PATIENCE_SECS = 1.0
 TRANSPORT = "aitp_cp.transport"
 
 Produce = Callable[["Sink"], Awaitable[None]]
-
-
-class SseHttpProtocol(HttpToolsProtocol):
-    """Lets an endless answer set the bounds of its connection, and cut it without waiting for the other end."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
 
 
 class Sink:
