@@ -137,7 +137,7 @@ def test_the_reference_files_do_what_they_say(server: Process, tmp_path: Path, k
                 pieces = stream.iter_raw()
                 assert next(pieces).startswith(b"retry: ")
                 http.post("/api/events", content=b'[{"type":"playground.seen"}]', headers=AUTH)
-                assert b"playground.seen" in next(pieces)
+                assert any(b"playground.seen" in piece for piece in pieces)
     lines = [line for line in server.log().splitlines() if f"forged-{kind}" in line]
     assert lines
     assert "203.0.113.9" not in server.log()
