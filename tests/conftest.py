@@ -1,4 +1,6 @@
+import logging
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +23,17 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Put back how this process logs after a test that configures it."""
+    root = logging.getLogger()
+    handlers, level, config = root.handlers, root.level, structlog.get_config()
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.configure(**config)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

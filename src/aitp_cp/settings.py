@@ -184,6 +184,10 @@ class Settings(BaseSettings):
         return self.sse_per_caller or max(1, self.max_sse_connections // 2)
 
     @property
+    def host_in_url(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def production(self) -> bool:
         return self.cp_env == "production" or self.node_env == "production"
 

@@ -158,7 +158,7 @@ def test_dev_in_an_empty_folder() -> None:
             for place in (".aitp-cp/secrets.env", "server.log", *(f"revision {name}" for name in REVISIONS)):
                 assert place in printed
             assert re.findall(r"^ *index ", printed, re.M) == []
-            assert re.search(rf"uvicorn.*{first.url}.*^ *ready at {first.url}$", printed, re.M | re.S | re.I)
+            assert re.search(rf"listening.*{first.url}.*^ *ready at {first.url}$", printed, re.M | re.S | re.I)
             assert not [line for line in secrets.splitlines() if line.split("=", 1)[1] in printed]
             (pasted,) = re.findall(r"^ *try +(curl .*)$", printed, re.M)
             tried = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True)

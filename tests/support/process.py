@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -47,14 +47,14 @@ class Process:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, wait: bool = True) -> Self:
+    def start(self, *, wait: bool = True, **options: Any) -> Self:
+        """Start it; `options` are those of `Popen`, such as another standard output."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aitp_cp", self.command, *self._arguments],
                 cwd=self.folder,
                 env=self._environment,
-                stdout=log,
-                stderr=log,
+                **{"stdout": log, "stderr": log, **options},
             )
         if wait:
             self.wait_ready()

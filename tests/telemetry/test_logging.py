@@ -4,34 +4,26 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from aitp_cp.telemetry.logging import LEVELS, configure
+from aitp_cp.telemetry.logging import LEVELS, configure, flush
+
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 ACCESS = {"method": "GET", "route": "/api/events", "status": 200, "ms": 1.2, "actor": "anonymous", "client_ip": "::1"}
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-
-
 def lines(stream: io.BytesIO) -> list[dict[str, Any]]:
+    flush()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_our_lines_and_a_librarys_have_one_shape() -> None:
     stream = io.BytesIO()
-    configure("info", json=True, stream=stream)
+    configure("info", json=True, write=stream.write)
     structlog.get_logger("ours").warning("careful", number=1)
     logging.getLogger("uvicorn.error").info("started on %s", "a port")
     ours, theirs = lines(stream)
@@ -43,7 +35,7 @@ def test_our_lines_and_a_librarys_have_one_shape() -> None:
 
 def test_an_error_has_its_stack_without_what_the_database_quotes() -> None:
     stream = io.BytesIO()
-    configure("info", json=True, stream=stream)
+    configure("info", json=True, write=stream.write)
     secret = "hidden"  # noqa: F841 - a local variable that must not be printed
     try:
         raise ValueError("null value\nDETAIL:  Failing row contains (s3cret,\n s3cret).\nHINT:  try")
@@ -64,11 +56,12 @@ def test_an_error_has_its_stack_without_what_the_database_quotes() -> None:
 @pytest.mark.parametrize("json", [True, False])
 def test_every_level_can_be_asked_for(level: str, json: bool) -> None:
     stream = io.BytesIO()
-    configure(level, json=json, stream=stream)
+    configure(level, json=json, write=stream.write)
     log = structlog.get_logger("ours")
     log.debug("a debug line")
     log.critical("a critical line")
     logging.getLogger("theirs").debug("a library's debug line")
+    flush()
     text = stream.getvalue().decode()
     assert "a critical line" in text
     assert ("a debug line" in text) == (level in {"trace", "debug"})
@@ -77,7 +70,7 @@ def test_every_level_can_be_asked_for(level: str, json: bool) -> None:
 
 def test_a_database_that_is_away_fills_no_log_with_stacks() -> None:
     stream = io.BytesIO()
-    configure("info", json=True, stream=stream)
+    configure("info", json=True, write=stream.write)
     pool = logging.getLogger("asyncpg.pool")
     pool.warning("Failed to restore the pool connection floor; retrying", exc_info=OSError())
     pool.error("something else")
@@ -86,7 +79,7 @@ def test_a_database_that_is_away_fills_no_log_with_stacks() -> None:
 
 def test_what_cannot_be_json_is_written_all_the_same() -> None:
     stream = io.BytesIO()
-    configure("info", json=True, stream=stream)
+    configure("info", json=True, write=stream.write)
     structlog.get_logger("ours").info("odd \ud800", big=2**70, thing=object())
     (line,) = lines(stream)
     assert (line["event"], line["big"]) == ("odd \ud800", 2**70)
@@ -94,14 +87,14 @@ def test_what_cannot_be_json_is_written_all_the_same() -> None:
 
 def test_a_reader_that_has_gone_fails_nothing() -> None:
     stream = io.BytesIO()
-    configure("info", json=True, stream=stream)
+    configure("info", json=True, write=stream.write)
     stream.close()
     structlog.get_logger("ours").info("into the void")
     logging.getLogger("theirs").info("into the void")
 
 
 def test_an_access_line_is_cheap() -> None:
-    configure("info", json=True, stream=io.BytesIO())
+    configure("info", json=True, write=io.BytesIO().write)
     log = structlog.get_logger("ours")
     spent = []
     for _ in range(5):

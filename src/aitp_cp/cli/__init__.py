@@ -1,9 +1,5 @@
 """The command `aitp-cp`."""
 
-from aitp_cp.cli.main import app
+from aitp_cp.cli.entry import main
 
 __all__ = ["main"]
-
-
-def main() -> None:
-    app()

@@ -1,6 +1,5 @@
 """aitp-cp dev: everything on one machine, nothing to set up."""
 
-import asyncio
 import os
 import secrets
 import signal
@@ -8,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
+from aitp_cp.cli.console import DATABASE, settings_or_stop, stop, told
 
 HOME = Path(".aitp-cp")
 SECRETS = "secrets.env"
@@ -38,13 +37,18 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
     settings = settings_or_stop("dev", environ)
     from aitp_cp.cli import process
     from aitp_cp.cli.migrate import upgrade_or_stop
-    from aitp_cp.web.server import Hooks
+    from aitp_cp.telemetry import logging
 
-    asyncio.run(upgrade_or_stop(settings, every_step=False))
-    url = f"http://{settings.host}:{settings.port}"
+    upgrade_or_stop(settings, every_step=False, leaving=leaving)
+    url = f"http://{settings.host_in_url}:{settings.port}"
     _say_where_things_are(url, database, keyed=bool(settings.api_keys))
     process.announce(settings)
-    process.serve(settings, jobs=True, hooks=Hooks(listening=lambda: _say(f"\n  ready at {url}\n"), leaving=leaving))
+
+    def listening() -> None:
+        logging.flush()
+        _say(f"\n  ready at {url}\n")
+
+    process.serve(settings, jobs=True, hooks=process.Hooks(listening, leaving))
 
 
 def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
@@ -58,7 +62,7 @@ def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
 
 
 def _say(lines: str) -> None:
-    out.print(lines, highlight=False, markup=False, soft_wrap=True)
+    told.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ import typer
 
 from aitp_cp import __version__
 from aitp_cp.cli.conformance_options import ConformanceOptions
+from aitp_cp.cli.console import line
 from aitp_cp.cli.remote import commands as remote
 from aitp_cp.cli.remote.grouping import as_options
 
@@ -22,7 +23,7 @@ def version(
     show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
 ) -> None:
     if show:
-        typer.echo(__version__)
+        line(__version__)
         raise typer.Exit
 
 

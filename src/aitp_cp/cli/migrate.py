@@ -1,20 +1,34 @@
 """aitp-cp migrate."""
 
-import asyncio
+from collections.abc import Callable
 
 import asyncpg
 
-from aitp_cp.cli.console import DATABASE, out, settings_or_stop, stop
+from aitp_cp.cli.console import DATABASE, settings_or_stop, stop, told
+from aitp_cp.cli.running import run
 from aitp_cp.settings import Settings
 
 
 def migrate() -> None:
     """Bring the database schema to this version; does nothing when it is there already."""
-    asyncio.run(upgrade_or_stop(settings_or_stop("tool")))
+    upgrade_or_stop(settings_or_stop("tool"))
 
 
-async def upgrade_or_stop(settings: Settings, *, every_step: bool = True) -> None:
-    """Apply what is missing, saying every step or only each revision; leaves with a reason when it cannot."""
+def upgrade_or_stop(
+    settings: Settings,
+    *,
+    every_step: bool = True,
+    code: int | None = None,
+    leaving: Callable[[], None] = lambda: None,
+) -> None:
+    """Apply what is missing, saying every step or only each revision; leaves with a reason when it cannot.
+
+    Told to end it leaves with `code`, or as a program that the signal ended.
+    """
+    run(lambda ending: _upgrade(settings, every_step=every_step), code=code, leaving=leaving)
+
+
+async def _upgrade(settings: Settings, *, every_step: bool) -> None:
     from aitp_cp.db.migrations.run import SchemaAhead, upgrade
 
     assert settings.database_url is not None
@@ -26,8 +40,8 @@ async def upgrade_or_stop(settings: Settings, *, every_step: bool = True) -> Non
         stop(f"the migration could not run ({type(failure).__name__}); see DATABASE_URL and `aitp-cp check`", DATABASE)
     for revision in () if every_step else applied:
         _say(f"revision {revision}")
-    out.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
+    told.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
 
 
 def _say(step: str) -> None:
-    out.print(f"  {step}", highlight=False, markup=False)
+    told.print(f"  {step}", highlight=False, markup=False)

@@ -1,10 +1,10 @@
 """aitp-cp openapi."""
 
-import typer
+from aitp_cp.cli.console import line
 
 
 def openapi() -> None:
     """Print the OpenAPI 3.1 document."""
     from aitp_cp.app import openapi_document
 
-    typer.echo(openapi_document().decode())
+    line(openapi_document().decode())

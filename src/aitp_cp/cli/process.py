@@ -1,20 +1,22 @@
 """One process from boot to drain (contract, section 16)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from socket import socket
-from typing import Any
 
 import structlog
+import typer
 import uvloop
 
 from aitp_cp import __version__
 from aitp_cp.app import open_app
 from aitp_cp.cli.console import ADDRESS, DATABASE, stop
 from aitp_cp.cli.database import failures_explained
+from aitp_cp.cli.listening import open_sockets
+from aitp_cp.cli.running import Ending, exit_at_once, run
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import DatabaseUnavailable
@@ -23,28 +25,43 @@ from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import Settings, findings
 from aitp_cp.telemetry import logging
 from aitp_cp.telemetry.spans import OFF, Tracer
-from aitp_cp.web.server import NO_HOOKS, Hooks, build_server, exit_at_once, on_end
+from aitp_cp.web.server import build_server
 from aitp_cp.web.traced import Traced
 from aitp_cp.worker import Background
 
 log = structlog.get_logger("aitp_cp.process")
 
 SEED = "CP_AID_SEED_HEX"  # warned of with the identity that its absence leads to
+Life = Callable[[Ending], Awaitable[None]]
+
 DATABASE_ATTEMPTS = 30
 DATABASE_RETRY_SECS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """For whoever started the process: called once it listens, and before it exits without waiting for anything."""
+
+    listening: Callable[[], None] = lambda: None
+    leaving: Callable[[], None] = lambda: None
+
+
+NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where one of several processes stands: the socket it listens on, and the pipe whose end tells it to drain."""
+    """Where one of several processes stands: its sockets, and the pipe that only the parent keeps open."""
 
-    sock: socket
-    leash: int
+    sockets: list[socket]
+    parent: int
 
 
-def announce(settings: Settings) -> None:
+def announce(settings: Settings, *, warn: bool = True) -> None:
     """Begin to log, and say what deserves a warning."""
     logging.configure(settings.log_level, json=settings.production)
+    if not warn:
+        return
     say = {"info": log.info, "warn": log.warning, "fail": log.error}
     for finding in findings(settings):
         if finding.variable != SEED:
@@ -52,21 +69,30 @@ def announce(settings: Settings) -> None:
 
 
 def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:
-    """Serve until told to stop; raises `typer.Exit` with the reason's code when it cannot start."""
-    _run(_serve(settings, jobs=jobs, place=place, hooks=hooks))
+    """Serve until told to end; raises `typer.Exit` with the reason's code when it cannot start."""
+    sockets = place.sockets if place else open_sockets(settings.host, settings.port, 1)[0]
+    life = partial(_serve, settings, jobs=jobs, sockets=sockets, hooks=hooks)
+    _run(life, parent=place.parent if place else None, leaving=hooks.leaving)
 
 
 def work(settings: Settings) -> None:
-    """Run the jobs that replicas share, without a port, until told to stop."""
-    _run(_work(settings))
+    """Run the jobs that replicas share, without a port, until told to end."""
+    _run(partial(_work, settings))
 
 
-def _run(life: Coroutine[Any, Any, None]) -> None:
-    with failures_explained():
-        uvloop.run(life)
+def _run(life: Life, *, parent: int | None = None, leaving: Callable[[], None] = NO_HOOKS.leaving) -> None:
+    try:
+        with failures_explained():
+            run(life, uvloop.run, parent=parent, code=0, leaving=leaving)
+    except Exception as failure:
+        if not isinstance(failure, typer.Exit):
+            log.exception("process_failed")
+        raise
+    finally:
+        logging.flush()
 
 
-async def _serve(settings: Settings, *, jobs: bool, place: Place | None, hooks: Hooks) -> None:
+async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: list[socket], hooks: Hooks) -> None:
     async with _opened(settings) as rt:
         app = await open_app(rt)
         _start_jobs(rt, shared=jobs)
@@ -75,27 +101,31 @@ async def _serve(settings: Settings, *, jobs: bool, place: Place | None, hooks: 
             host=settings.host,
             port=settings.port,
             drain=lambda: _drain(rt),
-            leash=place.leash if place else None,
-            hooks=hooks,
+            listening=hooks.listening,
         )
-        _say_hello(rt, port=settings.port)
-        try:
-            await server.serve([place.sock] if place else None)
-        except SystemExit:  # its word for an address that cannot be had, with a code that has another meaning here
-            stop(f"cannot listen on {settings.host}:{settings.port}", ADDRESS)
-        if place is None:  # else the parent hears the signals
-            with on_end(partial(exit_at_once, leaving=hooks.leaving)):
-                await rt.stack.aclose()
+
+        def told(reason: str) -> None:
+            if server.ending:
+                exit_at_once(reason, hooks.leaving)
+            server.end(reason)
+
+        with ending.heard_by(told):
+            _say_hello(rt, port=settings.port)
+            try:
+                await server.serve(sockets)
+            except OSError as failure:  # another process listens there since the address was taken
+                stop(f"cannot listen on {settings.host}:{settings.port} ({failure.strerror})", ADDRESS)
+            await rt.stack.aclose()
     log.info("stopped")
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, ending: Ending) -> None:
     async with _opened(settings) as rt:
         await open_app(rt)  # jobs lean on what it opens: the tail wakes some, others use its caches
         _start_jobs(rt, shared=True)
-        _say_hello(rt)
         ended = asyncio.Event()
-        with on_end(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
+        with ending.heard_by(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
+            _say_hello(rt)
             await ended.wait()
             rt.draining = True
             await rt.stack.aclose()
@@ -108,6 +138,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Runtime]:
     tracer = _tracer(settings)
     async with AsyncExitStack() as stack:
         rt = await _await_database(stack, settings, tracer)
+        logging.count_dropped(rt.metrics.log_lines_dropped.inc)
         rt.stack.push_async_callback(asyncio.to_thread, tracer.close)
         await _require_head(rt)
         yield rt

@@ -1,61 +1,60 @@
 """serve --workers: several processes behind one port, looked after by a parent that does nothing else.
 
-Each has a listening socket of its own with SO_REUSEPORT, so the kernel spreads connections evenly. The parent keeps
+Each has listening sockets of its own with SO_REUSEPORT, so the kernel spreads connections evenly. The parent keeps
 every socket open: connections that wait at a process that died are served by its successor.
 """
 
 import gc
+import mmap
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from socket import SO_REUSEADDR, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
+from socket import socket
 from typing import NoReturn
 
 import typer
 
-from aitp_cp.cli.console import ADDRESS, stop
+from aitp_cp.cli.listening import open_sockets
 from aitp_cp.settings import Settings
-from aitp_cp.telemetry import SHARED_METRICS
+from aitp_cp.telemetry import shared
 
 WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 # A process that cannot stay up must not be tried in a tight loop.
 SHORT_LIFE_SECS = 5.0
-# A failure in this time of the first processes is a wrong setting, schema or address, the same at the next try.
-START_SECS = 45.0
 RESTART_PAUSE_SECS = 1.0
 
 
 def run(settings: Settings, count: int, *, jobs: bool) -> int:
-    """Serve from `count` processes until told to stop; the exit code."""
-    with _shared_folder() as folder:
-        os.environ[SHARED_METRICS] = folder  # before the metrics library is loaded: it looks once
-        from aitp_cp.cli import process
+    """Serve from `count` processes until told to end; the exit code."""
+    from aitp_cp.cli import process  # loaded once, before there are several  # noqa: F401
 
-        process.announce(settings)
-        return _Family(settings, _sockets(settings.host, settings.port, count), jobs=jobs).live()
+    shared.prepare(count)
+    return _Family(settings, open_sockets(settings.host, settings.port, count), jobs=jobs).live()
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    sock: socket
+    """The process in one of the places; `successor_of` is the process that it replaces, and how that one ended."""
+
+    number: int
     born: float
-    first: bool
+    successor_of: tuple[int, int] | None
 
 
 class _Family:
-    """The parent's view; single-threaded and without an event loop, so that it may fork at any time."""
+    """The parent's view; single-threaded, silent and without an event loop, so that it may fork at any time."""
 
-    def __init__(self, settings: Settings, sockets: list[socket], *, jobs: bool) -> None:
+    def __init__(self, settings: Settings, sockets: list[list[socket]], *, jobs: bool) -> None:
         self._settings = settings
         self._sockets = sockets
         self._jobs = jobs
-        self._leash, self._hand = os.pipe()  # the children drain when the hand lets go, also when it dies
+        self._parent, self._hand = os.pipe()  # the children drain when the hand lets go, also when it dies
+        self._serving = mmap.mmap(-1, len(sockets))  # shared with the children: 1 once the one in that place listens
         self._children: dict[int, _Child] = {}
+        self._due: list[tuple[float, _Child]] = []  # who replaces whom, and when
         self._ending = False
         self._code = 0
 
@@ -63,54 +62,94 @@ class _Family:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # some systems throw away what nobody handles
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         gc.freeze()  # what is loaded by now stays shared memory
-        for sock in self._sockets:
-            self._start(sock, first=True)
-        while self._children:
-            number = signal.sigwait(WATCHED)
-            if number == signal.SIGCHLD:
-                self._mourn()
-            elif self._ending:
-                self._end_at_once(number)
-            else:
-                self._end()
+        for number in range(len(self._sockets)):
+            self._start(number)
+        while self._children or self._due:
+            self._handle(self._next_signal())
         return self._code if self._code >= 0 else 128 - self._code
 
-    def _start(self, sock: socket, *, first: bool) -> None:
+    def _next_signal(self) -> int | None:
+        """Wait for a signal, or until the next process is due."""
+        if not self._due:
+            return signal.sigwait(WATCHED)
+        heard = signal.sigtimedwait(WATCHED, max(0.0, self._due[0][0] - time.monotonic()))
+        return heard.si_signo if heard else None
+
+    def _handle(self, number: int | None) -> None:
+        if number is None:
+            self._start(self._due[0][1].number, self._due.pop(0)[1].successor_of)
+        elif number == signal.SIGCHLD:
+            self._bury()
+        elif self._ending:
+            self._end_at_once(number)
+        else:
+            self._end()
+
+    def _start(self, number: int, successor_of: tuple[int, int] | None = None) -> None:
+        self._serving[number] = 0
+        child = _Child(number, time.monotonic(), successor_of)
         pid = os.fork()
         if pid:
-            self._children[pid] = _Child(sock, time.monotonic(), first)
+            self._children[pid] = child
             return
         os.close(self._hand)
-        for other in self._sockets:
-            if other is not sock:
-                other.close()
-        os._exit(_live_as_child(self._settings, sock, self._leash, jobs=self._jobs))
+        for other in range(len(self._sockets)):
+            if other != number:
+                _close(self._sockets[other])
+        os._exit(self._live_as_child(child))
 
-    def _mourn(self) -> None:
-        """Replace every process that ended by itself, unless it could not even begin."""
+    def _live_as_child(self, child: _Child) -> int:
+        """A signal for the whole group, as from a terminal or an init system, is the parent's to handle."""
+        from aitp_cp.cli import process
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        shared.take(child.number)
+        process.announce(self._settings, warn=child.number == 0 and child.successor_of is None)
+        if child.successor_of is not None:
+            process.log.warning("worker_replaced", ended=child.successor_of[0], exit_code=child.successor_of[1])
+        place = process.Place(self._sockets[child.number], self._parent)
+        hooks = process.Hooks(listening=lambda: self._serving.__setitem__(child.number, 1))
+        try:
+            process.serve(self._settings, jobs=self._jobs, place=place, hooks=hooks)
+        except typer.Exit as left:
+            return left.exit_code
+        except SystemExit as left:
+            return left.code if isinstance(left.code, int) else 1
+        except BaseException:  # it is logged
+            return 1
+        return 0
+
+    def _bury(self) -> None:
+        """Replace every process that ended by itself; one that cannot start ends them all."""
         for pid, code in _ended():
             child = self._children.pop(pid, None)
-            if child is None:
+            if child is None:  # an orphan of another family, which process 1 inherits
                 continue
-            _forget_values(pid)
+            started, self._serving[child.number] = self._serving[child.number], 0
+            shared.forget(child.number)
             if self._ending:
                 self._code = self._code or code
-            elif code > 0 and child.first and time.monotonic() - child.born < START_SECS:
+            elif code > 0 and not started and not (child.successor_of and any(self._serving[:])):
                 self._code = code
                 self._end()
             else:
-                self._replace(child)
+                self._replace(child, (pid, code))
 
-    def _replace(self, child: _Child) -> None:
-        if not child.first and time.monotonic() - child.born < SHORT_LIFE_SECS:
-            time.sleep(RESTART_PAUSE_SECS)
-        self._start(child.sock, first=False)
+    def _replace(self, child: _Child, ended: tuple[int, int]) -> None:
+        pause = child.successor_of is not None and time.monotonic() - child.born < SHORT_LIFE_SECS
+        due = time.monotonic() + (RESTART_PAUSE_SECS if pause else 0.0)
+        self._due.append((due, _Child(child.number, due, ended)))
+        self._due.sort(key=lambda entry: entry[0])
 
     def _end(self) -> None:
         self._ending = True
+        self._due.clear()
         os.close(self._hand)
-        for sock in self._sockets:
-            sock.close()
+        for sockets in self._sockets:
+            _close(sockets)
 
     def _end_at_once(self, number: int) -> NoReturn:
         for pid in self._children:
@@ -119,59 +158,12 @@ class _Family:
         raise typer.Exit(128 + number)
 
 
-def _live_as_child(settings: Settings, sock: socket, leash: int, *, jobs: bool) -> int:
-    """A signal for the whole group, as from a terminal or an init system, is the parent's to handle."""
-    from aitp_cp.cli import process
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-    try:
-        process.serve(settings, jobs=jobs, place=process.Place(sock, leash))
-    except typer.Exit as left:
-        return left.exit_code
-    except SystemExit as left:
-        return left.code if isinstance(left.code, int) else 1
-    except BaseException:
-        process.log.exception("the process failed")
-        return 1
-    return 0
+def _close(sockets: list[socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _ended() -> Iterator[tuple[int, int]]:
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
-
-
-def _forget_values(child: int) -> None:
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(child)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-
-
-def _sockets(host: str, port: int, count: int) -> list[socket]:
-    try:
-        family, _, _, _, address = getaddrinfo(host, port, type=SOCK_STREAM)[0]
-        sockets: list[socket] = []
-        for _ in range(count):
-            sock = socket(family, SOCK_STREAM)
-            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
-            sock.bind(sockets[0].getsockname() if sockets else address)
-            sockets.append(sock)
-    except OSError as failure:
-        stop(f"cannot listen on {host}:{port} ({failure.strerror})", ADDRESS)
-    return sockets
-
-
-@contextmanager
-def _shared_folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="aitp-cp-metrics-")
-    parent = os.getpid()
-    try:
-        yield folder
-    finally:
-        if os.getpid() == parent:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,8 @@ import asyncio
 
 from rich.table import Table
 
-from aitp_cp.cli.console import err, out, settings_or_stop
+from aitp_cp.cli import running
+from aitp_cp.cli.console import err, out, settings_or_stop, told
 from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.progress import counting
 from aitp_cp.clock import now
@@ -21,9 +22,10 @@ Counts = dict[str, int]
 
 
 def run(*, dry_run: bool) -> None:
-    """Sweep until nothing is due, one transaction per batch; Ctrl-C leaves whole batches behind."""
+    """Sweep until nothing is due, one transaction per batch; a signal leaves whole batches behind."""
     with failures_explained():
-        asyncio.run(_run(settings_or_stop("tool"), dry_run=dry_run))
+        settings = settings_or_stop("tool")
+        running.run(lambda ending: _run(settings, dry_run=dry_run))
 
 
 async def _run(settings: Settings, *, dry_run: bool) -> None:
@@ -80,7 +82,7 @@ def _show(settings: Settings, due: Counts, gone: Counts | None) -> None:
         if gone is not None:
             cells.append(str(gone[policy.table]))
         table.add_row(policy.table, _kept(settings, policy.days), *cells)
-    out.print(table)
+    (out if gone is None else told).print(table)  # what is swept is swept, whoever reads of it
 
 
 def _kept(settings: Settings, variable: str | None) -> str:

@@ -1,6 +1,5 @@
 """aitp-cp serve and aitp-cp worker."""
 
-import asyncio
 import os
 import secrets
 
@@ -16,7 +15,7 @@ def serve(*, migrate: bool, jobs: bool, workers: int) -> None:
     if migrate:
         from aitp_cp.cli.migrate import upgrade_or_stop
 
-        asyncio.run(upgrade_or_stop(settings))
+        upgrade_or_stop(settings, code=0)
     if workers > 1:
         from aitp_cp.cli import replicas
 

@@ -1,19 +1,19 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
-import asyncio
 import logging
 import re
 import sys
-import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from json import dumps
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
+
+from aitp_cp.telemetry.log_writer import LogWriter, Write, to_descriptor
 
 TRACE = 5
 LEVELS = {
@@ -39,10 +39,10 @@ QUOTED = (
 )
 
 
-def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None:
+def configure(level: str, *, json: bool, write: Write | None = None) -> None:
     """Send our own and every library's lines through the same processors, in the same shape, to standard output."""
     logging.addLevelName(TRACE, "TRACE")
-    writer = _Writer(stream or sys.stdout.buffer)
+    writer = _output.writer = LogWriter(write or _standard_output(), on_resume=_report_dropped)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -67,31 +67,44 @@ def configure(level: str, *, json: bool, stream: BinaryIO | None = None) -> None
     logging.captureWarnings(True)
 
 
-class _Writer:
-    """Whole lines, in order; what is not said to be late is with the operating system at once."""
+def _standard_output() -> Write:
+    try:
+        return to_descriptor(sys.stdout.fileno())
+    except OSError:  # one in memory
+        return sys.stdout.buffer.write
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-        self._late: list[bytes] = []
 
-    def line(self, text: bytes) -> None:
-        self._write(text + b"\n")
+class _Output:
+    """Where the lines of this process go."""
 
-    def late_line(self, text: bytes) -> None:
-        """With the other lines of this turn of the event loop: one call of the system for all of them."""
-        with self._lock:
-            self._late += (text, b"\n")
-            if len(self._late) > 2:
-                return
-        asyncio.get_running_loop().call_soon(self._write)
+    writer: LogWriter | None = None
 
-    def _write(self, text: bytes = b"") -> None:
-        # Nobody reading the log any more is no reason to fail a request.
-        with suppress(OSError, ValueError), self._lock:
-            late, self._late = self._late, []
-            self._stream.write(b"".join(late) + text)
-            self._stream.flush()
+
+_output = _Output()
+
+
+def configured() -> bool:
+    """Whether this process logs; commands that end by themselves print instead."""
+    return _output.writer is not None
+
+
+def flush() -> None:
+    """Write what waits, for a bounded time; for the end of the process."""
+    if _output.writer is not None:
+        _output.writer.flush()
+
+
+def count_dropped(count: Callable[[int], None]) -> None:
+    """Tell `count` of lines that nobody will read, from now on."""
+    if _output.writer is not None:
+        _output.writer.on_drop = count
+
+
+def _report_dropped(lines: int) -> None:
+    _writer_log.warning("log_lines_dropped", lines=lines)
+
+
+_writer_log = structlog.get_logger("aitp_cp.log")
 
 
 def _now() -> datetime:
@@ -122,7 +135,7 @@ REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "cli
 class _Requests:
     """Where lines of requests go straight to, while lines end in this renderer; None for what wants no JSON."""
 
-    writer: _Writer | None = None
+    writer: LogWriter | None = None
     renderer: Processor | None = None
 
 
@@ -133,7 +146,7 @@ _request_log = structlog.get_logger("aitp_cp.http")
 def log_request(line: RequestLine) -> None:
     """There is one for each request, so those in JSON do without the processors."""
     if _requests.writer is not None and structlog.get_config()["processors"][-1] is _requests.renderer:
-        _requests.writer.late_line(_encoder.encode(line))
+        _requests.writer.line(_encoder.encode(line))
         return
     _request_log.info(line.event, **_given(line))
 
@@ -146,7 +159,7 @@ def _given(line: RequestLine) -> dict[str, Any]:
 class _Logger:
     """What structlog hands a rendered line to."""
 
-    def __init__(self, writer: _Writer, name: str = "aitp_cp") -> None:
+    def __init__(self, writer: LogWriter, name: str = "aitp_cp") -> None:
         self.name = name
         self.debug = self.info = self.warning = self.error = self.critical = self.msg = writer.line
 
@@ -154,7 +167,7 @@ class _Logger:
 class _Handler(logging.Handler):
     """Brings the standard library's records into the same shape."""
 
-    def __init__(self, writer: _Writer, shared: list[Processor], last: list[Processor]) -> None:
+    def __init__(self, writer: LogWriter, shared: list[Processor], last: list[Processor]) -> None:
         super().__init__()
         self._writer = writer
         self.setFormatter(
@@ -189,6 +202,11 @@ def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
 
 def _as_str(_logger: Any, _method: str, line: Any) -> str:
     return bytes(line).decode()
+
+
+def stack_of(failure: BaseException) -> str:
+    """The traceback as it would be logged."""
+    return _stack((type(failure), failure, failure.__traceback__))
 
 
 def _stack(exc_info: ExcInfo) -> str:

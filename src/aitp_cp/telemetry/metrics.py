@@ -1,12 +1,10 @@
 """Every metric of the process, in one list (contract, section 14)."""
 
-import os
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.multiprocess import MultiProcessCollector
 
-from aitp_cp.telemetry import SHARED_METRICS
+from aitp_cp.telemetry import shared
 
 PREFIX = "aitp_control_plane_"
 SCRAPE = "/api/metrics"
@@ -41,6 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # A creation time per series would double what a scrape carries.
+        shared.choose_values()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves this one untyped
         self.registry = CollectorRegistry()
         self.http_seconds = self._histogram(
@@ -88,6 +87,7 @@ class Metrics:
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
         )
         self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
+        self.log_lines_dropped = self._counter("log_lines_dropped", "log lines that standard output did not take")
         self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
@@ -101,11 +101,11 @@ class Metrics:
 
     def scraped(self) -> CollectorRegistry:
         """What a scrape shows: this process, or all those that share its port."""
-        folder = os.environ.get(SHARED_METRICS)
-        if not folder:
+        everyone = shared.everyone()
+        if everyone is None:
             return self.registry
         all_of_them = CollectorRegistry()
-        MultiProcessCollector(all_of_them, folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        all_of_them.register(everyone)
         return all_of_them
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import typer
 
+from aitp_cp.cli.console import abandon_output
 from aitp_cp.cli.remote import exits
-from aitp_cp.cli.remote.output import complain, give_up_output, prepare
+from aitp_cp.cli.remote.output import complain
 from aitp_cp.client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp.client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
 
@@ -31,7 +32,6 @@ NO_ANSWER = frozenset({UNREACHABLE, TIMED_OUT, CUT_SHORT})
 def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: bool = False) -> None:
     """Do this at the server that the environment names, and leave with a code that says how it went."""
     control_plane = _control_plane()
-    prepare()
     try:
         with _orderly_end():
             asyncio.run(_within(control_plane, work))
@@ -40,10 +40,10 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
         again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
         stop(f"{failed}{again}", code_of(failed))
     except BrokenPipeError:
-        give_up_output()
+        abandon_output()
         raise typer.Exit(exits.BROKEN_PIPE) from None
     except OSError as failure:
-        give_up_output()
+        abandon_output()
         stop(f"standard output cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None

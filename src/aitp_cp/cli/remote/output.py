@@ -1,8 +1,6 @@
 """Tables for people, JSON for scripts; nothing an agent chose to be called reaches a terminal as a command."""
 
-import io
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aitp_cp.cli import console
 from aitp_cp.client.paging import Fetch, rows
 from aitp_cp.clock import iso
 
@@ -42,13 +41,12 @@ def line(text: str) -> None:
 
 
 def complain(message: str) -> None:
-    console = _Screen(stderr=True)
-    console.print(Text(plain(message), "red"), soft_wrap=True)
+    console.complain(plain(message))
 
 
 def note(message: str) -> None:
     """For people, beside the output."""
-    _Screen(stderr=True).print(Text(plain(message), "yellow"), soft_wrap=True)
+    console.err.print(Text(plain(message), "yellow"), soft_wrap=True)
 
 
 def compact(record: Any) -> str:
@@ -101,20 +99,6 @@ async def some(fetch: Fetch[Row], limit: int) -> tuple[list[Row], bool]:
         if len(found) > limit:
             break
     return found[:limit], len(found) > limit
-
-
-def prepare() -> None:
-    """A terminal that cannot show a character, or no standard output at all, must not end the command."""
-    if sys.stdout is None:  # closed by who started this process
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it is open for as long as the process lives
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def give_up_output() -> None:
-    """Nobody reads any more, or nothing more fits: let what is left in the buffer go nowhere."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
 
 
 def _page() -> Console:
