@@ -5,9 +5,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -54,13 +56,33 @@ def environment(dsn: str) -> dict[str, str]:
     return {**ENVIRONMENT, "DATABASE_URL": dsn, "HOST": "127.0.0.1", "PORT": str(free_port()), "DRAIN_WINDOW_MS": "0"}
 
 
+class Late(AssertionError):
+    pass
+
+
 @contextmanager
 def ends_in_time() -> Iterator[None]:
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < AT_MOST_SECS
+    if time.monotonic() - began > AT_MOST_SECS:
+        raise Late
 
 
+def never_late(test: Callable[..., None]) -> Callable[..., None]:
+    """Repeat a test that was late: a machine that is busy with something else makes it so once, but not three times."""
+
+    @wraps(test)
+    def repeated(**given: Any) -> None:
+        for _ in range(2):
+            with suppress(Late):
+                test(**given)
+                return
+        test(**given)
+
+    return repeated
+
+
+@never_late
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(
     ("arguments", "code"),
@@ -87,6 +109,7 @@ def test_while_the_database_does_not_answer(
         assert "Traceback" not in command.log()
 
 
+@never_late
 @pytest.mark.parametrize("arguments", [("migrate",), ("serve", "--migrate")])
 def test_while_another_migration_works(empty_database_url: str, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Row 10: `migrate` waits for its turn, and leaves nothing behind when told to end."""
@@ -99,11 +122,13 @@ def test_while_another_migration_works(empty_database_url: str, tmp_path: Path, 
             while not await other.fetchval(waiting):
                 await asyncio.sleep(0.02)
             command.tell()
-            with ends_in_time():
-                assert command.wait(20) == (0 if arguments[0] == "serve" else TERMINATED)
-        while await other.fetchval(waiting):
-            await asyncio.sleep(0.02)
-        await other.close()
+            try:
+                with ends_in_time():
+                    assert command.wait(20) == (0 if arguments[0] == "serve" else TERMINATED)
+                while await other.fetchval(waiting):
+                    await asyncio.sleep(0.02)
+            finally:
+                await other.close()
 
     asyncio.run(story())
 
@@ -120,6 +145,7 @@ def test_from_the_first_line_on(silent: SilentDatabase, tmp_path: Path, argument
         assert command.wait(1) in {0, TERMINATED}
 
 
+@never_late
 def test_children_that_wait_watch_their_parent(silent: SilentDatabase, tmp_path: Path) -> None:
     """Row 10: the parent is killed while they wait for the database."""
     with Command(
@@ -172,7 +198,8 @@ def test_workers_that_cannot_start_again_end_their_parent(database_url: str, tmp
         one, other = children(server.running.pid)
         os.kill(one, signal.SIGKILL)
         eventually(lambda: server.log().count("worker_replaced") >= 2)
-        assert httpx.get(f"{server.url}/api/livez", timeout=5).status_code == 200
+        for _ in range(20):  # none is given to the one that is not there
+            assert httpx.get(f"{server.url}/api/livez", timeout=5).status_code == 200
         assert server.running.poll() is None
         os.kill(other, signal.SIGKILL)
         assert server.running.wait(20) == DATABASE

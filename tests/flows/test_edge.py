@@ -15,6 +15,7 @@ from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
 from tests.support.raw import Reply, chunked, parse, receive, request, send
+from tests.support.waiting import eventually
 
 KEY = f"Authorization: Bearer {API_KEY}".encode()
 
@@ -265,6 +266,7 @@ def test_the_log_names_the_request_and_keeps_the_secrets(server: Process) -> Non
         assert http.post("/api/registry/agents", content=body, headers=headers).status_code == 201
         http.get("/api/audit", headers=AUTH)
         http.get("/api/audit", headers={"Authorization": "Bearer wrong-secret"})
+    eventually(lambda: "INVALID_API_KEY" in server.log())
     log = server.log()
     assert log.count("log-me-once") == 1
     for secret in (API_KEY, token, "wrong-secret", "11" * 32, "an-enrollment-secret"):

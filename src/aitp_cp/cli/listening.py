@@ -43,6 +43,14 @@ def open_sockets(host: str, port: int, count: int) -> list[list[socket]]:
     return sets
 
 
+def reopen(sockets: list[socket]) -> list[socket]:
+    """Close sockets that nobody serves, so that no connection waits at them, and bind their addresses anew."""
+    addresses = [(AddressFamily(sock.family), sock.getsockname()) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return [_bound(*address, shared=True) for address in addresses]
+
+
 def _bound(family: AddressFamily, address: Any, *, shared: bool) -> socket:
     sock = socket(family, SOCK_STREAM)
     try:

@@ -86,7 +86,7 @@ def _run(life: Life, *, parent: int | None = None, leaving: Callable[[], None] =
             run(life, uvloop.run, parent=parent, code=0, leaving=leaving)
     except Exception as failure:
         if not isinstance(failure, typer.Exit):
-            log.exception("process_failed")
+            log.error("process_failed", reason=type(failure).__name__, exc_info=logging.shows_stacks())
         raise
     finally:
         logging.flush()

@@ -17,7 +17,8 @@ from typing import NoReturn
 
 import typer
 
-from aitp_cp.cli.listening import open_sockets
+from aitp_cp.cli.entry import UNEXPECTED
+from aitp_cp.cli.listening import open_sockets, reopen
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry import shared
 
@@ -119,7 +120,7 @@ class _Family:
         except SystemExit as left:
             return left.code if isinstance(left.code, int) else 1
         except BaseException:  # it is logged
-            return 1
+            return UNEXPECTED
         return 0
 
     def _bury(self) -> None:
@@ -136,6 +137,8 @@ class _Family:
                 self._code = code
                 self._end()
             else:
+                if not started:
+                    self._sockets[child.number] = reopen(self._sockets[child.number])
                 self._replace(child, (pid, code))
 
     def _replace(self, child: _Child, ended: tuple[int, int]) -> None:

@@ -43,6 +43,7 @@ def configure(level: str, *, json: bool, write: Write | None = None) -> None:
     """Send our own and every library's lines through the same processors, in the same shape, to standard output."""
     logging.addLevelName(TRACE, "TRACE")
     writer = _output.writer = LogWriter(write or _standard_output(), on_resume=_report_dropped)
+    _output.level = level
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -78,6 +79,7 @@ class _Output:
     """Where the lines of this process go."""
 
     writer: LogWriter | None = None
+    level = "info"
 
 
 _output = _Output()
@@ -86,6 +88,11 @@ _output = _Output()
 def configured() -> bool:
     """Whether this process logs; commands that end by themselves print instead."""
     return _output.writer is not None
+
+
+def shows_stacks() -> bool:
+    """Whether whoever reads the log asked for more than sentences about the end of the process."""
+    return _output.level in {"debug", "trace"}
 
 
 def flush() -> None:
