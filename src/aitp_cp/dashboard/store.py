@@ -18,7 +18,8 @@ SELECT (SELECT count(*) FROM agents
 
 # The first condition is what the index serves; the second follows from it but for reports that came in late.
 HANDSHAKES = f"""
-SELECT status, boundary, date_bin($2, {HAPPENED_AT}, 'epoch'::timestamptz) AS bucket, count(*) AS count
+SELECT status, boundary, date_bin($2, LEAST({HAPPENED_AT}, '9999-12-31'), 'epoch'::timestamptz) AS bucket,
+       count(*) AS count
 FROM handshake_sessions
 WHERE created_at >= $1 AND {HAPPENED_AT} >= $1
 GROUP BY 1, 2, 3

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from aitp_cp.db.reserve import Reserve, urgent
+from aitp_cp.db.times import read_all_times
 from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
 
 Record = asyncpg.Record
@@ -97,16 +98,17 @@ class Database:
                     command_timeout=COMMAND_TIMEOUT_SECS,
                     server_settings=SESSION_SETTINGS,
                     connection_class=_LeanConnection,
-                    init=self._watch if self._on_statement else None,
+                    init=self._prepare,
                 )
         except asyncpg.PostgresError as refused:  # such as an option in the URL that is another driver's
             raise DatabaseUnavailable from refused
         self._closing = False
 
-    async def _watch(self, conn: asyncpg.Connection) -> None:
+    async def _prepare(self, conn: asyncpg.Connection) -> None:
+        await read_all_times(conn)
         told = self._on_statement
-        assert told is not None
-        conn.add_query_logger(lambda done: told(done.query, done.elapsed, done.exception))
+        if told is not None:
+            conn.add_query_logger(lambda done: told(done.query, done.elapsed, done.exception))
 
     async def close(self) -> None:
         """Close politely, then by force: shutdown has a budget."""

@@ -1,6 +1,60 @@
-"""Times as the API shows them, made by the server: it is several times cheaper than one of the driver's objects."""
+"""Times on their way out of the database: as text for the API, and as what Python can hold.
+
+PostgreSQL's calendar is longer than Python's, and has infinities: an older control plane's "never" is one of those.
+What Python cannot hold is read, and shown, as the first or the last moment that it can.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+
+# The wire form of a timestamptz: microseconds since 2000, the extremes being the infinities.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST_MICROS = (FIRST - _EPOCH) // _MICROSECOND
+_LAST_MICROS = (LAST - _EPOCH) // _MICROSECOND
+_INFINITY = 2**63 - 1
+_MINUS_INFINITY = -(2**63)
+
+
+class _Connection(Protocol):
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = ...,
+        encoder: Callable[[Any], Any],
+        decoder: Callable[[Any], Any],
+        format: str = ...,
+    ) -> None: ...
+
+
+async def read_all_times(conn: _Connection) -> None:
+    """Make the connection read every timestamptz; without this, one row can fail a whole page."""
+    await conn.set_type_codec("timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple")
 
 
 def shown(column: str) -> str:
-    """The SQL twin of `clock.iso`; null stays null."""
-    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+    """The SQL twin of `clock.iso`; null stays null. Several times cheaper than one of the driver's objects."""
+    return f"""CASE WHEN {column} >= '10000-01-01' THEN '9999-12-31T23:59:59.999Z'
+WHEN {column} < '0001-01-01' THEN '0001-01-01T00:00:00.000Z'
+ELSE to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
+
+
+def _decode(micros: tuple[int]) -> datetime:
+    value = micros[0]
+    if _FIRST_MICROS <= value <= _LAST_MICROS:
+        return _EPOCH + timedelta(microseconds=value)
+    return FIRST if value < 0 else LAST
+
+
+def _encode(moment: datetime) -> tuple[int]:
+    """The extremes go back as infinities: a list that is read on from one must get past all that lies beyond."""
+    if moment == LAST:
+        return (_INFINITY,)
+    if moment == FIRST:
+        return (_MINUS_INFINITY,)
+    return ((moment - _EPOCH) // _MICROSECOND,)
