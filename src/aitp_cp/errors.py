@@ -209,6 +209,10 @@ class JwksNotCached(AppError):
 # -- capacity -----------------------------------------------------------------------------------
 
 
+class IngestBusy(AppError):
+    status, code, sentence = 503, "INGEST_BUSY", "too many bytes of reported events are waiting to be stored"
+
+
 class SseCapacity(AppError):
     status, code, sentence = 503, "SSE_CAPACITY", "too many open event streams"
 
@@ -222,4 +226,4 @@ class DatabaseUnavailable(AppError):
 
 
 # Nothing was wrong with the request: the same one may succeed later, so no such answer is ever stored.
-RETRIABLE = (Conflict, DatabaseUnavailable, ShuttingDown, WebhooksLimit)
+RETRIABLE = (Conflict, DatabaseUnavailable, IngestBusy, ShuttingDown, WebhooksLimit)

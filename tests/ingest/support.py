@@ -11,7 +11,8 @@ import pytest
 from aitp_cp.clock import now
 from aitp_cp.db import Connection, Database
 from aitp_cp.ingest import service
-from aitp_cp.protocol.reports import Report, normalise
+from aitp_cp.ingest.model import Stored, Submission
+from aitp_cp.protocol.reports import Batch, Report, normalise
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
 from tests.support.app import App, running_app
@@ -56,8 +57,14 @@ async def project(conn: Connection, reports: Sequence[Report]) -> None:
 
 async def store(db: Database, *events: Any) -> int:
     """One batch the way the API stores it; how many events were new."""
-    async with db.transaction() as conn:
-        return len(await service.store_group(conn, normalised(*events), now()))
+    [stored] = await service.store(db, [submission(*events)], now())
+    assert isinstance(stored, Stored)
+    assert stored.counts is not None
+    return stored.counts.inserted
+
+
+def submission(*events: Any) -> Submission:
+    return Submission(Batch(normalised(*events), [], 0))
 
 
 async def store_each(db: Database, events: Iterable[Any]) -> None:

@@ -9,8 +9,9 @@ from aitp_cp.clock import now
 from aitp_cp.db import Connection
 from aitp_cp.errors import ShuttingDown
 from aitp_cp.events import store as log
+from aitp_cp.ingest.model import Submission
 from aitp_cp.ingest.writer import GROUPS_AT_ONCE, SECOND_GROUP_EVENTS, Writer
-from tests.ingest.support import normalised
+from tests.ingest.support import submission
 from tests.support.app import App
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,13 @@ def events(count: int, **more: object) -> list[dict[str, object]]:
 
 
 def submitted(app: App, count: int) -> "asyncio.Task[int]":
-    return asyncio.create_task(app.rt.get(Writer).submit(normalised(*events(count))))
+    return asyncio.create_task(inserted(app, submission(*events(count))))
+
+
+async def inserted(app: App, batch: Submission) -> int:
+    counts = (await app.rt.get(Writer).submit(batch)).counts
+    assert counts is not None
+    return counts.inserted
 
 
 async def waiting_groups(conn: Connection, count: int) -> None:
@@ -66,14 +73,13 @@ async def test_a_second_group_waits_at_the_log_and_the_third_gathers(app: App) -
 
 
 async def test_two_groups_with_the_same_events_store_them_once(app: App) -> None:
-    same = normalised(*events(SECOND_GROUP_EVENTS, session_id="s"))
-    writer = app.rt.get(Writer)
+    same = submission(*events(SECOND_GROUP_EVENTS, session_id="s"))
     async with app.rt.db.connection() as watching:
         async with app.rt.db.transaction() as holding:
             await log.lock_log(holding)
-            one = asyncio.create_task(writer.submit(same))
+            one = asyncio.create_task(inserted(app, same))
             await waiting_groups(watching, 1)
-            other = asyncio.create_task(writer.submit(same))
+            other = asyncio.create_task(inserted(app, same))
             await waiting_groups(watching, 2)
         assert sorted(await asyncio.gather(one, other)) == [0, SECOND_GROUP_EVENTS]
     assert await stored(app) == SECOND_GROUP_EVENTS
@@ -87,4 +93,4 @@ async def test_the_end_writes_what_is_waiting_and_takes_nothing_more(app: App) -
     assert [task.result() for task in tasks] == [20] * 30
     assert await stored(app) == 600
     with pytest.raises(ShuttingDown):
-        await writer.submit(normalised(*events(1)))
+        await writer.submit(submission(*events(1)))

@@ -86,9 +86,10 @@ class Events:
     async def report(self, batch: Sequence[Mapping[str, Any]], idempotency_key: str | None = None) -> Ingested:
         """Store up to 500 events, all or none, in the form of docs/events.md.
 
-        Sent again when no answer comes: under a key, or without one where every event has an `id` of its own.
+        Sent again when no answer comes. An event with an `id` or a `ts` is the same one when it comes again; where one
+        has neither, the batch is sent under a key.
         """
-        if idempotency_key is None and not all(event.get("id") for event in batch):
+        if idempotency_key is None and not all(event.get("id") or _has_time(event) for event in batch):
             idempotency_key = str(uuid4())
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         call = Call(method="POST", path="/api/events", headers=headers, body=msgspec.json.encode(batch))
@@ -140,6 +141,10 @@ class Events:
         if not events:
             return "0"
         return None if events[0].seq is None else str(events[0].seq)
+
+
+def _has_time(event: Mapping[str, Any]) -> bool:
+    return event.get("ts") not in (None, "")
 
 
 def _shown(wanted: EventFilter) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDow
 
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
+# A value that this database cannot hold: text outside its encoding, a number out of range, too long for an index.
+ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 # Bounded waits: a hung replica or a forgotten lock must not stop the others.
 SESSION_SETTINGS = {

@@ -45,12 +45,12 @@ async def run_once(db: Database, once: Once, effect: Effect, encode: Encode, now
 
 async def _locked(conn: Connection, once: Once, key: str, effect: Effect, tools: tuple[Encode, datetime]) -> Answer:
     encode, now = tools
-    scope = _scope(once)
+    scope = scope_of(once)
     if not await try_lock(conn, lock_key(f"{scope}\n{key}")):
         raise IdempotencyInFlight(headers={"Retry-After": "1"})
     stored = await store.find(conn, scope, key)
     if stored is not None:
-        return _replay(stored, once)
+        return replay(stored, once)
     answer = await _attempt(conn, effect)
     kept = answer.body if answer.stored is None else answer.stored
     fresh = StoredAnswer(answer.status, msgspec.Raw(encode(kept)), once.body_sha256)
@@ -70,12 +70,13 @@ async def _attempt(conn: Connection, effect: Effect) -> Answer:
         return Answer(refused.status, body, refusal=refused)
 
 
-def _replay(stored: StoredAnswer, once: Once) -> Answer:
+def replay(stored: StoredAnswer, once: Once) -> Answer:
+    """Return the stored answer again; raises `IdempotencyKeyReused` when it is of another body."""
     if stored.request_sha256 is not None and stored.request_sha256 != once.body_sha256:
         raise IdempotencyKeyReused
     return Answer(stored.status, stored.body, replayed=True)
 
 
-def _scope(once: Once) -> str:
+def scope_of(once: Once) -> str:
     """The endpoint and a digest of the caller, within the column's 64 characters."""
     return f"{once.endpoint}#{hashlib.sha256(once.caller.encode()).hexdigest()[:32]}"

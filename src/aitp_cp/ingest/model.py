@@ -1,8 +1,11 @@
-"""What a reporter is told about its batch."""
+"""A batch on its way into the database, and what its reporter is told."""
+
+from typing import NamedTuple
 
 import msgspec
 
-from aitp_cp.protocol.reports import Problem
+from aitp_cp.idempotency.model import Answer, Once
+from aitp_cp.protocol.reports import Batch, Problem
 
 
 class IngestAnswer(msgspec.Struct, frozen=True):
@@ -13,3 +16,17 @@ class IngestAnswer(msgspec.Struct, frozen=True):
     duplicates: int
     dropped: int
     errors: list[Problem]
+
+
+class Submission(NamedTuple):
+    """A batch, and the request it is part of where that has an Idempotency-Key."""
+
+    batch: Batch
+    once: Once | None = None
+
+
+class Stored(NamedTuple):
+    """The answer to a submission, once its events are committed; `counts` is None where it is an older answer."""
+
+    answer: Answer
+    counts: IngestAnswer | None

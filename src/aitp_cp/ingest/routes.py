@@ -8,18 +8,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.db import Connection
-from aitp_cp.errors import BodyInvalid, PayloadTooLarge
-from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge
+from aitp_cp.idempotency.edge import answer_once, respond
+from aitp_cp.idempotency.group import once_for
 from aitp_cp.idempotency.model import Answer
-from aitp_cp.ingest import service
-from aitp_cp.ingest.model import IngestAnswer
+from aitp_cp.idempotency.service import check_key
+from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.protocol.reports import Batch, normalise
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import EVENTS_BODY_LIMIT, Endpoint, links
-from aitp_cp.web.responses import json_response
+
+ENDPOINT = "events.ingest"
 
 
 class ReportedEvents(msgspec.Struct, frozen=True):
@@ -29,35 +31,43 @@ class ReportedEvents(msgspec.Struct, frozen=True):
 
 
 async def ingest(rt: Runtime, request: Request) -> Response:
-    body = await read_body(request)
+    key = check_key(request.headers.get("idempotency-key"))
+    writer = rt.get(Writer)
+    with writer.backlog.body() as count:
+        body = await read_body(request, count)
+        caller = context_of(request).actor
+        try:
+            batch = normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
+        except AppError as refused:
+            return await _refuse(rt, request, body, refused)
+        if batch.reports or key is not None:
+            once = None if key is None else once_for(ENDPOINT, caller, key, body)
+            stored = await writer.submit(Submission(batch, once))
+        else:
+            stored = _nothing(batch)
+        _count(rt, stored)
+        return respond(request, stored.answer)
+
+
+def _nothing(batch: Batch) -> Stored:
+    counts = IngestAnswer(0, 0, 0, batch.dropped, batch.problems)
+    return Stored(Answer(200, counts), counts)
+
+
+def _count(rt: Runtime, stored: Stored) -> None:
+    if stored.counts is not None:
+        rt.metrics.events_dropped.inc(stored.counts.dropped)
+        rt.metrics.events_duplicate.inc(stored.counts.duplicates)
+
+
+async def _refuse(rt: Runtime, request: Request, body: bytes, refused: AppError) -> Response:
+    """A refusal is remembered under its key too, and another body under a known key is refused for that."""
+
+    async def effect(_: Connection) -> Answer:
+        raise refused
+
     caller = context_of(request).actor
-    if "idempotency-key" in request.headers:
-        return await _ingest_once(rt, request, caller, body)
-    batch = _read(rt, body, caller)
-    inserted = await rt.get(Writer).submit(batch.reports) if batch.reports else 0
-    return json_response(_counted(rt, batch, inserted))
-
-
-async def _ingest_once(rt: Runtime, request: Request, caller: str, body: bytes) -> Response:
-    """A keyed batch is its own transaction: the stored answer commits with its events."""
-
-    async def effect(conn: Connection) -> Answer:
-        batch = _read(rt, body, caller)
-        new = await service.store_group(conn, batch.reports, rt.clock())
-        return Answer(200, _counted(rt, batch, len(new)))
-
-    return await answer_once(rt, request, endpoint="events.ingest", caller=caller, body=body, effect=effect)
-
-
-def _read(rt: Runtime, body: bytes, caller: str) -> Batch:
-    return normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
-
-
-def _counted(rt: Runtime, batch: Batch, inserted: int) -> IngestAnswer:
-    duplicates = len(batch.reports) - inserted
-    rt.metrics.events_dropped.inc(batch.dropped)
-    rt.metrics.events_duplicate.inc(duplicates)
-    return IngestAnswer(len(batch.reports), inserted, duplicates, batch.dropped, batch.problems)
+    return await answer_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, effect=effect)
 
 
 ENDPOINTS = (
@@ -71,7 +81,7 @@ ENDPOINTS = (
         body_limit=EVENTS_BODY_LIMIT,
         idempotent=True,
         answers={200: IngestAnswer},
-        errors=(BodyInvalid, PayloadTooLarge),
+        errors=(BodyInvalid, PayloadTooLarge, IngestBusy),
         # An event may be spelled in several ways; these lead on from the first one of the wrapped form in snake_case.
         leads_to=(
             *links("GET /api/sessions/{id}", id="$request.body#/events/0/session_id"),

@@ -6,22 +6,58 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, Database
+from aitp_cp.errors import AppError, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
+from aitp_cp.idempotency import group
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.protocol.reports import Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
 
+MAX_ATTEMPTS = 20  # each one follows a commit of another group that holds some of the same events
+
+
+class Overtaken(Exception):
+    """Another transaction stored some of the group's ids first, perhaps with other bodies: this one must go."""
+
+
+async def store(db: Database, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
+    """Store a group of batches and the answers to them, in one transaction; raises what the database raises."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            async with db.transaction() as conn:
+                return await _store_in(conn, submissions, now)
+        except Overtaken:
+            continue
+    raise Conflict(headers={"Retry-After": "1"})
+
+
+async def _store_in(conn: Connection, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
+    claims = await group.claim(conn, [submission.once for submission in submissions])
+    fresh = [submission for submission, claim in zip(submissions, claims, strict=True) if claim is None]
+    new = await store_group(conn, [report for submission in fresh for report in submission.batch.reports], now)
+    counts = [_counted(submission, new) for submission in fresh]
+    kept = await group.keep(
+        conn,
+        [(submission.once, Answer(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
+        now,
+    )
+    done = iter([Stored(answer, counted) for answer, counted in zip(kept, counts, strict=True)])
+    return [_settled(claim) if claim is not None else next(done) for claim in claims]
+
 
 async def store_group(conn: Connection, reports: Sequence[Report], now: datetime) -> set[UUID]:
     """Store what is new of `reports` and everything that follows from it; the ids that were new.
 
-    A constant number of statements, whatever the size of the group. Lock order: the graph of tokens, rows in key
-    order (tokens, delegations, sessions, agents), the log last.
+    Raises `Overtaken` when the caller must roll back and try again: what is not stored may not stay projected. A
+    constant number of statements, whatever the size of the group. Lock order: the graph of tokens, rows in key order
+    (tokens, delegations, sessions, agents), the log last.
     """
-    known = await log.known(conn, [report.id for report in reports])
+    known = await log.known(conn, [report.id for report in reports]) if reports else set()
     # The log keeps the first event of an id, so the projections must not see another one under the same id.
     fresh = list({report.id: report for report in reversed(reports) if report.id not in known}.values())[::-1]
     if not fresh:
@@ -30,7 +66,22 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     sides = await sessions.project(conn, fresh, now)
     await presence.seen(conn, sides | {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
     new = await log.append(conn, [_event(report) for report in fresh], now)
+    if len(new) < len(fresh):
+        raise Overtaken
     return {event.id for event in new}
+
+
+def _counted(submission: Submission, new: set[UUID]) -> IngestAnswer:
+    """Count a batch and take its ids out of `new`: the first batch of a group that reports an event has inserted it."""
+    batch = submission.batch
+    mine = {report.id for report in batch.reports} & new
+    new -= mine
+    total = len(batch.reports)
+    return IngestAnswer(total, len(mine), total - len(mine), batch.dropped, batch.problems)
+
+
+def _settled(claim: Answer | AppError) -> Stored | AppError:
+    return claim if isinstance(claim, AppError) else Stored(claim, None)
 
 
 def _event(report: Report) -> NewEvent:

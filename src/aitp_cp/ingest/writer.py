@@ -8,19 +8,23 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
+import msgspec
 import structlog
 
-from aitp_cp.errors import DatabaseUnavailable, ShuttingDown
-from aitp_cp.ingest import service
-from aitp_cp.protocol.reports import Report
+from aitp_cp.db import ValueRefused
+from aitp_cp.errors import AppError, DatabaseUnavailable, IdempotencyInFlight, ShuttingDown
+from aitp_cp.idempotency.model import Once
+from aitp_cp.ingest import service, unfit
+from aitp_cp.ingest.backlog import Backlog
+from aitp_cp.ingest.model import Stored, Submission
 from aitp_cp.runtime import Runtime
 
 log = structlog.get_logger("aitp_cp.ingest")
 
 GROUP_EVENTS = 1000
 GROUPS_AT_ONCE = 2
+GROUP_KEYS = 100  # batches with an Idempotency-Key, each of which takes a lock in the server's shared memory
 # Fewer than these gather while another group is being written.
 SECOND_GROUP_EVENTS = 100
 # Who was answered together mostly comes back together: so many turns of the loop without another batch end the wait.
@@ -30,31 +34,56 @@ MOST_TURNS = 10
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    reports: Sequence[Report]
-    answer: asyncio.Future[int]
+    submission: Submission
+    answer: asyncio.Future[Stored]
+
+    @property
+    def size(self) -> int:
+        return len(self.submission.batch.reports)
+
+    def settle(self, outcome: Stored | Exception) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, Stored):
+            self.answer.set_result(outcome)
+        else:
+            self.answer.set_exception(outcome)
 
 
 class Writer:
-    """Answers each caller after the commit that holds its batch."""
+    """Answers each caller after the commit that holds its batch; `backlog` bounds what may wait."""
 
     def __init__(self, rt: Runtime) -> None:
+        self.backlog = Backlog(rt.metrics.ingest_waiting_bytes)
         self._rt = rt
         self._waiting: deque[_Waiting] = deque()
         self._size = 0  # events in what is waiting
+        self._in_flight: set[Once] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self._bell = asyncio.Event()
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name="ingest-writer")
 
-    async def submit(self, reports: Sequence[Report]) -> int:
-        """Store a batch; how many of its events were new. Raises `DatabaseUnavailable`, `ShuttingDown`."""
+    async def submit(self, submission: Submission) -> Stored:
+        """Store a batch; the answer to it. Raises `DatabaseUnavailable`, `ShuttingDown`, and what its key refuses."""
         if self._stopping:
             raise ShuttingDown(headers={"Retry-After": "1"})
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(reports, answer))
-        self._size += len(reports)
+        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        if submission.once is not None:
+            self._fly(submission.once, answer)
+        waiting = _Waiting(submission, answer)
+        self._waiting.append(waiting)
+        self._size += waiting.size
         self._bell.set()
         return await answer
+
+    def _fly(self, once: Once, answer: asyncio.Future[Stored]) -> None:
+        """Refuse a second request under a key at once, rather than when its group is written."""
+        request = msgspec.structs.replace(once, body_sha256=b"")
+        if request in self._in_flight:
+            raise IdempotencyInFlight(headers={"Retry-After": "1"})
+        self._in_flight.add(request)
+        answer.add_done_callback(lambda _: self._in_flight.discard(request))
 
     async def stop(self) -> None:
         """Write what is waiting, then end."""
@@ -94,39 +123,50 @@ class Writer:
 
     def _gather(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
-        size = len(group[0].reports)
-        while self._waiting and size + len(self._waiting[0].reports) <= GROUP_EVENTS:
+        size, keys = group[0].size, _keys(group[0])
+        while self._waiting:
+            size, keys = size + self._waiting[0].size, keys + _keys(self._waiting[0])
+            if size > GROUP_EVENTS or keys > GROUP_KEYS:
+                break
             group.append(self._waiting.popleft())
-            size += len(group[-1].reports)
-        self._size -= size
+        self._size -= sum(batch.size for batch in group)
         return group
 
     async def _write(self, group: list[_Waiting]) -> None:
         try:
-            new = await self._store([report for batch in group for report in batch.reports])
+            outcomes = await self._store([waiting.submission for waiting in group])
         except Exception as failure:
             await self._recover(group, failure)
         else:
-            _answer(group, new)
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                waiting.settle(outcome)
 
     async def _recover(self, group: list[_Waiting], failure: Exception) -> None:
         """One bad batch must hurt nobody else: the rest of its group is written one by one."""
-        if len(group) == 1 or isinstance(failure, DatabaseUnavailable):
-            for batch in group:
-                if not batch.answer.done():
-                    batch.answer.set_exception(failure)
-            return
-        for batch in group:
-            await self._write([batch])
+        if isinstance(failure, DatabaseUnavailable | ShuttingDown):
+            for waiting in group:
+                waiting.settle(failure)
+        elif len(group) > 1:
+            log.error("ingest_group_failed", batches=len(group), exc_info=failure)
+            for waiting in group:
+                await self._write([waiting])
+        elif isinstance(failure, ValueRefused):
+            await self._write_what_fits(group[0], failure)
+        else:
+            group[0].settle(failure)
 
-    async def _store(self, reports: Sequence[Report]) -> set[UUID]:
-        async with self._rt.db.transaction() as conn:
-            return await service.store_group(conn, reports, self._rt.clock())
+    async def _write_what_fits(self, waiting: _Waiting, failure: Exception) -> None:
+        """What the database cannot hold is the fault of its item, as if it had been refused when it was read."""
+        try:
+            [outcome] = await self._store([await unfit.without(self._rt, waiting.submission, failure)])
+        except Exception as again:
+            waiting.settle(again)
+        else:
+            waiting.settle(outcome)
+
+    async def _store(self, submissions: Sequence[Submission]) -> list[Stored | AppError]:
+        return await service.store(self._rt.db, submissions, self._rt.clock())
 
 
-def _answer(group: list[_Waiting], new: set[UUID]) -> None:
-    for batch in group:
-        mine = {report.id for report in batch.reports} & new
-        new -= mine
-        if not batch.answer.done():
-            batch.answer.set_result(len(mine))
+def _keys(waiting: _Waiting) -> int:
+    return waiting.submission.once is not None

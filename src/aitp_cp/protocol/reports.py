@@ -50,11 +50,13 @@ Dice = Callable[[], UUID]
 class Report(msgspec.Struct, frozen=True):
     """One reported event; `ts` is UTC with milliseconds, and is the time of receipt unless `usable_ts`.
 
-    `caller` is the actor that reported it, as the audit log shows actors. `payload` holds a `tokens.Redacted` for each
-    raw token: projections read it with `tokens.text_of`, and encoding shows the digest alone.
+    `index` is its place in the batch, `caller` the actor that reported it, as the audit log shows actors. `payload`
+    holds a `tokens.Redacted` for each raw token: projections read it with `tokens.text_of`, and encoding shows the
+    digest alone.
     """
 
     id: UUID
+    index: int
     caller: str
     type: str
     ts: datetime
@@ -123,7 +125,7 @@ def normalise(body: bytes, caller: str, now: datetime, random_uuid: Dice, *, red
     refusals: list[Problem] = []
     for index, item in enumerate(items):
         try:
-            reports.append(_report(item, receipt))
+            reports.append(_report(index, item, receipt))
         except _Refused as refused:
             refusals.append(Problem(index, refused.field, refused.reason))
     return Batch(reports, refusals[:MAX_PROBLEMS], len(refusals))
@@ -174,7 +176,7 @@ def _piece(piece: json_salvage.Item) -> object:
     return json_salvage.decode_item(piece.text)
 
 
-def _report(found: _Item, receipt: _Receipt) -> Report:
+def _report(index: int, found: _Item, receipt: _Receipt) -> Report:
     written = found.written
     if isinstance(written, _Refused):
         raise written
@@ -189,6 +191,7 @@ def _report(found: _Item, receipt: _Receipt) -> Report:
     reported_ts = moments.read(item.get("ts"))
     return Report(
         id=_id(written, text, receipt.caller) or receipt.random_uuid(),
+        index=index,
         caller=receipt.caller,
         type=_type(item),
         ts=reported_ts or receipt.now,

@@ -52,6 +52,9 @@ class Metrics:
         self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
         self.events_dropped = self._counter("events_dropped", "reported events refused one by one")
         self.events_duplicate = self._counter("events_duplicate", "reported events that were stored already")
+        self.ingest_waiting_bytes = self._gauge(
+            "ingest_waiting_bytes", "bytes of reported bodies that are being read or wait to be stored"
+        )
         self.admin_audit_insert_failures = self._gauge(
             "admin_audit_insert_failures", "audit rows that could not be written"
         )

@@ -1,7 +1,7 @@
 """Request bodies: bounded on the bytes read, then decoded into a struct or refused by name."""
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -22,14 +22,17 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-32 in little-endian order begin
 T = TypeVar("T")
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the whole body without a leading UTF-8 byte order mark.
+Count = Callable[[int], None]
+
+
+async def read_body(request: Request, count: Count | None = None) -> bytes:
+    """Return the whole body without a leading UTF-8 byte order mark; `count` is told of its bytes as they come.
 
     Raises `PayloadTooLarge` once more bytes arrived than the endpoint allows, `EncodingUnsupported` for a content
     coding, `BodyInvalid` for UTF-16 and for a body that its client does not send to the end, or not in time.
     """
     _refuse_codings(request)
-    body = await _whole(request)
+    body = await _whole(request, count)
     if body.startswith(_UTF16_MARKS):
         raise BodyInvalid("the body must be JSON in UTF-8, not UTF-16")
     return body.removeprefix(_UTF8_MARK)
@@ -42,13 +45,13 @@ def _refuse_codings(request: Request) -> None:
         raise EncodingUnsupported(headers={"Accept-Encoding": "identity"})
 
 
-async def _whole(request: Request) -> bytes:
+async def _whole(request: Request, count: Count | None) -> bytes:
     endpoint = context_of(request).endpoint
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
     chunks = request.stream()
     try:
         async with asyncio.timeout(PATIENCE_SECS):
-            body = await _bounded(chunks, limit) if _declared(request) <= limit else None
+            body = await _bounded(chunks, limit, count) if _declared(request) <= limit else None
         if body is not None:
             return body
         # Who waits to be told to continue is told so by reading on: such a body is best never sent.
@@ -61,9 +64,11 @@ async def _whole(request: Request) -> bytes:
     raise PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
 
 
-async def _bounded(chunks: AsyncIterable[bytes], limit: int) -> bytes | None:
+async def _bounded(chunks: AsyncIterable[bytes], limit: int, count: Count | None = None) -> bytes | None:
     body = bytearray()
     async for chunk in chunks:
+        if count is not None:
+            count(len(chunk))
         body += chunk
         if len(body) > limit:
             return None
