@@ -28,6 +28,7 @@ ACROSS: dict[str, Across] = {
     "sse_streams_open": "livesum",
     "tail_lag_seconds": "livemax",
     "answer_cache_bytes": "livesum",
+    "ingest_waiting_bytes": "livesum",
     "revocation_list_age_seconds": "livemax",
     "revocation_unsigned_entries": "livemostrecent",
     "job_last_success_timestamp_seconds": "max",
@@ -52,9 +53,7 @@ class Metrics:
         self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
         self.events_dropped = self._counter("events_dropped", "reported events refused one by one")
         self.events_duplicate = self._counter("events_duplicate", "reported events that were stored already")
-        self.ingest_waiting_bytes = self._gauge(
-            "ingest_waiting_bytes", "bytes of reported bodies that are being read or wait to be stored"
-        )
+        self.ingest_waiting_bytes = self._gauge("ingest_waiting_bytes", "bytes of event bodies read and not yet stored")
         self.admin_audit_insert_failures = self._gauge(
             "admin_audit_insert_failures", "audit rows that could not be written"
         )
