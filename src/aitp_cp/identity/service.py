@@ -6,7 +6,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.ready import Ready
 
 RENEW_BEFORE = timedelta(hours=1)
-CACHED = {"Cache-Control": "max-age=3600"}
+CACHED = {"Cache-Control": f"max-age={RENEW_BEFORE // timedelta(seconds=1)}"}
 
 
 class OwnManifest:
@@ -19,6 +19,7 @@ class OwnManifest:
     def answer(self) -> Ready:
         """The envelope as it is published."""
         current = self._current
+        # What is left is never less than caches are told to keep it.
         if current is None or current[1] - self._rt.clock() < RENEW_BEFORE:
             signed = self._rt.signer.manifest(self._rt.settings.cp_base_url)
             current = self._current = Ready(signed.body, CACHED), signed.expires_at

@@ -3,13 +3,16 @@
 Forgotten at once when this process commits anything, and by the tail when any replica changed the registry.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from aitp_cp.events.model import Event
 from aitp_cp.registry import service
 from aitp_cp.registry.model import ORDER, ListFilter, Status
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.headers import max_age
 from aitp_cp.web.memo import CROWD, Memo
 from aitp_cp.web.query import Query
 from aitp_cp.web.ready import Ready
@@ -65,13 +68,21 @@ async def list_answer(rt: Runtime, asked: Query) -> Ready:
 async def agent_answer(rt: Runtime, aid: str) -> Ready:
     """One agent as JSON; raises `NotFound`."""
     async with rt.db.connection() as conn:
-        agent = await service.get_agent(conn, aid, rt.clock())
-    cached = {"Cache-Control": "public, max-age=30"} if agent.status == Status.ACTIVE else None
-    return Ready(encode(agent), cached)
+        agent, expires_at = await service.get_expiring(conn, aid, rt.clock())
+    if agent.status != Status.ACTIVE:
+        return Ready(encode(agent))
+    cached = max_age(30, _active_secs(rt, expires_at))
+    return Ready(encode(agent), {"Cache-Control": cached if cached == "no-store" else f"public, {cached}"})
 
 
 async def manifest_answer(rt: Runtime, aid: str) -> Ready:
     """The manifest exactly as registered; raises `NotFound`."""
     async with rt.db.connection() as conn:
-        text, status = await service.get_manifest(conn, aid, rt.clock())
-    return Ready(text.encode(), {"Cache-Control": "max-age=60", "X-Aitp-Agent-Status": status})
+        found = await service.get_manifest(conn, aid, rt.clock())
+    cached = max_age(60, _active_secs(rt, found.expires_at) if found.status == Status.ACTIVE else math.inf)
+    return Ready(found.text.encode(), {"Cache-Control": cached, "X-Aitp-Agent-Status": found.status})
+
+
+def _active_secs(rt: Runtime, expires_at: datetime | None) -> float:
+    """How long the answer stays true, if it is given once more after it has been remembered for as long as may be."""
+    return math.inf if expires_at is None else (expires_at - rt.clock()).total_seconds() - KEPT_SECS

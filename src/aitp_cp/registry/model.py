@@ -52,6 +52,14 @@ class StoredManifest(msgspec.Struct, frozen=True):
     deregistered_at: datetime | None
 
 
+class StoredText(msgspec.Struct, frozen=True):
+    """A manifest exactly as registered, its agent's status, and when it expires."""
+
+    text: str
+    status: str
+    expires_at: datetime | None
+
+
 class EnrollmentAnswer(msgspec.Struct, frozen=True, rename="camel"):
     token: str
     expires_in: int

@@ -10,7 +10,7 @@ from aitp_cp.errors import NotFound
 from aitp_cp.events import service as log
 from aitp_cp.registry import store
 from aitp_cp.registry.announce import agent_event
-from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status, StoredText
 
 EXPIRY_BATCH = 500
 
@@ -22,14 +22,19 @@ async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, windo
 
 async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:
     """The agent's record, whatever its status; raises `NotFound`."""
+    return (await get_expiring(conn, aid, now))[0]
+
+
+async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None]:
+    """The same, with the time its manifest expires."""
     found = await store.find(conn, aid, now)
     if found is None:
         raise NotFound("no such agent")
     return found
 
 
-async def get_manifest(conn: Connection, aid: str, now: datetime) -> tuple[str, str]:
-    """The manifest exactly as registered, and the agent's status; raises `NotFound`."""
+async def get_manifest(conn: Connection, aid: str, now: datetime) -> StoredText:
+    """The manifest exactly as registered; raises `NotFound`."""
     found = await store.manifest_text(conn, aid, now)
     if found is None:
         raise NotFound("no such agent")

@@ -11,7 +11,16 @@ from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.protocol.manifest import Manifest
-from aitp_cp.registry.model import ORDER, AgentList, AgentView, ExpiredAgent, ListFilter, Status, StoredManifest
+from aitp_cp.registry.model import (
+    ORDER,
+    AgentList,
+    AgentView,
+    ExpiredAgent,
+    ListFilter,
+    Status,
+    StoredManifest,
+    StoredText,
+)
 
 INSERT_NEW = """
 INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at,
@@ -57,7 +66,7 @@ SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace,
 FROM agents
 """
 
-FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='')} WHERE aid = $1"
+FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest=', manifest_expires_at')} WHERE aid = $1"
 
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
@@ -78,7 +87,9 @@ LIST_WITH_MANIFESTS = within_bytes(
     found="found",
 )
 
-MANIFEST_TEXT = f"SELECT manifest_json, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
+MANIFEST_TEXT = (
+    f"SELECT manifest_json, manifest_expires_at, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
+)
 
 DEREGISTER = """
 UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
@@ -124,9 +135,10 @@ async def consume_token(conn: Connection, jti: str, expires_at: datetime, now: d
     return await conn.fetchval(CONSUME, jti, expires_at, now) is not None
 
 
-async def find(conn: Connection, aid: str, now: datetime) -> AgentView | None:
+async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None] | None:
+    """The agent, and when its manifest expires."""
     row = await conn.fetchrow(FIND, aid, now)
-    return None if row is None else _view(row, msgspec.UNSET)
+    return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
 
 
 async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, window: Window) -> AgentList:
@@ -152,10 +164,9 @@ async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, windo
     return AgentList(shown, page.next_before)
 
 
-async def manifest_text(conn: Connection, aid: str, now: datetime) -> tuple[str, str] | None:
-    """The stored bytes as text, and the agent's status."""
+async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText | None:
     row = await conn.fetchrow(MANIFEST_TEXT, aid, now)
-    return None if row is None else (row["manifest_json"], row["status"])
+    return None if row is None else StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"])
 
 
 async def deregister(conn: Connection, aid: str, now: datetime) -> None:

@@ -23,12 +23,14 @@ from aitp_cp.revocation.model import Signed, Stored
 from aitp_cp.revocation.service import TCT_REVOKED
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.headers import max_age
 from aitp_cp.web.ready import Ready
 
 T = TypeVar("T")
 log = structlog.get_logger("aitp_cp.revocation")
 
 RESIGN_SECS = 60.0
+CACHED_SECS = 60
 # Renewal begins early enough that no request ever finds the list too old.
 RENEW_AT = 0.75
 # The tail reads the log every second; when it does not, changes stay unknown, and this is how old a list may then be.
@@ -69,6 +71,7 @@ class PublishedList:
         self._signing = SigningProcess(seed.get_secret_value()) if seed else None
         self._current: Published | None = None
         self._ready: Ready | None = None
+        self._ready_cached = ""
         self._seq = 0
         self._doubts = 0
         self._failures = 0
@@ -121,11 +124,18 @@ class PublishedList:
     def answer(self) -> Ready:
         """The list that `get` has just given, as it is published."""
         assert self._ready is not None
+        if self.cached != self._ready_cached:
+            self._make_ready()
         return self._ready
+
+    @property
+    def cached(self) -> str:
+        """What caches may do with the list: keep it no longer than it may be served and its signature holds."""
+        return max_age(CACHED_SECS, self._limit - self._age())
 
     def peek(self) -> Ready | None:
         """The same without waiting, while it may be served as it is."""
-        return self._ready if self._is_fresh(time.monotonic()) else None
+        return self.answer if self._is_fresh(time.monotonic()) else None
 
     async def _attempt_ends(self) -> bool:
         """Wait for the renewal at hand; False when the database keeps it waiting for too long."""
@@ -255,10 +265,15 @@ class PublishedList:
         if self._failures:
             log.info("the revocation list is current again")
         self._current = published
-        self._ready = Ready(published.signed.body, {"Cache-Control": "max-age=60", "ETag": published.signed.etag})
+        self._make_ready()
         self._failures = 0
         self._rt.metrics.revocation_unsigned_entries.set(published.signed.unsigned)
         self._show_age()
+
+    def _make_ready(self) -> None:
+        assert self._current is not None
+        signed, self._ready_cached = self._current.signed, self.cached
+        self._ready = Ready(signed.body, {"Cache-Control": self._ready_cached, "ETag": signed.etag})
 
     def _failed(self, failure: Exception) -> None:
         self._failures += 1

@@ -63,7 +63,7 @@ async def signed_list(rt: Runtime, request: Request) -> Response:
     published = rt.get(PublishedList)
     signed = await published.get()
     if matches(request.headers.getlist("if-none-match"), signed.etag):
-        return Response(status_code=304, headers={"Cache-Control": "max-age=60", "ETag": signed.etag})
+        return Response(status_code=304, headers={"Cache-Control": published.cached, "ETag": signed.etag})
     return ReadyResponse(published.answer, published.peek)
 
 

@@ -1,5 +1,6 @@
 """Headers that every answer carries, whichever way it goes out (contract, section 2)."""
 
+import math
 from collections.abc import Iterable
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -19,3 +20,9 @@ def completed(present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """As they are written."""
     return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+def max_age(most_secs: int, left_secs: float = math.inf) -> str:
+    """A `Cache-Control` of at most `most_secs`, and never longer than what it caches is valid: `left_secs` from now."""
+    secs = math.floor(min(most_secs, left_secs))
+    return f"max-age={secs}" if secs > 0 else "no-store"
