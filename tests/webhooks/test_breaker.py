@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from tests.webhooks.support import (
     sql,
     subscribe,
     until,
+    wake,
 )
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +91,7 @@ async def test_while_it_is_open_nothing_is_sent_and_no_attempt_is_spent(database
         await opened(app, webhook)
         sent = len(there.got)
         await report(app, 40)
-        pass_time(app, seconds=50)
+        await pass_time(app, seconds=50)
         await asyncio.sleep(0.5)
         waiting = [row for row in await log_of(app, webhook) if row["attempts"] == 0]
         assert len(waiting) == 40
@@ -117,10 +117,10 @@ async def test_the_probe_closes_it_and_everything_is_delivered(database_url: str
         await report(app, 6)
         await opened(app, webhook)
         there.behave = always(Answer())
-        pass_time(app, seconds=61)
+        await pass_time(app, seconds=61)
         await until(lambda: state(app, webhook, "closed"))
         assert (await breaker_of(app, webhook)) == CLOSED | {"consecutiveSuccesses": 1}
-        pass_time(app, minutes=10)
+        await pass_time(app, minutes=10)
         await ended(app, webhook, 6)
 
 
@@ -130,10 +130,10 @@ async def test_a_failed_probe_opens_it_again(database_url: str) -> None:
         await report(app, 4)
         before = await opened(app, webhook)
         sent = len(there.got)
-        pass_time(app, seconds=61)
+        await pass_time(app, seconds=61)
         after = await opened(app, webhook, before["failures"] + 1)
         assert len(there.got) == sent + 1
-        assert after["openedAt"] >= before["openedAt"] + 60_000
+        assert after["openedAt"] > before["openedAt"]
         assert after["nextProbeAt"] == after["openedAt"] + 60_000
 
 
@@ -150,16 +150,15 @@ async def test_one_probe_among_all_processes(database_url: str) -> None:
         sent = len(there.got)
         answered = asyncio.Event()
         there.behave = always(Answer(after=answered))
-        for app in (one, two, three):
-            pass_time(app, seconds=90)
+        await pass_time(one, two, three, seconds=90)
         await there.wait_for(sent + 1)
         for _ in range(10):
             assert (await breaker_of(one, webhook))["state"] == "half_open"
             assert len(there.got) == sent + 1
             await asyncio.sleep(0.05)
         answered.set()
-        for app in (one, two, three):
-            pass_time(app, minutes=15)
+        await until(lambda: state(one, webhook, "closed"))
+        await pass_time(one, two, three, minutes=15)
         await ended(one, webhook, 30)
         counts = Counter(got.headers["x-aitp-delivery"] for got in there.got)
         assert all(counts[row["id"]] == row["attempts"] for row in await log_of(one, webhook))
@@ -173,7 +172,7 @@ async def test_a_probe_whose_process_dies_is_followed_by_another(database_url: s
             await opened(app, webhook)
             there.behave = always(Answer(wait_secs=HANG_SECS))
             sent = len(there.got)
-            pass_time(other, seconds=61)
+            await pass_time(other, seconds=61)
             await there.wait_for(sent + 1)
             for task in asyncio.all_tasks():
                 if task.get_name() == "webhook-attempt":
@@ -181,10 +180,10 @@ async def test_a_probe_whose_process_dies_is_followed_by_another(database_url: s
         assert (await breaker_of(app, webhook))["state"] == "half_open"
         there.behave = always(Answer())
         async with delivering(database_url, **THREE) as heir:
-            pass_time(heir, seconds=62)
+            wake(heir)
             await asyncio.sleep(0.5)
             assert len(there.got) == sent + 1
-            pass_time(heir, seconds=LEASE.total_seconds())
+            await pass_time(heir, seconds=LEASE.total_seconds())
             await until(lambda: state(app, webhook, "closed"))
 
 
@@ -196,7 +195,6 @@ async def test_what_was_on_its_way_does_not_open_it_further(database_url: str) -
         await report(app, 1 + 3)
         before = await failed(app, webhook, 3)
         assert before["state"] == "open"
-        app.clock.ahead += timedelta(seconds=1)
         opened_by_others.set()
         assert await failed(app, webhook, 4) == before | {"failures": 4}
 

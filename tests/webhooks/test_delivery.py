@@ -70,7 +70,8 @@ async def test_a_failure_is_tried_again_with_the_same_bytes_until_it_works(datab
             assert (row["status"], row["attempts"], row["statusCode"]) == ("pending", attempt, code)
             assert 0.5 * pause < secs_from(app.clock(), row["nextRetryAt"]) <= 1.2 * pause
             assert len(there.got) == attempt
-            pass_time(app, seconds=1.2 * pause)
+            app.clock.ahead += timedelta(seconds=1)  # for the time stamp that is signed
+            await pass_time(app, seconds=1.2 * pause)
         (row,) = await ended(app, webhook, 1)
         assert (row["attempts"], row["statusCode"], row["error"]) == (4, 200, None)
         assert {(got.body, got.headers["webhook-id"]) for got in there.got} == {
@@ -85,10 +86,10 @@ async def test_after_the_last_attempt_it_has_failed(database_url: str) -> None:
         await report(app)
         for attempt in (1, 2, 3):
             row = await attempted(app, webhook, attempt)
-            pass_time(app, hours=1)
+            await pass_time(app, hours=1)
         assert (row["status"], row["attempts"], row["statusCode"], row["nextRetryAt"]) == ("failed", 3, 503, None)
         assert row["error"] == "the receiver answered 503"
-        pass_time(app, days=3)
+        await pass_time(app, days=3)
         await report(app)
         await there.wait_for(4)
         assert len(there.got) == 4
@@ -259,7 +260,7 @@ async def test_the_next_attempt_is_signed_with_the_new_secret(database_url: str)
         await attempted(app, webhook, 1)
         changed = await patch(app, webhook, secret="the next secret")
         assert "secret" not in changed
-        pass_time(app, minutes=1)
+        await pass_time(app, minutes=1)
         await there.wait_for(2)
         assert [signed_by(webhook["secret"], there.got[0]), signed_by("the next secret", there.got[1])] == [True, True]
         assert not signed_by(webhook["secret"], there.got[1])
@@ -272,7 +273,7 @@ async def test_deactivating_is_a_pause(database_url: str) -> None:
         await attempted(app, webhook, 1)
         await patch(app, webhook, active=False)
         there.behave = always(Answer())
-        pass_time(app, hours=1)
+        await pass_time(app, hours=1)
         other = await subscribe(app, there.url)
         await report(app)
         await ended(app, other, 1)
@@ -297,7 +298,7 @@ async def test_rows_of_an_older_control_plane_are_delivered(database_url: str) -
         await report(app)  # rings the bell
         await until(lambda: _got(there.got, str(id), 1))
         there.behave = always(Answer())
-        pass_time(app, minutes=1)
+        await pass_time(app, minutes=1)
         bodies = await until(lambda: _got(there.got, str(id), 2))
         assert bodies[0] == bodies[1]
         assert json.loads(bodies[0])["payload"] == payload

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.anyio
 async def claim(app: App, room: int = 8, **in_flight: int) -> list[Attempt]:
     """Lease rows as a process would, and then die: nothing is sent, nothing is recorded."""
     terms = Claim(
-        now=app.clock(),
-        lease_until=app.clock() + LEASE,
+        lease=LEASE,
         lease_token=uuid4(),
         room=room,
         per_webhook=2,
@@ -137,7 +136,7 @@ async def test_what_a_dead_process_had_leased_comes_back(database_url: str) -> N
         await asyncio.sleep(0.3)
         assert [row["status"] for row in await log_of(app, webhook)] == ["in_flight", "in_flight"]
         assert there.got == []
-        pass_time(app, seconds=LEASE.total_seconds())
+        await pass_time(app, seconds=LEASE.total_seconds())
         rows = await ended(app, webhook, 2)
         assert [row["attempts"] for row in rows] == [2, 2]
         assert len(there.got) == 2
@@ -148,7 +147,7 @@ async def test_who_dies_in_the_last_attempt_has_spent_it(database_url: str) -> N
         webhook = await subscribe(app, there.url)
         await report(app)
         assert [attempt.number for attempt in await claim(app)] == [1]
-        app.clock.ahead += LEASE
+        await pass_time(app, seconds=LEASE.total_seconds())
         app.rt.get(Dispatcher).start()
         (row,) = await ended(app, webhook, 1, "failed")
         assert (row["attempts"], row["error"]) == (1, "the last attempt was cut short")
@@ -160,22 +159,21 @@ async def test_a_lost_lease_records_nothing(database_url: str) -> None:
         webhook = await subscribe(app, "http://127.0.0.1:9/")
         await report(app)
         (slow,) = await claim(app)
-        app.clock.ahead += LEASE
+        await pass_time(app, seconds=LEASE.total_seconds())
         (quick,) = await claim(app)
         assert (slow.number, quick.number) == (1, 2)
-        now = app.clock()
         failed = Outcome(Verdict.FAILED, 500, "late")
-        again = Setback(DeliveryStatus.PENDING, 500, "late", now)
+        again = Setback(DeliveryStatus.PENDING, 500, "late", timedelta(0))
         async with app.rt.db.connection() as conn:
-            await results.record_failed(conn, slow, again, BreakerRule(1, timedelta(1)), now)
+            await results.record_failed(conn, slow, again, BreakerRule(1, timedelta(1)))
             await results.record_refused(conn, slow, failed)
-            await results.record_gone(conn, slow, failed, now)
-            await results.record_delivered(conn, [(slow, Outcome(Verdict.DELIVERED, 200))], now)
+            await results.record_gone(conn, slow, failed)
+            await results.record_delivered(conn, [(slow, Outcome(Verdict.DELIVERED, 200))])
         (row,) = await log_of(app, webhook)
         assert (row["status"], row["attempts"], row["error"]) == ("in_flight", 2, None)
         assert (await app.get(f"/api/webhooks/{webhook['id']}")).json()["active"] is True
         async with app.rt.db.connection() as conn:
-            await results.record_delivered(conn, [(quick, Outcome(Verdict.DELIVERED, 200))], now)
+            await results.record_delivered(conn, [(quick, Outcome(Verdict.DELIVERED, 200))])
         assert (await log_of(app, webhook))[0]["status"] == "delivered"
 
 
@@ -288,7 +286,7 @@ async def test_the_url_is_not_logged(database_url: str, capsys: pytest.CaptureFi
         await report(app)
         await attempted(app, webhook, 1)
         there.behave = always(Answer(drop=True))
-        pass_time(app, minutes=1)
+        await pass_time(app, minutes=1)
         await attempted(app, webhook, 2)
     captured = capsys.readouterr()
     assert "webhook not delivered" in captured.out

@@ -30,11 +30,12 @@ async def test_every_statement_goes_by_an_index(database_url: str) -> None:
         log = store.DELIVERIES.format(where="{}", limit="100", offset="0")
         queued, newest = "webhook_deliveries_queue_idx", "webhook_deliveries_newest_idx"
         for index, statement, args in (
-            (queued, queue.CLAIM_DUE, (now, 8, 6, later, id, [], [], 2)),
-            (queued, queue.CLAIM_PROBES, (now, 8, 6, later, id, [])),
-            (queued, queue.NEXT_DUE, ([],)),
-            (queued, queue.SPREAD_WAITING, (now, 500, later - now)),
-            (queued, sweep.FAIL_UNDELIVERABLE, (now, 1000)),
+            (queued, queue.CLAIM_DUE, (8, 6, later - now, id, [], [], 2)),
+            (queued, queue.CLAIM_PROBES, (8, 6, later - now, id, [])),
+            (queued, queue.SECS_TO_NEXT_DUE, ([],)),
+            (queued, queue.FAIL_USED_UP, (6, 500)),
+            (queued, queue.SPREAD_WAITING, (500, later - now)),
+            (queued, sweep.FAIL_UNDELIVERABLE, (1000,)),
             (newest, sweep.DELETE_LEFT_OVER, (1000,)),
             (newest, log.format("webhook_id = $1"), (id,)),
             ("Index", log.format("webhook_id = $1 AND status = $2"), (id, "delivered")),

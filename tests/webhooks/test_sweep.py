@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import pytest
 
 from aitp_cp.webhooks.jobs import tidy
 from tests.support.app import App, running_app
 from tests.support.receiver import Answer, receiver
-from tests.webhooks.support import LOCAL, delivering, ended, log_of, patch, sql, subscribe
+from tests.webhooks.support import LOCAL, delivering, ended, log_of, pass_time, patch, sql, subscribe
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +55,7 @@ async def test_deleting_a_webhook_does_not_wait_for_its_rows(database_url: str) 
         assert await rows_of(app, gone["id"]) == {}
         assert await log_of(app, kept) == before
         assert len(await sql(app, "SELECT 1 FROM webhooks")) == 2
-        app.clock.ahead += timedelta(minutes=6)
+        await pass_time(app, minutes=6)
         await tidy(app.rt)
         assert [str(id) for (id,) in await sql(app, "SELECT id FROM webhooks")] == [kept["id"]]
 

@@ -25,7 +25,7 @@ PER_WEBHOOK = 2
 # for a while: it may be gone.
 SLOW_SECS = DEADLINE_SECS / 2
 SLOW_FOR_SECS = 600.0
-# An attempt's deadline, a slow database, and clocks that differ: afterwards another process takes it for dead.
+# An attempt's deadline and a slow database: afterwards another process takes it for dead.
 LEASE = timedelta(seconds=DEADLINE_SECS + 20)
 # How soon what another process changed is noticed.
 POLL_SECS = 5.0
@@ -123,10 +123,8 @@ class Dispatcher:
         return attempts
 
     def _claim_for(self, taken: Sequence[Attempt]) -> Claim:
-        now = self._rt.clock()
         return Claim(
-            now=now,
-            lease_until=now + LEASE,
+            lease=LEASE,
             lease_token=uuid4(),
             room=AT_ONCE - len(self._in_flight) - len(taken),
             per_webhook=PER_WEBHOOK,
@@ -143,11 +141,10 @@ class Dispatcher:
     async def _until_next_due(self) -> float:
         full = [id for id, n in self._places().items() if n >= PER_WEBHOOK]
         async with self._rt.db.connection() as conn:
-            await queue.spread_waiting(conn, self._rt.clock(), SPREAD_BATCH, self._spread)
-            due = await queue.next_due(conn, full)
-        if due is None:
-            return POLL_SECS
-        return min(max((due - self._rt.clock()).total_seconds(), CONTENDED_SECS), POLL_SECS)
+            await queue.fail_used_up(conn, self._max_attempts, SPREAD_BATCH)
+            await queue.spread_waiting(conn, SPREAD_BATCH, self._spread)
+            secs = await queue.secs_to_next_due(conn, full)
+        return POLL_SECS if secs is None else min(max(secs, CONTENDED_SECS), POLL_SECS)
 
     def _begin(self, attempt: Attempt) -> None:
         task = asyncio.create_task(self._deliver(attempt), name="webhook-attempt")

@@ -12,13 +12,13 @@ async def tidy(rt: Runtime) -> None:
     batch = BATCH
     while batch == BATCH:
         async with rt.db.connection() as conn:
-            batch = await sweep.fail_undeliverable(conn, rt.clock(), BATCH)
+            batch = await sweep.fail_undeliverable(conn, BATCH)
     batch = BATCH
     while batch == BATCH:
         async with rt.db.connection() as conn:
             batch = await sweep.delete_left_over(conn, BATCH)
     async with rt.db.connection() as conn:
-        await sweep.delete_webhooks(conn, rt.clock())
+        await sweep.delete_webhooks(conn)
 
 
 JOBS = (Job("webhooks.tidy", EVERY_SECS, tidy),)

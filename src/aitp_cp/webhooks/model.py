@@ -202,12 +202,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Setback(msgspec.Struct, frozen=True):
-    """What is recorded of an attempt that was not delivered."""
+    """What is recorded of an attempt that was not delivered; without a pause it is not tried again."""
 
     status: DeliveryStatus
     status_code: int | None
     error: str | None
-    next_retry_at: datetime | None
+    pause: timedelta | None
 
 
 class BreakerRule(msgspec.Struct, frozen=True):
@@ -220,8 +220,7 @@ class BreakerRule(msgspec.Struct, frozen=True):
 class Claim(msgspec.Struct, frozen=True):
     """What one claim may take: `room` rows in all, counting `in_flight` at most `per_webhook` of each webhook."""
 
-    now: datetime
-    lease_until: datetime
+    lease: timedelta
     lease_token: UUID
     room: int
     per_webhook: int

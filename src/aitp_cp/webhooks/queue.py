@@ -1,10 +1,11 @@
 """Claiming deliveries: each statement is one transaction, so no two processes send the same attempt.
 
+Due times and leases are compared with the database's clock only: the clocks of processes differ.
 Lock order: a delivery's row before its webhook's. Whoever holds a webhook's row waits for no delivery.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from aitp_cp.db import Connection, Record
@@ -15,54 +16,61 @@ from aitp_cp.webhooks.outbox import body_of
 # that a long queue delays nobody else's.
 _TURNS = """
 WITH busy AS (
-    SELECT webhook_id, n FROM unnest($6::uuid[], $7::int[]) AS given (webhook_id, n)
+    SELECT webhook_id, n FROM unnest($5::uuid[], $6::int[]) AS given (webhook_id, n)
 ), turns AS MATERIALIZED (
-    SELECT w.id, $8 - coalesce(busy.n, 0) AS room
+    SELECT w.id, $7 - coalesce(busy.n, 0) AS room
     FROM webhooks AS w LEFT JOIN busy ON busy.webhook_id = w.id
-    WHERE w.active AND w.breaker_state = 'closed' AND coalesce(busy.n, 0) < $8
+    WHERE w.active AND w.breaker_state = 'closed' AND coalesce(busy.n, 0) < $7
       AND EXISTS (
           SELECT 1 FROM webhook_deliveries AS d
           WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-            AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= $1
+            AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
       )
     ORDER BY coalesce(busy.n, 0), random()
-    LIMIT $2
+    LIMIT $1
 ), picked AS (
     SELECT due.id
     FROM turns CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = turns.id AND d.status NOT IN ('delivered', 'failed')
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= $1
+          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
         ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
         LIMIT turns.room
         FOR UPDATE SKIP LOCKED
     ) AS due
     ORDER BY row_number() OVER (PARTITION BY turns.id)
-    LIMIT $2
+    LIMIT $1
 )
 """
 
 # The webhook's row is what replicas compete for: whoever turns it half-open sends the one probe. Should that process
-# die, the next probe is due when its lease ends.
+# die, the next probe is due when its lease ends. A webhook takes one of the places only with something to send, and
+# the one that has waited longest is first: otherwise some would never be probed.
 _PROBES = """
 WITH ready AS MATERIALIZED (
     SELECT w.id FROM webhooks AS w
-    WHERE w.active AND w.breaker_state <> 'closed' AND w.breaker_next_probe_at <= $1
-      AND NOT w.id = ANY($6::uuid[])
-    LIMIT $2
+    WHERE w.active AND w.breaker_state <> 'closed' AND coalesce(w.breaker_next_probe_at <= now(), true)
+      AND NOT w.id = ANY($5::uuid[])
+      AND EXISTS (
+          SELECT 1 FROM webhook_deliveries AS d
+          WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts < $2
+            AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
+      )
+    ORDER BY w.breaker_next_probe_at NULLS FIRST
+    LIMIT $1
     FOR NO KEY UPDATE SKIP LOCKED
 ), picked AS MATERIALIZED (
     SELECT first.id, ready.id AS webhook_id
     FROM ready CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
-        WHERE d.webhook_id = ready.id AND d.status NOT IN ('delivered', 'failed')
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= $1
+        WHERE d.webhook_id = ready.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts < $2
+          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
         ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS first
 ), half_open AS (
-    UPDATE webhooks SET breaker_state = 'half_open', breaker_next_probe_at = $4
+    UPDATE webhooks SET breaker_state = 'half_open', breaker_next_probe_at = now() + $3::interval
     FROM picked WHERE webhooks.id = picked.webhook_id
 )
 """
@@ -71,12 +79,12 @@ WITH ready AS MATERIALIZED (
 # join would let the planner read the whole table.
 _LEASE = """
 UPDATE webhook_deliveries AS d
-SET status = CASE WHEN d.attempts < $3 THEN 'in_flight' ELSE 'failed' END,
-    attempts = greatest(d.attempts, least(d.attempts + 1, $3)),
-    error = CASE WHEN d.attempts < $3 THEN d.error ELSE coalesce(d.error, 'the last attempt was cut short') END,
+SET status = CASE WHEN d.attempts < $2 THEN 'in_flight' ELSE 'failed' END,
+    attempts = greatest(d.attempts, least(d.attempts + 1, $2)),
+    error = CASE WHEN d.attempts < $2 THEN d.error ELSE coalesce(d.error, 'the last attempt was cut short') END,
     next_retry_at = NULL,
-    lease_until = CASE WHEN d.attempts < $3 THEN $4::timestamptz END,
-    lease_token = CASE WHEN d.attempts < $3 THEN $5::uuid END
+    lease_until = CASE WHEN d.attempts < $2 THEN now() + $3::interval END,
+    lease_token = CASE WHEN d.attempts < $2 THEN $4::uuid END
 FROM webhooks AS w
 WHERE d.id = ANY(ARRAY(SELECT id FROM picked)) AND w.id = d.webhook_id
 RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.attempts, d.lease_token, d.status,
@@ -86,6 +94,24 @@ RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.a
 CLAIM_DUE = _TURNS + _LEASE
 CLAIM_PROBES = _PROBES + _LEASE
 
+# Behind a closed breaker the claim itself does this.
+FAIL_USED_UP = """
+UPDATE webhook_deliveries
+SET status = 'failed', error = coalesce(error, 'the last attempt was cut short'), next_retry_at = NULL,
+    lease_until = NULL, lease_token = NULL
+WHERE id = ANY(ARRAY(
+    SELECT used_up.id
+    FROM webhooks AS w CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries AS d
+        WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts >= $1
+          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ) AS used_up
+    WHERE w.active AND w.breaker_state <> 'closed'
+))
+"""
+
 # What waits behind an open breaker comes back spread over a while after the probe. The first stays: it is the probe.
 SPREAD_WAITING = """
 WITH waiting AS MATERIALIZED (
@@ -93,22 +119,24 @@ WITH waiting AS MATERIALIZED (
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= $1
+          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
         ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
-        OFFSET 1 LIMIT $2
+        OFFSET 1 LIMIT $1
         FOR UPDATE SKIP LOCKED
     ) AS late
-    WHERE w.active AND w.breaker_state = 'open' AND w.breaker_next_probe_at > $1
+    WHERE w.active AND w.breaker_state = 'open' AND w.breaker_next_probe_at > now()
 )
 UPDATE webhook_deliveries AS d
 SET status = 'pending', lease_until = NULL, lease_token = NULL,
-    next_retry_at = w.breaker_next_probe_at + random() * $3::interval
+    next_retry_at = w.breaker_next_probe_at + random() * $2::interval
 FROM webhooks AS w
 WHERE d.id = ANY(ARRAY(SELECT id FROM waiting)) AND w.id = d.webhook_id
 """
 
-NEXT_DUE = """
-SELECT min(CASE WHEN w.breaker_state = 'closed' THEN first.due ELSE greatest(first.due, w.breaker_next_probe_at) END)
+SECS_TO_NEXT_DUE = """
+SELECT extract(epoch FROM min(
+    CASE WHEN w.breaker_state = 'closed' THEN first.due ELSE greatest(first.due, w.breaker_next_probe_at) END
+) - now())::float8
 FROM webhooks AS w CROSS JOIN LATERAL (
     SELECT coalesce(d.lease_until, d.next_retry_at, d.created_at) AS due FROM webhook_deliveries AS d
     WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
@@ -132,19 +160,24 @@ async def claim_probes(conn: Connection, claim: Claim) -> list[Attempt]:
     return list(_attempts(await conn.fetch(CLAIM_PROBES, *_terms(claim), full), probe=True))
 
 
-async def spread_waiting(conn: Connection, now: datetime, limit: int, over: timedelta) -> None:
+async def fail_used_up(conn: Connection, max_attempts: int, limit: int) -> None:
+    """Fail at most `limit` deliveries of each webhook with an open breaker whose process died in the last attempt."""
+    await conn.execute(FAIL_USED_UP, max_attempts, limit)
+
+
+async def spread_waiting(conn: Connection, limit: int, over: timedelta) -> None:
     """Put off at most `limit` due deliveries of each webhook with an open breaker, without spending an attempt."""
-    await conn.execute(SPREAD_WAITING, now, limit, over)
+    await conn.execute(SPREAD_WAITING, limit, over)
 
 
-async def next_due(conn: Connection, full: Sequence[UUID]) -> datetime | None:
-    """When a delivery falls due, a lease ends or a probe is allowed; not of webhooks that are at their limit."""
-    moment: datetime | None = await conn.fetchval(NEXT_DUE, full)
-    return moment
+async def secs_to_next_due(conn: Connection, full: Sequence[UUID]) -> float | None:
+    """Until a delivery falls due, a lease ends or a probe is allowed; not of webhooks that are at their limit."""
+    secs: float | None = await conn.fetchval(SECS_TO_NEXT_DUE, full)
+    return secs
 
 
 def _terms(claim: Claim) -> tuple[object, ...]:
-    return (claim.now, claim.room, claim.max_attempts, claim.lease_until, claim.lease_token)
+    return (claim.room, claim.max_attempts, claim.lease, claim.lease_token)
 
 
 def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import structlog
@@ -66,7 +65,7 @@ class Recorder:
         for secs in RETRY_SECS:
             try:
                 async with self._rt.db.connection() as conn:
-                    await record(conn, group, self._terms, self._rt.clock())
+                    await record(conn, group, self._terms)
                 if any(one.outcome.verdict is not Verdict.DELIVERED for one in group):
                     self._on_setback()
                 return
@@ -78,24 +77,24 @@ class Recorder:
         log.warning("the outcome of webhook attempts is lost: they will be repeated", attempts=len(group))
 
 
-async def record(conn: Connection, group: Sequence[Ended], terms: Terms, now: datetime) -> None:
+async def record(conn: Connection, group: Sequence[Ended], terms: Terms) -> None:
     """Each statement may be repeated; none has an effect on a row that another process has leased meanwhile."""
     delivered = [one for one in group if one.outcome.verdict is Verdict.DELIVERED]
     if delivered:
-        await results.record_delivered(conn, [(one.attempt, one.outcome) for one in delivered], now)
+        await results.record_delivered(conn, [(one.attempt, one.outcome) for one in delivered])
     for attempt, outcome in group:
         match outcome.verdict:
             case Verdict.FAILED:
-                await results.record_failed(conn, attempt, setback(attempt, outcome, terms, now), terms.breaker, now)
+                await results.record_failed(conn, attempt, setback(attempt, outcome, terms), terms.breaker)
             case Verdict.REFUSED:
                 await results.record_refused(conn, attempt, outcome)
             case Verdict.GONE:
-                await results.record_gone(conn, attempt, outcome, now)
+                await results.record_gone(conn, attempt, outcome)
 
 
-def setback(attempt: Attempt, outcome: Outcome, terms: Terms, now: datetime) -> Setback:
+def setback(attempt: Attempt, outcome: Outcome, terms: Terms) -> Setback:
     """Wait and try again, or after the last attempt fail for good."""
     if attempt.number >= terms.max_attempts:
         return Setback(DeliveryStatus.FAILED, outcome.status_code, outcome.error, None)
-    again = now + pause(attempt.number, outcome.retry_after_secs, terms.roll())
+    again = pause(attempt.number, outcome.retry_after_secs, terms.roll())
     return Setback(DeliveryStatus.PENDING, outcome.status_code, outcome.error, again)

@@ -1,7 +1,9 @@
-"""How attempts ended, in one statement each; without effect once another process has leased the row anew."""
+"""How attempts ended, in one statement each; without effect once another process has leased the row anew.
+
+Times are the database's: the clocks of processes differ.
+"""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from aitp_cp.db import Connection
 from aitp_cp.webhooks.model import Attempt, BreakerRule, Outcome, Setback
@@ -10,7 +12,7 @@ from aitp_cp.webhooks.model import Attempt, BreakerRule, Outcome, Setback
 RECORD_DELIVERED = """
 WITH recorded AS (
     UPDATE webhook_deliveries AS d
-    SET status = 'delivered', status_code = ended.status_code, error = NULL, delivered_at = $4, next_retry_at = NULL,
+    SET status = 'delivered', status_code = ended.status_code, error = NULL, delivered_at = now(), next_retry_at = NULL,
         lease_until = NULL, lease_token = NULL
     FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS ended (id, lease_token, status_code)
     WHERE d.id = ended.id AND d.lease_token = ended.lease_token
@@ -33,7 +35,8 @@ WHERE webhooks.id = well.id
 RECORD_FAILED = """
 WITH recorded AS (
     UPDATE webhook_deliveries
-    SET status = $3, status_code = $4, error = $5, next_retry_at = $6, lease_until = NULL, lease_token = NULL
+    SET status = $3, status_code = $4, error = $5, next_retry_at = now() + $6::interval,
+        lease_until = NULL, lease_token = NULL
     WHERE id = $1 AND lease_token = $2
     RETURNING webhook_id
 )
@@ -42,8 +45,8 @@ SET breaker_failures = breaker_failures + 1,
     breaker_successes = 0,
     (breaker_state, breaker_opened_at, breaker_next_probe_at) = (
         SELECT CASE WHEN opens THEN 'open' ELSE breaker_state END,
-               CASE WHEN opens THEN $9 ELSE breaker_opened_at END,
-               CASE WHEN opens THEN $10 ELSE breaker_next_probe_at END
+               CASE WHEN opens THEN now() ELSE breaker_opened_at END,
+               CASE WHEN opens THEN now() + $9::interval ELSE breaker_next_probe_at END
         FROM (SELECT (breaker_state = 'closed' AND breaker_failures + 1 >= $7)
                      OR (breaker_state = 'half_open' AND $8) AS opens) AS verdict
     )
@@ -65,24 +68,23 @@ WITH recorded AS (
     WHERE id = $1 AND lease_token = $2
     RETURNING webhook_id
 )
-UPDATE webhooks SET active = false, deactivated_reason = 'gone', updated_at = $6
+UPDATE webhooks SET active = false, deactivated_reason = 'gone', updated_at = now()
 FROM recorded
 WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $5
 """
 
 
-async def record_delivered(conn: Connection, ended: Sequence[tuple[Attempt, Outcome]], now: datetime) -> None:
+async def record_delivered(conn: Connection, ended: Sequence[tuple[Attempt, Outcome]]) -> None:
     """One success closes a breaker."""
     await conn.execute(
         RECORD_DELIVERED,
         [attempt.id for attempt, _ in ended],
         [attempt.lease_token for attempt, _ in ended],
         [outcome.status_code for _, outcome in ended],
-        now,
     )
 
 
-async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, rule: BreakerRule, now: datetime) -> None:
+async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, rule: BreakerRule) -> None:
     await conn.execute(
         RECORD_FAILED,
         attempt.id,
@@ -90,11 +92,10 @@ async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, ru
         setback.status,
         setback.status_code,
         setback.error,
-        setback.next_retry_at,
+        setback.pause,
         rule.threshold,
         attempt.probe,
-        now,
-        now + rule.reset,
+        rule.reset,
     )
 
 
@@ -103,7 +104,7 @@ async def record_refused(conn: Connection, attempt: Attempt, outcome: Outcome) -
     await conn.execute(RECORD_REFUSED, attempt.id, attempt.lease_token, outcome.error)
 
 
-async def record_gone(conn: Connection, attempt: Attempt, outcome: Outcome, now: datetime) -> None:
+async def record_gone(conn: Connection, attempt: Attempt, outcome: Outcome) -> None:
     """Deactivate the webhook too; its other deliveries are failed by the sweep."""
-    values = (outcome.status_code, outcome.error, attempt.url, now)
+    values = (outcome.status_code, outcome.error, attempt.url)
     await conn.execute(RECORD_GONE, attempt.id, attempt.lease_token, *values)

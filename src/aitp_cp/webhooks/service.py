@@ -111,7 +111,7 @@ async def update(
 async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeletedWebhook:
     """Gone for everyone at once, however many deliveries it has; they are swept later. Raises `NotFound`."""
     known = _known(await store.lock(conn, id))
-    await store.mark_deleted(conn, id, now)
+    await store.mark_deleted(conn, id)
     await audit.record(conn, "webhook.delete", actor, str(id), _details(known), now)
     return DeletedWebhook(id)
 
@@ -140,7 +140,7 @@ async def redeliver(conn: Connection, id: UUID, delivery_id: UUID, actor: Actor,
     The delivery keeps its id, so a receiver that remembers ids sees a repetition.
     """
     _known(await store.find(conn, id))
-    delivery = await store.send_again(conn, id, delivery_id, now)
+    delivery = await store.send_again(conn, id, delivery_id)
     if delivery is None:  # unknown, or on its way at this moment
         delivery = _known(await store.find_delivery(conn, id, delivery_id), "no such delivery")
     await audit.record(conn, "webhook.redeliver", actor, str(id), {"deliveryId": str(delivery_id)}, now)

@@ -79,7 +79,7 @@ RETURNING {WEBHOOK}
 # Its thousands of deliveries go later, in batches; nobody can see or send them from here on.
 MARK_DELETED = """
 UPDATE webhooks
-SET deleted_at = $2, active = false, url = '', secret = '', breaker_state = 'closed'
+SET deleted_at = now(), active = false, url = '', secret = '', breaker_state = 'closed'
 WHERE id = $1 AND deleted_at IS NULL
 RETURNING true
 """
@@ -118,9 +118,9 @@ FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_
 # One that is being sent at this moment stays as it is: its result is about to be recorded.
 SEND_AGAIN = f"""
 UPDATE webhook_deliveries
-SET status = 'pending', attempts = 0, next_retry_at = $3, status_code = NULL, error = NULL, delivered_at = NULL,
+SET status = 'pending', attempts = 0, next_retry_at = now(), status_code = NULL, error = NULL, delivered_at = NULL,
     lease_until = NULL, lease_token = NULL
-WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= $3)
+WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now())
 RETURNING {DELIVERY}
 """
 
@@ -206,9 +206,9 @@ async def replace(conn: Connection, webhook: Webhook, secret: str | None, positi
     return _webhook(row)
 
 
-async def mark_deleted(conn: Connection, id: UUID, now: datetime) -> bool:
+async def mark_deleted(conn: Connection, id: UUID) -> bool:
     """Whether there was such a webhook."""
-    return bool(await conn.fetchval(MARK_DELETED, id, now))
+    return bool(await conn.fetchval(MARK_DELETED, id))
 
 
 async def find_breaker(conn: Connection, id: UUID) -> BreakerView | None:
@@ -241,9 +241,9 @@ async def fail(conn: Connection, id: UUID, error: str) -> None:
     await conn.execute(FAIL, id, error)
 
 
-async def send_again(conn: Connection, webhook_id: UUID, id: UUID, now: datetime) -> DeliveryView | None:
+async def send_again(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
     """Make a delivery due with all its attempts before it; None when there is none or it is being sent."""
-    row = await conn.fetchrow(SEND_AGAIN, id, webhook_id, now)
+    row = await conn.fetchrow(SEND_AGAIN, id, webhook_id)
     return None if row is None else _delivery(row)
 
 

@@ -1,6 +1,6 @@
 """What a deleted or gone webhook leaves behind goes in batches, so that no caller waits for it."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from aitp_cp.db import Connection
 
@@ -16,12 +16,12 @@ WHERE id = ANY(ARRAY(
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
         WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-          AND (d.lease_until IS NULL OR d.lease_until <= $1)
-        LIMIT $2
+          AND (d.lease_until IS NULL OR d.lease_until <= now())
+        LIMIT $1
         FOR UPDATE SKIP LOCKED
     ) AS left_over
     WHERE NOT w.active AND w.deactivated_reason = 'gone'
-    LIMIT $2
+    LIMIT $1
 ))
 """
 
@@ -43,13 +43,14 @@ WHERE id = ANY(ARRAY(
 
 DELETE_WEBHOOKS = """
 DELETE FROM webhooks AS w
-WHERE w.deleted_at < $1 AND NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.webhook_id = w.id)
+WHERE w.deleted_at < now() - $1::interval
+  AND NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.webhook_id = w.id)
 """
 
 
-async def fail_undeliverable(conn: Connection, now: datetime, limit: int) -> int:
+async def fail_undeliverable(conn: Connection, limit: int) -> int:
     """Fail deliveries that wait for a webhook whose receiver is gone; how many."""
-    return _count(await conn.execute(FAIL_UNDELIVERABLE, now, limit))
+    return _count(await conn.execute(FAIL_UNDELIVERABLE, limit))
 
 
 async def delete_left_over(conn: Connection, limit: int) -> int:
@@ -57,9 +58,9 @@ async def delete_left_over(conn: Connection, limit: int) -> int:
     return _count(await conn.execute(DELETE_LEFT_OVER, limit))
 
 
-async def delete_webhooks(conn: Connection, now: datetime) -> None:
+async def delete_webhooks(conn: Connection) -> None:
     """Delete for good the webhooks that were deleted a while ago and have no deliveries left."""
-    await conn.execute(DELETE_WEBHOOKS, now - GRACE)
+    await conn.execute(DELETE_WEBHOOKS, GRACE)
 
 
 def _count(tag: str) -> int:
