@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from aitp_cp.client import AnchorPatch, ControlPlane, ControlPlaneError
+from aitp_cp.client import AnchorPatch, ControlPlane, ControlPlaneError, MovedWebhook
 from tests.client.support import collected, handshake_report
 from tests.support.agents import new_agent, sdk_manifest
 from tests.support.process import Process
@@ -177,6 +177,10 @@ async def test_webhooks_and_their_deliveries(control_plane: ControlPlane) -> Non
     changed = await control_plane.webhooks.update(webhook.id, active=False, secret="another")
     assert (changed.active, changed.events) == (False, ["tct.revoked"])
     assert await control_plane.webhooks.get(webhook.id) == changed
+    moved = await control_plane.webhooks.update(webhook.id, url="http://127.0.0.1:9/")
+    assert isinstance(moved, MovedWebhook)
+    assert len(moved.secret) == 64
+    assert moved.secret not in repr(moved)
     await control_plane.webhooks.delete(webhook.id)
     with pytest.raises(ControlPlaneError) as refused:
         await control_plane.webhooks.get(webhook.id)

@@ -181,7 +181,7 @@ def test_compression_that_nobody_asked_for_is_undone() -> None:
         (gzip.compress(b"\0" * 50_000_000), "gzip", "larger than"),
         (gzip.compress(gzip.compress(b"\0" * 50_000_000)), "gzip, gzip", "larger than"),
         (b"not compressed", "gzip", "broken or cut off"),
-        (gzip.compress(b"x" * 1000)[:-9], "gzip", "broken or cut off"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-9], "gzip", "broken or cut off"),
         (b"", "gzip", "broken or cut off"),
         (b"anything", "br", "not known"),
         (b"anything", "gzip, gzip, gzip, gzip", "not known"),

@@ -1,5 +1,6 @@
 """What the trust store's tests ask for again and again."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +21,12 @@ async def create(app: App, issuer: str = ISSUER, **more: Any) -> dict[str, Any]:
 
 async def patch(app: App, id: str, change: dict[str, Any]) -> httpx.Response:
     return await app.http.patch(f"{ANCHORS}/{id}", json=change, headers=AUTH)
+
+
+async def later(app: App, secs: float) -> None:
+    """Let every key set be due that much sooner: only the database's clock counts."""
+    async with app.rt.db.connection() as conn:
+        await conn.execute("UPDATE trust_anchors SET jwks_due_at = jwks_due_at - $1::interval", timedelta(seconds=secs))
 
 
 async def audited(app: App) -> list[dict[str, Any]]:

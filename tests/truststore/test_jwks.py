@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,12 +10,12 @@ from aitp_cp.clock import iso
 from aitp_cp.truststore.refresher import JwksRefresher
 from tests.support.app import App, running_app
 from tests.support.provider import Provider
-from tests.truststore.support import ANCHORS, create, patch
+from tests.truststore.support import ANCHORS, create, later, patch
 
 pytestmark = pytest.mark.anyio
 
 KEYS = {"keys": [{"kty": "OKP", "kid": "one", "crv": "Ed25519", "x": "AAAA", "extra": [1, {"a": None}]}], "more": 1.5}
-OTHER: dict[str, list[object]] = {"keys": []}
+OTHER = {"keys": [{"kty": "EC", "kid": "two", "crv": "P-256", "x": "AAAA", "y": "AAAA"}]}
 DISCOVERY = "/.well-known/openid-configuration"
 TOO_LONG = b'{"keys":[],"padding":"' + b"x" * 1024 * 1024 + b'"}'
 
@@ -30,6 +29,8 @@ UNUSABLE: list[tuple[str, tuple[int, bytes]]] = [
     ("/keys", (200, b"{}")),
     ("/keys", (200, b'{"keys":{}}')),
     ("/keys", (200, b'{"keys":[1]}')),
+    ("/keys", (200, b'{"keys":[]}')),
+    ("/keys", (200, b'{"keys":[{"kty":"oct","k":"AAAA"}]}')),
     ("/keys", (200, b'{"keys":[{"a":"\\u0000"}]}')),
     ("/keys", (200, b'{"keys":[{"a":"\\ud800"}]}')),
     ("/keys", (200, b'{"keys":[{"a":1e999}]}')),
@@ -89,10 +90,10 @@ async def test_keys_are_fetched_again_after_the_interval(by_hand: App, provider:
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
     await refresher.refresh_due()
     provider.say("/keys", OTHER)
-    by_hand.clock.ahead = timedelta(seconds=800)
+    await later(by_hand, 800)
     await refresher.refresh_due()
     assert await jwks(by_hand, record) == KEYS
-    by_hand.clock.ahead = timedelta(seconds=901)
+    await later(by_hand, 101)
     await refresher.refresh_due()
     assert await jwks(by_hand, record) == OTHER
 
@@ -104,14 +105,14 @@ async def test_the_last_good_set_is_kept(by_hand: App, provider: Provider) -> No
     for path, answer in UNUSABLE:
         provider.answers[path] = answer
         asked = provider.asked[path]
-        by_hand.clock.ahead += timedelta(seconds=901)
+        await later(by_hand, 901)
         await refresher.refresh_due()
         assert provider.asked[path] == asked + 1
         assert await jwks(by_hand, record) == KEYS, answer
 
         at = (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
         discoverable(provider)
-        by_hand.clock.ahead += timedelta(seconds=61)  # a failure is tried again sooner
+        await later(by_hand, 61)  # a failure is tried again sooner
         await refresher.refresh_due()
         assert (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"] > at
 
@@ -122,7 +123,7 @@ async def test_discovery_must_name_a_web_url(by_hand: App, provider: Provider) -
     await refresher.refresh_due()
     for uri in (7, "", "keys", "file:///etc/passwd", "https://a@b.example", "https://" + "x" * 2048):
         discoverable(provider, jwks_uri=uri)
-        by_hand.clock.ahead += timedelta(seconds=61)
+        await later(by_hand, 61)
         await refresher.refresh_due()
         assert await jwks(by_hand, record) is None
     assert provider.asked == {DISCOVERY: 7}
@@ -176,7 +177,7 @@ async def test_keys_of_a_source_that_was_changed_meanwhile_are_dropped(by_hand: 
     assert provider.asked == {"/old": 1, "/new": 1}
     assert await jwks(by_hand, record) is None
     provider.say("/new", OTHER)
-    by_hand.clock.ahead = timedelta(seconds=61)
+    await later(by_hand, 61)
     await refresher.refresh_due()
     assert await jwks(by_hand, record) == OTHER
 
@@ -232,7 +233,7 @@ async def test_a_crashed_replicas_claim_comes_back(database_url: str, provider: 
 
         await app.rt.get(JwksRefresher).refresh_due()
         assert await jwks(app, record) is None
-        app.clock.ahead = timedelta(seconds=51)
+        await later(app, 51)
         await app.rt.get(JwksRefresher).refresh_due()
         assert await jwks(app, record) == KEYS
 

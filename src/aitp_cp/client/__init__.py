@@ -14,7 +14,7 @@ from aitp_cp.client.revocation import BulkRevocation, Revocation
 from aitp_cp.client.sessions import Session, SessionDetail
 from aitp_cp.client.tokens import Delegation, Tct
 from aitp_cp.client.trust import AnchorPatch, PinnedKey, TrustAnchor
-from aitp_cp.client.webhooks import Breaker, Delivery, Webhook
+from aitp_cp.client.webhooks import Breaker, Delivery, MovedWebhook, Webhook
 
 __all__ = [
     "Agent",
@@ -33,6 +33,7 @@ __all__ = [
     "Health",
     "Ingested",
     "Manifest",
+    "MovedWebhook",
     "Overview",
     "PinnedKey",
     "Readiness",

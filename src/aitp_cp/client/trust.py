@@ -26,6 +26,8 @@ class TrustAnchor(msgspec.Struct, frozen=True, rename="camel"):
     added_by: str | None
     created_at: datetime
     updated_at: datetime
+    last_error: str | None = None
+    last_error_at: datetime | None = None
 
 
 class AnchorPatch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -25,6 +25,15 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
 
 
+class MovedWebhook(Webhook, frozen=True, rename="camel"):
+    """After a change of the URL's scheme, host or port: `secret` signs from now on, and is shown this once."""
+
+    secret: str = ""
+
+    def __repr__(self) -> str:  # the secret must not get into a log
+        return f"MovedWebhook({self.id}, {self.url!r})"
+
+
 class Delivery(msgspec.Struct, frozen=True, rename="camel"):
     id: UUID
     event_type: str
@@ -94,11 +103,13 @@ class Webhooks:
         secret: str | None = None,
         events: Sequence[str] | None = None,
         active: bool | None = None,
-    ) -> Webhook:
-        """Change what is given."""
+    ) -> Webhook | MovedWebhook:
+        """Change what is given; a new host gets the `secret` given here, or one that the answer shows this once."""
         fields = {"url": url, "secret": secret, "events": events, "active": active}
         call = Call(method="PATCH", path=_path(id), body=encode(fields), repeatable=False)
-        return (await self._transport.send(call)).read(Webhook)
+        answer = await self._transport.send(call)
+        moved = answer.read(MovedWebhook)
+        return moved if moved.secret else answer.read(Webhook)
 
     async def delete(self, id: UUID | str) -> None:
         """With all its deliveries; not found may mean that a first answer was lost."""

@@ -11,7 +11,7 @@ async def hook_host(cp: Deployment) -> str:
     if host is not None:
         return host
     answer = await cp.admin.post("/api/webhooks", {"url": f"https://{DEFAULT_HOST}/{cp.run}", "active": False})
-    if answer.status == 400 and b"URL_NOT_ALLOWED" in answer.body:
+    if b'"URL_NOT_ALLOWED"' in answer.body or b'"HOST_UNRESOLVED"' in answer.body:
         cp.skip(f"https://{DEFAULT_HOST}/ is refused here: name a host that may be sent to with --webhook-host")
     return DEFAULT_HOST
 

@@ -1,5 +1,6 @@
 """Contract, section 12: subscriptions."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -191,6 +192,32 @@ async def patched(cp: Deployment) -> None:
     said = (await cp.admin.patch(f"{PATH}/{one['id']}", {"events": ["agent.expired"]})).ok()
     expect.equal((said["url"], said["events"]), (url, ["agent.expired"]), "the record after the second change")
     expect.that(said["updatedAt"] >= one["updatedAt"], "updatedAt went backwards")
+
+
+@check("12", "a new host gets a new secret, shown this once", extension=True)
+async def moved(cp: Deployment) -> None:
+    one = await subscribe(cp, events=["tct.revoked"])
+    path = f"{PATH}/{one['id']}"
+    expect.has_no(["secret"], (await cp.admin.patch(path, {"url": f"{one['url']}?x"})).ok(), "a change of the path")
+    scheme, _, rest = one["url"].partition("://")
+    host, _, _ = rest.partition("/")
+    url = f"{scheme}://{host.rpartition(':')[0] or host}:8443/moved"
+    said = (await cp.admin.patch(path, {"url": url})).ok()
+    expect.that(said.get("secret") not in (None, one["secret"]), "the answer shows no new secret")
+    expect.has_no(["secret"], (await cp.admin.get(path)).ok(), "the record afterwards")
+    said = (await cp.admin.patch(path, {"url": one["url"], "secret": "given-with-the-host"})).ok()
+    expect.equal(said.get("secret"), "given-with-the-host", "the secret that was given")
+
+
+@check("12", "the audit holds no URL of a webhook, only where it leads and a digest", extension=True)
+async def audited_without_url(cp: Deployment) -> None:
+    url = f"{await hook_url(cp)}?token={cp.name('in-the-url')}"
+    one = (await cp.admin.post(PATH, {"url": url, "active": False})).ok(201)
+    answer = await cp.admin.get("/api/audit", limit=50)
+    (details,) = [row["details"] for row in expect.rows(answer, "entries") if row["targetId"] == one["id"]]
+    await cp.admin.delete(f"{PATH}/{one['id']}")
+    expect.that(url.partition("?token=")[2].encode() not in answer.body, "the audit shows what is secret in a URL")
+    expect.equal(details["urlSha256"], hashlib.sha256(url.encode()).hexdigest(), "the digest")
 
 
 @check("12", "`PUT` means the same")

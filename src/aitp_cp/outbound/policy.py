@@ -31,7 +31,7 @@ def policy_of(settings: Settings) -> Policy:
 @lru_cache(maxsize=1024)
 def check_url(text: str, policy: Policy) -> Target:
     """The destination of a URL; raises `BodyInvalid` when it is none and `UrlNotAllowed` when it may not be used."""
-    url = _parse(text)
+    url = parse_url(text)
     _check_scheme(url, policy)
     host = (url.raw_host or "").lower().removesuffix(".")
     literal = _literal(host)
@@ -61,7 +61,8 @@ def check_address(address: Address, policy: Policy) -> None:
         raise UrlNotAllowed(f"the URL leads to {kind}")
 
 
-def _parse(text: str) -> URL:
+def parse_url(text: str) -> URL:
+    """An absolute http(s) URL without credentials; raises `BodyInvalid` or `UrlNotAllowed`."""
     scheme = _SCHEME.match(text)
     if scheme is None or len(text) > MAX_URL_CHARACTERS:
         raise BodyInvalid(f"url must be an absolute URL of at most {MAX_URL_CHARACTERS} characters")

@@ -1,12 +1,16 @@
 """Fetching key sets from identity providers: bounded, through the guarded client, believed only as far as checked."""
 
+import msgspec
+
 from aitp_cp.errors import BodyInvalid
-from aitp_cp.outbound import GuardedClient
+from aitp_cp.outbound import GuardedClient, Undecodable, decoded
 from aitp_cp.protocol import json_guard
 from aitp_cp.truststore import urls
 from aitp_cp.truststore.model import Source
 
 MAX_BYTES = 1024 * 1024
+SYMMETRIC = "oct"  # a key whose only member is the secret
+PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518, section 6
 
 
 class KeysUnusable(Exception):
@@ -14,7 +18,7 @@ class KeysUnusable(Exception):
 
 
 async def fetch(client: GuardedClient, source: Source, timeout_secs: float) -> str:
-    """The key set's JSON text as the provider sent it.
+    """The key set's JSON text, without private keys.
 
     Each of the at most two requests may take `timeout_secs`. Raises `KeysUnusable` and what the client raises.
     """
@@ -23,7 +27,15 @@ async def fetch(client: GuardedClient, source: Source, timeout_secs: float) -> s
     members = value.get("keys")
     if not isinstance(members, list) or not all(isinstance(key, dict) for key in members):
         raise KeysUnusable("the key set has no array of objects called keys")
-    return text
+    public = [_public(key) for key in members if key.get("kty") != SYMMETRIC]
+    if not public:
+        raise KeysUnusable("the key set holds no public key")
+    return text if public == members else msgspec.json.encode({**value, "keys": public}).decode()
+
+
+def _public(key: dict[str, object]) -> dict[str, object]:
+    """Some providers serve what they should keep to themselves; it is neither stored nor served on."""
+    return {name: value for name, value in key.items() if name not in PRIVATE}
 
 
 async def _discover(client: GuardedClient, issuer_url: str, timeout_secs: float) -> str:
@@ -51,9 +63,12 @@ async def _get_object(client: GuardedClient, url: str, timeout_secs: float) -> t
     if not reply.complete:
         raise KeysUnusable(f"the answer was cut off, or is larger than {MAX_BYTES} bytes")
     try:
-        value = json_guard.decode(reply.body)
+        body = decoded(reply, MAX_BYTES)
+        value = json_guard.decode(body)
+    except Undecodable as failure:
+        raise KeysUnusable(str(failure)) from failure
     except BodyInvalid as refused:
         raise KeysUnusable(refused.message) from refused
     if not isinstance(value, dict):
         raise KeysUnusable("the answer is not a JSON object")
-    return reply.body.decode(), value
+    return body.decode(), value

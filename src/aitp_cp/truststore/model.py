@@ -65,18 +65,24 @@ class Anchor(msgspec.Struct, frozen=True):
     id: UUID
     fields: AnchorFields
     jwks_cached_at: datetime | None
+    last_error: str | None
+    last_error_at: datetime | None
     added_by: str | None
     created_at: datetime
     updated_at: datetime
 
 
 class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
+    """`last_error` says why the last fetch of the key set failed; null since one went well."""
+
     id: UUID
     namespace: str
     issuer_url: str
     jwks_url: str | None
     label: str | None
     jwks_cached_at: str | None
+    last_error: str | None
+    last_error_at: str | None
     added_by: str | None
     created_at: str
     updated_at: str
@@ -146,6 +152,8 @@ def shown(anchor: Anchor) -> AnchorView:
         jwks_url=anchor.fields.jwks_url,
         label=anchor.fields.label,
         jwks_cached_at=iso_or_none(anchor.jwks_cached_at),
+        last_error=anchor.last_error,
+        last_error_at=iso_or_none(anchor.last_error_at),
         added_by=anchor.added_by,
         created_at=iso(anchor.created_at),
         updated_at=iso(anchor.updated_at),

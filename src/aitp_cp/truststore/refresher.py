@@ -14,7 +14,7 @@ from aitp_cp.errors import RETRIABLE
 from aitp_cp.outbound import GuardedClient, Refused, Unreachable
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import jwks, store
-from aitp_cp.truststore.model import CachedKeys, Due
+from aitp_cp.truststore.model import Due
 
 log = structlog.get_logger("aitp_cp.truststore")
 
@@ -87,9 +87,8 @@ class JwksRefresher:
         if room <= 0:
             return False
         lease = timedelta(milliseconds=2 * self._rt.settings.jwks_fetch_timeout_ms, seconds=LEASE_MARGIN_SECS)
-        now = self._rt.clock()
         async with self._rt.db.transaction() as conn:
-            due = await store.claim_due(conn, now, now + lease, room)
+            due = await store.claim_due(conn, lease, room)
         for one in due:
             task = asyncio.create_task(self._refresh(one), name="jwks-fetch")
             self._fetching.add(task)
@@ -109,10 +108,8 @@ class JwksRefresher:
             text = await jwks.fetch(self._client, due.source, settings.jwks_fetch_timeout_ms / 1000)
         except (jwks.KeysUnusable, Refused, Unreachable) as failure:
             log.warning("a key set could not be fetched", anchor=str(due.id), reason=str(failure))
-            again = self._rt.clock() + min(interval, timedelta(seconds=RETRY_SECS))
             async with self._rt.db.transaction() as conn:
-                await store.postpone(conn, due, again)
+                await store.keep_failure(conn, due, str(failure), min(interval, timedelta(seconds=RETRY_SECS)))
             return
-        now = self._rt.clock()
         async with self._rt.db.transaction() as conn:
-            await store.keep_keys(conn, due, CachedKeys(text, now), now + interval)
+            await store.keep_keys(conn, due, text, interval)

@@ -60,7 +60,7 @@ async def update(conn: Connection, id: UUID, patch: AnchorPatch, actor: Actor, n
         raise await _already_exists(conn, fields) from None
     if fields.source != anchor.fields.source:
         await store.forget_keys(conn, id)
-        changed = msgspec.structs.replace(changed, jwks_cached_at=None)
+        changed = msgspec.structs.replace(changed, jwks_cached_at=None, last_error=None, last_error_at=None)
     await audit.record(conn, "trust-anchor.update", actor, str(id), _details(fields), now)
     return shown(changed)
 

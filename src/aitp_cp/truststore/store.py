@@ -1,7 +1,7 @@
 """Statements on trust_anchors and pinned_keys."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from aitp_cp.clock import iso, iso_or_none
@@ -23,7 +23,8 @@ from aitp_cp.truststore.model import (
     shown,
 )
 
-COLUMNS = "id, namespace, issuer_url, jwks_url, label, jwks_cached_at, added_by, created_at, updated_at"
+COLUMNS = """id, namespace, issuer_url, jwks_url, label, jwks_cached_at, jwks_error, jwks_error_at, added_by,
+created_at, updated_at"""
 
 # 1500 is for the members that are bounded, namespace, label and actor among them.
 LIST = within_bytes(
@@ -57,19 +58,24 @@ WHERE id = $1
 RETURNING {COLUMNS}
 """
 
-FORGET_KEYS = "UPDATE trust_anchors SET jwks_cache = NULL, jwks_cached_at = NULL, jwks_due_at = NULL WHERE id = $1"
+FORGET_KEYS = """
+UPDATE trust_anchors
+SET jwks_cache = NULL, jwks_cached_at = NULL, jwks_due_at = NULL, jwks_error = NULL, jwks_error_at = NULL
+WHERE id = $1
+"""
 
 DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
 
 FIND_KEYS = "SELECT jwks_cache, jwks_cached_at, updated_at FROM trust_anchors WHERE id = $1"
 
+# Due times are the database's: the clocks of replicas differ.
 CLAIM_DUE = """
-UPDATE trust_anchors SET jwks_due_at = $2
+UPDATE trust_anchors SET jwks_due_at = now() + $1::interval
 WHERE id IN (
     SELECT id FROM trust_anchors
-    WHERE jwks_due_at IS NULL OR jwks_due_at <= $1
+    WHERE jwks_due_at IS NULL OR jwks_due_at <= now()
     ORDER BY jwks_due_at NULLS FIRST, id
-    LIMIT $3
+    LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 )
 RETURNING id, issuer_url, jwks_url
@@ -77,12 +83,14 @@ RETURNING id, issuer_url, jwks_url
 
 # Both leave an anchor alone whose source was changed meanwhile.
 KEEP_KEYS = """
-UPDATE trust_anchors SET jwks_cache = $4::jsonb, jwks_cached_at = $5, jwks_due_at = $6
+UPDATE trust_anchors
+SET jwks_cache = $4::jsonb, jwks_cached_at = now(), jwks_due_at = now() + $5::interval,
+    jwks_error = NULL, jwks_error_at = NULL
 WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 """
 
-POSTPONE = """
-UPDATE trust_anchors SET jwks_due_at = $4
+KEEP_FAILURE = """
+UPDATE trust_anchors SET jwks_due_at = now() + $5::interval, jwks_error = $4, jwks_error_at = now()
 WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 """
 
@@ -169,18 +177,20 @@ async def find_keys(conn: Connection, id: UUID) -> CachedKeys | None:
     return CachedKeys(row["jwks_cache"], row["jwks_cached_at"] or row["updated_at"])
 
 
-async def claim_due(conn: Connection, now: datetime, lease_until: datetime, limit: int) -> list[Due]:
+async def claim_due(conn: Connection, lease: timedelta, limit: int) -> list[Due]:
     """Anchors to refresh that no other replica is refreshing; theirs again once the lease is over."""
-    rows = await conn.fetch(CLAIM_DUE, now, lease_until, limit)
+    rows = await conn.fetch(CLAIM_DUE, lease, limit)
     return [Due(row["id"], Source(row["issuer_url"], row["jwks_url"])) for row in rows]
 
 
-async def keep_keys(conn: Connection, due: Due, keys: CachedKeys, due_at: datetime) -> None:
-    await conn.execute(KEEP_KEYS, *_claimed(due), keys.text, keys.cached_at, due_at)
+async def keep_keys(conn: Connection, due: Due, text: str, again_in: timedelta) -> None:
+    """Store a key set, to be fetched again after a while."""
+    await conn.execute(KEEP_KEYS, *_claimed(due), text, again_in)
 
 
-async def postpone(conn: Connection, due: Due, due_at: datetime) -> None:
-    await conn.execute(POSTPONE, *_claimed(due), due_at)
+async def keep_failure(conn: Connection, due: Due, reason: str, again_in: timedelta) -> None:
+    """Keep the set there is, and show on the anchor why it could not be renewed."""
+    await conn.execute(KEEP_FAILURE, *_claimed(due), reason, again_in)
 
 
 async def list_pinned(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
@@ -227,6 +237,8 @@ def _anchor(row: Record) -> Anchor:
         id=row["id"],
         fields=AnchorFields(row["namespace"], row["issuer_url"], row["jwks_url"], row["label"]),
         jwks_cached_at=row["jwks_cached_at"],
+        last_error=row["jwks_error"],
+        last_error_at=row["jwks_error_at"],
         added_by=row["added_by"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

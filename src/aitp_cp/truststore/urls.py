@@ -1,27 +1,25 @@
 """URLs of identity providers, as an administrator or a discovery document gives them."""
 
-import re
-from urllib.parse import urlsplit
-
+from aitp_cp.errors import AppError
+from aitp_cp.outbound import parse_url
 from aitp_cp.truststore.model import MAX_URL
 
-# What RFC 3986 allows in a URL at all.
-_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+\Z")
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
 def complaint(url: str) -> str | None:
-    """Why this is no absolute http(s) URL without credentials, as the rest of a sentence; None when it is one."""
+    """Why this is no absolute http(s) URL without credentials, as the rest of a sentence; None when it is one.
+
+    The same syntax as a webhook's URL. Where it leads is checked with each request.
+    """
     if len(url) > MAX_URL:
         return f"is longer than {MAX_URL} characters"
     try:
-        parts = urlsplit(url) if _CHARACTERS.match(url) else None
-        usable = parts is not None and parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        return "is not a URL"
-    if parts is None or not usable:
-        return "is not an absolute http or https URL"
-    return "holds credentials" if "@" in parts.netloc else None
+        usable = parse_url(url).port
+    except AppError:
+        authority = url.partition("//")[2].partition("/")[0]
+        return "holds credentials" if "@" in authority else "is not an absolute http or https URL"
+    return None if usable else "names port 0"
 
 
 def discovery_url(issuer_url: str) -> str:
