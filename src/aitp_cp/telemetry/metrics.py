@@ -74,6 +74,13 @@ class Metrics:
         self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
         self.db_up = self._gauge("db_up", "1 when the last database ping came back in time")
         self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
+        self._add_followers()
+        self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
+        self.log_lines_dropped = self._counter("log_lines_dropped", "log lines that standard output did not take")
+        self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
+
+    def _add_followers(self) -> None:
+        """Streams, the tail, and the revocation list, which follow the log."""
         self.sse_open = self._gauge("sse_streams_open", "event streams open now")
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
         self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")
@@ -88,9 +95,6 @@ class Metrics:
         self.revocation_unsigned_entries = self._gauge(
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
         )
-        self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
-        self.log_lines_dropped = self._counter("log_lines_dropped", "log lines that standard output did not take")
-        self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
         """One answered request; `hundreds` is the first digit of its status."""
