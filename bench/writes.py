@@ -93,7 +93,7 @@ async def _store(db: Database, groups: Sequence[Sequence[Report]]) -> float:
     stored, began = 0, time.perf_counter()
     for group in groups:
         async with db.transaction() as conn:
-            stored += len(await service.store_group(conn, group, now()))
+            stored += len((await service.store_group(conn, group, now())).new)
         if time.perf_counter() - began > SECONDS:
             break
     return stored / (time.perf_counter() - began)

@@ -155,13 +155,15 @@ async def test_an_operator_never_waits_for_what_hangs_below_a_token(app: App, sh
     """Row A3: 20,000 delegations, revoked by an operator: answered and listed at once, the rest follows."""
     root = uuid4()
     async with app.rt.db.connection() as conn:
+        # Statistics that mislead: as if every delegation had one parent.
+        await conn.execute(STAR, uuid4(), 5000)
+        await conn.execute("ANALYZE delegations")
+        await conn.execute("DELETE FROM delegations")
         await conn.execute(shape, root, 20_000)
     started = time.monotonic()
     answer = await app.post(ENTRIES, {"jti": str(root)})
     assert (answer.status_code, time.monotonic() - started < 1) == (201, True)
     await until(lambda: is_listed(app, root), 1)
-    [*some] = (await app.get("/api/delegations", params={"rootJti": str(root)})).json()["delegations"]
-    assert {(row["revoked"], row["pendingCascade"]) for row in some} >= {(True, True)}
     unrevoked = (await app.get("/api/delegations", params={"active": "true"})).json()["delegations"]
     assert {row["pendingCascade"] for row in unrevoked} == {True}
     ingest = asyncio.create_task(slowest_report(app))

@@ -12,7 +12,8 @@ CLAIMS = {"jti": "6c0b3a2e-6ad5-4a51-9f3c-06a1f9d9d3b4", "iss": "issuer", "sub":
 
 
 def changes(**event: Any) -> list[SessionChange]:
-    return changes_from(normalised({"ts": "2026-03-04T12:00:00Z", "session_id": "s-1", **event}))
+    found = changes_from(normalised({"ts": "2026-03-04T12:00:00Z", "session_id": "s-1", **event}))
+    return [report.state for reports in found.values() for report in reports]
 
 
 def change(type: str = "handshake.complete", **event: Any) -> SessionChange:

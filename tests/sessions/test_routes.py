@@ -50,6 +50,7 @@ async def test_the_record_has_the_contracts_members(app: App) -> None:
         "error": None,
         "startedAt": "2026-03-04T12:00:00.000Z",
         "completedAt": None,
+        "conflict": False,
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.sessions import projection as sessions
+from aitp_cp.tcts.callers import first_row
 from aitp_cp.tcts.model import DelegationChange, TctChange
 from aitp_cp.tcts.projection import DELEGATING, ISSUING, REVOKING, changes_from
 from tests.ingest.support import at, normalised
@@ -21,6 +22,7 @@ TAGGED = "aid:pubkey:ed25519:" + "A" * 43
 CLAIMS = {"jti": JTI, "iss": "issuer", "sub": "holder"}
 DELEGATION = {"jti": JTI, "parent_jti": PARENT, "delegator": "giver", "delegatee": "taker"}
 NOON = "2026-03-04T12:00:00Z"
+RECEIVED = at("13:00")
 
 ABSURD: list[Any] = [
     None, "", "not a date", "0001-01-01", "9999-12-31T23:59:59-14:00",
@@ -35,7 +37,8 @@ def compact(claims: Any) -> str:
 
 
 def tcts(payload: Any, type: str = "tct.issued", **more: Any) -> list[TctChange]:
-    return changes_from(normalised({"type": type, "ts": NOON, "payload": payload, **more})).tcts
+    found = changes_from(normalised({"type": type, "ts": NOON, "payload": payload, **more}), RECEIVED).tcts
+    return [first_row(reports).shown for reports in found.values()]
 
 
 def tct(payload: Any, **more: Any) -> TctChange:
@@ -44,7 +47,10 @@ def tct(payload: Any, **more: Any) -> TctChange:
 
 
 def delegations(payload: Any) -> list[DelegationChange]:
-    return changes_from(normalised({"type": "delegation.issued", "ts": NOON, "payload": payload})).delegations
+    found = changes_from(
+        normalised({"type": "delegation.issued", "ts": NOON, "payload": payload}), RECEIVED
+    ).delegations
+    return [report.state for report in found]
 
 
 def delegation(payload: Any) -> DelegationChange:
@@ -181,19 +187,25 @@ def test_a_delegation_without_its_essentials_is_no_row(missing: str) -> None:
 )
 @pytest.mark.parametrize("dated", [{}, {"revoked_at": 1_772_600_000}, {"revokedAt": "2026-03-04T10:00:00Z"}])
 def test_a_revocation_is_read_in_every_dialect(payload: dict[str, Any], dated: dict[str, Any]) -> None:
-    [found] = changes_from(normalised({"type": "tct.revoked", "ts": NOON, "payload": payload | dated})).revocations
+    [found] = changes_from(
+        normalised({"type": "tct.revoked", "ts": NOON, "payload": payload | dated}), RECEIVED
+    ).revocations
     assert (found.jti, found.kind) == (UUID(JTI), "tct")
     assert (found.revoked_at == at("12:00")) == (not dated)
 
 
 def test_a_flat_event_is_its_own_payload() -> None:
-    [found] = changes_from(normalised({"type": "tct.revoked", "ts": NOON, "jti": JTI, "run_id": "r"})).revocations
+    [found] = changes_from(
+        normalised({"type": "tct.revoked", "ts": NOON, "jti": JTI, "run_id": "r"}), RECEIVED
+    ).revocations
     assert found.jti == UUID(JTI)
 
 
 def test_a_revoked_delegation_may_be_named_by_its_token() -> None:
     token = compact({"iss": "giver", "sub": "taker"})
-    [found] = changes_from(normalised({"type": "delegation.revoked", "payload": {"tct": {"token": token}}})).revocations
+    [found] = changes_from(
+        normalised({"type": "delegation.revoked", "payload": {"tct": {"token": token}}}), RECEIVED
+    ).revocations
     assert (found.jti, found.kind) == (synthetic_delegation_jti(token), "delegation")
 
 
@@ -219,7 +231,8 @@ hostile = st.recursive(
 )
 def test_no_payload_makes_a_projection_raise(payload: Any, type: str) -> None:
     reports = normalised({"type": type, "payload": payload, "session_id": "s-1"})
-    changes = changes_from(reports)
-    assert all(len(change.issuer) <= 512 for change in changes.tcts)
-    for session in sessions.changes_from(reports):
-        assert session.boundary is None or len(session.boundary) <= 32
+    changes = changes_from(reports, RECEIVED)
+    assert all(len(report.state.issuer) <= 512 for reported in changes.tcts.values() for report in reported)
+    for reported in sessions.changes_from(reports).values():
+        for session in (report.state for report in reported):
+            assert session.boundary is None or len(session.boundary) <= 32

@@ -28,6 +28,7 @@ class Session(msgspec.Struct, frozen=True, rename="camel"):
     completed_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    conflict: bool = False  # reporters disagree about it
 
 
 class SessionDetail(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ class Tct(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str | None
     revoked: bool
     revoked_at: datetime | None
+    conflict: bool = False  # reporters disagree about it
 
 
 class Delegation(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,6 +41,8 @@ class Delegation(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: datetime | None
     revoked_reason: str | None
+    conflict: bool = False  # reporters disagree about it
+    pending_cascade: bool = False  # a revocation of it, or of something above it, is still being settled
 
 
 class TctFilter(TypedDict, total=False):

@@ -44,6 +44,7 @@ async def issued_tokens(cp: Deployment) -> None:
         lived = expires - expect.moment(row["issuedAt"], "issuedAt")
         expect.equal((int(expires.timestamp()), lived.seconds), (said["exp"], HOUR), "expiresAt, and the lifetime")
         expect.equal(row["sessionId"], cp.run, "sessionId")
+        expect.equal(row["conflict"], False, "conflict, where one caller reported")
 
 
 @check("9", "a token is flat or {token, claims}, in `payload.tct` or `payload.tcts[]`")

@@ -14,6 +14,7 @@ TABLES = (
     "agents",
     "audit_events",
     "cascade_work",
+    "delegation_children",
     "delegation_parents",
     "delegations",
     "enrollment_jtis",

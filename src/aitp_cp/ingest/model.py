@@ -1,15 +1,20 @@
 """A batch on its way into the database, and what its reporter is told."""
 
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from aitp_cp.idempotency.model import Answer, Once
 from aitp_cp.protocol.reports import Batch, Problem
+from aitp_cp.tcts.model import Refusal
 
 
 class IngestAnswer(msgspec.Struct, frozen=True):
-    """`ingested` = `inserted` + `duplicates`; `errors` shows at most 20 of the `dropped` items."""
+    """`ingested` = `inserted` + `duplicates`.
+
+    `errors` shows at most 20 of the items that were dropped, or stored without effect on sessions and tokens.
+    """
 
     ingested: int
     inserted: int
@@ -23,6 +28,13 @@ class Submission(NamedTuple):
 
     batch: Batch
     once: Once | None = None
+
+
+class StoredGroup(NamedTuple):
+    """The ids that were new in a group, and by id what is stored and projects nothing."""
+
+    new: set[UUID]
+    refusals: dict[UUID, Refusal]
 
 
 class Stored(NamedTuple):

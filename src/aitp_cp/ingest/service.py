@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 
@@ -12,8 +11,8 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.idempotency import group
 from aitp_cp.idempotency.model import Answer
-from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
-from aitp_cp.protocol.reports import Report
+from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
+from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
@@ -39,8 +38,8 @@ async def store(db: Database, submissions: Sequence[Submission], now: datetime) 
 async def _store_in(conn: Connection, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
     claims = await group.claim(conn, [submission.once for submission in submissions])
     fresh = [submission for submission, claim in zip(submissions, claims, strict=True) if claim is None]
-    new = await store_group(conn, [report for submission in fresh for report in submission.batch.reports], now)
-    counts = [_counted(submission, new) for submission in fresh]
+    stored = await store_group(conn, [report for submission in fresh for report in submission.batch.reports], now)
+    counts = [_counted(submission, stored) for submission in fresh]
     kept = await group.keep(
         conn,
         [(submission.once, Answer(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
@@ -50,8 +49,8 @@ async def _store_in(conn: Connection, submissions: Sequence[Submission], now: da
     return [_settled(claim) if claim is not None else next(done) for claim in claims]
 
 
-async def store_group(conn: Connection, reports: Sequence[Report], now: datetime) -> set[UUID]:
-    """Store what is new of `reports` and everything that follows from it; the ids that were new.
+async def store_group(conn: Connection, reports: Sequence[Report], now: datetime) -> StoredGroup:
+    """Store what is new of `reports` and everything that follows from it.
 
     Raises `Overtaken` when the caller must roll back and try again: what is not stored may not stay projected. A
     constant number of statements, whatever the size of the group. Lock order: the graph of tokens, rows in key order
@@ -61,23 +60,29 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     # The log keeps the first event of an id, so the projections must not see another one under the same id.
     fresh = list({report.id: report for report in reversed(reports) if report.id not in known}.values())[::-1]
     if not fresh:
-        return set()
-    await tcts.project(conn, fresh, now)
+        return StoredGroup(set(), {})
+    refusals = await tcts.project(conn, fresh, now)
     sides = await sessions.project(conn, fresh, now)
     await presence.seen(conn, sides | {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
     new = await log.append(conn, [_event(report) for report in fresh], now)
     if len(new) < len(fresh):
         raise Overtaken
-    return {event.id for event in new}
+    return StoredGroup({event.id for event in new}, {refusal.event_id: refusal for refusal in refusals})
 
 
-def _counted(submission: Submission, new: set[UUID]) -> IngestAnswer:
-    """Count a batch and take its ids out of `new`: the first batch of a group that reports an event has inserted it."""
+def _counted(submission: Submission, stored: StoredGroup) -> IngestAnswer:
+    """Count a batch and take its ids out of the new ones: the first batch that reports an event has inserted it.
+
+    `errors` also names what is stored and projects nothing.
+    """
     batch = submission.batch
-    mine = {report.id for report in batch.reports} & new
-    new -= mine
+    mine = {report.id for report in batch.reports} & stored.new
+    stored.new.difference_update(mine)
     total = len(batch.reports)
-    return IngestAnswer(total, len(mine), total - len(mine), batch.dropped, batch.problems)
+    refusals = [(report.index, stored.refusals.get(report.id)) for report in batch.reports if stored.refusals]
+    problems = [Problem(index, refusal.field, refusal.reason) for index, refusal in refusals if refusal is not None]
+    errors = sorted([*batch.problems, *problems], key=lambda problem: problem.index)[:MAX_PROBLEMS]
+    return IngestAnswer(total, len(mine), total - len(mine), batch.dropped, errors)
 
 
 def _settled(claim: Answer | AppError) -> Stored | AppError:

@@ -1,14 +1,15 @@
 """A handshake as reported, as stored, and as shown."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.events.model import Event
-from aitp_cp.tcts.merging import greatest, least, union
+from aitp_cp.tcts.merging import differ, is_agent, least, union
 from aitp_cp.tcts.model import TctView
 
 ORDER = Order("sessions", Key("created_at", datetime, descending=True), Key("session_id", str))
@@ -25,7 +26,10 @@ RANK = {Status.STARTED: 0, Status.FAILED: 1, Status.COMPLETE: 2}
 
 
 class SessionChange(msgspec.Struct, frozen=True):
-    """What the reports of a batch say about one session; `completed_at` and `error` belong to `status`."""
+    """What a caller reported of one session; `completed_at` and `error` belong to `status`.
+
+    `ended` is the caller's place among those that reported an end, by their first report of one.
+    """
 
     session_id: str
     status: Status
@@ -37,9 +41,10 @@ class SessionChange(msgspec.Struct, frozen=True):
     error: str | None
     started_at: datetime | None
     completed_at: datetime | None
+    ended: int | None = None
 
     def merged(self, other: Self) -> Self:
-        """Both reports in one, by the rules of `store.MERGE`."""
+        """`complete` wins over `failed`, and either over `started`."""
         if self.status == other.status:
             end = self.status, least(self.completed_at, other.completed_at), least(self.error, other.error)
         else:
@@ -50,15 +55,65 @@ class SessionChange(msgspec.Struct, frozen=True):
             self,
             status=status,
             # Least and greatest, so that two reports that see the sides the other way round still name both agents.
-            aid_a=least(self.aid_a, other.aid_a),
-            aid_b=greatest(self.aid_b, other.aid_b),
+            aid_a=min(_best(self.aid_a, other.aid_a), default=None),
+            aid_b=max(_best(self.aid_b, other.aid_b), default=None),
             grants=union(self.grants, other.grants),
             run_id=least(self.run_id, other.run_id),
             boundary=least(self.boundary, other.boundary),
             error=error,
             started_at=least(self.started_at, other.started_at),
             completed_at=completed_at,
+            ended=least(self.ended, other.ended),
         )
+
+    def filled(self, other: Self) -> Self:
+        """The end comes from whoever reported one first."""
+        aid_a = _side((self.aid_a, other.aid_a, other.aid_b), self.aid_b)
+        aid_b = _side((self.aid_b, other.aid_b, other.aid_a), aid_a)
+        ends = [change for change in (self, other) if change.ended is not None]
+        end = min(ends, key=lambda change: change.ended or 0) if ends else self
+        return msgspec.structs.replace(
+            self,
+            status=end.status,
+            aid_a=aid_a,
+            aid_b=aid_b,
+            grants=self.grants or other.grants,
+            run_id=self.run_id or other.run_id,
+            boundary=self.boundary or other.boundary,
+            error=end.error,
+            started_at=self.started_at or other.started_at,
+            completed_at=end.completed_at,
+            ended=end.ended,
+        )
+
+    def disputes(self, row: Self) -> bool:
+        """About who took part, on whichever side, about the end, or about the grants.
+
+        Each side of a handshake has a clock and a boundary of its own, and sees itself as the first.
+        """
+        third_agent = len({self.aid_a, self.aid_b, row.aid_a, row.aid_b} - {None}) > 2
+        other_end = Status.STARTED not in {self.status, row.status} and self.status != row.status
+        return third_agent or other_end or differ(self.grants, row.grants)
+
+    def placed(self, before: Sequence[Self]) -> Self:
+        if self.status is Status.STARTED or self.ended is not None:
+            return self
+        return msgspec.structs.replace(self, ended=sum(change.ended is not None for change in before))
+
+    def columns(self) -> tuple[Any, ...]:
+        return msgspec.structs.astuple(msgspec.structs.replace(self, ended=None))
+
+
+def _best(*names: str | None) -> list[str]:
+    """Those that are agents, or all of them where none is."""
+    known = [name for name in names if name is not None]
+    return [name for name in known if is_agent(name)] or known
+
+
+def _side(names: Sequence[str | None], opposite: str | None) -> str | None:
+    """The first name for one side of a handshake, agents first; nobody shakes hands with himself."""
+    known = [name for name in names if name is not None and name != opposite]
+    return next(iter(_best(*known)), names[0])
 
 
 class SessionView(msgspec.Struct, frozen=True, rename="camel"):
@@ -76,6 +131,7 @@ class SessionView(msgspec.Struct, frozen=True, rename="camel"):
     completed_at: str | None
     created_at: str
     updated_at: str
+    conflict: bool  # callers disagree about it
 
 
 class SessionList(msgspec.Struct, frozen=True, rename="camel"):

@@ -7,6 +7,7 @@ import msgspec
 
 from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions.model import SessionChange, Status
+from aitp_cp.tcts.callers import Reported, by_key
 from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_aid, as_object, as_strings, bounded, reported_token
 from aitp_cp.tcts.merging import union
 
@@ -20,15 +21,13 @@ STATUS_OF = {
 MAX_BOUNDARY = 32
 
 
-def changes_from(reports: Iterable[Report]) -> list[SessionChange]:
-    """What `reports` say, each session once and in key order; never raises."""
-    by_id: dict[str, SessionChange] = {}
-    for report in reports:
-        change = reported(report)
-        if change is not None:
-            known = by_id.get(change.session_id)
-            by_id[change.session_id] = change if known is None else known.merged(change)
-    return [by_id[session_id] for session_id in sorted(by_id)]
+def changes_from(reports: Iterable[Report]) -> dict[str, list[Reported[SessionChange]]]:
+    """What `reports` say of each session, in key order; never raises."""
+    return by_key(
+        (change.session_id, Reported(report.caller, change, report.id))
+        for report in reports
+        if (change := reported(report)) is not None
+    )
 
 
 def reported(report: Report) -> SessionChange | None:

@@ -10,18 +10,24 @@ from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions import store
 from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
 from aitp_cp.sessions.projection import changes_from
-from aitp_cp.sessions.store import SessionPage
+from aitp_cp.sessions.store import SESSIONS, SessionPage
+from aitp_cp.tcts.callers import merge
 
 
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> set[str]:
-    """Merge what `reports` say into the table; order, repetition and division into batches never show.
+    """Merge what `reports` say into the table, by the rules of `aitp_cp.tcts.callers`.
 
     Returns the AIDs of both sides, which a report may name only in its token.
     """
     changes = changes_from(reports)
-    if changes:
-        await store.merge(conn, changes, now)
-    return {aid for change in changes for aid in (change.aid_a, change.aid_b) if aid}
+    await merge(
+        changes,
+        insert=lambda rows: SESSIONS.insert_missing(conn, rows, now),
+        load=lambda keys: SESSIONS.lock(conn, keys),
+        update=lambda rows: SESSIONS.update(conn, rows, now),
+    )
+    states = [report.state for reported in changes.values() for report in reported]
+    return {aid for state in states for aid in (state.aid_a, state.aid_b) if aid}
 
 
 async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:

@@ -1,65 +1,79 @@
 """Statements on handshake_sessions."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Place, Window
-from aitp_cp.sessions.model import ORDER, RANK, SessionChange, SessionFilter, SessionList, SessionView
-from aitp_cp.tcts.merging import greatest_text_sql, least_sql, least_text_sql, on_conflict, union_sql
+from aitp_cp.sessions.model import ORDER, RANK, SessionChange, SessionFilter, SessionList, SessionView, Status
+from aitp_cp.tcts.callers import Row
+from aitp_cp.tcts.rows import Table, as_json, as_names
 
 
-def _rank(row: str) -> str:
-    ranks = " ".join(f"WHEN '{status}' THEN {rank}" for status, rank in RANK.items())
-    return f"CASE {row}.status {ranks} ELSE 0 END"
-
-
-def _of_winner(column: str, among_equals: str) -> str:
-    """What belongs to the status comes from the reports of the winning one only."""
-    return f"""CASE sign({_rank("excluded")} - {_rank("stored")})
-        WHEN 1 THEN excluded.{column} WHEN 0 THEN {among_equals} ELSE stored.{column} END"""
-
-
-# Rows come in key order, so that two transactions never wait for each other's.
-MERGE = f"""
-INSERT INTO handshake_sessions AS stored
-    (session_id, status, aid_a, aid_b, grants, run_id, boundary, error, started_at, completed_at, created_at,
-     updated_at)
-SELECT session_id, status, aid_a, aid_b, grants::jsonb, run_id, boundary, error, started_at, completed_at, $11, $11
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::timestamptz[], $10::timestamptz[])
-     AS new (session_id, status, aid_a, aid_b, grants, run_id, boundary, error, started_at, completed_at)
-{
-    on_conflict(
-        "session_id",
-        {
-            "status": _of_winner("status", "stored.status"),
-            "aid_a": least_text_sql("aid_a"),
-            "aid_b": greatest_text_sql("aid_b"),
-            "grants": union_sql("grants"),
-            "run_id": least_text_sql("run_id"),
-            "boundary": least_text_sql("boundary"),
-            "error": _of_winner("error", least_text_sql("error")),
-            "started_at": least_sql("started_at"),
-            "completed_at": _of_winner("completed_at", least_sql("completed_at")),
-        },
-        extra=", updated_at = excluded.updated_at",
+def _values(change: SessionChange) -> Sequence[Any]:
+    return (
+        change.session_id,
+        change.status,
+        change.aid_a,
+        change.aid_b,
+        as_json(change.grants),
+        change.run_id,
+        change.boundary,
+        change.error,
+        change.started_at,
+        change.completed_at,
     )
-}
-"""
+
+
+def _state(row: Record) -> SessionChange:
+    return SessionChange(
+        session_id=row["session_id"],
+        # An older control plane may have left others; a report of any end replaces them.
+        status=Status(row["status"]) if row["status"] in RANK else Status.STARTED,
+        aid_a=row["aid_a"],
+        aid_b=row["aid_b"],
+        grants=as_names(row["grants"]),
+        run_id=row["run_id"],
+        boundary=row["boundary"],
+        error=row["error"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+    )
+
+
+SESSIONS = Table[str, SessionChange](
+    name="handshake_sessions",
+    columns={
+        "session_id": "text",
+        "status": "text",
+        "aid_a": "text",
+        "aid_b": "text",
+        "grants": "jsonb",
+        "run_id": "text",
+        "boundary": "text",
+        "error": "text",
+        "started_at": "timestamptz",
+        "completed_at": "timestamptz",
+    },
+    created=("created_at", "updated_at"),
+    updated=("updated_at",),
+    values=_values,
+    state=_state,
+    decoder=msgspec.json.Decoder(Row[SessionChange]),
+)
 
 COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, started_at, completed_at, created_at,
-    updated_at"""
+    updated_at, conflict"""
 
 # A handshake took place when its reports say, but not after they came in: clocks that are ahead are not believed.
 HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 
 # In the order of `SessionView`.
 SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")},
-    {shown("completed_at")}, {shown("created_at")}, {shown("updated_at")}"""
+    {shown("completed_at")}, {shown("created_at")}, {shown("updated_at")}, coalesce(conflict, false) AS disputed"""
 
 FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
 
@@ -84,24 +98,6 @@ LIMIT {limit} OFFSET {offset}
 """
 
 SessionPage = tuple[list[SessionView], Place | None]
-
-
-async def merge(conn: Connection, changes: Sequence[SessionChange], now: datetime) -> None:
-    """Insert what is new and merge the rest; `changes` name each session once, in key order."""
-    await conn.execute(
-        MERGE,
-        [change.session_id for change in changes],
-        [change.status for change in changes],
-        [change.aid_a for change in changes],
-        [change.aid_b for change in changes],
-        [msgspec.json.encode(change.grants).decode() for change in changes],
-        [change.run_id for change in changes],
-        [change.boundary for change in changes],
-        [change.error for change in changes],
-        [change.started_at for change in changes],
-        [change.completed_at for change in changes],
-        now,
-    )
 
 
 async def find(conn: Connection, session_id: str) -> SessionView | None:
@@ -139,5 +135,5 @@ async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, o
 
 
 def _view(row: Record) -> SessionView:
-    session_id, aid_a, aid_b, status, grants, run_id, boundary, error, *times = row
-    return SessionView(session_id, aid_a, aid_b, status, stored_array(grants), run_id, boundary, error, *times[:4])
+    session_id, aid_a, aid_b, status, grants, run_id, boundary, error, *rest = row
+    return SessionView(session_id, aid_a, aid_b, status, stored_array(grants), run_id, boundary, error, *rest[:5])

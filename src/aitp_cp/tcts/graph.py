@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.tcts.model import FIRST, Children, Item, Reached
+from aitp_cp.tcts.model import FIRST, LAST, Children, Item, Reached
 
 # A walk looks at this many children of each delegation; one with more becomes an item, which is read page by page.
 FAN_OUT = 16
@@ -25,14 +25,20 @@ CAUSES = """
     SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = {source} AND revoked
 """
 
-# The next children in key order, by the parent in their row or by another one they were reported with.
+# The next children in key order, by the parent in their row or by another one they were reported with. Pairs are
+# compared so that only the index on both columns gives the order. With parent_jti = x the primary key would give it
+# too, and is chosen where most delegations have one parent: then each of the others costs a walk over the whole table.
 CHILDREN = f"""
     SELECT jti, settled_at FROM (
         (SELECT jti, {SETTLED_AT} AS settled_at FROM delegations
-         WHERE parent_jti = {{parent}} AND jti >= {{first}} ORDER BY jti LIMIT {{limit}})
+         WHERE (parent_jti, jti) >= ({{parent}}, {{first}}) AND (parent_jti, jti) <= ({{parent}}, '{LAST}'::uuid)
+         ORDER BY parent_jti, jti LIMIT {{limit}})
         UNION ALL
-        (SELECT known.jti, {SETTLED_AT} FROM delegation_parents AS further JOIN delegations AS known USING (jti)
-         WHERE further.parent_jti = {{parent}} AND further.jti >= {{first}} ORDER BY further.jti LIMIT {{limit}})
+        (SELECT known.jti, {SETTLED_AT} FROM (
+            SELECT parent_jti, jti FROM delegation_parents
+            WHERE (parent_jti, jti) >= ({{parent}}, {{first}}) AND (parent_jti, jti) <= ({{parent}}, '{LAST}'::uuid)
+            ORDER BY parent_jti, jti LIMIT {{limit}}
+         ) AS further JOIN delegations AS known USING (jti))
     ) AS either ORDER BY jti LIMIT {{limit}}
 """
 

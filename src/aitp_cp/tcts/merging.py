@@ -1,16 +1,15 @@
-"""One rule per kind of value, in Python and in SQL, by which reports of the same thing become one row.
-
-Every rule is commutative, associative and idempotent: the order of reports, their repetition and their division into
-batches cannot show in the result. In SQL the row at hand is `stored` and the reported one is `excluded`.
-"""
+"""One rule per kind of value by which the reports of one caller become one: commutative, associative, idempotent."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
+
+from aitp_cp.protocol import aid as aids
 
 T = TypeVar("T", bound=Any)
 
 # The first ones in order are kept: a union that only grew would let reports fill the disk through one row.
 MAX_GRANTS = 1000
+MAX_GRANTS_BYTES = 64 * 1024
 
 
 def least(one: T | None, other: T | None) -> T | None:
@@ -20,50 +19,23 @@ def least(one: T | None, other: T | None) -> T | None:
     return min(one, other)
 
 
-def greatest(one: T | None, other: T | None) -> T | None:
-    """The greater of two values, or the one that is known."""
-    if one is None or other is None:
-        return other if one is None else one
-    return max(one, other)
-
-
 def union(*grants: Iterable[str]) -> list[str]:
-    """All grants once, by code point, at most `MAX_GRANTS`."""
-    return sorted(set().union(*grants))[:MAX_GRANTS]
+    """All grants once, by code point, at most `MAX_GRANTS` and `MAX_GRANTS_BYTES` of text."""
+    kept: list[str] = []
+    size = 0
+    for name in sorted(set().union(*grants))[:MAX_GRANTS]:
+        size += len(name.encode())
+        if size > MAX_GRANTS_BYTES:
+            break
+        kept.append(name)
+    return kept
 
 
-def least_sql(column: str) -> str:
-    return f"LEAST(stored.{column}, excluded.{column})"
+def is_agent(name: str | None) -> bool:
+    """Whether a party is an AID in its canonical spelling, and no other text that somebody reported."""
+    return name is not None and aids.recognise(name) == name
 
 
-def least_text_sql(column: str) -> str:
-    """Text by code point, as Python compares it, whatever the collation of the database."""
-    return f'LEAST(stored.{column} COLLATE "C", excluded.{column})'
-
-
-def greatest_text_sql(column: str) -> str:
-    return f'GREATEST(stored.{column} COLLATE "C", excluded.{column})'
-
-
-def union_sql(column: str) -> str:
-    """A sorted `jsonb` array; what is stored and not an array counts as empty."""
-    return f"""(
-        SELECT coalesce(jsonb_agg(name ORDER BY name COLLATE "C"), '[]') FROM (
-            SELECT name FROM (
-                SELECT jsonb_array_elements_text({_array("stored", column)}) AS name
-                UNION
-                SELECT jsonb_array_elements_text({_array("excluded", column)})
-            ) AS every ORDER BY name COLLATE "C" LIMIT {MAX_GRANTS}
-        ) AS kept)"""
-
-
-def _array(row: str, column: str) -> str:
-    return f"CASE jsonb_typeof({row}.{column}) WHEN 'array' THEN {row}.{column} ELSE '[]' END"
-
-
-def on_conflict(key: str, columns: dict[str, str], extra: str = "") -> str:
-    """Merges `excluded` into `stored` by an expression per column; a row that would not change is left alone."""
-    assignments = ", ".join(f"{column} = {merged}" for column, merged in columns.items())
-    before = ", ".join(f"stored.{column}" for column in columns)
-    after = ", ".join(columns.values())
-    return f"ON CONFLICT ({key}) DO UPDATE SET {assignments}{extra} WHERE ({before}) IS DISTINCT FROM ({after})"
+def differ(one: T | None, other: T | None) -> bool:
+    """Whether two values are both known, neither is empty, and they are not the same."""
+    return bool(one) and bool(other) and one != other

@@ -1,25 +1,33 @@
 """Tokens and delegations as reported, as stored, and as shown."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
-from aitp_cp.tcts.merging import least, union
+from aitp_cp.tcts.callers import Reported
+from aitp_cp.tcts.merging import differ, is_agent, least, union
 
 TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 DELEGATION_ORDER = Order("delegations", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 
+# Parents that reports of one caller may give a delegation: a revocation must reach it through any of them.
+MAX_PARENTS = 16
+
+# A parent, and a caller that reported delegations of it.
+Link = tuple[UUID, str]
+
 RevokedKind = Literal["tct", "delegation"]
 
-# Not after any other id: where a walk over children begins.
-FIRST = UUID(int=0)
+# The ends of a walk over children in key order.
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 
 class TctChange(msgspec.Struct, frozen=True):
-    """What the reports of a batch say about one token; `grants` is sorted."""
+    """What a caller reported of one token; `grants` is sorted."""
 
     jti: UUID
     issuer: str
@@ -35,9 +43,20 @@ class TctChange(msgspec.Struct, frozen=True):
     def parties(self) -> tuple[str, str, str]:
         return self.issuer, self.subject, self.audience
 
+    @property
+    def are_agents(self) -> bool:
+        return all(map(is_agent, self.parties))
+
+    @property
+    def names_audience(self) -> bool:
+        """Whether the audience was reported, and not taken to be the subject."""
+        return self.audience != self.subject
+
     def merged(self, other: Self) -> Self:
-        """Both reports in one; the parties of one of them are taken together, never mixed."""
-        chosen = min(self, other, key=lambda change: (change.audience == change.subject, *change.parties))
+        """The parties of one report are taken together, never mixed; agents go before any other name."""
+        chosen = min(
+            self, other, key=lambda change: (not change.are_agents, not change.names_audience, *change.parties)
+        )
         return msgspec.structs.replace(
             chosen,
             grants=union(self.grants, other.grants),
@@ -47,9 +66,42 @@ class TctChange(msgspec.Struct, frozen=True):
             session_id=least(self.session_id, other.session_id),
         )
 
+    def filled(self, other: Self) -> Self:
+        """Names that cannot be agents count as missing where `other` has agents."""
+        same_sides = (self.issuer, self.subject) == (other.issuer, other.subject)
+        takes_parties = (other.are_agents and not self.are_agents) or (same_sides and not self.names_audience)
+        parties = other if takes_parties else self
+        return msgspec.structs.replace(
+            self,
+            issuer=parties.issuer,
+            subject=parties.subject,
+            audience=parties.audience,
+            grants=self.grants or other.grants,
+            binding_cnf=self.binding_cnf or other.binding_cnf,
+            expires_at=self.expires_at or other.expires_at,
+            session_id=self.session_id or other.session_id,
+        )
+
+    def disputes(self, row: Self) -> bool:
+        """About its parties, grants, key or expiry. When it was issued is often the reporter's own time."""
+        other_audience = self.names_audience and row.names_audience and self.audience != row.audience
+        return (
+            (self.issuer, self.subject) != (row.issuer, row.subject)
+            or other_audience
+            or differ(self.grants, row.grants)
+            or differ(self.binding_cnf, row.binding_cnf)
+            or differ(_second(self.expires_at), _second(row.expires_at))
+        )
+
+    def placed(self, before: Sequence[Self]) -> Self:
+        return self
+
+    def columns(self) -> tuple[Any, ...]:
+        return msgspec.structs.astuple(self)
+
 
 class DelegationChange(msgspec.Struct, frozen=True):
-    """What the reports of a batch say about one delegation; conflicting reports may name several parents."""
+    """What a caller reported of one delegation; conflicting reports may name several parents."""
 
     jti: UUID
     parents: frozenset[UUID]
@@ -59,15 +111,50 @@ class DelegationChange(msgspec.Struct, frozen=True):
     issued_at: datetime
     expires_at: datetime | None
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        return self.delegator, self.delegatee
+
+    @property
+    def are_agents(self) -> bool:
+        return all(map(is_agent, self.sides))
+
     def merged(self, other: Self) -> Self:
-        chosen = min(self, other, key=lambda change: (change.delegator, change.delegatee))
+        """At most `MAX_PARENTS` parents, of which none is ever pushed out."""
+        chosen = min(self, other, key=lambda change: (not change.are_agents, *change.sides))
+        further = sorted(other.parents - self.parents)[: max(0, MAX_PARENTS - len(self.parents))]
         return msgspec.structs.replace(
             chosen,
-            parents=self.parents | other.parents,
+            parents=self.parents | frozenset(further),
             scope=union(self.scope, other.scope),
             issued_at=min(self.issued_at, other.issued_at),
             expires_at=least(self.expires_at, other.expires_at),
         )
+
+    def filled(self, other: Self) -> Self:
+        sides = other if other.are_agents and not self.are_agents else self
+        return msgspec.structs.replace(
+            self,
+            delegator=sides.delegator,
+            delegatee=sides.delegatee,
+            scope=self.scope or other.scope,
+            expires_at=self.expires_at or other.expires_at,
+        )
+
+    def disputes(self, row: Self) -> bool:
+        """About its sides, scope, expiry, or by a parent that the row does not have."""
+        return (
+            self.sides != row.sides
+            or not self.parents <= row.parents
+            or differ(self.scope, row.scope)
+            or differ(_second(self.expires_at), _second(row.expires_at))
+        )
+
+    def placed(self, before: Sequence[Self]) -> Self:
+        return self
+
+    def columns(self) -> tuple[Any, ...]:
+        return msgspec.structs.astuple(self)
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -76,18 +163,26 @@ class Revocation(msgspec.Struct, frozen=True):
     jti: UUID
     kind: RevokedKind
     revoked_at: datetime
+    caller: str
 
-    def merged(self, other: Self) -> Self:
-        kind: RevokedKind = "tct" if "tct" in {self.kind, other.kind} else "delegation"
-        return msgspec.structs.replace(self, kind=kind, revoked_at=min(self.revoked_at, other.revoked_at))
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A report that is stored and projects nothing; `field` and `reason` as in the answer to its batch."""
+
+    event_id: UUID
+    field: str
+    reason: str
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Everything a batch says, each jti once, in key order."""
+    """Everything a group of reports says, in its order; tokens by jti."""
 
-    tcts: list[TctChange]
-    delegations: list[DelegationChange]
+    tcts: dict[UUID, list[Reported[TctChange]]]
+    delegations: list[Reported[DelegationChange]]
     revocations: list[Revocation]
+
+    def __bool__(self) -> bool:
+        return bool(self.tcts or self.delegations or self.revocations)
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -153,6 +248,7 @@ class TctView(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str | None
     revoked: bool
     revoked_at: str | None
+    conflict: bool  # callers disagree about it
 
 
 class TctList(msgspec.Struct, frozen=True, rename="camel"):
@@ -182,6 +278,7 @@ class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: str | None
     revoked_reason: str | None
+    conflict: bool  # callers disagree about it
     pending_cascade: bool  # a revocation of it, or of something above it, is not settled to the end
 
 
@@ -195,3 +292,8 @@ class DelegationFilter(msgspec.Struct, frozen=True):
     delegator: str | None = None
     delegatee: str | None = None
     active_at: datetime | None = None  # neither revoked nor expired at this moment
+
+
+def _second(at: datetime | None) -> datetime | None:
+    """Expiries of tokens are whole seconds, which some reporters write with a fraction."""
+    return at and at.replace(microsecond=0)

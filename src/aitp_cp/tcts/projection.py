@@ -1,7 +1,8 @@
 """From reports to changes of issued_tcts, delegations and the reported revocations (contract, section 9)."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, Self, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from aitp_cp.protocol import moments
@@ -9,6 +10,7 @@ from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.tcts import claims
+from aitp_cp.tcts.callers import Reported, State, by_key
 from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_object, bounded
 from aitp_cp.tcts.merging import union
 from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
@@ -19,6 +21,11 @@ DELEGATING = "delegation.issued"
 
 MAX_CNF = 128
 
+# A reporter's clock may be ahead by this much.
+CLOCK_AHEAD = timedelta(minutes=5)
+
+C = TypeVar("C", bound=State)
+
 OWN_JTI = ("jti", "child_jti", "childJti")
 PARENT = ("parent_jti", "parentJti", "src_jti", "srcJti")
 DELEGATOR = ("delegator_aid", "delegatorAid", "delegator", *ISSUER)
@@ -27,27 +34,21 @@ REVOKED_JTI = (*OWN_JTI, "tct_jti", "tctJti", "delegation_jti", "delegationJti")
 REVOKED_AT = ("revoked_at", "revokedAt")
 
 
-class _Mergeable(Protocol):
-    @property
-    def jti(self) -> UUID: ...
-
-    def merged(self, other: Self) -> Self: ...
-
-
-C = TypeVar("C", bound=_Mergeable)
-
-
-def changes_from(reports: Iterable[Report]) -> Changes:
-    """What `reports` say, each jti once and in key order; never raises."""
+def changes_from(reports: Iterable[Report], now: datetime) -> Changes:
+    """What `reports`, received at `now`, say; never raises."""
     relevant = [report for report in reports if report.type in ISSUING | REVOKING.keys() | {DELEGATING}]
     return Changes(
-        _merged(change for report in relevant for change in issued(report)),
-        _merged(change for report in relevant for change in delegated(report)),
-        _merged(change for report in relevant for change in revoked(report)),
+        by_key((change.jti, _reported(report, change)) for report in relevant for change in issued(report, now)),
+        [_reported(report, change) for report in relevant for change in delegated(report, now)],
+        [revocation for report in relevant for revocation in revoked(report, now)],
     )
 
 
-def issued(report: Report) -> Iterator[TctChange]:
+def _reported(report: Report, change: C) -> Reported[C]:
+    return Reported(report.caller, change, report.id)
+
+
+def issued(report: Report, now: datetime) -> Iterator[TctChange]:
     """Every token of the payload that names its jti, issuer and subject."""
     if report.type not in ISSUING:
         return
@@ -62,13 +63,13 @@ def issued(report: Report) -> Iterator[TctChange]:
             audience=token.first(as_aid, claims.AUDIENCE) or subject,
             grants=union(token.strings(("grants",))),
             binding_cnf=_binding(token),
-            issued_at=token.issued_at() or report.ts,
+            issued_at=_past((token.issued_at(), report.ts), now),
             expires_at=token.expires_at(),
             session_id=report.session_id,
         )
 
 
-def delegated(report: Report) -> Iterator[DelegationChange]:
+def delegated(report: Report, now: datetime) -> Iterator[DelegationChange]:
     """The delegation that the payload describes, when its parent and both sides are known."""
     if report.type != DELEGATING:
         return
@@ -83,12 +84,12 @@ def delegated(report: Report) -> Iterator[DelegationChange]:
         delegator=delegator,
         delegatee=delegatee,
         scope=union(token.strings(("scope",)) or token.strings(("grants",))),
-        issued_at=token.issued_at() or report.ts,
+        issued_at=_past((token.issued_at(), report.ts), now),
         expires_at=token.expires_at(),
     )
 
 
-def revoked(report: Report) -> Iterator[Revocation]:
+def revoked(report: Report, now: datetime) -> Iterator[Revocation]:
     kind = REVOKING.get(report.type)
     if kind is None:
         return
@@ -99,17 +100,13 @@ def revoked(report: Report) -> Iterator[Revocation]:
     if jti is None and kind == "delegation":
         jti = _own_jti(token)
     if jti is not None:
-        yield Revocation(
-            jti, kind, named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT) or report.ts
-        )
+        dated = named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT)
+        yield Revocation(jti, kind, _past((dated, report.ts), now), report.caller)
 
 
-def _merged(changes: Iterable[C]) -> list[C]:
-    by_jti: dict[UUID, C] = {}
-    for change in changes:
-        known = by_jti.get(change.jti)
-        by_jti[change.jti] = change if known is None else known.merged(change)
-    return [by_jti[jti] for jti in sorted(by_jti)]
+def _past(times: Iterable[datetime | None], now: datetime) -> datetime:
+    """The first time that is not ahead of the receipt: what was issued or revoked was so before it was reported."""
+    return next((time for time in times if time is not None and time <= now + CLOCK_AHEAD), now)
 
 
 def _delegation(payload: object) -> Token:

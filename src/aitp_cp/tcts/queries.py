@@ -23,14 +23,15 @@ MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
 
 TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
-    revoked, revoked_at"""
+    revoked, revoked_at, conflict"""
 
 # In the order of `TctView`.
 TCT_SHOWN = f"""jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, {shown("issued_at")},
-    {shown("expires_at")}, session_id, revoked, {shown("revoked_at")}"""
+    {shown("expires_at")}, session_id, revoked, {shown("revoked_at")},
+    coalesce(conflict, false) AS disputed"""
 
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
-    revoked_at, revoked_reason"""
+    revoked_at, revoked_reason, conflict"""
 
 LIST_TCTS = """
 SELECT {shown}, issued_at FROM issued_tcts
@@ -165,7 +166,7 @@ async def _tct_page(conn: Connection, query: str, key: str, after: Place | None,
 
 def _tct(row: Record) -> TctView:
     jti, issuer, subject, audience, grants, *rest = row
-    return TctView(jti, issuer, subject, audience, stored_array(grants), *rest[:6])
+    return TctView(jti, issuer, subject, audience, stored_array(grants), *rest[:7])
 
 
 def _delegation(row: Record) -> DelegationView:
@@ -180,5 +181,6 @@ def _delegation(row: Record) -> DelegationView:
         revoked=row["revoked"],
         revoked_at=iso_or_none(row["revoked_at"]),
         revoked_reason=row["revoked_reason"],
+        conflict=bool(row["conflict"]),
         pending_cascade=row["pending"],
     )

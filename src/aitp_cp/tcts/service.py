@@ -9,7 +9,9 @@ from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.locks import lock_key, lock_within, try_lock
 from aitp_cp.protocol.reports import Report
 from aitp_cp.tcts import cascade, graph, queries, store
-from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, TctFilter, TctList
+from aitp_cp.tcts.callers import merge
+from aitp_cp.tcts.delegating import merge_delegations
+from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, Refusal, TctFilter, TctList
 from aitp_cp.tcts.projection import changes_from
 from aitp_cp.tcts.queries import TctPage
 
@@ -23,25 +25,31 @@ LEFT_OVER = Budget(rows=4_000, secs=0.15)
 GRAPH_WAIT_SECS = 0.3
 
 
-async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> None:
-    """Merge what `reports` say into the tables; order, repetition and division into batches never show.
+async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> list[Refusal]:
+    """Merge what `reports`, received at `now`, say into the tables, by the rules of `aitp_cp.tcts.callers`.
+
+    Returns the reports that project nothing because one of their caller's parents has too many delegations.
 
     Must come before any other row lock of the transaction. Lock order: the graph lock, rows in key order, the log lock.
     """
-    changes = changes_from(reports)
-    if not (changes.tcts or changes.delegations or changes.revocations):
-        return
+    changes = changes_from(reports, now)
+    if not changes:
+        return []
     await store.lock_graph(conn, exclusive=bool(changes.delegations or changes.revocations))
     revoked: list[UUID] = []
     if changes.revocations:
         revoked = await store.remember_revocations(conn, changes.revocations, now)
-    if changes.tcts:
-        await store.merge_tcts(conn, changes.tcts, now)
-    if changes.delegations:
-        await store.merge_delegations(conn, changes.delegations, now)
-    await store.mark_tcts(conn, sorted({change.jti for change in changes.tcts} | set(revoked)))
-    written = [change.jti for change in changes.delegations]
+    await merge(
+        changes.tcts,
+        insert=lambda rows: store.TCTS.insert_missing(conn, rows, now),
+        load=lambda keys: store.TCTS.lock(conn, keys),
+        update=lambda rows: store.TCTS.update(conn, rows, now),
+    )
+    refusals = await merge_delegations(conn, changes.delegations, now) if changes.delegations else []
+    await store.mark_tcts(conn, sorted({*changes.tcts, *revoked}))
+    written = {report.state.jti for report in changes.delegations}
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
+    return refusals
 
 
 async def revoke(conn: Connection, entries: Mapping[UUID, datetime]) -> None:

@@ -1,108 +1,66 @@
 """Statements on issued_tcts, delegations, delegation_parents and revoked_reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, Record
 from aitp_cp.db.locks import lock_key
-from aitp_cp.tcts.merging import least_sql, least_text_sql, on_conflict, union_sql
-from aitp_cp.tcts.model import DelegationChange, Revocation, TctChange
+from aitp_cp.tcts.callers import Row
+from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
+from aitp_cp.tcts.rows import Table, as_json, as_names
 
 GRAPH_LOCK_KEY = lock_key("revocation graph")
 
 LOCK_GRAPH = "SELECT pg_advisory_xact_lock($1)"
 SHARE_GRAPH = "SELECT pg_advisory_xact_lock_shared($1)"
 
-# A report's parties are taken together. One that names an audience goes before one whose audience is only assumed.
-_NEW_PARTIES_FIRST = """
-(excluded.audience_aid = excluded.subject_aid, excluded.issuer_aid COLLATE "C", excluded.subject_aid COLLATE "C",
- excluded.audience_aid COLLATE "C")
-< (stored.audience_aid = stored.subject_aid, stored.issuer_aid COLLATE "C", stored.subject_aid COLLATE "C",
-   stored.audience_aid COLLATE "C")
-"""
-
-MERGE_TCTS = f"""
-INSERT INTO issued_tcts AS stored
-    (jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id, created_at)
-SELECT jti, issuer, subject, audience, grants::jsonb, binding_cnf, issued_at, expires_at, session_id, $10
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-            $8::timestamptz[], $9::text[])
-     AS new (jti, issuer, subject, audience, grants, binding_cnf, issued_at, expires_at, session_id)
-{
-    on_conflict(
-        "jti",
-        {
-            **{
-                column: f"CASE WHEN {_NEW_PARTIES_FIRST} THEN excluded.{column} ELSE stored.{column} END"
-                for column in ("issuer_aid", "subject_aid", "audience_aid")
-            },
-            "grants": union_sql("grants"),
-            "binding_cnf": least_text_sql("binding_cnf"),
-            "issued_at": least_sql("issued_at"),
-            "expires_at": least_sql("expires_at"),
-            "session_id": least_text_sql("session_id"),
-        },
-    )
-}
-"""
-
-_NEW_SIDES_FIRST = """
-(excluded.delegator_aid COLLATE "C", excluded.delegatee_aid COLLATE "C")
-< (stored.delegator_aid COLLATE "C", stored.delegatee_aid COLLATE "C")
-"""
-
-# Of conflicting parents the least is the one shown; the others are kept, because a revocation must reach the
-# delegation through any of them.
-MERGE_DELEGATIONS = f"""
-WITH new AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
-                         $7::timestamptz[])
-        AS reported (jti, parent_jti, delegator, delegatee, scope, issued_at, expires_at)
-), further_parents AS (
-    INSERT INTO delegation_parents (jti, parent_jti)
-    SELECT jti, parent_jti FROM unnest($8::uuid[], $9::uuid[]) AS further (jti, parent_jti)
-    UNION
-    SELECT new.jti, GREATEST(new.parent_jti, known.parent_jti)
-    FROM new JOIN delegations AS known ON known.jti = new.jti AND known.parent_jti <> new.parent_jti
-    ON CONFLICT DO NOTHING
+# Revoked since the earliest report of whoever reported it first; anybody's report of a token reaches further.
+# `placed` tells who that is among callers of one batch. A report that comes again keeps the row from being swept.
+REMEMBER_REVOCATIONS = """
+WITH reported AS (
+    SELECT new.*, CASE WHEN known.jti IS NULL
+                       THEN first_value(caller) OVER (PARTITION BY new.jti ORDER BY place)
+                       ELSE known.reported_by END AS owner,
+           known.revoked_at AS known_since
+    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[])
+         WITH ORDINALITY AS new (jti, kind, since, caller, place)
+    LEFT JOIN revoked_reports AS known ON known.jti = new.jti
+), summed AS (
+    SELECT jti, owner, CASE WHEN bool_or(kind = 'tct') THEN 'tct' ELSE 'delegation' END AS kind,
+           LEAST(min(since) FILTER (WHERE caller = owner), min(known_since)) AS since
+    FROM reported GROUP BY jti, owner
+), kept AS (
+    INSERT INTO revoked_reports AS stored (jti, kind, revoked_at, reported_by, created_at)
+    SELECT jti, kind, since, owner, $5 FROM summed ORDER BY jti
+    ON CONFLICT (jti) DO UPDATE
+    SET kind = CASE WHEN 'tct' IN (stored.kind, excluded.kind) THEN 'tct' ELSE stored.kind END,
+        revoked_at = excluded.revoked_at, created_at = GREATEST(stored.created_at, excluded.created_at)
+    WHERE excluded.revoked_at < stored.revoked_at OR (excluded.kind = 'tct' AND stored.kind <> 'tct')
+       OR stored.created_at < excluded.created_at - interval '1 day'
+    RETURNING jti
 )
-INSERT INTO delegations AS stored
-    (jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, created_at)
-SELECT jti, parent_jti, delegator, delegatee, scope::jsonb, issued_at, expires_at, $10 FROM new
-{
-    on_conflict(
-        "jti",
-        {
-            "parent_jti": least_sql("parent_jti"),
-            **{
-                column: f"CASE WHEN {_NEW_SIDES_FIRST} THEN excluded.{column} ELSE stored.{column} END"
-                for column in ("delegator_aid", "delegatee_aid")
-            },
-            "scope": union_sql("scope"),
-            "issued_at": least_sql("issued_at"),
-            "expires_at": least_sql("expires_at"),
-        },
-    )
-}
+SELECT jti FROM kept
 """
 
-REMEMBER_REVOCATIONS = f"""
-INSERT INTO revoked_reports AS stored (jti, kind, revoked_at, created_at)
-SELECT jti, kind, revoked_at, $4
-FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS new (jti, kind, revoked_at)
-{
-    on_conflict(
-        "jti",
-        {
-            "kind": "CASE WHEN 'tct' IN (stored.kind, excluded.kind) THEN 'tct' ELSE stored.kind END",
-            "revoked_at": least_sql("revoked_at"),
-        },
-    )
-}
-RETURNING jti
+ADD_PARENTS = """
+INSERT INTO delegation_parents (jti, parent_jti)
+SELECT jti, parent_jti FROM unnest($1::uuid[], $2::uuid[]) AS new (jti, parent_jti)
+ON CONFLICT DO NOTHING
+"""
+
+COUNT_CHILDREN = """
+SELECT parent_jti, caller, children
+FROM delegation_children JOIN unnest($1::uuid[], $2::text[]) AS asked (parent_jti, caller) USING (parent_jti, caller)
+"""
+
+ADD_CHILDREN = """
+INSERT INTO delegation_children AS stored (parent_jti, caller, children)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[])
+ON CONFLICT (parent_jti, caller) DO UPDATE SET children = stored.children + excluded.children
 """
 
 MARK_TCTS = """
@@ -130,46 +88,34 @@ async def lock_graph(conn: Connection, *, exclusive: bool) -> None:
     await conn.execute(LOCK_GRAPH if exclusive else SHARE_GRAPH, GRAPH_LOCK_KEY)
 
 
-async def merge_tcts(conn: Connection, changes: Sequence[TctChange], now: datetime) -> None:
-    await conn.execute(
-        MERGE_TCTS,
-        [change.jti for change in changes],
-        [change.issuer for change in changes],
-        [change.subject for change in changes],
-        [change.audience for change in changes],
-        [_text(change.grants) for change in changes],
-        [change.binding_cnf for change in changes],
-        [change.issued_at for change in changes],
-        [change.expires_at for change in changes],
-        [change.session_id for change in changes],
-        now,
-    )
+async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange]]) -> None:
+    """Keep the parents beside the one in a delegation's row."""
+    further = [(jti, parent) for jti, row in rows.items() for parent in sorted(row.shown.parents)[1:]]
+    if further:
+        await conn.execute(ADD_PARENTS, [jti for jti, _ in further], [parent for _, parent in further])
 
 
-async def merge_delegations(conn: Connection, changes: Sequence[DelegationChange], now: datetime) -> None:
-    further = [(change.jti, parent) for change in changes for parent in sorted(change.parents)[1:]]
-    await conn.execute(
-        MERGE_DELEGATIONS,
-        [change.jti for change in changes],
-        [min(change.parents) for change in changes],
-        [change.delegator for change in changes],
-        [change.delegatee for change in changes],
-        [_text(change.scope) for change in changes],
-        [change.issued_at for change in changes],
-        [change.expires_at for change in changes],
-        [jti for jti, _ in further],
-        [parent for _, parent in further],
-        now,
-    )
+async def count_children(conn: Connection, pairs: Sequence[Link]) -> dict[Link, int]:
+    """How many delegations each caller has reported with each parent, as (parent, caller)."""
+    rows = await conn.fetch(COUNT_CHILDREN, [parent for parent, _ in pairs], [caller for _, caller in pairs])
+    return {(row["parent_jti"], row["caller"]): row["children"] for row in rows}
+
+
+async def add_children(conn: Connection, counts: Mapping[Link, int]) -> None:
+    if counts:
+        links = list(counts)
+        columns = [parent for parent, _ in links], [caller for _, caller in links]
+        await conn.execute(ADD_CHILDREN, *columns, [counts[link] for link in links])
 
 
 async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> list[UUID]:
-    """Also of tokens that nobody has reported yet; returns those that are new, or are revoked earlier or further."""
+    """Also of tokens that nobody has reported yet; returns those that may be new, or be revoked earlier or further."""
     rows = await conn.fetch(
         REMEMBER_REVOCATIONS,
         [revocation.jti for revocation in revocations],
         [revocation.kind for revocation in revocations],
         [revocation.revoked_at for revocation in revocations],
+        [revocation.caller for revocation in revocations],
         now,
     )
     return [row["jti"] for row in rows]
@@ -180,5 +126,63 @@ async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
     await conn.execute(MARK_TCTS, jtis)
 
 
-def _text(names: list[str]) -> str:
-    return msgspec.json.encode(names).decode()
+def _tct_values(change: TctChange) -> Sequence[Any]:
+    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:])
+
+
+def _tct_state(row: Record) -> TctChange:
+    jti, issuer, subject, audience, grants, *rest = row
+    return TctChange(jti, issuer, subject, audience, as_names(grants), *rest[:4])
+
+
+def _delegation_values(change: DelegationChange) -> Sequence[Any]:
+    """Of several parents the least is the one shown."""
+    scope = as_json(change.scope)
+    return change.jti, min(change.parents), *change.sides, scope, change.issued_at, change.expires_at
+
+
+def _delegation_state(row: Record) -> DelegationChange:
+    jti, parent, delegator, delegatee, scope, issued_at, expires_at, *_, further = row
+    return DelegationChange(
+        jti, frozenset({parent, *further}), delegator, delegatee, as_names(scope), issued_at, expires_at
+    )
+
+
+TCTS = Table[UUID, TctChange](
+    name="issued_tcts",
+    columns={
+        "jti": "uuid",
+        "issuer_aid": "text",
+        "subject_aid": "text",
+        "audience_aid": "text",
+        "grants": "jsonb",
+        "binding_cnf": "text",
+        "issued_at": "timestamptz",
+        "expires_at": "timestamptz",
+        "session_id": "text",
+    },
+    created=("created_at",),
+    updated=(),
+    values=_tct_values,
+    state=_tct_state,
+    decoder=msgspec.json.Decoder(Row[TctChange]),
+)
+
+DELEGATIONS = Table[UUID, DelegationChange](
+    name="delegations",
+    columns={
+        "jti": "uuid",
+        "parent_jti": "uuid",
+        "delegator_aid": "text",
+        "delegatee_aid": "text",
+        "scope": "jsonb",
+        "issued_at": "timestamptz",
+        "expires_at": "timestamptz",
+    },
+    created=("created_at",),
+    updated=(),
+    values=_delegation_values,
+    state=_delegation_state,
+    decoder=msgspec.json.Decoder(Row[DelegationChange]),
+    also_read="ARRAY(SELECT parent_jti FROM delegation_parents WHERE jti = delegations.jti) AS further",
+)

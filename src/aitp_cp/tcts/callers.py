@@ -1,0 +1,160 @@
+"""What each caller reported of one thing, and the row that follows from it (contract, part II, section 9).
+
+A row is made of one state per caller. Reports of one caller merge into its state by rules that are commutative,
+associative and idempotent, so their order, repetition and division into batches cannot show. The states stand in the
+order in which the log first names their callers: each fills what those before it leave open, and replaces nothing. A
+caller that says otherwise than the row makes it disputed. So replaying the log in its order gives the same rows.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+from uuid import UUID
+
+import msgspec
+
+# Later callers of one row are compared with it and not kept: a row that only grew could fill the disk.
+MAX_CALLERS = 8
+
+
+class State(Protocol):
+    """What one caller reported of one thing."""
+
+    def merged(self, other: Self) -> Self:
+        """Both reports of one caller in one."""
+
+    def filled(self, other: Self) -> Self:
+        """This one, with what it lacks taken from `other`, which comes later."""
+
+    def disputes(self, row: Self) -> bool:
+        """Whether it says otherwise than the row, about anything that matters."""
+
+    def placed(self, before: Sequence[Self]) -> Self:
+        """This one, as it stands to the states of other callers at this moment."""
+
+    def columns(self) -> tuple[Any, ...]:
+        """What the row shows of it."""
+
+
+S = TypeVar("S", bound=State)
+K = TypeVar("K", UUID, str)
+
+
+class Reported(msgspec.Struct, Generic[S], frozen=True):
+    """What one caller reported, and by which event."""
+
+    caller: str
+    state: S
+    event_id: UUID
+
+
+class CallerState(msgspec.Struct, Generic[S], frozen=True):
+    """`caller` is None for what an older control plane has stored, which kept no caller."""
+
+    caller: str | None
+    state: S
+
+
+class Row(msgspec.Struct, Generic[S], frozen=True):
+    """The states of a row's callers, in the order in which the log first names them."""
+
+    callers: tuple[CallerState[S], ...]
+    disputed: bool = False  # by a caller whose state is not kept
+
+    @property
+    def owner(self) -> str | None:
+        return self.callers[0].caller
+
+    @property
+    def shown(self) -> S:
+        shown = self.callers[0].state
+        for caller in self.callers[1:]:
+            shown = shown.filled(caller.state)
+        return shown
+
+    @property
+    def conflict(self) -> bool:
+        shown = self.shown
+        return self.disputed or any(caller.state.disputes(shown) for caller in self.callers)
+
+    def told(self, caller: str, state: S) -> Self:
+        """The row after one more report."""
+        mine = next((known.state for known in self.callers if known.caller == caller), None)
+        if mine is None and len(self.callers) >= MAX_CALLERS:
+            return msgspec.structs.replace(self, disputed=self.disputed or state.disputes(self.shown))
+        others = [known.state for known in self.callers if known.caller != caller]
+        new = CallerState(caller, (state if mine is None else mine.merged(state)).placed(others))
+        if mine is None:
+            return msgspec.structs.replace(self, callers=(*self.callers, new))
+        return msgspec.structs.replace(
+            self, callers=tuple(new if known.caller == caller else known for known in self.callers)
+        )
+
+
+class StoredRow(msgspec.Struct, Generic[S], frozen=True):
+    """A row as its table holds it: `states` is the JSON of a `Row`, None while the row's owner alone has reported."""
+
+    shown: S
+    owner: str | None
+    states: str | None
+
+
+def restored(stored: StoredRow[S], decoder: msgspec.json.Decoder[Row[S]]) -> Row[S]:
+    """The row's states; what another version has changed in it since then counts as reported first, by nobody known."""
+    alone = Row((CallerState(stored.owner, stored.shown.placed(())),))
+    if stored.states is None:
+        return alone
+    row = decoder.decode(stored.states)
+    if row.shown.columns() == stored.shown.columns():
+        return row
+    rest = tuple(caller for caller in row.callers if caller.caller is not None)
+    return Row((CallerState(None, stored.shown.placed(())), *rest), row.disputed)
+
+
+def stored_states(row: Row[S]) -> str | None:
+    """The JSON for the table."""
+    return msgspec.json.encode(row).decode() if len(row.callers) > 1 or row.disputed else None
+
+
+def first_row(reports: Sequence[Reported[S]]) -> Row[S]:
+    """The row that these reports make where there was none."""
+    first = reports[0]
+    return told(Row((CallerState(first.caller, first.state.placed(())),)), reports[1:])
+
+
+def told(row: Row[S], reports: Iterable[Reported[S]]) -> Row[S]:
+    for report in reports:
+        row = row.told(report.caller, report.state)
+    return row
+
+
+def by_key(reports: Iterable[tuple[K, Reported[S]]]) -> dict[K, list[Reported[S]]]:
+    """The reports of each thing in their order, things in key order."""
+    found: dict[K, list[Reported[S]]] = {}
+    for key, report in reports:
+        found.setdefault(key, []).append(report)
+    return {key: found[key] for key in sorted(found)}
+
+
+async def merge(
+    reports: Mapping[K, Sequence[Reported[S]]],
+    insert: Callable[[Mapping[K, Row[S]]], Awaitable[set[K]]],
+    load: Callable[[Sequence[K]], Awaitable[Mapping[K, Row[S]]]],
+    update: Callable[[Mapping[K, Row[S]]], Awaitable[None]],
+) -> None:
+    """Write reports, in key order.
+
+    `insert` stores the rows that are missing and returns their keys; `load` locks the others to the end of the
+    transaction. Transactions that touch a row follow each other from here to their commits, and each appends to the log
+    in between: so the order of rows is the log's order.
+    """
+    if not reports:
+        return
+    new = await insert({key: first_row(told_) for key, told_ in reports.items()})
+    rest = [key for key in reports if key not in new]
+    if not rest:
+        return
+    stored = await load(rest)
+    after = {key: told(row, reports[key]) for key, row in stored.items()}
+    changed = {key: row for key, row in after.items() if row != stored[key]}
+    if changed:
+        await update(changed)
