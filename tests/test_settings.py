@@ -116,7 +116,7 @@ def test_findings_fail_in_production_and_warn_in_development() -> None:
         {"DATABASE_URL": "postgresql://u:canary@h:99999/db"},
         {"DATABASE_URL": "postgresql://u:canary@h1:5432,h2:0/db"},
         {"DATABASE_URL": "postgresql://u:can[ary-canary@h/db"},
-        {"DATABASE_URL": "postgresql://u:canary@h/db?sslmode=no-verify"},
+        {"DATABASE_URL": "postgresql://u:canary@h/db?sslmode=sometimes"},
         {"DATABASE_URL": "postgresql://u:canary@/db?host=/run/postgresql&port=x"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "canary:4318"},
         {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://"},

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from aitp_cp import database_url as urls
 
 Command = Literal["serve", "dev", "worker", "tool"]
 Level = Literal["info", "warn", "fail"]
 Network = IPv4Network | IPv6Network
 
 _HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
-_PORT = re.compile(r":([^\]:]*)\Z")
-_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
@@ -51,24 +51,6 @@ def _is_http_url(url: str) -> bool:
     except ValueError:  # its message would repeat the URL
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
-
-
-def _is_postgres_url(url: str) -> bool:
-    """Whether the driver will take it; a socket's address names no host, a cluster's several."""
-    try:
-        parts = urlsplit(url)
-        options = parse_qs(parts.query)
-    except ValueError:  # its message would repeat the URL
-        return False
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    ports = [port for host in hosts for port in _PORT.findall(host)]
-    ports += [port for given in options.get("port", []) for port in given.split(",")]
-    modes = set(options.get("sslmode", []))
-    return parts.scheme in {"postgres", "postgresql"} and all(map(_is_port, ports)) and modes <= _SSL_MODES
-
-
-def _is_port(text: str) -> bool:
-    return text == "" or (text.isdecimal() and len(text) <= 5 and 0 < int(text) <= 65535)
 
 
 def _networks(text: object) -> object:
@@ -239,8 +221,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not _is_postgres_url(url.get_secret_value()):
-            raise ValueError("must be a postgres:// or postgresql:// URL, with ports and sslmode as PostgreSQL knows")
+        if url is not None:
+            urls.read(url.get_secret_value())
         return url
 
     @field_validator("webhook_url_allowlist")
@@ -314,6 +296,9 @@ def findings(settings: Settings) -> list[Finding]:
             "is empty: every gated route answers 503" if production else "is empty: the gated routes are open to anyone"
         )
         found.append(Finding("fail" if production else "warn", "API_KEYS", sentence))
+    if settings.database_url is not None:
+        notices = urls.read(settings.database_url.get_secret_value()).notices
+        found += [Finding("warn", "DATABASE_URL", f"holds a parameter of another client: {said}") for said in notices]
     if settings.cp_aid_seed_hex is None:
         found.append(
             Finding("warn", "CP_AID_SEED_HEX", "is unset: the identity is a fresh one and ends with this process")

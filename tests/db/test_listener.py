@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from aitp_cp.db.connect import CONNECT_TIMEOUT_SECS
 from aitp_cp.db.listener import Listener
-from aitp_cp.db.pool import CONNECT_TIMEOUT_SECS
 from tests.support.proxy import proxy
 
 pytestmark = pytest.mark.anyio

@@ -1,8 +1,8 @@
 """PostgreSQL: the only place that knows the driver."""
 
-from aitp_cp.db.pool import Connection, Database, Record, UniqueViolation, ValueRefused
+from aitp_cp.db.pool import WRITABLE, Connection, Database, Record, UniqueViolation, ValueRefused
 from aitp_cp.db.reserve import urgent
 from aitp_cp.db.times import shown
 from aitp_cp.db.where import Where
 
-__all__ = ["Connection", "Database", "Record", "UniqueViolation", "ValueRefused", "Where", "shown", "urgent"]
+__all__ = ["WRITABLE", "Connection", "Database", "Record", "UniqueViolation", "ValueRefused", "Where", "shown", "urgent"]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from logging import DEBUG, WARNING
 
-import asyncpg
 import structlog
 
-from aitp_cp.db.pool import CONNECT_TIMEOUT_SECS, SESSION_SETTINGS
+from aitp_cp.db.connect import connect
+from aitp_cp.db.failures import reason
 
 log = structlog.get_logger("aitp_cp.db.listener")
 
@@ -31,10 +31,15 @@ class Listener:
         self._ring = ring
         self._probe_secs = probe_secs
         self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
         self.connected = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="db-listener")
+
+    def renew(self) -> None:
+        """Connect anew: the other end may be another server by now."""
+        self._lost.set()
 
     async def stop(self) -> None:
         """End at once, whatever state the connection is in."""
@@ -49,7 +54,7 @@ class Listener:
             try:
                 await self._listen()
             except Exception as failure:  # whatever it was, the next connection is the cure
-                log.log(DEBUG if failures else WARNING, "not listening", reason=type(failure).__name__)
+                log.log(DEBUG if failures else WARNING, "not listening", reason=reason(failure))
             failures = 0 if self.connected else failures + 1
             self.connected = False
             pause = BACKOFF_SECS[min(failures, len(BACKOFF_SECS) - 1)]
@@ -57,13 +62,8 @@ class Listener:
 
     async def _listen(self) -> None:
         """Serve until the connection is lost."""
-        conn = await asyncpg.connect(
-            self._dsn,
-            timeout=CONNECT_TIMEOUT_SECS,
-            command_timeout=PROBE_TIMEOUT_SECS,
-            server_settings=SESSION_SETTINGS,
-        )
-        lost = asyncio.Event()
+        conn = await connect(self._dsn, command_timeout=PROBE_TIMEOUT_SECS)
+        lost = self._lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
         try:
             await conn.add_listener(self._channel, lambda *_: self._ring())
@@ -72,6 +72,7 @@ class Listener:
             while not lost.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), self._probe_secs)
+                    return
                 await conn.execute("SELECT 1")
         finally:
             conn.terminate()  # a polite end would wait for an answer that may never come

@@ -1,33 +1,34 @@
 """The connection pool, transactions, and what a driver failure means to a client."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import asyncpg
+import structlog
 
+from aitp_cp.database_url import DatabaseUrlError
+from aitp_cp.db.connect import connect
 from aitp_cp.db.reserve import Reserve, urgent
 from aitp_cp.db.times import read_all_times
 from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
+
+log = structlog.get_logger("aitp_cp.db")
 
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
 # A value that this database cannot hold: text outside its encoding, a number out of range, too long for an index.
 ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
-# Bounded waits: a hung replica or a forgotten lock must not stop the others.
-SESSION_SETTINGS = {
-    "application_name": "aitp-cp",
-    "timezone": "UTC",
-    "statement_timeout": "15000",
-    "lock_timeout": "5000",
-    "idle_in_transaction_session_timeout": "15000",
-    "jit": "off",  # compiling a short statement takes a hundred times as long as running it
-}
 ACQUIRE_TIMEOUT_SECS = 5.0
-CONNECT_TIMEOUT_SECS = 5.0
 COMMAND_TIMEOUT_SECS = 20.0
+SAY_EVERY_SECS = 30.0
+RENEW_EVERY_SECS = 1.0  # a database that stays read-only must not be reconnected to with every refused write
+
+# Also off in recovery; outside a transaction block it is what the next transaction would get.
+WRITABLE = "SELECT current_setting('transaction_read_only') = 'off'"
 
 # What a client may simply send again: the server is away, full, overloaded or asked to yield.
 PASSING_FAILURES: tuple[type[BaseException], ...] = (
@@ -84,27 +85,29 @@ class Database:
         self.commits = 0  # transactions committed by this process: what was read before the last one may be old
         self._on_statement = on_statement
         self._reserve = Reserve(max_size, ACQUIRE_TIMEOUT_SECS)
+        self._on_renew: list[Callable[[], None]] = []
+        self._renewed_at = self._said_at = float("-inf")
         self._pool: asyncpg.Pool[Record] | None = None
         self._closing = False
 
     async def open(self) -> None:
         """Connect; raises `DatabaseUnavailable` when the server cannot be reached, or will not have us."""
+        with _translated():
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=1,
+                max_size=self.max_size,
+                connect=cast(Any, self._connect),  # the stubs want the signature of asyncpg.connect
+                connection_class=_LeanConnection,
+                init=self._prepare,
+            )
         self._closing = False
+
+    async def _connect(self, dsn: str, **driver: Any) -> asyncpg.Connection:
         try:
-            with _translated():
-                self._pool = await asyncpg.create_pool(
-                    self.dsn,
-                    min_size=1,
-                    max_size=self.max_size,
-                    timeout=CONNECT_TIMEOUT_SECS,
-                    command_timeout=COMMAND_TIMEOUT_SECS,
-                    server_settings=SESSION_SETTINGS,
-                    connection_class=_LeanConnection,
-                    init=self._prepare,
-                )
-        except asyncpg.PostgresError as refused:  # such as an option in the URL that is another driver's
-            raise DatabaseUnavailable from refused
-        self._closing = False
+            return await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, **driver)
+        except (asyncpg.PostgresError, DatabaseUrlError, KeyError) as refused:  # also what waiting does not cure
+            raise DatabaseUnavailable(headers={"Retry-After": "1"}) from refused
 
     async def _prepare(self, conn: asyncpg.Connection) -> None:
         await read_all_times(conn)
@@ -138,8 +141,12 @@ class Database:
                 raise ShuttingDown(headers={"Retry-After": "1"})
             if self._pool is None:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
-            async with self._reserve.admitted(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
-                yield conn
+            try:
+                async with self._reserve.admitted(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
+                    yield conn
+            except asyncpg.ReadOnlySQLTransactionError:
+                await self.renew_read_only()
+                raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -151,10 +158,34 @@ class Database:
             finally:
                 self.commits += 1  # one that broke off while it was confirmed may have happened
 
+    def on_renew(self, callback: Callable[[], None]) -> None:
+        """Call when connections are replaced, so that those outside the pool are too."""
+        self._on_renew.append(callback)
+
     async def renew(self) -> None:
-        """Replace every connection at its next use: the other end of one was gone without a word."""
+        """Replace every connection at its next use: the other end of one was gone without a word, or is a standby."""
+        self._renewed_at = time.monotonic()
         if self._pool is not None:
             await self._pool.expire_connections()
+        for callback in self._on_renew:
+            callback()
+
+    async def renew_read_only(self) -> None:
+        """Connect anew after an answer that the server takes no writes: its name may lead to the primary by now."""
+        if time.monotonic() - self._renewed_at < RENEW_EVERY_SECS:
+            return
+        if time.monotonic() - self._said_at >= SAY_EVERY_SECS:
+            self._said_at = time.monotonic()
+            log.warning("database_read_only: connections are renewed until the server takes writes")
+        await self.renew()
+
+    async def takes_writes(self) -> bool:
+        """Whether new transactions may write; if not, connections are renewed. Raises `DatabaseUnavailable`."""
+        async with self.connection() as conn:
+            writable = bool(await conn.fetchval(WRITABLE))
+        if not writable:
+            await self.renew_read_only()
+        return writable
 
     async def ping(self, timeout: float) -> bool:
         """Whether one trivial statement comes back within `timeout` seconds."""

@@ -1,0 +1,91 @@
+"""The one way to connect: the pool, the listener, the migration and `check` use it.
+
+Session settings are sent after the connection is made. As startup parameters a pooler would refuse or drop them.
+"""
+
+import asyncio
+import getpass
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from aitp_cp.database_url import DatabaseUrlError, read
+
+CONNECT_TIMEOUT_SECS = 5.0  # a host that is gone without a word must not hold up a request for longer
+APPLICATION_NAME = "aitp-cp"
+
+# What the guarantees rest on, whatever ALTER DATABASE and ALTER ROLE say. docs/operations.md gives each a reason.
+PINNED: Mapping[str, str] = {
+    "statement_timeout": "15000",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "15000",
+    "transaction_timeout": "0",  # PostgreSQL 17; the two above bound a transaction already
+    "idle_session_timeout": "0",  # would end idle connections of the pool and the listener
+    "default_transaction_isolation": "read committed",  # upserts and locks retry nothing: nothing may fail to serialize
+    "default_transaction_deferrable": "off",
+    "row_security": "off",  # a policy that hides rows becomes an error: a deny list must not be silently incomplete
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+    "jit": "off",  # compiling a short statement takes a hundred times as long as running it
+}
+# `off` would let a crash lose what was answered 200; stronger values stay as the operator chose them.
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
+async def connect(
+    dsn: str,
+    *,
+    application_name: str = APPLICATION_NAME,
+    command_timeout: float | None = None,
+    session: Mapping[str, str] | None = None,
+    **driver: Any,
+) -> asyncpg.Connection:
+    """Connect and pin the session; `session` overrides the pinned settings. Raises the driver's errors as they are,
+    `DatabaseUrlError` for a URL that cannot be used, and `TimeoutError`."""
+    url = read(dsn)
+    if not url.names_user:
+        _require_account()
+    if url.verify_by_system:
+        driver["ssl"] = True
+    settings = {**PINNED, **url.settings, **(session or {})}
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECS):
+        conn: asyncpg.Connection = await asyncpg.connect(
+            url.dsn,
+            timeout=CONNECT_TIMEOUT_SECS,
+            command_timeout=command_timeout,
+            server_settings={"application_name": url.application_name or application_name},
+            **driver,
+        )
+        try:
+            await conn.execute(_pinning(settings))
+        except BaseException:
+            conn.terminate()
+            raise
+    return conn
+
+
+def _pinning(settings: Mapping[str, str]) -> str:
+    """One round trip and no prepared statement, which a pooler may not keep; leaves out what an older server lacks."""
+    rows = ", ".join(f"({_literal(name)}, {_literal(value)})" for name, value in settings.items())
+    pins = "SELECT set_config(name, value, false) FROM (VALUES {}) AS pinned (name, value) WHERE {}"
+    return pins.format(rows, "current_setting(name, true) IS NOT NULL") + ";" + _DURABLE
+
+
+def _literal(text: str) -> str:
+    """Escaped so that it reads alike whatever standard_conforming_strings was."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _require_account() -> None:
+    """Without a user in the URL the account's name counts, and a container's uid may have none."""
+    try:
+        if not os.environ.get("PGUSER"):
+            getpass.getuser()
+    except (KeyError, OSError):
+        raise DatabaseUrlError("must be a URL that names a user, for this account has no name") from None
