@@ -35,9 +35,9 @@ async def test_a_schema_that_is_behind_or_ahead_is_not_served(database_url: str,
 
     assert "aitp-cp migrate" in refusal(empty_database_url)
     conn = await asyncpg.connect(database_url)
-    await conn.execute("UPDATE alembic_version SET version_num = $1", REVISIONS[0])
+    await conn.execute("UPDATE aitp_cp_version SET version_num = $1", REVISIONS[0])
     assert "aitp-cp migrate" in refusal(database_url)
-    await conn.execute("UPDATE alembic_version SET version_num = '9999_from_the_future'")
+    await conn.execute("UPDATE aitp_cp_version SET version_num = '9999_from_the_future'")
     assert "deploy the version that migrated it" in refusal(database_url)
     await conn.close()
 

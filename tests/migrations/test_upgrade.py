@@ -50,14 +50,14 @@ async def test_a_second_run_changes_nothing(empty_database_url: str, conn: async
 async def test_revisions_can_be_repeated(empty_database_url: str, conn: asyncpg.Connection) -> None:
     await upgrade(empty_database_url)
     before = await describe(conn)
-    await conn.execute("DELETE FROM alembic_version")
+    await conn.execute("DELETE FROM aitp_cp_version")
     assert await upgrade(empty_database_url) == list(REVISIONS)
     assert await describe(conn) == before
 
 
 async def test_a_newer_database_is_refused(empty_database_url: str, conn: asyncpg.Connection) -> None:
     await upgrade(empty_database_url)
-    await conn.execute("UPDATE alembic_version SET version_num = '9999_from_the_future'")
+    await conn.execute("UPDATE aitp_cp_version SET version_num = '9999_from_the_future'")
     await conn.execute("DROP INDEX sessions_newest_idx")
     before = await describe(conn)
     with pytest.raises(SchemaAhead):
@@ -83,7 +83,7 @@ async def test_an_index_that_was_interrupted_is_built_again(existing_url: str, c
         with pytest.raises(asyncpg.UniqueViolationError):
             await conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({column})")
     assert [row[1] for row in (await describe(conn))["indexes"] if not row[3]] != []
-    await conn.execute("DELETE FROM alembic_version")
+    await conn.execute("DELETE FROM aitp_cp_version")
     await upgrade(existing_url)
     assert await describe(conn) == before
 

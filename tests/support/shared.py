@@ -16,7 +16,7 @@ DO $$
 DECLARE name text;
 BEGIN
     DROP FUNCTION IF EXISTS refuse() CASCADE;
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'aitp_cp_version'
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;

@@ -6,15 +6,21 @@ from contextlib import contextmanager
 import asyncpg
 
 from aitp_cp.cli.console import DATABASE, stop
+from aitp_cp.database_url import DatabaseUrlError
+from aitp_cp.db.failures import sentence
 from aitp_cp.errors import DatabaseUnavailable
+
+DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @contextmanager
-def failures_explained() -> Iterator[None]:
-    """Leave with a sentence instead of a traceback; the driver's own texts may repeat the address with its password."""
+def failures_explained(*more: type[Exception]) -> Iterator[None]:
+    """Leave with a sentence instead of a traceback; the driver's own texts may repeat the address with its password.
+
+    `more` are failures that come from the database alone where this is used, such as `OSError`.
+    """
+    caught: tuple[type[Exception], ...] = (DatabaseUnavailable, DatabaseUrlError, *DRIVER, *more)
     try:
         yield
-    except DatabaseUnavailable:
-        stop("the database cannot be reached; see DATABASE_URL and run `aitp-cp check`", DATABASE)
-    except asyncpg.PostgresError as refused:  # such as a role that may not read, or a schema that is not there
-        stop(f"the database refuses ({type(refused).__name__}); run `aitp-cp check`", DATABASE)
+    except caught as failure:
+        stop(f"the database {sentence(failure)}; see DATABASE_URL and run `aitp-cp check`", DATABASE)

@@ -1,8 +1,6 @@
 """What `check` asks the database: each question by itself, so that one that fails hides no other."""
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,6 +8,10 @@ from typing import Literal, TypeAlias
 
 import asyncpg
 
+from aitp_cp.database_url import DatabaseUrlError
+from aitp_cp.db import WRITABLE, fitness
+from aitp_cp.db.connect import connect
+from aitp_cp.db.failures import reason, sentence
 from aitp_cp.settings import Settings
 
 Level = Literal["ok", "info", "warn", "fail"]
@@ -20,45 +22,24 @@ TIMEOUT_SECS = 5
 NOTIFICATION_SECS = 2.0
 CLOCK_WARN_SECS = 2.0
 CLOCK_FAIL_SECS = 60.0
-OLDEST_SERVER = 14
 CHANNEL = "aitp_cp_check"
 # Besides the pool: the one that listens.
 EXTRA_CONNECTIONS = 1
 
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUrlError)
 
-# The first that fits; the driver's own texts may repeat the address with its password.
-REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (TimeoutError, f"no answer within {TIMEOUT_SECS} s"),
-    (socket.gaierror, "its host name does not resolve"),
-    (ConnectionRefusedError, "nothing listens at its address"),
-    (ssl.SSLError, "the TLS handshake failed"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "it refuses the role or the password"),
-    (asyncpg.InvalidCatalogNameError, "the server has no database of that name"),
-    (asyncpg.TooManyConnectionsError, "it has no connection left"),
-    (asyncpg.CannotConnectNowError, "it is starting or stopping"),
-)
-
-ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-
-READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"
-
+# Only in the schema that migrations work in; a name further down the search path is somebody else's.
 # NULL for what does not exist yet.
 NOT_ALLOWED = """
-SELECT name FROM unnest($1::text[]) AS name WHERE NOT (
-    has_table_privilege(to_regclass(name)::oid, 'SELECT') AND has_table_privilege(to_regclass(name)::oid, 'INSERT')
-    AND has_table_privilege(to_regclass(name)::oid, 'UPDATE') AND has_table_privilege(to_regclass(name)::oid, 'DELETE')
+WITH wanted AS (SELECT name, to_regclass(quote_ident(current_schema()) || '.' || name)::oid AS oid
+                FROM unnest($1::text[]) AS name)
+SELECT name FROM wanted WHERE NOT (
+    has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+    AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
 )
 UNION ALL SELECT name FROM unnest($2::text[]) AS name
-WHERE NOT has_sequence_privilege(to_regclass(name)::oid, 'USAGE')
+WHERE NOT has_sequence_privilege(to_regclass(quote_ident(current_schema()) || '.' || name)::oid, 'USAGE')
 ORDER BY 1
-"""
-
-MAY_MIGRATE = """
-SELECT has_schema_privilege(current_schema(), 'CREATE') AND NOT EXISTS (
-    SELECT 1 FROM pg_class WHERE oid = ANY(SELECT to_regclass(name)::oid FROM unnest($1::text[]) AS name)
-    AND NOT pg_has_role(relowner, 'USAGE')
-)
 """
 
 CONNECTIONS = """
@@ -77,13 +58,10 @@ FROM pg_stat_ssl WHERE pid = pg_backend_pid()
 
 async def examine(settings: Settings) -> list[Row]:
     """One row per question, or the one that says why none can be asked."""
-    assert settings.database_url is not None
     try:
-        conn = await asyncpg.connect(
-            settings.database_url.get_secret_value(), timeout=TIMEOUT_SECS, command_timeout=TIMEOUT_SECS
-        )
+        conn = await connect(_dsn(settings), command_timeout=TIMEOUT_SECS, statement_cache_size=0)
     except FAILURES as failure:
-        return [("fail", "database", f"cannot be reached: {_reason(failure)}")]
+        return [("fail", "database", sentence(failure))]
     try:
         return [await _answered(conn, settings, subject, ask) for subject, ask in QUESTIONS]
     finally:
@@ -91,33 +69,36 @@ async def examine(settings: Settings) -> list[Row]:
             await conn.close(timeout=TIMEOUT_SECS)
 
 
+def _dsn(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value()
+
+
 async def _answered(conn: Conn, settings: Settings, subject: str, ask: "Question") -> Row:
     try:
-        level, sentence = await ask(conn, settings)
+        level, finding = await ask(conn, settings)
     except FAILURES as failure:
-        return "fail", subject, f"cannot be examined: {_reason(failure)}"
-    return level, subject, sentence
-
-
-def _reason(failure: BaseException) -> str:
-    said = next((sentence for kind, sentence in REASONS if isinstance(failure, kind)), "")
-    return f"{said} ({type(failure).__name__})" if said else type(failure).__name__
+        return "fail", subject, f"cannot be examined: {reason(failure)}"
+    return level, subject, finding
 
 
 async def _server(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    version, encoding = conn.get_server_version(), await conn.fetchval(ENCODING)
-    shown = f"PostgreSQL {version.major}.{version.minor}"
-    if version.major < OLDEST_SERVER:
-        return "fail", f"{shown} is older than {OLDEST_SERVER}"
-    if encoding != "UTF8":
-        return "fail", f"{shown} stores {encoding}: create the database with encoding UTF8"
-    if await conn.fetchval(READ_ONLY):
-        return "fail", f"{shown} takes no writes: a standby, or default_transaction_read_only is on"
-    return "ok", shown
+    if found := await fitness.unfit_server(conn):
+        return "fail", found
+    shown, _ = await fitness.version(conn)
+    if not await conn.fetchval(WRITABLE):
+        return "fail", f"PostgreSQL {shown} takes no writes: a standby, or default_transaction_read_only is on"
+    return "ok", f"PostgreSQL {shown}"
+
+
+async def _pooler(conn: Conn, settings: Settings) -> tuple[Level, str]:
+    found = await fitness.pooled_by_transaction(_dsn(settings), conn)
+    return ("fail", found) if found else ("ok", "each connection keeps its server process")
 
 
 async def _schema(conn: Conn, settings: Settings) -> tuple[Level, str]:
     from aitp_cp.db.migrations import HEAD, classify
+    from aitp_cp.db.migrations.adoption import obstacle
     from aitp_cp.db.schema import current_revision
 
     current = await current_revision(conn)
@@ -125,19 +106,45 @@ async def _schema(conn: Conn, settings: Settings) -> tuple[Level, str]:
     if state == "head":
         return "ok", f"at head ({HEAD})"
     if state == "behind":
-        return "fail", f"behind ({current or 'nothing yet'}, head is {HEAD}): run `aitp-cp migrate`"
+        remedy = await obstacle(conn)
+        remedy = f"before `aitp-cp migrate` can run: {remedy}" if remedy else "run `aitp-cp migrate`"
+        return "fail", f"behind ({current or 'nothing yet'}, head is {HEAD}): {remedy}"
     return "fail", f"ahead ({current}): deploy the version that migrated it"
 
 
+async def _log_sequence(conn: Conn, settings: Settings) -> tuple[Level, str]:
+    from aitp_cp.db import numbering
+
+    try:
+        found = await numbering.read(conn)
+    except asyncpg.UndefinedTableError:
+        return "info", "there is no log yet"
+    if found.behind:
+        return "fail", (
+            f"the sequence audit_events_seq gives {found.next} next, but the log ends at {found.log_end}: events would "
+            "be refused or never seen; `aitp-cp migrate`, or the next start of a process, sets it right"
+        )
+    return "ok", f"is past the end of the log ({found.log_end})"
+
+
+async def _durability(conn: Conn, settings: Settings) -> tuple[Level, str]:
+    found = await fitness.undurable(conn)
+    return ("warn", found) if found else ("ok", "what is answered 200 is on the server's disk")
+
+
 async def _permissions(conn: Conn, settings: Settings) -> tuple[Level, str]:
+    from aitp_cp.db.migrations.adoption import obstacle
     from aitp_cp.db.schema import SEQUENCES, TABLES
 
     lacking = [row[0] for row in await conn.fetch(NOT_ALLOWED, list(TABLES), list(SEQUENCES))]
     if lacking:
         return "fail", f"the role may not read and write {', '.join(lacking)}"
-    if await conn.fetchval(MAY_MIGRATE, list(TABLES)):
-        return "ok", "the role may read, write and migrate"
-    return "info", "the role may read and write; migrations need the role that owns the tables"
+    if found := await obstacle(conn):
+        return (
+            "info",
+            f"the role may read and write; migrations need the role that owns the tables: {found}",
+        )
+    return "ok", "the role may read, write and migrate"
 
 
 async def _clock(conn: Conn, settings: Settings) -> tuple[Level, str]:
@@ -166,7 +173,7 @@ async def _notifications(conn: Conn, settings: Settings) -> tuple[Level, str]:
     try:
         await asyncio.wait_for(heard.wait(), NOTIFICATION_SECS)
     except TimeoutError:
-        return "warn", "do not arrive: is a transaction pooler in between? Events are late by up to a second"
+        return "warn", "do not arrive; see the row pooler. Events are late by up to a second"
     return "ok", "arrive"
 
 
@@ -182,7 +189,10 @@ async def _encryption(conn: Conn, settings: Settings) -> tuple[Level, str]:
 Question = Callable[[Conn, Settings], Awaitable[tuple[Level, str]]]
 QUESTIONS: tuple[tuple[str, Question], ...] = (
     ("database", _server),
+    ("pooler", _pooler),
+    ("durability", _durability),
     ("schema", _schema),
+    ("log sequence", _log_sequence),
     ("permissions", _permissions),
     ("clock", _clock),
     ("connections", _connections),

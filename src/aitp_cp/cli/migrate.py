@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import asyncpg
-
 from aitp_cp.cli.console import DATABASE, settings_or_stop, stop, told
+from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.running import run
 from aitp_cp.settings import Settings
 
@@ -29,18 +28,25 @@ def upgrade_or_stop(
 
 
 async def _upgrade(settings: Settings, *, every_step: bool) -> None:
-    from aitp_cp.db.migrations.run import SchemaAhead, upgrade
+    from aitp_cp.db.migrations.run import CannotMigrate, SchemaAhead, upgrade
 
     assert settings.database_url is not None
     try:
-        applied = await upgrade(settings.database_url.get_secret_value(), on_step=_say if every_step else None)
+        with failures_explained(OSError, TimeoutError):
+            applied = await upgrade(
+                settings.database_url.get_secret_value(), on_step=_say if every_step else _say_what_matters
+            )
     except SchemaAhead as ahead:
         stop(f"{ahead}: deploy the version that migrated it", DATABASE)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-        stop(f"the migration could not run ({type(failure).__name__}); see DATABASE_URL and `aitp-cp check`", DATABASE)
-    for revision in () if every_step else applied:
-        _say(f"revision {revision}")
+    except CannotMigrate as obstacle:
+        stop(f"nothing was migrated: {obstacle}", DATABASE)
     told.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
+
+
+def _say_what_matters(step: str) -> None:
+    """Among the lines of a server: no index by name, no count of rows."""
+    if step.startswith(("revision", "waiting", "the log")):
+        _say(step)
 
 
 def _say(step: str) -> None:

@@ -13,12 +13,13 @@ import uvloop
 
 from aitp_cp import __version__
 from aitp_cp.app import open_app
-from aitp_cp.cli.console import ADDRESS, DATABASE, stop
+from aitp_cp.cli.boot import require_fit
+from aitp_cp.cli.console import ADDRESS, stop
 from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.listening import open_sockets
 from aitp_cp.cli.running import Ending, exit_at_once, run
-from aitp_cp.db.migrations import classify
-from aitp_cp.db.schema import current_revision
+from aitp_cp.db.failures import sentence
+from aitp_cp.db.pool import PASSING_FAILURES
 from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events.stream import end_streams
 from aitp_cp.runtime import Runtime, open_runtime
@@ -36,6 +37,7 @@ Life = Callable[[Ending], Awaitable[None]]
 
 DATABASE_ATTEMPTS = 30
 DATABASE_RETRY_SECS = 1.0
+WAITED_FOR: tuple[type[BaseException], ...] = (DatabaseUnavailable, *PASSING_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,6 @@ async def _opened(settings: Settings) -> AsyncIterator[Runtime]:
         rt = await _await_database(stack, settings, tracer)
         logging.count_dropped(rt.metrics.log_lines_dropped.inc)
         rt.stack.push_async_callback(asyncio.to_thread, tracer.close)
-        await _require_head(rt)
         yield rt
 
 
@@ -154,22 +155,18 @@ def _tracer(settings: Settings) -> Tracer:
 
 async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> Runtime:
     """Containers start in any order: wait a while for the database before giving up."""
-    for _ in range(DATABASE_ATTEMPTS):
+    assert settings.database_url is not None
+    dsn = settings.database_url.get_secret_value()
+    for attempt in range(DATABASE_ATTEMPTS + 1):
         try:
+            await require_fit(dsn)
             return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
-        except DatabaseUnavailable:
-            log.warning("waiting for the database")
+        except WAITED_FOR as failure:
+            if attempt == DATABASE_ATTEMPTS:
+                raise DatabaseUnavailable from failure
+            log.warning("waiting for the database", reason=sentence(failure))
             await asyncio.sleep(DATABASE_RETRY_SECS)
-    return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
-
-
-async def _require_head(rt: Runtime) -> None:
-    async with rt.db.connection() as conn:
-        state = classify(await current_revision(conn))
-    if state == "behind":
-        stop("the database schema is behind: run `aitp-cp migrate`, or start with `serve --migrate`", DATABASE)
-    if state == "ahead":
-        stop("the database schema is newer than this version: deploy the version that migrated it", DATABASE)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _start_jobs(rt: Runtime, *, shared: bool) -> None:

@@ -1,9 +1,11 @@
 """What the code must know about the schema itself: its revision, and the numbering of the log."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol
 
 import asyncpg
+
+from aitp_cp.db.migrations import REVISIONS
 
 # Held to commit by everyone who gives out log positions: order of `seq` is order of commit.
 LOG_LOCK_KEY = 4694481020131148801
@@ -35,7 +37,18 @@ TABLES = (
 )
 SEQUENCES = ("audit_events_seq",)
 
-_CURRENT_REVISION = "SELECT version_num FROM alembic_version"
+# Of our own name: `alembic_version` may belong to another application in the same schema.
+VERSION_TABLE = "aitp_cp_version"
+# Where older versions of the control plane keep their revision. They still read it, so a migration updates it too.
+OLD_VERSION_TABLE = "alembic_version"
+
+# A table further down the search path is somebody else's.
+_IN_THIS_SCHEMA = "to_regclass('{0}') = to_regclass(quote_ident(current_schema()) || '.{0}')"
+_CURRENT_REVISION = f"SELECT version_num FROM {VERSION_TABLE} WHERE {_IN_THIS_SCHEMA.format(VERSION_TABLE)}"
+_OLD_REVISION = f"""
+SELECT max(version_num) FROM {OLD_VERSION_TABLE}
+WHERE version_num = ANY($1) AND {_IN_THIS_SCHEMA.format(OLD_VERSION_TABLE)}
+"""
 _LOCK_LOG = "SELECT pg_advisory_xact_lock($1)"
 # SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
 _NUMBER_UNSEQUENCED = """
@@ -53,16 +66,18 @@ SELECT count(*) FROM adopted
 class SchemaConnection(Protocol):
     async def fetchval(self, query: str, *args: Any) -> Any: ...
 
+    async def fetchrow(self, query: str, *args: Any) -> Any: ...
+
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
 
 async def current_revision(conn: SchemaConnection) -> str | None:
-    """The revision the database is at, None before the first; not for use inside a transaction."""
-    try:
-        revision = await conn.fetchval(_CURRENT_REVISION)
-    except asyncpg.UndefinedTableError:
-        return None
-    return None if revision is None else str(revision)
+    """Return the revision of `current_schema()`, None before the first; not for use inside a transaction."""
+    for question, *args in ((_CURRENT_REVISION,), (_OLD_REVISION, list(REVISIONS))):
+        with suppress(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+            if revision := await conn.fetchval(question, *args):
+                return str(revision)
+    return None
 
 
 async def number_unsequenced(conn: SchemaConnection, limit: int) -> int:

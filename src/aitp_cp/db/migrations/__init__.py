@@ -8,6 +8,8 @@ REVISIONS: tuple[str, ...] = tuple(
 )
 HEAD = REVISIONS[-1]
 
+MIGRATION_LOCK_KEY = 4694481020131148802
+
 State = Literal["head", "behind", "ahead"]
 
 
@@ -17,6 +19,10 @@ class SchemaAhead(RuntimeError):
     def __init__(self, current: str) -> None:
         super().__init__(f"the database is at {current}, newer than {HEAD}, the last revision this version knows")
         self.current = current
+
+
+class CannotMigrate(RuntimeError):
+    """The database or its schema is not fit to hold the control plane; the message says why and what to do."""
 
 
 def classify(current: str | None) -> State:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +14,110 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from aitp_cp.db.migrations import SchemaAhead, needs_upgrade
-from aitp_cp.db.schema import current_revision
+from aitp_cp.db import numbering
+from aitp_cp.db.connect import connect
+from aitp_cp.db.fitness import unfit
+from aitp_cp.db.migrations import MIGRATION_LOCK_KEY, REVISIONS, CannotMigrate, SchemaAhead, needs_upgrade
+from aitp_cp.db.migrations.adoption import obstacle
+from aitp_cp.db.migrations.waiting import TOLD_AFTER_SECS, other_migration, watched
+from aitp_cp.db.schema import OLD_VERSION_TABLE, VERSION_TABLE, current_revision
 
-__all__ = ["SchemaAhead", "upgrade"]
+__all__ = ["CannotMigrate", "SchemaAhead", "upgrade"]
 
-_MIGRATION_LOCK_KEY = 4694481020131148802
+Report = Callable[[str], None]
+
 _POLL_SECONDS = 0.1
+_SAID_EVERY_SECONDS = 30.0
 # A change of a table waits briefly for its lock, for everyone else queues behind it; then it is tried again.
 _LOCK_ATTEMPTS = 20
-_SESSION = (
-    "SET application_name = 'aitp-cp migrate'",
-    "SET lock_timeout = '3s'",
-    "SET statement_timeout = 0",
-    "SET idle_in_transaction_session_timeout = 0",
+_SESSION = {"lock_timeout": "3s", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+# Nothing further down the search path is looked at, created or changed.
+_THIS_SCHEMA_ONLY = "SELECT set_config('search_path', quote_ident(current_schema()), false)"
+# As Alembic makes it, with the revision that an older version of the control plane kept under another name.
+_ADOPT_VERSION = (
+    f"""
+    CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
+        version_num varchar(32) NOT NULL, CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num)
+    )
+    """,
+    f"INSERT INTO {VERSION_TABLE} (version_num) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM {VERSION_TABLE})",
 )
+_HAS_VERSION = f"SELECT to_regclass(quote_ident(current_schema()) || '.{VERSION_TABLE}') IS NOT NULL"
+# Replicas of the previous version ask this table whether they are still ready.
+_OLD_VERSION_THERE = f"SELECT 1 WHERE to_regclass('{OLD_VERSION_TABLE}') IS NOT NULL"
+_TELL_OLD_VERSION = f"UPDATE {OLD_VERSION_TABLE} SET version_num = $1 WHERE version_num = ANY($2::text[])"
 # lock_not_available, deadlock_detected
 _BUSY = {"55P03", "40P01"}
 
-Report = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    applied: list[str]
+    report: Report
+    tells_old_version: bool
 
 
 async def upgrade(dsn: str, *, on_step: Report | None = None) -> list[str]:
     """Apply the missing revisions and return them; `on_step` hears each step as it is done.
 
-    Raises SchemaAhead if the database is newer than this code, and the driver's errors as they are.
+    Also sets the log's sequence right if it is behind the log. Raises `SchemaAhead` if the database is newer than this
+    code, `CannotMigrate` before the first change, and the driver's errors as they are.
     An interrupted run leaves nothing that the next one cannot finish.
     """
-    conn = await asyncpg.connect(dsn)
+    report = on_step or (lambda step: None)
+    if found := await unfit(dsn):
+        raise CannotMigrate(found)
+    conn = await connect(dsn, application_name="aitp-cp migrate", session=_SESSION)
     try:
-        if not needs_upgrade(await current_revision(conn)):
-            return []
-        for statement in _SESSION:
-            await conn.execute(statement)
-        await _lock(conn)
-        if not needs_upgrade(await current_revision(conn)):
-            return []
-        return await _apply(conn, on_step or (lambda step: None))
+        current = await current_revision(conn)
+        if needs_upgrade(current) or not await conn.fetchval(_HAS_VERSION):
+            applied = await _upgrade_locked(dsn, conn, report)
+        else:
+            applied = []
     except DBAPIError as wrapped:
         raise wrapped.driver_exception from None
     finally:
         await conn.close()
+    await _repair_sequence(dsn, report)
+    return applied
 
 
-async def _lock(conn: asyncpg.Connection) -> None:
+async def _upgrade_locked(dsn: str, conn: asyncpg.Connection, report: Report) -> list[str]:
+    if found := await obstacle(conn):
+        raise CannotMigrate(found)
+    await conn.execute(_THIS_SCHEMA_ONLY)
+    await _lock(conn, report)
+    async with watched(dsn, conn.get_server_pid(), report):
+        current = await current_revision(conn)
+        if current is not None:
+            await conn.execute(_ADOPT_VERSION[0])
+            await conn.execute(_ADOPT_VERSION[1], current)
+        return await _apply(conn, report) if needs_upgrade(current) else []
+
+
+async def _repair_sequence(dsn: str, report: Report) -> None:
+    conn = await connect(dsn, application_name="aitp-cp migrate")
+    try:
+        repaired = await numbering.repair(conn)
+    except numbering.RepairRefused:
+        raise CannotMigrate(numbering.BEHIND_AND_REFUSED) from None
+    finally:
+        await conn.close()
+    if repaired:
+        report(f"the log's sequence stood at {repaired.next}, the log ends at {repaired.log_end}: set right")
+
+
+async def _lock(conn: asyncpg.Connection, report: Report) -> None:
     """Wait for the migration lock, which the connection keeps until it closes.
 
     By polling: a blocked pg_advisory_lock() would hold a snapshot, CREATE INDEX CONCURRENTLY in the
     process that has the lock would wait for that snapshot, and both would wait for ever.
     """
-    while True:
-        if await conn.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK_KEY):
-            return
+    say_at = asyncio.get_running_loop().time() + TOLD_AFTER_SECS
+    while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", MIGRATION_LOCK_KEY):
+        if asyncio.get_running_loop().time() >= say_at:
+            report(await other_migration(conn))
+            say_at += _SAID_EVERY_SECONDS
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -73,25 +126,25 @@ async def _apply(conn: asyncpg.Connection, report: Report) -> list[str]:
         return conn
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=the_connection, poolclass=StaticPool)
-    applied: list[str] = []
+    run = _Run([], report, await conn.fetchval(_OLD_VERSION_THERE) is not None)
     try:
         for attempt in range(1, _LOCK_ATTEMPTS):
-            if await _attempt(engine, applied, report):
-                return applied
-            report("a table is busy, trying again")
+            if await _attempt(engine, run):
+                return run.applied
+            run.report("a table is busy, trying again")
             await asyncio.sleep(_POLL_SECONDS * attempt)
         async with engine.connect() as connection:
-            await connection.run_sync(_upgrade, applied, report)
-        return applied
+            await connection.run_sync(_upgrade, run)
+        return run.applied
     finally:
         await engine.dispose()
 
 
-async def _attempt(engine: AsyncEngine, applied: list[str], report: Report) -> bool:
+async def _attempt(engine: AsyncEngine, run: _Run) -> bool:
     """Whether all went well; False when a table was busy, so that trying again makes sense."""
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(_upgrade, applied, report)
+            await connection.run_sync(_upgrade, run)
     except (DBAPIError, asyncpg.PostgresError) as error:
         if not _is_busy(error):
             raise
@@ -99,14 +152,16 @@ async def _attempt(engine: AsyncEngine, applied: list[str], report: Report) -> b
     return True
 
 
-def _upgrade(connection: Connection, applied: list[str], report: Report) -> None:
+def _upgrade(connection: Connection, run: _Run) -> None:
     def on_version_apply(*, step: Any, **_: Any) -> None:
-        applied.append(step.up_revision_id)
-        report(f"revision {step.up_revision_id}")
+        run.applied.append(step.up_revision_id)
+        if run.tells_old_version:
+            connection.exec_driver_sql(_TELL_OLD_VERSION, (step.up_revision_id, list(REVISIONS)))
+        run.report(f"revision {step.up_revision_id}")
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes.update(connection=connection, report=report, on_version_apply=on_version_apply)
+    config.attributes.update(connection=connection, report=run.report, on_version_apply=on_version_apply)
     command.upgrade(config, "head")
 
 

@@ -1,0 +1,43 @@
+"""What a process asks of its database before it serves; `check` asks the same."""
+
+import structlog
+
+from aitp_cp.cli.console import DATABASE, stop
+from aitp_cp.db import WRITABLE, fitness, numbering
+from aitp_cp.db.connect import connect
+from aitp_cp.db.migrations import classify
+from aitp_cp.db.migrations.adoption import misplaced
+from aitp_cp.db.schema import SchemaConnection, current_revision
+
+log = structlog.get_logger("aitp_cp.process")
+
+
+async def require_fit(dsn: str) -> None:
+    """Stop with a reason where no waiting helps; raises the driver's errors."""
+    if found := await fitness.unfit(dsn):
+        stop(f"this database cannot be served: {found}", DATABASE)
+    conn = await connect(dsn, command_timeout=fitness.COMMAND_TIMEOUT_SECS)
+    try:
+        state = classify(await current_revision(conn))
+        if state == "behind":
+            remedy = "run `aitp-cp migrate`, or start with `serve --migrate`"
+            stop(f"the database schema is behind: {await misplaced(conn) or remedy}", DATABASE)
+        if state == "ahead":
+            stop("the database schema is newer than this version: deploy the version that migrated it", DATABASE)
+        if found := await fitness.undurable(conn):
+            log.warning("database_not_durable", reason=found)
+        if await conn.fetchval(WRITABLE):
+            await _repair_sequence(conn)
+        else:
+            log.warning("database_read_only: not ready before the server takes writes")
+    finally:
+        conn.terminate()
+
+
+async def _repair_sequence(conn: SchemaConnection) -> None:
+    try:
+        repaired = await numbering.repair(conn)
+    except numbering.RepairRefused:
+        stop(numbering.BEHIND_AND_REFUSED, DATABASE)
+    if repaired:
+        log.warning("log_sequence_repaired", next=repaired.next, log_end=repaired.log_end)

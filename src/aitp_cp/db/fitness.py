@@ -1,0 +1,88 @@
+"""What makes a database unfit for good: `check`, `migrate`, `serve` and `worker` ask the same questions."""
+
+import asyncpg
+
+from aitp_cp.db.connect import connect
+
+OLDEST_SERVER = 14
+COMMAND_TIMEOUT_SECS = 5.0
+
+_VERSION = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('server_version_num')::int"
+_ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
+
+_STORED_BY = ("fsync", "full_page_writes")
+_DURABILITY = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('synchronous_standby_names') <> '' AS standbys
+"""
+
+# A pooler that lends a server connection per transaction loses prepared statements between two of them.
+_LOST_STATEMENT = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+_BY_TRANSACTION = (
+    "a pooler in between lends a server connection for one transaction only: session settings, notifications and the "
+    "migration lock do not survive that. Use session mode (PgBouncer: pool_mode = session), or go past the pooler"
+)
+
+
+async def unfit(dsn: str) -> str | None:
+    """Return why this database can never serve, in a sentence that says what to do; raises the driver's errors."""
+    conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
+    try:
+        return await pooled_by_transaction(dsn, conn) or await unfit_server(conn)
+    finally:
+        conn.terminate()
+
+
+async def version(conn: asyncpg.Connection) -> tuple[str, int]:
+    """The server's version as it says it, such as 15.18, and the major number."""
+    row = await conn.fetchrow(_VERSION)
+    assert row is not None
+    return row[0], row[1] // 10_000
+
+
+async def unfit_server(conn: asyncpg.Connection) -> str | None:
+    shown, major = await version(conn)
+    if major < OLDEST_SERVER:
+        return f"PostgreSQL {shown} is older than {OLDEST_SERVER}: upgrade the server"
+    encoding = await conn.fetchval(_ENCODING)
+    if encoding != "UTF8":
+        return (
+            f"the database stores text as {encoding}, which cannot hold every event: create one with ENCODING 'UTF8' "
+            "(TEMPLATE template0) and move the rows with pg_dump"
+        )
+    return None
+
+
+async def undurable(conn: asyncpg.Connection) -> str | None:
+    """Return a sentence when a request that was answered 200 can be lost in a crash, whatever a session sets."""
+    row = await conn.fetchrow(_DURABILITY)
+    assert row is not None
+    if off := [name for name, value in row.items() if name in _STORED_BY and value == "off"]:
+        return f"{' and '.join(off)} off on the server: a crash can lose or destroy what was answered 200"
+    if row["synchronous_commit"] == "local" and row["standbys"]:
+        return "synchronous_commit is local: what was answered 200 may be missing on the standby after a failover"
+    return None
+
+
+async def pooled_by_transaction(dsn: str, conn: asyncpg.Connection) -> str | None:
+    """Return a sentence when two sessions get the same server process, or one session two."""
+    try:
+        other = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
+    except (OSError, TimeoutError, asyncpg.PostgresError):  # no second connection to be had: another question's answer
+        return None
+    try:
+        first = await _pid(conn)
+        async with other.transaction():  # holds its server process, which a pooler would have lent to `conn`
+            held = await other.fetchval("SELECT pg_backend_pid()")
+            second = await _pid(conn)
+    except (*_LOST_STATEMENT, TimeoutError, asyncpg.ProtocolViolationError):
+        return _BY_TRANSACTION
+    finally:
+        other.terminate()
+    return _BY_TRANSACTION if held == first or second != first else None
+
+
+async def _pid(conn: asyncpg.Connection) -> int:
+    async with conn.transaction():
+        return int(await conn.fetchval("SELECT pg_backend_pid()"))

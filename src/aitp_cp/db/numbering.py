@@ -1,0 +1,67 @@
+"""Compare the log's sequence with the log, and set it right.
+
+A restore of single tables, or a setval by hand, can leave the sequence behind the rows. Events would then be refused
+as duplicates of a position, or get positions that every follower has passed.
+"""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from aitp_cp.db.schema import LOG_LOCK_KEY, SchemaConnection
+
+# The last value is null before the first use, also after setval(…, false): then the next one is taken to be 1.
+_READ = """
+SELECT coalesce(pg_sequence_last_value('audit_events_seq'::regclass), 0) + 1,
+       greatest(
+           (SELECT max(seq) FROM audit_events), (SELECT max(deleted_through) FROM log_horizon), 0
+       )
+"""
+_LOCK = "SELECT pg_advisory_xact_lock($1)"
+_SET = "SELECT setval('audit_events_seq', $1)"
+
+
+BEHIND_AND_REFUSED = (
+    "the sequence audit_events_seq is behind the log, and the role may not set it: run `aitp-cp migrate` as the role "
+    "that owns it"
+)
+
+
+class Numbering(NamedTuple):
+    """The next position that would be given out, and the highest one that was, deleted rows included."""
+
+    next: int
+    log_end: int
+
+    @property
+    def behind(self) -> bool:
+        return self.next <= self.log_end
+
+
+class RepairRefused(Exception):
+    """The role may not set the sequence; `aitp-cp migrate`, run by the role that owns it, sets it."""
+
+
+async def read(conn: SchemaConnection) -> Numbering:
+    row = await conn.fetchrow(_READ)
+    assert row is not None
+    return Numbering(row[0], row[1])
+
+
+async def repair(conn: SchemaConnection) -> Numbering | None:
+    """Put the sequence behind the end of the log; return what was found if it was wrong, else None.
+
+    Needs UPDATE on the sequence; raises `RepairRefused` without it.
+    """
+    if not (await read(conn)).behind:
+        return None
+    try:
+        async with conn.transaction():
+            await conn.fetchval(_LOCK, LOG_LOCK_KEY)
+            found = await read(conn)  # another replica may have been first
+            if not found.behind:
+                return None
+            await conn.fetchval(_SET, found.log_end)
+    except asyncpg.InsufficientPrivilegeError as refused:
+        raise RepairRefused from refused
+    return found
