@@ -82,6 +82,8 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
     dispatcher, refresher = Dispatcher(rt, webhooks), JwksRefresher(rt, providers)
     enqueuer = Enqueuer(rt, dispatcher.wake)
     tail.on_events(enqueuer.on_events)
+    for woken in (enqueuer.on_reset, dispatcher.wake):
+        tail.on_reset(woken)
     for part in (webhooks, dispatcher, enqueuer, refresher):
         rt.add(part)
     for end in (refresher.stop, dispatcher.stop, enqueuer.stop):
@@ -93,6 +95,7 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
     published = PublishedList(rt, tail.behind)
     for follower in (Discovery(rt, tail.behind), Screens(rt), Figures(rt), published):
         tail.on_events(follower.on_events)
+        tail.on_reset(follower.on_reset)
         rt.add(follower)
     writer = Writer(rt)
     rt.add(writer)

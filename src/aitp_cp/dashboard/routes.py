@@ -37,6 +37,10 @@ class Screens(Memo[bytes]):
         """Called by the tail: another replica may have written them."""
         self.drop()
 
+    def on_reset(self) -> None:
+        """Called by the tail: the log was replaced."""
+        self.drop()
+
 
 async def overview(rt: Runtime, request: Request) -> Response:
     asked = Query.of(request)

@@ -50,6 +50,20 @@ WITH next AS MATERIALIZED (
 SELECT count(*) FROM next
 """
 
+# A log that ends before what was counted is another one, as after a restore: all of it is counted again.
+RESTART_PAST_THE_END = """
+WITH back AS (
+    UPDATE invocation_progress SET counted_through = 0
+    WHERE counted_through > greatest(
+        (SELECT max(seq) FROM audit_events), (SELECT max(deleted_through) FROM log_horizon), 0
+    )
+    RETURNING 1
+), gone AS (
+    DELETE FROM invocation_counts WHERE EXISTS (SELECT 1 FROM back)
+)
+SELECT count(*) FROM back
+"""
+
 # A part of the sweep's statement: `gone` holds the events that it deletes.
 UNCOUNT_GONE = f"""
     UPDATE invocation_counts AS stored SET count = stored.count - deleted.count
@@ -116,7 +130,12 @@ async def count_next(conn: Connection, limit: int) -> int:
     Replicas, and the sweep, wait for each other.
     """
     through = await hold(conn)
-    return 0 if through is None else int(await conn.fetchval(COUNT_NEXT, through, limit))
+    if through is None:
+        return 0
+    counted = int(await conn.fetchval(COUNT_NEXT, through, limit))
+    if through and not counted:
+        await conn.fetchval(RESTART_PAST_THE_END)
+    return counted
 
 
 async def hold(conn: Connection) -> int | None:

@@ -76,7 +76,7 @@ class LogSpan(msgspec.Struct, frozen=True):
 class LogPage(msgspec.Struct, frozen=True):
     """Events in log order up to position `last`, whether the span holds `more`, and how far retention had deleted.
 
-    `skipped` rows among them could not be read.
+    `skipped` rows among them could not be read. `anchor` is the id of the event at the position before the span.
     """
 
     events: list[Event]
@@ -84,6 +84,7 @@ class LogPage(msgspec.Struct, frozen=True):
     more: bool
     deleted_through: int
     skipped: int = 0
+    anchor: UUID | None = None
 
 
 class LogReach(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ async def read_on(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> Log
 async def _row_by_row(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> LogPage:
     events: list[Event] = []
     deleted_through = skipped = 0
+    anchor = await store.id_at(conn, span.after)
     places = await store.places(conn, LogSpan(span.after, span.through, ROW_BY_ROW, span.size))
     for place in places:
         try:
@@ -42,4 +43,4 @@ async def _row_by_row(conn: Connection, wanted: HistoryFilter, span: LogSpan) ->
             events += page.events
             deleted_through = page.deleted_through
     last, more = (places[-1], len(places) == ROW_BY_ROW) if places else (span.after, False)
-    return LogPage(events, last, more, deleted_through, skipped)
+    return LogPage(events, last, more, deleted_through, skipped, anchor)

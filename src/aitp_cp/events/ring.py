@@ -55,7 +55,10 @@ class Ring:
         return self.base + len(self._frames)
 
     def begin(self, seq: int) -> None:
-        """What comes after `seq` will be appended; nothing up to it is here."""
+        """Drop every frame; what comes after `seq` will be appended."""
+        self.base = self.end
+        self._frames = []
+        self._bytes = 0
         self._floor = seq
 
     def append(self, frames: Sequence[Frame]) -> int:

@@ -84,8 +84,11 @@ LIMIT {limit}
 # Payloads are measured as the text that is sent. The first row comes whatever its size, so that a reader always
 # moves on; the horizon comes even with no row, and as of the same snapshot.
 READ_LOG = """
-SELECT horizon.deleted_through, found, {columns}
-FROM (SELECT coalesce(max(deleted_through), 0) AS deleted_through FROM log_horizon) AS horizon
+SELECT horizon.deleted_through, anchor, found, {columns}
+FROM (
+    SELECT (SELECT coalesce(max(deleted_through), 0) FROM log_horizon) AS deleted_through,
+           (SELECT id FROM audit_events WHERE seq = {after}) AS anchor
+) AS horizon
 LEFT JOIN (
     SELECT {columns},
            count(*) OVER () AS found,
@@ -114,6 +117,8 @@ BEFORE_RECEIVED = """
 SELECT coalesce(min(seq) FILTER (WHERE created_at >= $1) - 1, max(seq), 0)
 FROM (SELECT seq, created_at FROM audit_events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT $2) AS newest
 """
+
+ID_AT = "SELECT id FROM audit_events WHERE seq = $1"
 
 EXTENT = """
 SELECT (SELECT min(seq) FROM audit_events) AS oldest,
@@ -242,14 +247,18 @@ async def read_log(conn: Connection, wanted: HistoryFilter, span: LogSpan) -> Lo
     where.add("type = ANY({}::text[])", wanted.types)
     where.add("adopted = {}", wanted.adopted)
     statement = READ_LOG.format(
-        columns=COLUMNS, where=where.sql(), rows=where.bind(span.rows), size=where.bind(span.size)
+        columns=COLUMNS,
+        where=where.sql(),
+        after=where.bind(span.after),
+        rows=where.bind(span.rows),
+        size=where.bind(span.size),
     )
     found = await conn.fetch(statement, *where.args)
-    deleted_through = found[0]["deleted_through"]
+    deleted_through, anchor = found[0]["deleted_through"], found[0]["anchor"]
     if found[0]["seq"] is None:
-        return LogPage([], span.after, False, deleted_through)
+        return LogPage([], span.after, False, deleted_through, anchor=anchor)
     more = found[0]["found"] > len(found) or len(found) == span.rows
-    return LogPage([_event(row) for row in found], found[-1]["seq"], more, deleted_through)
+    return LogPage([_event(row) for row in found], found[-1]["seq"], more, deleted_through, anchor=anchor)
 
 
 async def places(conn: Connection, span: LogSpan) -> list[int]:
@@ -271,6 +280,11 @@ async def newest_position(conn: Connection) -> int:
 async def before_received(conn: Connection, since: datetime, rows: int) -> int:
     """The position before the first of the newest `rows` events that was received since then; else the newest."""
     return int(await conn.fetchval(BEFORE_RECEIVED, since, rows))
+
+
+async def id_at(conn: Connection, seq: int) -> UUID | None:
+    id: UUID | None = await conn.fetchval(ID_AT, seq)
+    return id
 
 
 async def extent(conn: Connection, cursor: int) -> LogExtent:

@@ -53,6 +53,7 @@ class Stream:
         self._rows = PAGE_ROWS
         self._bell: asyncio.Future[None] | None = None
         self._farewell: bytes | None = None
+        self._replaced = False  # the log was replaced by another: say so and start anew
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:
@@ -64,6 +65,8 @@ class Stream:
         await sink.write(OPENING)
         await self._begin(sink)
         while self._farewell is None:
+            if self._replaced:
+                await self._start_anew(sink)
             await self._reach_the_ring(sink)
             self._tail.follow(self)
             try:
@@ -75,6 +78,11 @@ class Stream:
     def end(self, farewell: bytes) -> None:
         """Say this and end, as soon as the client has taken what is on its way."""
         self._farewell = farewell
+        _ring(self._bell)
+
+    def start_anew(self) -> None:
+        """Send a reset and go on in a log that is not the one before: its positions mean other events."""
+        self._replaced = True
         _ring(self._bell)
 
     def cut(self) -> None:
@@ -110,9 +118,21 @@ class Stream:
     async def _reach_the_ring(self, sink: Sink) -> None:
         """Bring the client to where the ring takes over; what is older comes from the table."""
         ring = self._tail.ring
-        while (position := ring.position_after(self._at)) is None and self._farewell is None:
+        while (position := ring.position_after(self._at)) is None and not self._interrupted:
             await self._catch_up(sink)
         self._position = ring.end if position is None else position
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._replaced or self._farewell is not None
+
+    async def _start_anew(self, sink: Sink) -> None:
+        self._replaced = False
+        self._at = self._tail.ring.before_newest()
+        extent = await self._patiently(sink, lambda: self._extent(self._at))
+        if extent is not None:
+            self._told = extent.deleted_through
+            await sink.write(cursors.reset_frame("cursor_unknown", extent))
 
     async def _check(self, sink: Sink, cursor: int) -> None:
         """Say aloud that something after the cursor is gone, or that nothing is known of it."""
@@ -161,7 +181,7 @@ class Stream:
         return None
 
     async def _live(self, sink: Sink) -> None:
-        while self._farewell is None and self._position >= self._tail.ring.base:
+        while not self._interrupted and self._position >= self._tail.ring.base:
             frames = self._collect()
             if frames:
                 await sink.write(*frames)
@@ -218,6 +238,7 @@ class Streams:
         self._ends_at: float | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+        tail.on_reset(self.start_anew)
 
     @contextmanager
     def opened(self, wanted: HistoryFilter, cursor: int | None, caller: str | None = None) -> Iterator[Produce]:
@@ -259,6 +280,11 @@ class Streams:
             self._metrics.sse_open.set(len(self._open))
             if not self._open:
                 self._empty.set()
+
+    def start_anew(self) -> None:
+        """Called by the tail when the log was replaced: cursors of open streams mean nothing any more."""
+        for stream in self._open:
+            stream.start_anew()
 
     async def end(self, window_secs: float) -> None:
         """End every stream at a moment of its own within the window, and those that come meanwhile too.

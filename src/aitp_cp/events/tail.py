@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 
-from aitp_cp.db import urgent
+from aitp_cp.db import numbering, urgent
 from aitp_cp.db.listener import Listener
-from aitp_cp.errors import RETRIABLE
+from aitp_cp.errors import RETRIABLE, DatabaseUnavailable
 from aitp_cp.events import reader, store
 from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
 from aitp_cp.events.ring import Frame, Ring, frame
@@ -57,7 +58,10 @@ class Tail:
         self._rt = rt
         self._bell = asyncio.Event()
         self._listener = Listener(rt.db.dsn, CHANNEL, self._bell.set)
+        self._anchor: UUID | None = None  # the id of the event at `last`
+        self._replaced = False
         self._callbacks: list[Callback] = []
+        self._reset_callbacks: list[Callable[[], None]] = []
         self._followers: set[Follower] = set()
         self._task: asyncio.Task[None] | None = None
         self._rows = PAGE_ROWS
@@ -72,6 +76,10 @@ class Tail:
         """Call with each page of new events before any stream sees it; not with those that memory is filled with."""
         self._callbacks.append(callback)
 
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call when the log was replaced by another, as a restore does: what was learnt from it may be wrong."""
+        self._reset_callbacks.append(callback)
+
     def follow(self, follower: Follower) -> None:
         self._followers.add(follower)
 
@@ -80,19 +88,24 @@ class Tail:
 
     async def start(self) -> None:
         """Fill the ring from the table, then follow the log; raises `DatabaseUnavailable`."""
-        async with self._rt.db.connection() as conn:
-            self.last = await store.before_newest(conn, self._rt.settings.max_audit_events_memory)
-        self.ring.begin(self.last)
-        more = True
-        while more:
-            page = await self._read()
-            self._keep(page)
-            more = page.more
+        await self._fill()
         self.begun_at = self.last
         self._read_to_end = asyncio.get_running_loop().time()
+        self._rt.db.on_renew(self._listener.renew)
         self._listener.start()
         with urgent():  # revoked keys and the signed list wait for what it reads
             self._task = asyncio.create_task(self._run(), name="tail")
+
+    async def _fill(self) -> None:
+        """Take the newest events into memory, in one step once all are read; raises `DatabaseUnavailable`."""
+        async with self._rt.db.connection() as conn:
+            begin = await store.before_newest(conn, self._rt.settings.max_audit_events_memory)
+        pages = [await self._read(begin)]
+        while pages[-1].more:
+            pages.append(await self._read(pages[-1].last))
+        self.ring.begin(begin)
+        for page in pages:
+            self._keep(page)
 
     async def stop(self) -> None:
         """End at once; nothing is lost, for the position is only in memory."""
@@ -118,9 +131,7 @@ class Tail:
         more = False
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECS):
-                page = await self._read()
-            self._publish(page)
-            more = page.more
+                more = await self._advance()
             self._read_to_end = self._read_to_end if more else started
             self._report(failing=False)
         except (*RETRIABLE, TimeoutError):
@@ -132,6 +143,44 @@ class Tail:
         self._rt.metrics.tail_lag.set(loop.time() - self._read_to_end)
         return more
 
+    async def _advance(self) -> bool:
+        """Publish the next page, or start anew in a log that was replaced; whether more is waiting already."""
+        page = await self._read(self.last)
+        gone = page.anchor is None and page.deleted_through >= self.last  # retention took the event at `last`
+        if self._anchor is not None and page.anchor != self._anchor and not gone:
+            if not await self._rt.db.takes_writes():  # a standby that lags: it comes after, or becomes the log
+                raise DatabaseUnavailable
+            self._replaced = True
+        if self._replaced:
+            await self._start_anew()
+            return True
+        self._publish(page)
+        return page.more
+
+    async def _start_anew(self) -> None:
+        """The event at `last` is another one or gone, as after a restore or a failover to a standby that lagged."""
+        was = self.last
+        await self._repair_sequence()
+        await self._fill()
+        self._replaced = False
+        self._rt.metrics.tail_resets.inc()
+        log.warning("log_replaced: streams and caches start anew", position=was, log_end=self.last)
+        for callback in self._reset_callbacks:
+            try:
+                callback()
+            except Exception:
+                log.exception("a follower of the log failed")
+
+    async def _repair_sequence(self) -> None:
+        try:
+            async with self._rt.db.connection() as conn:
+                repaired = await numbering.repair(conn)
+        except numbering.RepairRefused:
+            log.error("log_sequence_behind: the role may not set audit_events_seq; run `aitp-cp migrate` as its owner")
+            return
+        if repaired:
+            log.warning("log_sequence_repaired", next=repaired.next, log_end=repaired.log_end)
+
     async def _give_way(self) -> None:
         """Let followers send what they have: publishing faster than they can would push it out of memory."""
         loop = asyncio.get_running_loop()
@@ -141,14 +190,17 @@ class Tail:
             if loop.time() > until:
                 return
 
-    async def _read(self) -> LogPage:
-        page = await reader.read(self._rt.db, EVERYTHING, LogSpan(self.last, MAX_SEQ, self._rows, PAGE_BYTES))
+    async def _read(self, after: int) -> LogPage:
+        page = await reader.read(self._rt.db, EVERYTHING, LogSpan(after, MAX_SEQ, self._rows, PAGE_BYTES))
         self._rows = rows_next(page, PAGE_ROWS)
         return page
 
     def _keep(self, page: LogPage) -> list[Frame]:
         frames = [frame(event) for event in page.events]
         self.last = page.last
+        if page.events or page.skipped:
+            newest = page.events[-1] if page.events else None
+            self._anchor = newest.id if newest and newest.seq == page.last else None  # unknown: it could not be read
         self._rt.metrics.backlog_dropped.inc(self.ring.append(frames))
         self._rt.metrics.tail_skipped.inc(page.skipped)
         return frames

@@ -52,6 +52,11 @@ class Figures:
         """Called by the tail with each page of new events."""
         self._count(Counter(event.type for event in events))
 
+    def on_reset(self) -> None:
+        """Called by the tail: the log was replaced. Counts stay; uncounted history ends where it ends now."""
+        if not self._counted_history:
+            self._rt.get(Tail).begun_at = self._rt.get(Tail).last
+
     def show_pool(self) -> None:
         """Asks nothing: an exhausted pool shows too."""
         self._rt.metrics.pool_in_use.set(self._rt.db.in_use)

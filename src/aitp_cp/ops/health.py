@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from aitp_cp.db import urgent
+from aitp_cp.db import WRITABLE, urgent
 from aitp_cp.db.migrations import State, classify
 from aitp_cp.db.schema import current_revision
 from aitp_cp.errors import RETRIABLE
@@ -29,11 +29,11 @@ class DatabaseProbe:
         return time.monotonic() - self._asked_at < SHARED_FOR_SECS
 
     async def up(self) -> bool:
-        """Whether the database answered within the last second, or answers within two now."""
+        """Whether the database answered within the last second, or answers within two now, and takes writes."""
         return await self.schema() is not None
 
     async def schema(self) -> State | None:
-        """Where the schema stands against this version's, by the same ping; None while the database is down."""
+        """Where the schema stands against this version's, by the same ping; None while it is down or read-only."""
         if not self.recent:
             async with self._lock:
                 if not self.recent:
@@ -57,7 +57,12 @@ class DatabaseProbe:
         try:
             with urgent():
                 async with asyncio.timeout(PING_BUDGET_SECS), self._rt.db.connection() as conn:
-                    return classify(await current_revision(conn))
+                    writable = await conn.fetchval(WRITABLE)
+                    state = classify(await current_revision(conn))
+            if writable:
+                return state
+            await self._rt.db.renew_read_only()
+            return None
         except (*RETRIABLE, TimeoutError):
             return None
 

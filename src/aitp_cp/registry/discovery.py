@@ -48,6 +48,10 @@ class Discovery(Memo[Ready]):
         if any(event.type.startswith("agent.") for event in events):
             self.drop()
 
+    def on_reset(self) -> None:
+        """Called by the tail: the log, and with it the registry, was replaced."""
+        self.drop()
+
 
 async def list_answer(rt: Runtime, asked: Query) -> Ready:
     """A page of agents as JSON."""

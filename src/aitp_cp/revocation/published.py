@@ -99,6 +99,11 @@ class PublishedList:
             if event.type == TCT_REVOKED and event.source == OWN_SOURCE and event.seq is not None:
                 self.changed(event.seq)
 
+    def on_reset(self) -> None:
+        """Called by the tail: the log was replaced, so positions seen so far say nothing of those to come."""
+        self._seq = 0
+        self.changed()
+
     def changed(self, seq: int | None = None) -> None:
         """The table changed with the log's event `seq`; None when it is not known whether or when it did."""
         if seq is None:

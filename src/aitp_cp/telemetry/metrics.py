@@ -72,7 +72,9 @@ class Metrics:
         self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
         self.pool_max = self._gauge("db_pool_max", "connections that the pool may have")
         self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
-        self.db_up = self._gauge("db_up", "1 when the last database ping came back in time")
+        self.db_up = self._gauge(
+            "db_up", "1 when the last database ping came back in time from a database that takes writes"
+        )
         self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
         self._add_followers()
         self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
@@ -87,14 +89,18 @@ class Metrics:
         self.backlog_dropped = self._gauge(
             "event_backlog_dropped", "events that memory had no room for; streams read on"
         )
-        self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
-        self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
+        self._count_the_tail()
         self.revocation_list_age = self._gauge(
             "revocation_list_age_seconds", "since the database last agreed with the served list, or since the start"
         )
         self.revocation_unsigned_entries = self._gauge(
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
         )
+
+    def _count_the_tail(self) -> None:
+        self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
+        self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
+        self.tail_resets = self._counter("tail_resets", "times the log was found replaced: a restore, a failover")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
         """One answered request; `hundreds` is the first digit of its status."""

@@ -47,6 +47,11 @@ class Enqueuer:
             self._awaited = True
             self._bell.set()
 
+    def on_reset(self) -> None:
+        """For the tail: the log was replaced, and may end before the cursor."""
+        self._awaited = True
+        self._bell.set()
+
     async def stop(self) -> None:
         """End after the transaction in progress; another process, or the next start, goes on behind it."""
         self._stopping = True
