@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from aitp_cp.cli.console import DATABASE
-from aitp_cp.db.migrations.run import _MIGRATION_LOCK_KEY
+from aitp_cp.db.migrations import MIGRATION_LOCK_KEY
 from tests.flows.test_workers import alive, children
 from tests.support.app import ENVIRONMENT
 from tests.support.namespace import Command
@@ -116,7 +116,7 @@ def test_while_another_migration_works(empty_database_url: str, tmp_path: Path, 
 
     async def story() -> None:
         other = await asyncpg.connect(empty_database_url)
-        await other.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK_KEY)
+        await other.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK_KEY)
         with Command(*arguments, log=tmp_path / "log", environment=environment(empty_database_url)) as command:
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'aitp-cp migrate'"
             while not await other.fetchval(waiting):
@@ -191,7 +191,7 @@ def test_workers_that_cannot_start_again_end_their_parent(database_url: str, tmp
 
         async def break_schema() -> None:
             conn = await asyncpg.connect(database_url)
-            await conn.execute("UPDATE alembic_version SET version_num = '9999_from_the_future'")
+            await conn.execute("UPDATE aitp_cp_version SET version_num = '9999_from_the_future'")
             await conn.close()
 
         asyncio.run(break_schema())

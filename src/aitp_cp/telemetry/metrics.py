@@ -86,9 +86,6 @@ class Metrics:
         self.sse_open = self._gauge("sse_streams_open", "event streams open now")
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
         self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")
-        self.backlog_dropped = self._gauge(
-            "event_backlog_dropped", "events that memory had no room for; streams read on"
-        )
         self._count_the_tail()
         self.revocation_list_age = self._gauge(
             "revocation_list_age_seconds", "since the database last agreed with the served list, or since the start"
@@ -98,6 +95,9 @@ class Metrics:
         )
 
     def _count_the_tail(self) -> None:
+        self.backlog_dropped = self._gauge(
+            "event_backlog_dropped", "events that memory had no room for; streams read on"
+        )
         self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
         self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
         self.tail_resets = self._counter("tail_resets", "times the log was found replaced: a restore, a failover")
