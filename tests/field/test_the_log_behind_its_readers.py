@@ -70,8 +70,9 @@ async def test_a_restore_in_place_under_a_running_process(database_url: str) -> 
     async with replica(database_url) as one:
         await append_numbers(one.rt, range(40))
         await eventually(lambda: one.tail.last == 40)
-        async with one.stream() as stream, one.stream(last=40) as resumed, one.stream(type="rare") as filtered:
+        async with one.stream() as stream, one.stream(last=39) as resumed, one.stream(type="rare") as filtered:
             assert await stream.places(40) == list(range(1, 41))
+            assert await resumed.places(1) == [40]
             await write(
                 database_url,
                 "DELETE FROM audit_events WHERE seq > 10",
@@ -96,7 +97,8 @@ async def test_a_log_that_has_grown_past_the_position_meanwhile(database_url: st
     async with replica(database_url) as one:
         await append_numbers(one.rt, range(20))
         await eventually(lambda: one.tail.last == 20)
-        async with one.stream(last=20) as stream:
+        async with one.stream(last=19) as stream:
+            assert await stream.places(1) == [20]
             await write(
                 database_url,
                 """
@@ -166,7 +168,8 @@ async def test_a_failover_to_a_standby_that_lagged(pair: Pair) -> None:
         await cut_off(pair.standby.dsn())
         await append_numbers(one.rt, range(10, 15))
         await eventually(lambda: one.tail.last == 15)
-        async with one.stream(last=15) as stream:
+        async with one.stream(last=14) as stream:
+            assert await stream.places(1) == [15]
             name.lead_to(pair.standby)
             await asyncio.to_thread(pair.primary.stop)
             await asyncio.to_thread(pair.standby.promote)

@@ -5,4 +5,14 @@ from aitp_cp.db.reserve import urgent
 from aitp_cp.db.times import shown
 from aitp_cp.db.where import Where
 
-__all__ = ["WRITABLE", "Connection", "Database", "Record", "UniqueViolation", "ValueRefused", "Where", "shown", "urgent"]
+__all__ = [
+    "WRITABLE",
+    "Connection",
+    "Database",
+    "Record",
+    "UniqueViolation",
+    "ValueRefused",
+    "Where",
+    "shown",
+    "urgent",
+]
