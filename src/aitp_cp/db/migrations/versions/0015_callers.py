@@ -2,8 +2,8 @@
 
 from aitp_cp.db.migrations.steps import build_indexes, execute_apart
 
-revision = "0014_callers"
-down_revision = "0013_revocation_version"
+revision = "0015_callers"
+down_revision = "0014_anchor_errors"
 
 STATEMENTS = (
     *(
