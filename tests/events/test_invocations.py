@@ -84,7 +84,7 @@ async def test_in_any_order_of_reports_counts_and_sweeps_the_figures_are_those_o
             await count(rt, rng.randint(1, 12))
 
         async def sweeps() -> None:
-            await sweep(rt, some_time(), 3)
+            await sweep(rt, newest + timedelta(hours=1), 3)
 
         async def numbers() -> None:
             async with rt.db.transaction() as numbering:

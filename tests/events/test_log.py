@@ -205,17 +205,20 @@ async def horizon(rt: Runtime) -> int:
         return (await store.extent(conn, 0)).deleted_through
 
 
-async def test_forgetting_takes_the_oldest_first_and_raises_the_horizon(database_url: str) -> None:
+async def test_forgetting_takes_the_first_received_and_raises_the_horizon(database_url: str) -> None:
     async with runtime(database_url) as rt:
-        ages = [100, 300, 200, 1, 400]
-        events = [NewEvent(id=uuid4(), type="x", ts=now() - timedelta(days=age), payload="{}") for age in ages]
-        await append(rt, *events)
-        assert (await forget(rt, 2), await horizon(rt)) == (2, 5)
-        assert await log_ids(rt) == [events[0].id, events[2].id, events[3].id]
-        assert (await forget(rt, 1), await horizon(rt)) == (1, 5)
-        assert (await forget(rt, 10), await horizon(rt)) == (1, 5)
-        assert (await forget(rt, 10), await horizon(rt)) == (0, 5)
-        assert await log_ids(rt) == [events[3].id]
+        events = [
+            NewEvent(id=uuid4(), type="x", ts=now() - timedelta(days=ts), payload="{}") for ts in (1, 99, 0, 500, 9)
+        ]
+        for event, age in zip(events, (400, 300, 200, 100, 1), strict=True):
+            async with rt.db.transaction() as conn:
+                await service.append(conn, [event], now() - timedelta(days=age))
+        assert (await forget(rt, 2), await horizon(rt)) == (2, 2)
+        assert await log_ids(rt) == [event.id for event in events[2:]]
+        assert (await forget(rt, 1), await horizon(rt)) == (1, 3)
+        assert (await forget(rt, 10), await horizon(rt)) == (1, 4)
+        assert (await forget(rt, 10), await horizon(rt)) == (0, 4)
+        assert await log_ids(rt) == [events[4].id]
 
 
 async def test_a_sweep_that_is_rolled_back_leaves_the_horizon(database_url: str) -> None:

@@ -3,13 +3,11 @@
 import asyncio
 import random
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 
 from aitp_cp.clock import now
 from aitp_cp.events import service
-from aitp_cp.events.model import NewEvent
 from aitp_cp.runtime import Runtime
 from tests.events.support import Replica, append_numbers, connected, eventually, replica
 
@@ -195,23 +193,6 @@ async def test_deletions_by_an_older_control_plane_are_noticed(database_url: str
         async with one.stream(last=places[2]) as reader:
             assert await reader.reset() == {"reason": "cursor_expired", "oldest": places[6]}
             assert await reader.places(4) == places[6:]
-
-
-async def test_an_old_event_reported_late_and_swept_at_once_counts_as_missed(database_url: str) -> None:
-    async with replica(database_url) as one:
-        [seen] = await append_numbers(one.rt, range(1))
-        async with one.rt.db.transaction() as conn:
-            late = NewEvent(id=uuid4(), type="late", ts=now() - timedelta(days=99), payload="{}")
-            await service.append(conn, [late], now())
-        [last] = await append_numbers(one.rt, range(1))
-        async with one.rt.db.transaction() as conn:
-            assert await service.forget(conn, now() - timedelta(days=90), 10) == 1
-    async with replica(database_url) as two:
-        async with two.stream(last=seen) as reader:
-            assert await reader.reset() == {"reason": "cursor_expired", "oldest": seen}
-            assert await reader.places(1) == [last]
-        async with two.stream(last=last) as reader:
-            assert await append_numbers(two.rt, range(1)) == await reader.places(1)
 
 
 async def test_retention_overtaking_a_reader_that_catches_up(database_url: str) -> None:

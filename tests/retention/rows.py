@@ -7,7 +7,9 @@ Conn = Any
 
 # One statement per table and kind of row; `$1` is when the row came to be.
 INSERT = {
-    "audit_events": "INSERT INTO audit_events (id, type, ts) VALUES (gen_random_uuid(), 'demo.event', $1)",
+    "audit_events": """
+        INSERT INTO audit_events (id, type, ts, created_at) VALUES (gen_random_uuid(), 'demo.event', now(), $1)
+    """,
     "webhook_deliveries": """
         INSERT INTO webhook_deliveries (id, webhook_id, event_type, payload, body, signature, status, created_at)
         SELECT gen_random_uuid(), id, 'agent.expired', '{}', '', '', 'delivered', $1 FROM webhooks LIMIT 1
@@ -76,7 +78,7 @@ async def count(conn: Conn, table: str, where: str = "true") -> int:
 async def fill(conn: Conn, size: int) -> None:
     """Many rows of each swept table, spread over 400 days, with statistics."""
     await conn.execute(KEPT["webhooks"].replace("$1", "now()"))
-    for table, statement in INSERT.items():
+    for statement in INSERT.values():
         spread = (
             f"FROM (SELECT now() - (n % 400) * interval '1 day' AS at FROM generate_series(1, {size}) AS n) AS made"
         )
@@ -86,4 +88,7 @@ async def fill(conn: Conn, size: int) -> None:
         else:
             head, _, _ = statement.partition("FROM webhooks")
             await conn.execute(f"{head.replace('$1', 'at').replace(' id,', ' hook.id,')} {spread}, webhooks AS hook")
+    await conn.execute("UPDATE audit_events SET seq = nextval('audit_events_seq')")
+    await conn.execute("UPDATE webhook_outbox SET enqueued_through = (SELECT max(seq) FROM audit_events)")
+    for table in INSERT:
         await conn.execute(f"ANALYZE {table}")

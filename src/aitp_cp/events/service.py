@@ -48,7 +48,7 @@ async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 
 async def newest(conn: Connection, wanted: HistoryFilter, window: Window) -> HistoryPage:
-    """One page, newest first by `ts`; `count` is its length."""
+    """One page, newest first by `ts`, which counts as 5 minutes after the receipt at most; `count` is its length."""
     return await store.newest(conn, wanted, window)
 
 
@@ -85,7 +85,7 @@ async def before_received(conn: Connection, since: datetime) -> int:
 
 
 async def forget(conn: Connection, before: datetime, limit: int, through: int = MAX_SEQ) -> int:
-    """Delete at most `limit` events with `ts` before a time, oldest first; how many. For the retention sweep.
+    """Delete at most `limit` events received before a time, in log order; how many. For the retention sweep.
 
     None beyond the position `through`, up to which those have read that must see every event. Readers whose cursor
     lies below what is deleted are told so (`event: reset`).

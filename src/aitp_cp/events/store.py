@@ -28,12 +28,14 @@ LOCK = "SELECT pg_advisory_xact_lock($1)"
 
 # The subquery's order is the order in which nextval() is called, so seq follows the batch's own order. The bell is rung
 # here, if there is anything to ring for: everybody else waits for the log while a statement more is sent.
-INSERT_MISSING = """
+# `ts` orders history, so it is at most five minutes after the receipt; what is shown then is `claimed_ts`.
+LATEST = "$11::timestamptz + interval '5 minutes'"
+INSERT_MISSING = f"""
 WITH inserted AS (
     INSERT INTO audit_events
-        (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
-    SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants::jsonb, payload::jsonb, source, $11,
-           nextval('audit_events_seq')
+        (id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
+    SELECT id, type, least(ts, {LATEST}), CASE WHEN ts > {LATEST} THEN ts END, aid_a, aid_b, session_id, run_id,
+           grants::jsonb, payload::jsonb, source, $11::timestamptz, nextval('audit_events_seq')
     FROM (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
                              $7::text[], $8::text[], $9::text[], $10::text[])
@@ -50,10 +52,10 @@ RING = "SELECT pg_notify('aitp_cp_log', $1)"
 
 FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
-COLUMNS = "id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
+COLUMNS = "id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
 
 # In the order of `Event`.
-SHOWN = f"id, type, {shown('ts')}, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
+SHOWN = f"id, type, {shown('coalesce(claimed_ts, ts)')}, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
 
 NEWEST = """
 SELECT {shown}, ts FROM audit_events
@@ -62,14 +64,10 @@ ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
-# Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
-NEWEST_OF_AID = """
-SELECT {shown}, ts FROM (
-    (SELECT {columns} FROM audit_events WHERE {where} AND aid_a = {aid} ORDER BY {order} LIMIT {reach})
-    UNION ALL
-    (SELECT {columns} FROM audit_events WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
-     ORDER BY {order} LIMIT {reach})
-) AS either
+# Each branch on an index of its own; an OR over them would read and sort everything a busy agent ever did.
+BRANCH = "(SELECT {columns} FROM audit_events WHERE {where} AND {branch} ORDER BY {order} LIMIT {reach})"
+NEWEST_OF_BRANCHES = """
+SELECT {shown}, ts FROM ({branches}) AS either
 ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
@@ -94,7 +92,7 @@ LEFT JOIN (
            count(*) OVER () AS found,
            sum(octet_length(payload)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
     FROM (
-        SELECT id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source, seq
+        SELECT id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source, seq
         FROM audit_events
         WHERE {where}
         ORDER BY seq
@@ -138,11 +136,17 @@ SELECT coalesce(
 
 HAS_UNSEQUENCED = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)"
 
+# In log order, so that what is gone is the beginning of the log; rows without a position go when they are due, too.
 # SKIP LOCKED: the job that numbers legacy rows holds them for a moment, under the log lock.
 DELETE_OLDEST = f"""
-WITH oldest AS MATERIALIZED (
-    SELECT id FROM audit_events WHERE ts < $1 AND (seq IS NULL OR seq <= $3)
-    ORDER BY ts LIMIT $2 FOR UPDATE SKIP LOCKED
+WITH first AS MATERIALIZED (
+    (SELECT id, created_at FROM audit_events WHERE seq <= $3 ORDER BY seq LIMIT $2)
+    UNION ALL
+    (SELECT id, created_at FROM audit_events WHERE seq IS NULL AND created_at < $1 LIMIT $2)
+), oldest AS MATERIALIZED (
+    SELECT audit_events.id FROM audit_events
+    JOIN (SELECT id FROM first WHERE created_at < $1 LIMIT $2) AS due ON due.id = audit_events.id
+    FOR UPDATE OF audit_events SKIP LOCKED
 ), gone AS (
     DELETE FROM audit_events USING oldest WHERE audit_events.id = oldest.id RETURNING seq, type, ts, payload, grants
 ), uncounted AS ({UNCOUNT_GONE}), raised AS (
@@ -175,6 +179,9 @@ SELECT {columns} FROM (
 ORDER BY ts DESC, seq DESC
 LIMIT {limit}
 """
+
+# The clamped time is never later than the one that is shown, and has an index.
+UNTIL = "ts <= {} AND (claimed_ts IS NULL OR claimed_ts <= {})"
 
 EventPlace = tuple[datetime, int]
 EventPage = tuple[list[Event], EventPlace | None]
@@ -217,19 +224,40 @@ async def newest(conn: Connection, wanted: HistoryFilter, window: Window) -> His
     """A page in `HISTORY_ORDER`; `count` is its length."""
     where = _conditions(wanted)
     HISTORY_ORDER.restrict(where, window.before)
-    parts = {"columns": COLUMNS, "shown": SHOWN, "order": HISTORY_ORDER.sql, "where": where.sql()}
-    if wanted.aid is None:
+    branches = _branches(wanted, where)
+    parts = {"shown": SHOWN, "order": HISTORY_ORDER.sql, "where": where.sql()}
+    if not branches:
         statement = NEWEST.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
     else:
-        parts |= {"aid": where.bind(wanted.aid), "reach": where.bind(window.rows + window.offset)}
-        statement = NEWEST_OF_AID.format(limit=where.bind(window.rows), offset=where.bind(window.offset), **parts)
+        parts |= {"columns": COLUMNS, "reach": where.bind(window.rows + window.offset)}
+        selects = [BRANCH.format(branch=branch, **parts) for branch in branches]
+        statement = NEWEST_OF_BRANCHES.format(
+            branches=" UNION ALL ".join(selects),
+            limit=where.bind(window.rows),
+            offset=where.bind(window.offset),
+            **parts,
+        )
     page = HISTORY_ORDER.page(await conn.fetch(statement, *where.args), window)
     return HistoryPage([_shown(row) for row in page.rows], len(page.rows), next_before=page.next_before)
+
+
+def _branches(wanted: HistoryFilter, where: Where) -> list[str]:
+    """The conditions that an index of its own serves each: either side, and `since` by the order or by the claim."""
+    sides = ["true"]
+    if wanted.aid is not None:
+        aid = where.bind(wanted.aid)
+        sides = [f"aid_a = {aid}", f"aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}"]
+    if wanted.since is not None:
+        since = where.bind(wanted.since)
+        times = (f"ts >= {since}", f"ts < {since} AND claimed_ts >= {since}")
+        return [f"{side} AND {time}" for side in sides for time in times]
+    return [] if wanted.aid is None else sides
 
 
 async def after(conn: Connection, wanted: HistoryFilter, seq: int, limit: int) -> list[Event]:
     """The next events in log order; those of legacy writers appear once they have been given a place."""
     where = _conditions(wanted)
+    where.add("coalesce(claimed_ts, ts) >= {}", wanted.since)
     where.add("seq > {}", seq)
     where.add("(aid_a = {} OR aid_b = {})", wanted.aid)
     statement = AFTER.format(shown=SHOWN, where=where.sql(), limit=where.bind(limit))
@@ -303,7 +331,10 @@ async def has_unsequenced(conn: Connection) -> bool:
 
 
 async def delete_oldest(conn: Connection, before: datetime, limit: int, through: int) -> int:
-    """Delete the oldest events by `ts` at or below a position, and raise the horizon to the highest; how many."""
+    """Delete events received before a time, the first of the log, and raise the horizon to the highest; how many.
+
+    None beyond the position `through`.
+    """
     return int(await conn.fetchval(DELETE_OLDEST, before, limit, through))
 
 
@@ -311,8 +342,8 @@ async def of_session(conn: Connection, wanted: HistoryFilter, after: EventPlace 
     """The next events of `wanted.session_id` between `since` and `until`, oldest first, and where to go on."""
     where = Where()
     where.bind(wanted.session_id)
-    where.add("ts >= {}", wanted.since)
-    where.add("ts <= {}", wanted.until)
+    where.add("coalesce(claimed_ts, ts) >= {}", wanted.since)
+    where.add(UNTIL, wanted.until)
     return await _page(conn, OF_SESSION, where, ">", after, limit)
 
 
@@ -335,12 +366,12 @@ async def _page(
 
 
 def _conditions(wanted: HistoryFilter) -> Where:
+    """All filters but the side and `since`."""
     where = Where()
     where.add("type = {}", wanted.type)
     where.add("session_id = {}", wanted.session_id)
     where.add("run_id = {}", wanted.run_id)
-    where.add("ts >= {}", wanted.since)
-    where.add("ts <= {}", wanted.until)
+    where.add(UNTIL, wanted.until)
     return where
 
 
@@ -354,7 +385,7 @@ def _event(row: Record) -> Event:
     return Event(
         id=row["id"],
         type=row["type"],
-        ts=iso(row["ts"]),
+        ts=iso(row["claimed_ts"] or row["ts"]),
         aid_a=row["aid_a"],
         aid_b=row["aid_b"],
         session_id=row["session_id"],

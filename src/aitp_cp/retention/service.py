@@ -6,7 +6,7 @@ from aitp_cp.db import Connection
 from aitp_cp.db.locks import try_lock
 from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
-from aitp_cp.retention.store import count_before, database_time, date_the_gone, delete_before
+from aitp_cp.retention.store import count_before, count_events, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
 from aitp_cp.webhooks import outbox
 
@@ -24,7 +24,7 @@ async def forget_events(conn: Connection, before: datetime, limit: int) -> int:
 # Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions, and agents
 # that merely expired.
 POLICIES = (
-    Policy("audit_events", "audit_events_ttl_days", forget_events, count_before("audit_events", "ts")),
+    Policy("audit_events", "audit_events_ttl_days", forget_events, count_events),
     Policy(
         "webhook_deliveries",
         "webhook_delivery_ttl_days",

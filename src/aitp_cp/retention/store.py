@@ -20,6 +20,11 @@ DATABASE_TIME = "SELECT now()"
 
 COUNT_DUE = "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {column} < $1{only} LIMIT $2) AS due"
 
+# Of the first rows of the log, which the next sweep looks at.
+COUNT_DUE_EVENTS = """
+SELECT count(*) FROM (SELECT created_at FROM audit_events ORDER BY seq LIMIT $2) AS first WHERE created_at < $1
+"""
+
 
 def delete_before(table: str, column: str, only: str = "") -> Sweep:
     """A sweep of one table by one time column; `only` is a further condition, beginning with AND."""
@@ -40,6 +45,11 @@ def count_before(table: str, column: str, only: str = "") -> Sweep:
         return int(await conn.fetchval(statement, before, limit))
 
     return count
+
+
+async def count_events(conn: Connection, before: datetime, limit: int) -> int:
+    """How many events the next sweep would delete, at most `limit`."""
+    return int(await conn.fetchval(COUNT_DUE_EVENTS, before, limit))
 
 
 async def date_the_gone(conn: Connection) -> None:
