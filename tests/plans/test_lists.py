@@ -26,6 +26,7 @@ from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
 from aitp_cp.truststore import store as truststore
+from aitp_cp.webhooks import outbox
 from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
 
@@ -37,6 +38,12 @@ NOW = now()
 DAY_AGO = NOW - timedelta(days=1)
 JTI = uuid4()
 PLACE = (DAY_AGO, 100_000)
+TOLD = events.READ_LOG.format(
+    columns=events.COLUMNS,
+    where="seq > $1 AND seq <= $2 AND type = ANY($3::text[]) AND adopted = $4",
+    rows="$5",
+    size="$6",
+)
 HOOK = UUID(hashlib.md5(b"hook3").hexdigest())
 
 
@@ -161,6 +168,12 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: webhooks.deliveries(conn, JTI, "failed", Window(100)),
         lambda conn: webhooks.deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
         lambda conn: webhooks.deliveries(conn, HOOK, "failed", Window(100, 0, (DAY_AGO, JTI))),
+    ],
+    "webhook outbox": [
+        lambda conn: conn.fetch(events.REACH, 150_000, 5000),
+        lambda conn: conn.fetch(TOLD, 150_000, 155_000, outbox.TYPES, False, 1000, 10**6),
+        lambda conn: conn.fetchval(events.BEFORE_RECEIVED, DAY_AGO, 5000),
+        lambda conn: webhooks.cursor(conn),
     ],
     "audit": [
         lambda conn: audit.page(conn, Window(100)),

@@ -22,6 +22,7 @@ TIMEOUT_SECS = 5
 NOTIFICATION_SECS = 2.0
 CLOCK_WARN_SECS = 2.0
 CLOCK_FAIL_SECS = 60.0
+OUTBOX_WARN_EVENTS = 10_000  # as the alert AitpWebhookOutboxLag
 CHANNEL = "aitp_cp_check"
 # Besides the pool: the one that listens.
 EXTRA_CONNECTIONS = 1
@@ -177,6 +178,18 @@ async def _notifications(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return "ok", "arrive"
 
 
+async def _outbox(conn: Conn, settings: Settings) -> tuple[Level, str]:
+    from aitp_cp.webhooks import outbox
+
+    try:
+        waiting = await outbox.lag(conn)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        return "info", "comes with the migration"
+    if waiting > OUTBOX_WARN_EVENTS:
+        return "warn", f"{waiting} events wait for their webhook deliveries: does any process run jobs?"
+    return "ok", "deliveries follow the log"
+
+
 async def _encryption(conn: Conn, settings: Settings) -> tuple[Level, str]:
     encrypted, local = tuple(await conn.fetchrow(ENCRYPTED) or (False, False))
     if encrypted:
@@ -197,5 +210,6 @@ QUESTIONS: tuple[tuple[str, Question], ...] = (
     ("clock", _clock),
     ("connections", _connections),
     ("notifications", _notifications),
+    ("webhook outbox", _outbox),
     ("encryption", _encryption),
 )
