@@ -28,6 +28,9 @@ INSERT = {
                             registered_at, deregistered_at)
         VALUES (gen_random_uuid()::text, 'x', 'https://x.example', '{}', $1, 'deregistered', $1, $1)
     """,
+    "revoked_reports": """
+        INSERT INTO revoked_reports (jti, kind, revoked_at, created_at) VALUES (gen_random_uuid(), 'tct', $1, $1)
+    """,
 }
 
 # What must outlive every sweep, as old as it may be.

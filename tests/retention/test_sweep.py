@@ -23,6 +23,7 @@ TTL_DAYS = {
     "idempotency_keys": 7,
     "enrollment_jtis": 0,
     "agents": 30,
+    "revoked_reports": 90,
 }
 VARIABLES = {policy.table: policy.days.upper() for policy in service.POLICIES if policy.days}
 
