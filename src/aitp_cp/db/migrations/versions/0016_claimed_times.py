@@ -2,8 +2,8 @@
 
 from aitp_cp.db.migrations.steps import build_indexes, execute_apart
 
-revision = "0015_claimed_times"
-down_revision = "0014_anchor_errors"
+revision = "0016_claimed_times"
+down_revision = "0015_callers"
 
 STATEMENTS = ("ALTER TABLE audit_events ADD COLUMN IF NOT EXISTS claimed_ts timestamptz",)
 
