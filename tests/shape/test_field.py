@@ -1,0 +1,24 @@
+"""Each row of the field report keeps a test of its own, nearly all of them under tests/field."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+ROWS = {*map(str, range(1, 43)), *(f"A{number}" for number in range(1, 21))}
+
+
+def rows_named() -> Iterator[str]:
+    """The rows that the first lines of the tests' docstrings name: `Row 31: …`, `Rows 4 and A1: …`, `Row A7, row 3: …`."""
+    for file in TESTS.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                first = (ast.get_docstring(node) or "").partition("\n")[0].partition(":")[0]
+                if first.startswith("Row"):
+                    yield from re.findall(r"\bA?\d+\b", first)
+
+
+def test_every_row_has_a_test() -> None:
+    assert ROWS - set(rows_named()) == set()
+    assert set(rows_named()) - ROWS == set()
