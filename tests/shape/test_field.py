@@ -10,7 +10,7 @@ ROWS = {*map(str, range(1, 43)), *(f"A{number}" for number in range(1, 21))}
 
 
 def rows_named() -> Iterator[str]:
-    """The rows that the first lines of the tests' docstrings name: `Row 31: …`, `Rows 4 and A1: …`, `Row A7, row 3: …`."""
+    """Yield the rows that tests name in the first lines of their docstrings, as in `Rows 4 and A1: …`."""
     for file in TESTS.rglob("test_*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
