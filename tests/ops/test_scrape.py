@@ -39,6 +39,7 @@ async def test_each_bucket_is_shown_before_its_first_drop(database_url: str) -> 
         drops = (await scraped(app))[f"{PREFIX}rate_limit_drops"]
     assert sorted((labels["bucket"], value) for labels, value in drops) == [
         ("api-key", 0),
+        ("caller-reads", 0),
         ("enroll-ip", 0),
         ("public-ip", 0),
     ]

@@ -41,6 +41,7 @@ PLACE = (DAY_AGO, 100_000)
 TOLD = events.READ_LOG.format(
     columns=events.COLUMNS,
     where="seq > $1 AND seq <= $2 AND type = ANY($3::text[]) AND adopted = $4",
+    after="$1",
     rows="$5",
     size="$6",
 )
