@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[Process]:
 @pytest.fixture
 async def around() -> AsyncIterator[Surroundings]:
     async with receiver() as hook, Provider() as provider:
-        provider.say("/keys", {"keys": []})
+        provider.say("/keys", {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}]})
         yield Surroundings(hook.url, provider.url)
 
 
