@@ -9,11 +9,20 @@ from typing import Annotated, TypeVar, get_type_hints
 
 import typer
 
+from aitp_cp.protocol import moments
+
 Options = TypeVar("Options")
 
-Moment = typer.Option(
-    metavar="TIME", parser=datetime.fromisoformat, help="ISO-8601, inclusive; without an offset it is UTC."
-)
+
+def read_moment(text: str) -> datetime:
+    """A time as the API reads it; raises `ValueError`, which the option shows."""
+    moment = moments.from_text(text)
+    if moment is None:
+        raise ValueError(text)
+    return moment
+
+
+Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")
 
 
 @dataclass(frozen=True, slots=True)
