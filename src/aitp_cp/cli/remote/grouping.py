@@ -9,13 +9,13 @@ from typing import Annotated, TypeVar, get_type_hints
 
 import typer
 
-from aitp_cp.protocol import moments
-
 Options = TypeVar("Options")
 
 
 def read_moment(text: str) -> datetime:
     """A time as the API reads it; raises `ValueError`, which the option shows."""
+    from aitp_cp.protocol import moments  # only for those who name a time: `--help` loads nothing heavy
+
     moment = moments.from_text(text)
     if moment is None:
         raise ValueError(text)
