@@ -136,8 +136,7 @@ def test_a_role_that_may_not_write_and_a_database_that_takes_no_writes(database_
     try:
         refused = run("check", **GOOD, DATABASE_URL=reader)
         assert refused.returncode == 1
-        assert "fail permissions the role may not read and write " in said(refused)
-        assert "admin_audit_log, agents," in said(refused)
+        assert "fail permissions the role may not read and write admin_audit_log, agents," in said(refused)
         assert "audit_events_seq" in said(refused)
         execute(
             database_url,
@@ -163,7 +162,7 @@ def test_more_connections_than_there_are(database_url: str) -> None:
     [
         ({"CP_BASE_URL": "http://localhost:4000"}, "warn CP_BASE_URL names this machine only"),
         ({"CP_BASE_URL": "http://cp.example"}, "warn CP_BASE_URL is not https"),
-        ({"API_KEYS": "a-key-of-25-characters-xy"}, "warn API_KEYS holds a key of fewer than 32 characters"),
+        ({"API_KEYS": "short"}, "warn API_KEYS holds a key of fewer than 32 characters"),
         ({"MAX_SSE_CONNECTIONS": "2000000000"}, "warn open files the limit is"),
     ],
 )

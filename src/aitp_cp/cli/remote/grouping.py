@@ -11,18 +11,9 @@ import typer
 
 Options = TypeVar("Options")
 
-
-def read_moment(text: str) -> datetime:
-    """A time as the API reads it; raises `ValueError`, which the option shows."""
-    from aitp_cp.protocol import moments  # only for those who name a time: `--help` loads nothing heavy
-
-    moment = moments.from_text(text)
-    if moment is None:
-        raise ValueError(text)
-    return moment
-
-
-Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")
+Moment = typer.Option(
+    metavar="TIME", parser=datetime.fromisoformat, help="ISO-8601, inclusive; without an offset it is UTC."
+)
 
 
 @dataclass(frozen=True, slots=True)
