@@ -80,8 +80,8 @@ async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[It
     walked = len(reached) + sum(child.count for child in children)
     if len(reached) >= limit and len({start.since for start in starts}) > 1:
         earliest = min(start.since for start in starts)
-        later += [item for item in current if item.since != earliest]
-        children = [child for child in children if child.item.since == earliest]
+        later += [item for item in current if item.since > earliest]
+        children = [child for child in children if child.item.since <= earliest]
         reached = await graph.reach(conn, [start for start in starts if start.since == earliest], limit)
         walked += len(reached)
     await graph.mark_reached(conn, reached)
