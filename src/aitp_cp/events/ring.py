@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aitp_cp.events.model import Event, HistoryFilter
+from aitp_cp.protocol.json_lines import one_line
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -22,7 +23,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 def frame(event: Event) -> Frame:
     """Encode an event once; never an `event:` line, for clients listen to unnamed messages only."""
     seq = event.seq or 0
-    data = b"id: %d\ndata: %b\n\n" % (seq, msgspec.json.encode(event))
+    data = b"id: %d\ndata: %b\n\n" % (seq, one_line(msgspec.json.encode(event)))
     return Frame(seq, event.type, event.run_id, event.aid_a, event.aid_b, data)
 
 

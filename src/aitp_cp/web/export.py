@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.json_lines import one_line
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import encode
@@ -136,7 +137,7 @@ async def _lines(parts: Sequence[Part]) -> AsyncIterator[bytes]:
 
 
 def _line(kind: str, record: Any) -> bytes:
-    return encode({"kind": kind, "record": record}) + b"\n"
+    return one_line(encode({"kind": kind, "record": record})) + b"\n"
 
 
 async def _chunked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

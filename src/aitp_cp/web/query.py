@@ -1,12 +1,11 @@
 """Query strings: both spellings of a name, clamped paging, clear errors."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 from starlette.requests import Request
 
-from aitp_cp.clock import truncate
 from aitp_cp.db.keyset import Order, Window
 from aitp_cp.errors import AppError, BadRequest, FilterInvalid, OffsetTooLarge
 from aitp_cp.protocol import moments
@@ -73,7 +72,7 @@ class Query:
         return Window(limit, before=order.read(before))
 
     def moment(self, name: str, refusal: type[AppError] = FilterInvalid) -> datetime | None:
-        """An ISO-8601 time, or epoch milliseconds as digits; without an offset it is UTC."""
+        """An ISO-8601 time, or epoch seconds or milliseconds as digits; without an offset it is UTC."""
         value = self.text(name)
         if value is None:
             return None
@@ -105,11 +104,6 @@ class Query:
 
 def parse_moment(value: str) -> datetime | None:
     """A time within the years 1970 to 9999, or None."""
+    text = value.strip()
     # An unescaped "+00:00" arrives as " 00:00": a plus sign is a space in a query string.
-    text = value.strip().replace(" ", "+") if "T" in value else value.strip()
-    if not (text.isascii() and text.isdigit() and len(text) > 8):
-        return moments.from_iso(text)
-    try:
-        return truncate(datetime.fromtimestamp(int(text) / 1000, UTC))
-    except (ValueError, OverflowError, OSError):
-        return None
+    return moments.from_text(text) or moments.from_text("+".join(text.rsplit(" ", 1)))

@@ -11,9 +11,18 @@ import typer
 
 Options = TypeVar("Options")
 
-Moment = typer.Option(
-    metavar="TIME", parser=datetime.fromisoformat, help="ISO-8601, inclusive; without an offset it is UTC."
-)
+
+def read_moment(text: str) -> datetime:
+    """A time as the API reads it; raises `ValueError`, which the option shows."""
+    from aitp_cp.protocol import moments  # which --help need not load
+
+    moment = moments.from_text(text)
+    if moment is None:
+        raise ValueError(text)
+    return moment
+
+
+Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")
 
 
 @dataclass(frozen=True, slots=True)
