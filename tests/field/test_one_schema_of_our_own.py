@@ -13,7 +13,8 @@ import pytest
 from aitp_cp.db.migrations import HEAD, REVISIONS, CannotMigrate, SchemaAhead
 from aitp_cp.db.migrations.run import upgrade
 from aitp_cp.db.schema import TABLES, current_revision
-from tests.cli.support import GOOD, run, said
+from tests.cli.support import GOOD, run, said, shell
+from tests.support.process import free_port
 
 FOREIGN = (
     "CREATE TABLE public.agents (id integer PRIMARY KEY, name text)",
@@ -116,7 +117,7 @@ def test_a_schema_made_later_hides_no_tables(database_url: str) -> None:
         with pytest.raises(CannotMigrate, match="tables are in schema public, but the search path begins with aitp"):
             migrate(dsn)
         assert described(database_url, "aitp") == []
-        refused = run("serve", **GOOD, DATABASE_URL=dsn, PORT="0")
+        refused = shell("serve", **GOOD, DATABASE_URL=dsn, HOST="127.0.0.1", PORT=str(free_port()))
         assert (refused.returncode, "tables are in schema public" in said(refused)) == (3, True)
     finally:
         sql(database_url, "DROP SCHEMA aitp")

@@ -1,14 +1,20 @@
 """A restore or a failover can leave the sequence behind the log, or the log behind its readers (rows 2 and 3)."""
 
 import asyncio
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from aitp_cp.db.migrations.run import upgrade
 from aitp_cp.db.numbering import read, repair
+from tests.cli.support import GOOD, run, said, shell
 from tests.events.support import append_numbers, connected, eventually, replica
-from tests.support.app import App, running_app
+from tests.support.app import AUTH, App, running_app
+from tests.support.process import Process, free_port
 from tests.support.standby import Pair, Switch, streaming_pair
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +57,37 @@ async def test_a_sequence_behind_the_log_is_set_right(database_url: str, case: s
     assert [line for line in said if "the log ends at 30: set right" in line]
     async with running_app(database_url) as app:
         assert await append_numbers(app.rt, range(2)) == [31, 32]
+
+
+def test_check_says_it_and_a_start_repairs_it(database_url: str, tmp_path: Path) -> None:
+    """Row 2: check fails with both numbers and changes nothing; serve repairs, says so in its log, and stores."""
+    asyncio.run(fill(database_url, 30))
+    asyncio.run(write(database_url, NEW_LOG))
+    for _ in range(2):
+        checked = run("check", **GOOD, DATABASE_URL=database_url)
+        assert checked.returncode == 1
+        assert "fail log sequence the sequence audit_events_seq gives 1 next, but the log ends at 30" in said(checked)
+    with Process(database_url, tmp_path / "log") as process:
+        posted = httpx.post(f"{process.url}/api/events", json=[{"type": "demo.event"}], headers=AUTH)
+        assert posted.status_code == 200
+        assert re.search(r"log_sequence_repaired.*log_end=30 next=1", process.log())
+    checked = run("check", **GOOD, DATABASE_URL=database_url)
+    assert "ok log sequence is past the end of the log (31)" in said(checked)
+
+
+def test_a_role_that_may_not_set_the_sequence(database_url: str) -> None:
+    """Row 2: who cannot repair does not start, and is told who can."""
+    role = f"plain_{uuid4().hex[:12]}"
+    asyncio.run(fill(database_url, 30))
+    rights = ("ALL ON ALL TABLES IN SCHEMA public", "USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public")
+    grants = (f"GRANT {right} TO {role}" for right in rights)
+    asyncio.run(write(database_url, NEW_LOG, f"CREATE ROLE {role} LOGIN", *grants))
+    try:
+        dsn = database_url.replace("//postgres@", f"//{role}@")
+        refused = shell("serve", **GOOD, DATABASE_URL=dsn, HOST="127.0.0.1", PORT=str(free_port()))
+        assert (refused.returncode, "run `aitp-cp migrate` as the role that owns it" in said(refused)) == (3, True)
+    finally:
+        asyncio.run(write(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}"))
 
 
 async def test_two_repairs_at_once_and_none_when_all_is_well(database_url: str) -> None:

@@ -43,6 +43,12 @@ WHERE NOT has_sequence_privilege(to_regclass(quote_ident(current_schema()) || '.
 ORDER BY 1
 """
 
+HIDDEN = """
+SELECT relname FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relname = ANY($1) AND row_security_active(oid)
+ORDER BY 1
+"""
+
 CONNECTIONS = """
 SELECT least(
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
@@ -93,7 +99,7 @@ async def _server(conn: Conn, settings: Settings) -> tuple[Level, str]:
 
 
 async def _pooler(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    found = await fitness.pooled_by_transaction(_dsn(settings), conn)
+    found = await fitness.pooled_by_transaction(_dsn(settings))
     return ("fail", found) if found else ("ok", "each connection keeps its server process")
 
 
@@ -140,6 +146,11 @@ async def _permissions(conn: Conn, settings: Settings) -> tuple[Level, str]:
     lacking = [row[0] for row in await conn.fetch(NOT_ALLOWED, list(TABLES), list(SEQUENCES))]
     if lacking:
         return "fail", f"the role may not read and write {', '.join(lacking)}"
+    if hidden := [row[0] for row in await conn.fetch(HIDDEN, list(TABLES))]:
+        return "fail", (
+            f"row-level security hides rows of {', '.join(hidden)} from this role: disable it there, or use the role "
+            "that owns the tables"
+        )
     if found := await obstacle(conn):
         return (
             "info",

@@ -1,5 +1,8 @@
 """What makes a database unfit for good: `check`, `migrate`, `serve` and `worker` ask the same questions."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import asyncpg
 
 from aitp_cp.db.connect import connect
@@ -27,11 +30,9 @@ _BY_TRANSACTION = (
 
 async def unfit(dsn: str) -> str | None:
     """Return why this database can never serve, in a sentence that says what to do; raises the driver's errors."""
-    conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
-    try:
-        return await pooled_by_transaction(dsn, conn) or await unfit_server(conn)
-    finally:
-        conn.terminate()
+    async with _session(dsn) as conn:
+        found = await unfit_server(conn)
+    return found or await pooled_by_transaction(dsn)
 
 
 async def version(conn: asyncpg.Connection) -> tuple[str, int]:
@@ -65,22 +66,35 @@ async def undurable(conn: asyncpg.Connection) -> str | None:
     return None
 
 
-async def pooled_by_transaction(dsn: str, conn: asyncpg.Connection) -> str | None:
-    """Return a sentence when two sessions get the same server process, or one session two."""
+async def pooled_by_transaction(dsn: str) -> str | None:
+    """Return a sentence when two sessions share a server process, or a session has no transactions of its own."""
+    for _ in range(2):  # a connection that is lost once was lost, one that is lost at every BEGIN is refused it
+        try:
+            async with _session(dsn) as one, _session(dsn) as other:
+                return _BY_TRANSACTION if await _share(one, other) else None
+        except asyncpg.ConnectionDoesNotExistError:
+            continue
+    return _BY_TRANSACTION
+
+
+async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
     try:
-        other = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError):  # no second connection to be had: another question's answer
-        return None
-    try:
-        first = await _pid(conn)
-        async with other.transaction():  # holds its server process, which a pooler would have lent to `conn`
+        first = await _pid(one)
+        async with other.transaction():  # holds its server process, which a pooler would have lent to `one`
             held = await other.fetchval("SELECT pg_backend_pid()")
-            second = await _pid(conn)
-    except (*_LOST_STATEMENT, TimeoutError, asyncpg.ProtocolViolationError):
-        return _BY_TRANSACTION
+            second = await _pid(one)
+    except (*_LOST_STATEMENT, TimeoutError):
+        return True
+    return bool(held == first or second != first)
+
+
+@asynccontextmanager
+async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
+    try:
+        yield conn
     finally:
-        other.terminate()
-    return _BY_TRANSACTION if held == first or second != first else None
+        conn.terminate()
 
 
 async def _pid(conn: asyncpg.Connection) -> int:
