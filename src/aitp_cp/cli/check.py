@@ -20,7 +20,7 @@ STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
 SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # What a process keeps open besides streams and connections to its database.
-OTHER_FILES = 100
+OTHER_FILES = 256
 
 
 def check() -> None:
@@ -70,8 +70,8 @@ def _secret_files(environ: Mapping[str, str]) -> Iterator[Row]:
 
 
 def _open_files(settings: Settings) -> Row:
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.max_sse_connections + settings.db_pool_max + OTHER_FILES
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server asks for as many as it may have
+    needed = max(settings.max_sse_connections, settings.max_connections) + settings.db_pool_max + OTHER_FILES
     if allowed == resource.RLIM_INFINITY or allowed >= needed:
         return "ok", "open files", f"{needed} may be needed, the limit allows them"
-    return "warn", "open files", f"the limit is {allowed}; MAX_SSE_CONNECTIONS streams and the pool need {needed}"
+    return "warn", "open files", f"the limit is {allowed}; MAX_CONNECTIONS and the pool need {needed}"
