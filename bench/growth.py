@@ -67,6 +67,8 @@ PATHS = (
     "/api/audit",
     "/api/registry/agents",
     "/api/registry/agents?capability=bench.rare",
+    "/api/dashboard/overview?range=24h",
+    "/api/dashboard/agents",
 )
 
 

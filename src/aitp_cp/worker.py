@@ -1,5 +1,6 @@
 """Composes what runs in the background: the rooms' jobs, the webhook outbox and dispatcher, the key set refresher."""
 
+from aitp_cp.dashboard.jobs import JOBS as DASHBOARD
 from aitp_cp.events.jobs import JOBS as EVENTS
 from aitp_cp.jobs import Job, Runner
 from aitp_cp.ops.jobs import JOBS as OPS
@@ -18,7 +19,7 @@ OWN: tuple[Job, ...] = OPS
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *TCTS, *WEBHOOKS, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *TCTS, *DASHBOARD, *WEBHOOKS, *retention(rt.settings))
 
 
 class Background:

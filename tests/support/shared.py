@@ -20,6 +20,9 @@ BEGIN
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
+    DELETE FROM activity_changes;  -- what triggers have written meanwhile
+    DELETE FROM activity_counts;
+    DELETE FROM revocation_version;
     ALTER SEQUENCE audit_events_seq RESTART;
     INSERT INTO webhook_outbox (enqueued_through) VALUES (0);
 END $$

@@ -8,11 +8,21 @@ from aitp_cp.dashboard.model import AgentActivity, HandshakeCounts, Totals
 from aitp_cp.db import Connection
 from aitp_cp.sessions.store import HAPPENED_AT
 
-TOTALS = """
+# Counted by triggers (revision 0017): what a job has folded, and the changes since.
+COUNTED = """
+SELECT name, sum(count)::bigint AS count FROM (
+    SELECT name, count FROM activity_counts WHERE kind = 'session'
+    UNION ALL
+    SELECT name, change FROM activity_changes WHERE kind = 'session'
+) AS counted
+GROUP BY name
+"""
+
+TOTALS = f"""
 SELECT (SELECT count(*) FROM agents
         WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1)) AS agents,
-       (SELECT count(*) FROM handshake_sessions) AS handshakes,
-       (SELECT count(*) FROM handshake_sessions WHERE status = 'started') AS under_way,
+       (SELECT coalesce(sum(count), 0)::bigint FROM ({COUNTED}) AS sessions) AS handshakes,
+       (SELECT coalesce(sum(count), 0)::bigint FROM ({COUNTED}) AS sessions WHERE name = 'started') AS under_way,
        (SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')) AS pending_deliveries
 """
 
@@ -26,15 +36,43 @@ GROUP BY 1, 2, 3
 """
 
 AGENTS = """
-SELECT aid, display_name,
-       CASE WHEN status = 'active' AND manifest_expires_at <= $1 THEN 'expired' ELSE status END AS status,
-       registered_at, last_seen_at,
-       (SELECT count(*) FROM handshake_sessions WHERE aid_a = aid) AS initiated,
-       (SELECT count(*) FROM handshake_sessions WHERE aid_b = aid) AS answered,
-       (SELECT count(*) FROM audit_events WHERE aid_a = aid AND type = 'capability.invoked') AS invocations
-FROM agents
-ORDER BY registered_at, aid
-LIMIT $2
+WITH page AS MATERIALIZED (
+    SELECT aid, display_name,
+           CASE WHEN status = 'active' AND manifest_expires_at <= $1 THEN 'expired' ELSE status END AS status,
+           registered_at, last_seen_at
+    FROM agents
+    ORDER BY registered_at, aid
+    LIMIT $2
+), counted AS (
+    SELECT kind, name AS aid, sum(count)::bigint AS count FROM (
+        SELECT folded.kind, folded.name, folded.count
+        FROM page CROSS JOIN (VALUES ('initiator'), ('responder'), ('invocation')) AS kinds (kind)
+        JOIN activity_counts AS folded ON folded.kind = kinds.kind AND folded.name = page.aid
+        UNION ALL
+        SELECT kind, name, change FROM activity_changes WHERE kind IN ('initiator', 'responder', 'invocation')
+    ) AS counts
+    GROUP BY kind, name
+)
+SELECT page.*, coalesce(initiated.count, 0) AS initiated, coalesce(answered.count, 0) AS answered,
+       coalesce(invoked.count, 0) AS invocations
+FROM page
+LEFT JOIN counted AS initiated ON initiated.aid = page.aid AND initiated.kind = 'initiator'
+LEFT JOIN counted AS answered ON answered.aid = page.aid AND answered.kind = 'responder'
+LEFT JOIN counted AS invoked ON invoked.aid = page.aid AND invoked.kind = 'invocation'
+ORDER BY registered_at, page.aid
+"""
+
+# Whoever reads meanwhile sees each change once, here or there.
+FOLD = """
+WITH gone AS (
+    DELETE FROM activity_changes WHERE ctid = ANY(ARRAY(SELECT ctid FROM activity_changes LIMIT $1))
+    RETURNING kind, name, change
+), folded AS (
+    INSERT INTO activity_counts AS stored (kind, name, count)
+    SELECT kind, name, sum(change) FROM gone GROUP BY kind, name ORDER BY kind, name
+    ON CONFLICT (kind, name) DO UPDATE SET count = stored.count + excluded.count
+)
+SELECT count(*) FROM gone
 """
 
 MOST_AGENTS = 1000
@@ -71,3 +109,8 @@ async def agents(conn: Connection, now: datetime) -> list[AgentActivity]:
         )
         for row in rows
     ]
+
+
+async def fold(conn: Connection, limit: int) -> int:
+    """Take at most `limit` changes into the counts; how many there were."""
+    return int(await conn.fetchval(FOLD, limit))

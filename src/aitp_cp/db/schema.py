@@ -12,6 +12,8 @@ LOG_LOCK_KEY = 4694481020131148801
 
 # What a role must be allowed to read and write.
 TABLES = (
+    "activity_changes",
+    "activity_counts",
     "admin_audit_log",
     "agents",
     "audit_events",
