@@ -27,6 +27,6 @@ EXPOSE 4000
 STOPSIGNAL SIGTERM
 # Liveness asks no database: a database that blinks must not restart every replica.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=40s --retries=3 \
-  CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 4000), timeout=2); c.request('GET', '/api/livez'); sys.exit(c.getresponse().status != 200)"]
+  CMD ["python", "-m", "aitp_cp.cli.alive"]
 ENTRYPOINT ["aitp-cp"]
 CMD ["serve"]

@@ -4,8 +4,10 @@ import pytest
 
 from aitp_cp.settings import SettingsError, findings, load
 
-SEED = "ab" * 32
-SECRET = "s" * 32
+SEED = "960ddd56a1de518dd321c51ffc7fba9b74e3114534371101d626204b9ba32d12"
+SECRET = "an-enrollment-secret-of-32-chars!"
+KEY = "a-key-that-production-takes"
+OTHER = "another-one-it-takes-too"
 DSN = "postgresql://cp@db/cp"
 GOOD = {"CP_AID_SEED_HEX": SEED, "ENROLLMENT_SECRET": SECRET, "DATABASE_URL": DSN}
 
@@ -46,9 +48,9 @@ def test_what_is_missing_is_named_at_once() -> None:
 
 def test_a_file_holds_the_value(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("one, two\n")
+    keys.write_text(f"{KEY}, {OTHER}\n")
     settings = load({**GOOD, "API_KEYS_FILE": str(keys)}, command="serve")
-    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert [key.get_secret_value() for key in settings.api_keys] == [KEY, OTHER]
     assert "API_KEYS: is set together with API_KEYS_FILE" in refused(
         {**GOOD, "API_KEYS": "x", "API_KEYS_FILE": str(keys)}
     )
@@ -89,8 +91,8 @@ def test_lists_are_parsed() -> None:
 
 
 def test_nothing_secret_is_printed() -> None:
-    settings = load({**GOOD, "API_KEYS": "canary-key"}, command="serve")
-    for secret in (SEED, SECRET, DSN, "canary-key"):
+    settings = load({**GOOD, "API_KEYS": "canary-key-of-25-characters"}, command="serve")
+    for secret in (SEED, SECRET, DSN, "canary-key-of-25-characters"):
         assert secret not in repr(settings)
         assert secret not in str(settings.model_dump())
 
@@ -100,7 +102,7 @@ def test_findings_fail_in_production_and_warn_in_development() -> None:
     assert levels == {("CORS_ORIGIN", "fail"), ("API_KEYS", "fail")}
     developed = load({"ENROLLMENT_SECRET": SECRET}, command="dev")
     assert {finding.level for finding in findings(developed)} == {"warn"}
-    complete = load({**GOOD, "API_KEYS": "k", "CORS_ORIGIN": "https://a.example"}, command="serve")
+    complete = load({**GOOD, "API_KEYS": KEY, "CORS_ORIGIN": "https://a.example"}, command="serve")
     assert findings(complete) == []
 
 

@@ -5,16 +5,16 @@ The only module that knows pydantic. `.env.example` and `docs/settings.md` are r
 
 import re
 import secrets
-from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aitp_cp import database_url as urls
+from aitp_cp import setting_rules as rules
 
 Command = Literal["serve", "dev", "worker", "tool"]
 Level = Literal["info", "warn", "fail"]
@@ -22,9 +22,10 @@ Network = IPv4Network | IPv6Network
 
 _HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-_ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
 MIN_SECRET_CHARACTERS = 32
+FRESH = "`aitp-cp keygen` prints a fresh one"
+QUOTED = "in quotes, which an env file passes on as they are: remove them"
 ANY_HOST = "*"
 
 
@@ -41,32 +42,19 @@ class Finding(NamedTuple):
 
 
 def _listed(text: object) -> object:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
-
-
-def _is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its message would repeat the URL
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
-
-
-def _networks(text: object) -> object:
     if not isinstance(text, str):
         return text
-    try:
-        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ValueError("must be a comma-separated list of networks such as 10.0.0.0/8") from None
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if any(map(rules.is_quoted, parts)):
+        raise ValueError(f"holds an entry {QUOTED}")
+    return parts
 
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
 
 
 class Settings(BaseSettings):
@@ -77,7 +65,7 @@ class Settings(BaseSettings):
         "production", description="`production` or `development`; under `dev` the default is `development`."
     )
     node_env: str | None = Field(None, description="`production` also means production, whatever `CP_ENV` says.")
-    host: str = Field("0.0.0.0", description="Address to listen on; under `dev` the default is `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
+    host: str = Field("0.0.0.0", description="Address to listen on, `::` for IPv6 and IPv4; under `dev` `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
     allowed_hosts: Texts | None = Field(
         None,
         description="Host names requests may address besides loopback and `CP_BASE_URL`, exact or `.suffix`; `*`: any. "
@@ -93,6 +81,9 @@ class Settings(BaseSettings):
     )
     db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
     api_keys: Secrets = Field((), description="Comma-separated keys that open the gated routes.")
+    api_keys_allow_weak: bool = Field(
+        False, description="Start in production with API keys that can be guessed; `check` fails all the same."
+    )
     enrollment_secret: SecretStr = Field(
         ..., description="HMAC key of enrollment tokens, at least 32 characters; required."
     )
@@ -193,14 +184,14 @@ class Settings(BaseSettings):
     @field_validator("cp_base_url")
     @classmethod
     def _absolute_url(cls, url: str) -> str:
-        if not _is_http_url(url) or set("@?#") & set(url):
+        if not rules.is_http_url(url) or set("@?#") & set(url):
             raise ValueError("must be an absolute http or https URL without credentials, query or fragment")
         return url.rstrip("/")
 
     @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
     def _collector(cls, url: str | None) -> str | None:
-        if url is not None and not _is_http_url(url):
+        if url is not None and not rules.is_http_url(url):
             raise ValueError("must be an absolute http or https URL")
         return url
 
@@ -228,9 +219,18 @@ class Settings(BaseSettings):
     @field_validator("webhook_url_allowlist")
     @classmethod
     def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        if any(set("/?#@*") & set(host) for host in hosts):
-            raise ValueError("must be a comma-separated list of hosts such as hooks.example or .example")
-        return hosts
+        try:
+            return tuple(map(rules.host_pattern, hosts))
+        except ValueError:
+            raise ValueError("must be a list of hosts such as hooks.example or .example, without ports") from None
+
+    @field_validator("host")
+    @classmethod
+    def _listening_address(cls, host: str) -> str:
+        try:
+            return rules.listening_address(host)
+        except ValueError:
+            raise ValueError("must be an address such as 0.0.0.0 or ::, or a host name, without a port") from None
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -249,10 +249,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origin")
     @classmethod
     def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for origin in origins or ():
-            if origin != "*" and not _ORIGIN.match(origin.rstrip("/")):
-                raise ValueError("must be `*` or a list of origins such as https://console.example")
-        return None if origins is None else tuple(origin.rstrip("/") for origin in origins)
+        try:
+            return None if origins is None else tuple(one if one == "*" else rules.origin(one) for one in origins)
+        except ValueError:
+            raise ValueError(
+                "must be `*` or a list of origins such as https://console.example, without paths"
+            ) from None
 
 
 def load(environ: Mapping[str, str], *, command: Command) -> Settings:
@@ -273,6 +275,8 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
             for error in refused.errors(include_url=False, include_input=False)
             if error["type"] != "missing" or str(error["loc"][0]).upper() not in already_named
         ]
+    else:
+        problems += _weak_secrets(settings) if settings.production and command != "tool" else ()
     if problems:
         raise SettingsError("these variables are wrong:\n" + "\n".join(f"  {problem}" for problem in sorted(problems)))
     return settings
@@ -291,6 +295,8 @@ def findings(settings: Settings) -> list[Finding]:
         found.append(Finding("fail" if production else "warn", "CORS_ORIGIN", sentence))
     elif "*" in settings.cors_origin:
         found.append(Finding("warn", "CORS_ORIGIN", "is *: any origin may read answers"))
+    if production and (weak := _weak_keys(settings)):
+        found.append(Finding("fail", "API_KEYS", f"{weak}, and API_KEYS_ALLOW_WEAK lets it pass"))
     if not settings.api_keys:
         sentence = (
             "is empty: every gated route answers 503" if production else "is empty: the gated routes are open to anyone"
@@ -304,6 +310,21 @@ def findings(settings: Settings) -> list[Finding]:
             Finding("warn", "CP_AID_SEED_HEX", "is unset: the identity is a fresh one and ends with this process")
         )
     return found
+
+
+def _weak_secrets(settings: Settings) -> Iterator[str]:
+    """Secrets that a stranger may guess; production does not start with them."""
+    seed, enrollment = settings.cp_aid_seed_hex, settings.enrollment_secret.get_secret_value()
+    if seed is not None and (reason := rules.seed_weakness(seed.get_secret_value())):
+        yield f"CP_AID_SEED_HEX: {reason}; {FRESH}"
+    if reason := rules.weakness(enrollment):
+        yield f"ENROLLMENT_SECRET: {reason}; {FRESH}"
+    if not settings.api_keys_allow_weak and (reason := _weak_keys(settings)):
+        yield f"API_KEYS: {reason}; {FRESH}, or set API_KEYS_ALLOW_WEAK=true until the callers have new ones"
+
+
+def _weak_keys(settings: Settings) -> str | None:
+    return rules.weak_keys([key.get_secret_value() for key in settings.api_keys])
 
 
 def _defaults(command: Command) -> dict[str, Any]:
@@ -331,10 +352,16 @@ def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | 
     if value and path:
         problems.append(f"{name}: is set together with {name}_FILE")
         return None
+    if rules.is_quoted(path):
+        problems.append(f"{name}_FILE: is {QUOTED}")
+        return None
     try:
         value = Path(path).read_text(encoding="utf-8").strip() if path else value
     except (OSError, ValueError):
         problems.append(f"{name}_FILE: names a file that cannot be read")
+        return None
+    if rules.is_quoted(value):
+        problems.append(f"{name}: is {QUOTED}")
         return None
     if not value.isprintable():
         problems.append(f"{name}: must be one line of text without control characters")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from aitp_cp.cli.main import app
 from tests.support.app import SECRET
 
-SEED = "22" * 32
+SEED = "960ddd56a1de518dd321c51ffc7fba9b74e3114534371101d626204b9ba32d12"
 GOOD: dict[str, Any] = {
     "CP_ENV": "production",
     "CP_AID_SEED_HEX": SEED,

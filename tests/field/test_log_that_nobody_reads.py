@@ -26,7 +26,7 @@ DROPPED = "aitp_control_plane_log_lines_dropped_total"
 
 @contextmanager
 def serving(dsn: str, log: Path, stdout: int | IO[bytes], *arguments: str) -> Iterator[Process]:
-    process = Process(dsn, log, *arguments, CP_ENV="production", CP_AID_SEED_HEX="22" * 32)
+    process = Process(dsn, log, *arguments, CP_ENV="production")
     process.start(wait=False, stdout=stdout)
     try:
         process.wait_ready()

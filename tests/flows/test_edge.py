@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.agents import manifest, new_agent
-from tests.support.app import API_KEY, AUTH
+from tests.support.app import API_KEY, AUTH, SEED
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
 from tests.support.raw import Reply, chunked, parse, receive, request, send
@@ -269,5 +269,5 @@ def test_the_log_names_the_request_and_keeps_the_secrets(server: Process) -> Non
     eventually(lambda: "INVALID_API_KEY" in server.log())
     log = server.log()
     assert log.count("log-me-once") == 1
-    for secret in (API_KEY, token, "wrong-secret", "11" * 32, "an-enrollment-secret"):
+    for secret in (API_KEY, token, "wrong-secret", SEED, "an-enrollment-secret"):
         assert secret not in log

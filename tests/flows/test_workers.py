@@ -77,7 +77,7 @@ def test_jobs_can_run_elsewhere(database_url: str, tmp_path: Path) -> None:
         worker = Process(database_url, tmp_path / "worker")
         command = [sys.executable, "-m", "aitp_cp", "worker"]
         with (tmp_path / "worker").open("wb") as log:
-            running = subprocess.Popen(command, env=worker._environment, stdout=log, stderr=log)
+            running = subprocess.Popen(command, env=worker.environment, stdout=log, stderr=log)
         try:
             eventually(lambda: "starting" in worker.log())
             with pytest.raises(httpx.ConnectError):

@@ -14,13 +14,14 @@ from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import load
 from aitp_cp.webhooks import outbox
 
-API_KEY = "test-key-one"
-OTHER_KEY = "test-key-two"
+API_KEY = "test-key-one-that-production-takes"
+OTHER_KEY = "test-key-two-that-production-takes"
+SEED = "d184605c938ed00f97868f4e87a83c73505054bd8de5ace327ba65f41b53b690"
 SECRET = "an-enrollment-secret-of-32-chars!"
 
 ENVIRONMENT = {
     "CP_ENV": "development",
-    "CP_AID_SEED_HEX": "11" * 32,
+    "CP_AID_SEED_HEX": SEED,
     "ENROLLMENT_SECRET": SECRET,
     "API_KEYS": f"{API_KEY},{OTHER_KEY}",
     "RATE_LIMIT_ENABLED": "false",

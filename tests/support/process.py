@@ -37,7 +37,7 @@ class Process:
         self.folder: Path | None = None  # where it runs, if not here
         self._log = log
         given = {**ENVIRONMENT, "HOST": "127.0.0.1", "DRAIN_WINDOW_MS": "200", **environment}
-        self._environment = {
+        self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(sys.path),
             "PORT": str(self.port),
@@ -53,7 +53,7 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aitp_cp", self.command, *self._arguments],
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 **{"stdout": log, "stderr": log, **options},
             )
         if wait:

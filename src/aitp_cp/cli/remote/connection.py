@@ -17,6 +17,7 @@ from aitp_cp.cli.remote import exits
 from aitp_cp.cli.remote.output import complain
 from aitp_cp.client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp.client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
+from aitp_cp.setting_rules import is_quoted
 
 URL = "AITP_CP_URL"
 KEY = "AITP_CP_API_KEY"
@@ -87,6 +88,8 @@ def key_of_environment() -> str | None:
     Raises `ValueError` that does not repeat it.
     """
     key, path = os.environ.get(KEY, "").strip(), os.environ.get(f"{KEY}_FILE", "").strip()
+    if is_quoted(key) or is_quoted(path):
+        raise ValueError(f"{KEY} or {KEY}_FILE is in quotes, which an env file passes on as they are: remove them")
     if key and path:
         raise ValueError(f"{KEY} is set together with {KEY}_FILE")
     try:

@@ -1,0 +1,117 @@
+"""What values of settings can mean: names and origins as browsers write them, secrets that can be guessed.
+
+A value that can never match anything is refused; what browsers normalise is normalised. No message repeats a value.
+"""
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from yarl import URL
+
+MIN_KEY_CHARACTERS = 20
+MIN_DISTINCT_CHARACTERS = 8
+QUOTES = ("'", '"')
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_MAX_NAME = 253
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+/?\Z", re.IGNORECASE)
+# What people leave in a value that they copied from a document.
+_PLACEHOLDER = re.compile(r"change.?(me|this)|replace.?(me|this)|example|placeholder|your.?(api|secret|key|seed)", re.I)
+
+
+def is_quoted(text: str) -> bool:
+    """Whether matching quotes enclose the text: programs differ in whether they remove those of an env file."""
+    return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
+
+
+def weakness(secret: str) -> str | None:
+    """Why a stranger may guess this secret, or None."""
+    if len(secret) < MIN_KEY_CHARACTERS:
+        return f"has fewer than {MIN_KEY_CHARACTERS} characters"
+    if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
+        return f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters"
+    return "is an example from a document" if _PLACEHOLDER.search(secret) else None
+
+
+def weak_keys(keys: Sequence[str]) -> str | None:
+    """The first of these keys that can be guessed, by its number, and why."""
+    for number, key in enumerate(keys, 1):
+        if reason := weakness(key):
+            return f"key {number} of {len(keys)} {reason}"
+    return None
+
+
+def seed_weakness(seed: str) -> str | None:
+    """Why a seed of hex digits is no random one, or None; 32 random bytes hold about 30 different ones."""
+    return "repeats itself" if len(set(bytes.fromhex(seed))) <= MIN_DISTINCT_CHARACTERS else None
+
+
+def is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its message would repeat the URL
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def host_name(text: str) -> str:
+    """The host in lower case and ASCII, an address in its canonical spelling without brackets; raises `ValueError`."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ip_address(bare))
+    except ValueError:
+        if bare != text:
+            raise ValueError("must be a host") from None
+    try:
+        name = (URL.build(scheme="http", host=text).raw_host or "").lower().removesuffix(".")
+    except ValueError:
+        name = ""
+    labels = name.split(".")
+    if len(name) > _MAX_NAME or not all(map(_LABEL.match, labels)) or labels[-1].isdecimal():
+        raise ValueError("must be a host")
+    return name
+
+
+def host_pattern(text: str) -> str:
+    """A host, or `.suffix` for all names below one; raises `ValueError`."""
+    if text.startswith("."):
+        return f".{host_name(text[1:])}"
+    name = host_name(text)
+    return f"[{name}]" if ":" in name else name
+
+
+def origin(text: str) -> str:
+    """The origin as a browser sends it: lower case, ASCII, no default port; raises `ValueError`."""
+    if not _ORIGIN.match(text):
+        raise ValueError("must be an origin")
+    try:
+        url = URL(text)
+        name, port = host_name(url.host or ""), url.explicit_port
+    except ValueError:
+        raise ValueError("must be an origin") from None
+    shown = f"[{name}]" if ":" in name else name
+    default = {"http": 80, "https": 443}[url.scheme]
+    return f"{url.scheme}://{shown}" if port in {None, default} else f"{url.scheme}://{shown}:{port}"
+
+
+def networks(text: object) -> object:
+    """The networks of a list; raises `ValueError`, also for one with bits set behind its prefix."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be a list of networks such as 10.0.0.0/8, with no bits set behind the prefix") from None
+
+
+def listening_address(text: str) -> str:
+    """An address or name to listen on, `[::1]` without its brackets; raises `ValueError`."""
+    try:
+        zone = text.strip("[]").partition("%")
+        address = ip_address(zone[0])
+        return str(address) + (f"%{zone[2]}" if zone[1] and isinstance(address, IPv6Address) else "")
+    except ValueError:
+        return host_name(text)
