@@ -112,6 +112,15 @@ class Settings(BaseSettings):
     sse_per_caller: Positive | None = Field(
         None, description="Most event streams of one API key in one process; unset means half of `MAX_SSE_CONNECTIONS`."
     )
+    max_connections: Positive = Field(
+        4000, description="Most connections open in one process; at the bound, idle ones are closed for new ones."
+    )
+    max_unsent_mib: Positive = Field(
+        64, description="MiB of answers waiting for their clients in one process; beyond it the slowest are cut."
+    )
+    keep_alive_ms: Positive = Field(
+        75_000, description="Milliseconds a connection may be idle; longer than your proxy keeps one."
+    )
     max_audit_events_memory: Count = Field(500, description="Newest events kept in memory for new streams.")
     sse_heartbeat_ms: Positive = Field(
         15_000, description="Milliseconds of silence after which a stream gets a comment."

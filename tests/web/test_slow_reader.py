@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.runtime import open_runtime
 from aitp_cp.settings import load
-from aitp_cp.web import http
+from aitp_cp.web import connections
 from aitp_cp.web.edge import Edge
 from aitp_cp.web.endpoint import Endpoint, Gate
 from aitp_cp.web.routing import Router
@@ -24,7 +24,8 @@ PATIENCE_SECS = 0.8
 
 @pytest.fixture
 async def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr(http, "READER_PATIENCE_SECS", PATIENCE_SECS)
+    monkeypatch.setattr(connections, "ANSWER_SECS", PATIENCE_SECS)
+    monkeypatch.setattr(connections, "ANSWER_BYTES_PER_SEC", SIZE / (4 * PATIENCE_SECS))
 
     async def large(*_: object) -> Response:
         return Response(b"x" * SIZE)

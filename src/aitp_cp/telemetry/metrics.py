@@ -29,6 +29,9 @@ ACROSS: dict[str, Across] = {
     "tail_lag_seconds": "livemax",
     "answer_cache_bytes": "livesum",
     "ingest_waiting_bytes": "livesum",
+    "http_connections_open": "livesum",
+    "http_unsent_bytes": "livesum",
+    "http_requests_queued": "livesum",
     "revocation_list_age_seconds": "livemax",
     "revocation_unsigned_entries": "livemostrecent",
     "job_last_success_timestamp_seconds": "max",
@@ -87,6 +90,7 @@ class Metrics:
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
         self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")
         self._count_the_tail()
+        self._count_the_connections()
         self.revocation_list_age = self._gauge(
             "revocation_list_age_seconds", "since the database last agreed with the served list, or since the start"
         )
@@ -101,6 +105,12 @@ class Metrics:
         self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
         self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
         self.tail_resets = self._counter("tail_resets", "times the log was found replaced: a restore, a failover")
+
+    def _count_the_connections(self) -> None:
+        self.connections_open = self._gauge("http_connections_open", "connections of clients open now")
+        self.unsent_bytes = self._gauge("http_unsent_bytes", "bytes of answers that clients have not taken yet")
+        self.requests_queued = self._gauge("http_requests_queued", "requests sent ahead of the answers due before them")
+        self.connections_cut = self._counter("http_connections_cut", "connections closed by a bound", "reason")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
         """One answered request; `hundreds` is the first digit of its status."""

@@ -1,5 +1,8 @@
 """What is noted of every answered request: its latency, and one line of log."""
 
+import time
+
+import structlog
 from msgspec import UNSET, UnsetType
 
 from aitp_cp.errors import AppError
@@ -7,13 +10,39 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.telemetry.logging import RequestLine, log_request
 from aitp_cp.web.context import RequestContext
 
+log = structlog.get_logger("aitp_cp.http")
+
 Text = str | UnsetType
+
+
+class LineBudget:
+    """So many lines in one second; how many there were beyond is said in one line afterwards."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._second = 0
+        self._lines = 0
+
+    def take(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            left_out, self._second, self._lines = self._lines - self._most, second, 0
+            if left_out > 0:
+                log.warning("refused_requests_not_logged", count=left_out)
+        self._lines += 1
+        return self._lines <= self._most
+
+
+# Requests that reach no endpoint cost their sender next to nothing: 50 lines a second show what is going on.
+_refusal_lines = LineBudget(50)
 
 
 def account(rt: Runtime, context: RequestContext, method: str, status: int, elapsed: float) -> None:
     endpoint = context.endpoint
     route = endpoint.template if endpoint else "unmatched"
     rt.metrics.observe_request(route, method if endpoint else "other", status // 100, elapsed)
+    if endpoint is None and not _refusal_lines.take():
+        return
     code, reason = _named(context.error)
     log_request(
         RequestLine(

@@ -8,11 +8,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, ShuttingDown, UriTooLong
+from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, RateLimited, ShuttingDown, UriTooLong
 from aitp_cp.runtime import Runtime
+from aitp_cp.settings import Settings
 from aitp_cp.web import cors
 from aitp_cp.web.account import account
 from aitp_cp.web.client_ip import client_ip
+from aitp_cp.web.connections import Connections, Limits
 from aitp_cp.web.context import CONTEXT, RequestContext, request_id
 from aitp_cp.web.headers import completed
 from aitp_cp.web.hosts import HostRule
@@ -36,6 +38,7 @@ class Edge:
         self.at_once = app.ready.answer
         self.recognises = app.recognises
         self._hosts = HostRule(rt.settings)
+        self.connections = Connections(_limits(rt.settings), rt.metrics, self._refuse_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +60,7 @@ class Edge:
             else:
                 await self._app(scope, receive, exchange.send)
         except AppError as refused:
-            await exchange.fail(refused, receive)
+            await exchange.fail(self._turned_away(exchange.context, refused, Headers(scope=scope)), receive)
         except asyncio.CancelledError:
             # The server has waited long enough for its last requests; what this one did is not known.
             if not self._rt.draining or exchange.status:
@@ -67,6 +70,23 @@ class Edge:
         except Exception:
             log.exception("request failed", request_id=exchange.context.request_id)
             await exchange.fail(Internal(), receive)
+
+    def _turned_away(self, context: RequestContext, refused: AppError, headers: Headers) -> AppError:
+        """Spend a token for a request that reached no endpoint; what to answer."""
+        if context.endpoint is None:
+            try:
+                self._app.turn_away(context, headers)
+            except RateLimited as limited:
+                return limited
+        return refused
+
+    def _refuse_bytes(self, peer: str, refusal: AppError, executed: bool) -> AppError:
+        """Spend a token for bytes that are no request, and tell of them; what to answer."""
+        context = RequestContext(request_id(None), peer)
+        context.error = refusal = self._turned_away(context, refusal, Headers())
+        if not executed:
+            account(self._rt, context, "other", refusal.status, 0.0)
+        return refusal
 
 
 class _Exchange:
@@ -117,6 +137,10 @@ class _Exchange:
     def finish(self) -> None:
         elapsed = time.perf_counter() - self._started
         account(self._rt, self.context, self._scope["method"], self.status, elapsed)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_connections, settings.max_unsent_mib * 2**20, settings.keep_alive_ms / 1000)
 
 
 def _early_answer(scope: Scope) -> Response | None:

@@ -15,12 +15,12 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGIVersions
+from uvicorn._types import ASGISendEvent, ASGIVersions
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
-from aitp_cp.web.sse import TRANSPORT
+from aitp_cp.web.sse import CONNECTION
 
 # The application judges path, query and headers (web/http.py); these bounds hold while a head is still arriving.
 MAX_TARGET_BYTES = 32 * 1024
@@ -57,9 +57,26 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class CycleOf10(RequestResponseCycle):
+    """Below HTTP/1.1 there is no transfer coding: an answer without a length ends with its connection."""
+
+    _ends_with_connection = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            lengths = [name for name, _ in message.get("headers", ()) if name.lower() == b"content-length"]
+            self._ends_with_connection = not lengths
+            if self._ends_with_connection:
+                self.chunked_encoding = False
+        elif message["type"] == "http.response.body" and self._ends_with_connection:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
 class FramedProtocol(HttpToolsProtocol):
     """Gives the application only requests whose beginning and end are certain; `refuse` says what happens otherwise."""
 
+    endless = False  # its answer goes on until somebody ends it, and bounds itself
     _in_head = False
     _in_body = False  # of `self.cycle`
     _last = False  # the client said that nothing follows, or the parser may not go on
@@ -67,7 +84,7 @@ class FramedProtocol(HttpToolsProtocol):
     _chunked = False
     _body_left = 0
     _hosts = 0
-    _active_at = 0.0
+    active_at = 0.0
     _head_since = 0.0  # when the head at hand began to arrive, or the first one could
     _heads = 0
     _head_bytes = 0
@@ -93,7 +110,7 @@ class FramedProtocol(HttpToolsProtocol):
         if self._last or self._held:
             self._keep(data)
             return
-        self._active_at = self.loop.time()
+        self.active_at = self.loop.time()
         if self._in_body or self.pipeline or not _holds_one_head(data):
             self._feed(data)
         elif left := self._parse(data):
@@ -179,9 +196,9 @@ class FramedProtocol(HttpToolsProtocol):
             "scheme": "http",
             "root_path": "",
             "headers": headers,
-            "extensions": {TRANSPORT: self.transport},  # type: ignore[dict-item]  # of our own
+            "extensions": {CONNECTION: self},  # type: ignore[dict-item]  # of our own
         }
-        self._head_since = self._active_at
+        self._head_since = self.active_at
         self._heads += 1
         self._in_head = True
         self._length = None
@@ -254,7 +271,8 @@ class FramedProtocol(HttpToolsProtocol):
             self._queued_bytes += len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _cycle(self, version: str) -> RequestResponseCycle:
-        return RequestResponseCycle(
+        kind = RequestResponseCycle if version == "1.1" else CycleOf10
+        return kind(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -264,7 +282,7 @@ class FramedProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
 
@@ -303,10 +321,17 @@ class FramedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if not self.pipeline:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.active_at = self.loop.time()
+        self.endless = False
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
             self._queued_bytes = 0
-        if self._held and not self.transport.is_closing():
+        if self._held:
             held, self._held = self._held, b""
             self.flow.holding = False
             self.data_received(held)
@@ -325,6 +350,7 @@ class FramedProtocol(HttpToolsProtocol):
         refusal = refusal or self._refusal or BadRequest("the request is not valid HTTP")
         cycle, in_body = self.cycle, self._in_body
         self._in_head = self._in_body = False
+        refusal = self.turn_away(refusal, executed=in_body and cycle is self._running)
         if in_body and cycle.response_complete:
             self.hang_up()
         elif in_body and cycle is not self._running:
@@ -338,6 +364,10 @@ class FramedProtocol(HttpToolsProtocol):
             self._end_after_queue()
         else:
             self.hang_up(refusal)
+
+    def turn_away(self, refusal: AppError, *, executed: bool) -> AppError:
+        """Count a refusal against its sender; what to answer. `executed`: the application tells of it as well."""
+        return refusal
 
     def ignore(self, size: int) -> None:
         """Bytes arrived that are not read."""

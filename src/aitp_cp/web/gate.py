@@ -64,6 +64,14 @@ class Doorkeeper:
         context.actor = context.caller = "apikey:" + digest[:16]
         self._spend(context, Bucket.API_KEY, digest)
 
+    def turn_away(self, context: RequestContext, headers: Headers) -> None:
+        """Spend a token for what reaches no endpoint; raises `RateLimited`."""
+        digest = self._known_key(bearer(headers))
+        if digest is None:
+            self._spend(context, Bucket.PUBLIC_IP, bucket_key(context.client_ip))
+        else:
+            self._spend(context, Bucket.API_KEY, digest)
+
     def recognises(self, headers: Headers) -> bool:
         """Return whether the request carries a valid API key; nothing is spent."""
         return self._known_key(bearer(headers)) is not None

@@ -30,6 +30,7 @@ class Router:
         self._rt = rt
         self._doorkeeper = Doorkeeper(rt)
         self.recognises = self._doorkeeper.recognises
+        self.turn_away = self._doorkeeper.turn_away
         self._reads = CallerReads(rt.metrics.rate_limit_drops)
         self.ready = ReadyAnswers(rt, self._doorkeeper)
         self._fixed: dict[str, Methods] = {}

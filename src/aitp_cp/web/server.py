@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from socket import socket
 
 import structlog
 import uvicorn
 
+from aitp_cp.web.connections import Connections
 from aitp_cp.web.http import JsonHttpProtocol
 
 log = structlog.get_logger("aitp_cp.server")
@@ -67,11 +69,13 @@ def build_server(
     app: object, *, host: str, port: int, drain: Drain, listening: Callable[[], None] = _nothing
 ) -> Server:
     """A server that trusts no forwarding header by itself and logs through our own handlers."""
+    connections: Connections = getattr(app, "connections", None) or Connections()
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's own, narrower idea of an ASGI application
         host=host,
         port=port,
-        http=JsonHttpProtocol,
+        http=partial(JsonHttpProtocol, connections=connections),  # type: ignore[arg-type]  # it calls it, no more
+        timeout_keep_alive=connections.keep_alive_secs,  # type: ignore[arg-type]  # a part of a second is as good
         ws="none",
         loop="uvloop",
         lifespan="off",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from socket import SO_SNDBUF, SOL_SOCKET
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,7 +24,7 @@ SOCKET_BYTES = 64 * 1024
 WRITE_PATIENCE_SECS = 30.0
 ABORT_PATIENCE_SECS = 1.0
 
-TRANSPORT = "aitp_cp.transport"
+CONNECTION = "aitp_cp.connection"
 
 Produce = Callable[["Sink"], Awaitable[None]]
 
@@ -98,9 +99,9 @@ class EventStream(Response):
         self.init_headers(HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = scope.get("extensions", {}).get(TRANSPORT)
+        connection = scope.get("extensions", {}).get(CONNECTION)
         with self._open() as produce:
-            _bound(transport)
+            transport = None if connection is None else _bound(connection)
             gone = asyncio.create_task(_disconnected(receive))
             try:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -129,13 +130,14 @@ async def _run(produce: Produce, send: Send, gone: asyncio.Task[None]) -> bool:
     return True
 
 
-def _bound(transport: asyncio.Transport | None) -> None:
-    if transport is None:
-        return
+def _bound(connection: Any) -> asyncio.Transport:
+    connection.endless = True  # its deadline is that of each write
+    transport: asyncio.Transport = connection.transport
     transport.set_write_buffer_limits(high=TRANSPORT_BYTES)
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, SOCKET_BYTES)
+    return transport
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -19,6 +19,7 @@ class Traced:
 
     def __init__(self, app: Edge, tracer: Tracer) -> None:
         self._app = app
+        self.connections = app.connections
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
