@@ -14,7 +14,7 @@ from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
-OWN_AID = "aid:pubkey:0EqyMnQrtKs6E2i9RhXk5tAiSrcaAWuvhSCjMsl3hzc"
+OWN_AID = "aid:pubkey:4t-mlXibB8B84Slm3pn3l4p49MfY0jYnp8id3kzF3U8"
 SERVICE = {"service": "aitp-control-plane", "aid": OWN_AID}
 NEXT_PING_SECS = 1.05
 
