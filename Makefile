@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCES := src tests bench examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt torture bench bench-growth lock docs clean
+.PHONY: help run test check fmt acceptance torture bench bench-growth lock docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: $(STAMP) ## lint, types and floors only
 fmt: $(STAMP) ## format the code and mend what the linter can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+acceptance: $(STAMP) ## what is too heavy for `make test`, alone on its machine
+	@HOSTILE_CONNECTIONS=1000 $(BIN)/python -m pytest -n 0 -s tests/field/test_hostile_connections.py
 
 torture: $(STAMP) ## break everything for MINUTES (20), then look for what is lost; SEED repeats a run
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))

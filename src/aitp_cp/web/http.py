@@ -31,20 +31,27 @@ log = structlog.get_logger("aitp_cp.http")
 
 
 class HeldHead:
-    """Writes to a transport; an answer's head waits for what follows, so that both leave in one call of the system."""
+    """Writes to a transport; an answer's head waits for what follows, so that both leave in one call of the system.
 
-    __slots__ = ("_head", "_transport", "_unsent")
+    Nothing follows the head of an answer to HEAD, which is not held. What comes after the end of the connection is
+    dropped: uvloop would raise for it until the application has been told.
+    """
 
-    def __init__(self, transport: asyncio.Transport, unsent: Unsent) -> None:
+    __slots__ = ("_head", "_holds", "_transport", "_unsent")
+
+    def __init__(self, transport: asyncio.Transport, unsent: Unsent, *, holds: bool = True) -> None:
         self._transport = transport
         self._unsent = unsent
+        self._holds = holds
         self._head = b""
 
     def write(self, data: bytes) -> None:
-        if self._head:
+        if self._transport.is_closing():
+            self._head = b""
+        elif self._head:
             head, self._head = self._head, b""
             self.write_both(head, data)
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+        elif self._holds and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
             self._head = data
         else:
             self._unsent.written += len(data)
@@ -131,9 +138,8 @@ class JsonHttpProtocol(FramedProtocol):
         self._answered = method == "GET" and version == "1.1" and self._answer_at_once()
         if not self._answered:
             super().begin_request(method, version)
-            if method != "HEAD":  # whose head nothing follows
-                held = HeldHead(self.transport, self.unsent)
-                self.cycle.transport = held  # type: ignore[assignment]  # it does what a cycle needs
+            held = HeldHead(self.transport, self.unsent, holds=method != "HEAD")
+            self.cycle.transport = held  # type: ignore[assignment]  # it does what a cycle needs
 
     def _answer_at_once(self) -> bool:
         """Whether the answer lay ready in memory, and was given without the application being run."""
