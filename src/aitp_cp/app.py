@@ -6,6 +6,9 @@ from aitp_cp import __version__
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
 from aitp_cp.dashboard.routes import ENDPOINTS as DASHBOARD
 from aitp_cp.dashboard.routes import Screens
+from aitp_cp.deliveries.dispatcher import Dispatcher
+from aitp_cp.deliveries.enqueuer import Enqueuer
+from aitp_cp.deliveries.routes import ENDPOINTS as DELIVERIES
 from aitp_cp.events.routes import ENDPOINTS as EVENTS
 from aitp_cp.events.stream import Streams
 from aitp_cp.events.tail import Tail
@@ -32,8 +35,6 @@ from aitp_cp.web.edge import Edge
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.openapi import Document, document
 from aitp_cp.web.routing import Router
-from aitp_cp.webhooks.dispatcher import Dispatcher
-from aitp_cp.webhooks.enqueuer import Enqueuer
 from aitp_cp.webhooks.routes import ENDPOINTS as WEBHOOKS
 
 # A fixed path is looked up before any pattern, so the order here is only the order of the document.
@@ -48,6 +49,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *TCTS,
     *REVOCATION,
     *WEBHOOKS,
+    *DELIVERIES,
     *TRUSTSTORE,
     *DASHBOARD,
     *AUDIT,

@@ -1,6 +1,9 @@
 """Composes what runs in the background: the rooms' jobs, the webhook outbox and dispatcher, the key set refresher."""
 
 from aitp_cp.dashboard.jobs import JOBS as DASHBOARD
+from aitp_cp.deliveries.dispatcher import Dispatcher
+from aitp_cp.deliveries.enqueuer import Enqueuer
+from aitp_cp.deliveries.jobs import JOBS as DELIVERIES
 from aitp_cp.events.jobs import JOBS as EVENTS
 from aitp_cp.jobs import Job, Runner
 from aitp_cp.ops.jobs import JOBS as OPS
@@ -9,9 +12,6 @@ from aitp_cp.retention.jobs import jobs as retention
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.jobs import JOBS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
-from aitp_cp.webhooks.dispatcher import Dispatcher
-from aitp_cp.webhooks.enqueuer import Enqueuer
-from aitp_cp.webhooks.jobs import JOBS as WEBHOOKS
 
 # Every process shows its own figures, whoever runs the jobs that change something.
 OWN: tuple[Job, ...] = OPS
@@ -19,7 +19,7 @@ OWN: tuple[Job, ...] = OPS
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *TCTS, *DASHBOARD, *WEBHOOKS, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *TCTS, *DASHBOARD, *DELIVERIES, *retention(rt.settings))
 
 
 class Background:

@@ -16,11 +16,11 @@ from aitp_cp.outbound.http1 import MAX_FIELDS, Answer, NotHttp
 from aitp_cp.outbound.model import Address
 from aitp_cp.outbound.policy import check_url
 from aitp_cp.outbound.tls import verifying
+from tests.deliveries.support import LOCAL, attempted, delivering, report, subscribe
 from tests.support.app import AUTH, running_app
 from tests.support.certificates import server_certificate
 from tests.support.receiver import Answer as Says
 from tests.support.receiver import receiver
-from tests.webhooks.support import LOCAL, attempted, delivering, report, subscribe
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aitp_cp.clock import iso, now
+from aitp_cp.deliveries import outbox
 from aitp_cp.retention import service as retention
 from aitp_cp.retention.jobs import sweep_once
 from aitp_cp.settings import load
-from aitp_cp.webhooks import outbox
 from tests.support.app import ENVIRONMENT, App, running_app
 from tests.support.rows import execute, value
 

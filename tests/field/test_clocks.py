@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
+from aitp_cp.deliveries.dispatcher import LEASE
 from aitp_cp.truststore.refresher import JwksRefresher
-from aitp_cp.webhooks.dispatcher import LEASE
+from tests.deliveries.support import LOCAL, breaker_of, delivering, ended, log_of, report, sql, subscribe, until, wake
 from tests.support.app import App, running_app
 from tests.support.provider import Provider
 from tests.support.receiver import Answer, receiver
 from tests.truststore.support import create
-from tests.webhooks.support import LOCAL, breaker_of, delivering, ended, log_of, report, sql, subscribe, until, wake
 
 pytestmark = pytest.mark.anyio
 

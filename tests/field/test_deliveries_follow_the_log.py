@@ -7,15 +7,15 @@ from uuid import uuid4
 import pytest
 
 from aitp_cp.clock import now
+from aitp_cp.deliveries import outbox, store
+from aitp_cp.deliveries.enqueuer import Enqueuer
 from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.retention import service as retention
-from aitp_cp.webhooks import outbox, store
-from aitp_cp.webhooks.enqueuer import Enqueuer
+from tests.deliveries.support import LOCAL, delivering, log_of, patch, report, sql, subscribe
 from tests.support.app import App, running_app
 from tests.support.receiver import receiver
-from tests.webhooks.support import LOCAL, delivering, log_of, patch, report, sql, subscribe
 
 pytestmark = pytest.mark.anyio
 
@@ -184,8 +184,8 @@ async def test_a_log_that_was_cut_off_is_followed_from_there(database_url: str) 
 
 async def test_the_tail_wakes_the_outbox(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row A7: a delivery arrives as promptly as when it was written with its event."""
-    monkeypatch.setattr("aitp_cp.webhooks.enqueuer.POLL_SECS", 3600.0)
-    monkeypatch.setattr("aitp_cp.webhooks.dispatcher.POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.POLL_SECS", 3600.0)
     async with receiver() as there, delivering(database_url) as app:
         await subscribe(app, there.url)
         for count in range(1, 4):
@@ -195,7 +195,7 @@ async def test_the_tail_wakes_the_outbox(database_url: str, monkeypatch: pytest.
 
 async def test_a_replica_finds_what_a_dead_one_left(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row A7: without any bell the outbox is looked at every second."""
-    monkeypatch.setattr("aitp_cp.webhooks.enqueuer.POLL_SECS", 0.05)
+    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.POLL_SECS", 0.05)
     async with running_app(database_url, **LOCAL) as app:
         await subscribe(app, URL)
         await append(app)

@@ -8,11 +8,11 @@ import pytest
 
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.truststore.urls import complaint
+from tests.deliveries.support import LOCAL, sql
 from tests.support.app import App, running_app
 from tests.support.provider import Provider
 from tests.support.receiver import Answer, always, receiver
 from tests.truststore.support import ANCHORS, create, later, patch
-from tests.webhooks.support import LOCAL, sql
 
 pytestmark = pytest.mark.anyio
 

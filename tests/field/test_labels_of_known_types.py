@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from aitp_cp.deliveries.model import DELIVERABLE
 from aitp_cp.ops.figures import KNOWN_TYPES, MAX_LABELS
 from aitp_cp.ops.jobs import refresh
 from aitp_cp.sessions.projection import STATUS_OF
 from aitp_cp.tcts.projection import DELEGATING, ISSUING, REVOKING
-from aitp_cp.webhooks.model import DELIVERABLE
 from tests.support.agents import manifest, new_agent
 from tests.support.app import App, running_app
 from tests.support.enrolment import registered

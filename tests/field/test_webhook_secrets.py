@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.deliveries.support import LOCAL, attempted, delivering, ended, pass_time, patch, report, sql, subscribe
 from tests.support.app import App, running_app
 from tests.support.receiver import Answer, receiver
-from tests.webhooks.support import LOCAL, attempted, delivering, ended, pass_time, patch, report, sql, subscribe
 
 pytestmark = pytest.mark.anyio
 

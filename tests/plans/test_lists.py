@@ -13,6 +13,8 @@ from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
 from aitp_cp.dashboard import store as dashboard
 from aitp_cp.db.keyset import Window
+from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries import store as deliveries
 from aitp_cp.events import invocations
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
@@ -26,8 +28,6 @@ from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
 from aitp_cp.truststore import store as truststore
-from aitp_cp.webhooks import outbox
-from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
 
 pytestmark = pytest.mark.anyio
@@ -165,16 +165,16 @@ LISTS: dict[str, list[Ask]] = {
         agent_list(before=(DAY_AGO, RARE), include_manifest=True, capability="cap.read"),
     ],
     "deliveries": [
-        lambda conn: webhooks.deliveries(conn, JTI, None, Window(100)),
-        lambda conn: webhooks.deliveries(conn, JTI, "failed", Window(100)),
-        lambda conn: webhooks.deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
-        lambda conn: webhooks.deliveries(conn, HOOK, "failed", Window(100, 0, (DAY_AGO, JTI))),
+        lambda conn: deliveries.list_deliveries(conn, JTI, None, Window(100)),
+        lambda conn: deliveries.list_deliveries(conn, JTI, "failed", Window(100)),
+        lambda conn: deliveries.list_deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
+        lambda conn: deliveries.list_deliveries(conn, HOOK, "failed", Window(100, 0, (DAY_AGO, JTI))),
     ],
     "webhook outbox": [
         lambda conn: conn.fetch(events.REACH, 150_000, 5000),
         lambda conn: conn.fetch(TOLD, 150_000, 155_000, outbox.TYPES, False, 1000, 10**6),
         lambda conn: conn.fetchval(events.BEFORE_RECEIVED, DAY_AGO, 5000),
-        lambda conn: webhooks.cursor(conn),
+        lambda conn: deliveries.cursor(conn),
     ],
     "audit": [
         lambda conn: audit.page(conn, Window(100)),

@@ -10,9 +10,9 @@ import httpx
 
 from aitp_cp.app import open_app
 from aitp_cp.clock import now
+from aitp_cp.deliveries import outbox
 from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import load
-from aitp_cp.webhooks import outbox
 
 API_KEY = "test-key-one-that-production-takes"
 OTHER_KEY = "test-key-two-that-production-takes"

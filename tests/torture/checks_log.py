@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from aitp_cp.webhooks.model import delivered_as
+from aitp_cp.deliveries.model import delivered_as
 from tests.torture.record import Batch, Fault, Finding, Hook, Reading, Record, half
 from tests.torture.truth import Row, Truth
 

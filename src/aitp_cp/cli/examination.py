@@ -190,7 +190,7 @@ async def _notifications(conn: Conn, settings: Settings) -> tuple[Level, str]:
 
 
 async def _outbox(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    from aitp_cp.webhooks import outbox
+    from aitp_cp.deliveries import outbox
 
     try:
         waiting = await outbox.lag(conn)

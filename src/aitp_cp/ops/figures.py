@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from aitp_cp.deliveries import outbox
 from aitp_cp.events.model import Event
 from aitp_cp.events.tail import Tail
 from aitp_cp.ops import store
 from aitp_cp.runtime import Runtime
-from aitp_cp.webhooks import outbox
 
 # Types that the control plane emits or projects: reporters cannot use up their labels.
 KNOWN_TYPES = frozenset(

@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import try_lock
+from aitp_cp.deliveries import outbox
 from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
 from aitp_cp.retention.store import count_before, count_events, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
-from aitp_cp.webhooks import outbox
 
 LOCK_KEY = 4694481020131148800
 

@@ -1,1 +1,1 @@
-"""Telling others: subscriptions, the transactional outbox, and its delivery."""
+"""Who is told of events: subscriptions, their secrets, and the view of their circuit breakers."""

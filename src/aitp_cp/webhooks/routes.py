@@ -8,26 +8,24 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
+from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
+from aitp_cp.web.endpoint import Endpoint, links, paging, uuid_in_path
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import Query
 from aitp_cp.web.responses import json_response
-from aitp_cp.webhooks import outbox, service
-from aitp_cp.webhooks.dispatcher import Dispatcher
+from aitp_cp.webhooks import service
 from aitp_cp.webhooks.model import (
-    DELIVERY_ORDER,
     ORDER,
     BreakerView,
     CreatedWebhook,
     DeletedWebhook,
-    DeliveryPage,
-    DeliveryView,
     NewWebhook,
     ReplayedWebhook,
     WebhookList,
@@ -35,17 +33,11 @@ from aitp_cp.webhooks.model import (
     WebhookView,
 )
 
-# This list had no limit once; this one is out of an administrator's reach.
-LIST_LIMIT = 10_000
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
-# How long a change, and a look into the delivery log, wait for the outbox.
-CATCH_UP_SECS = 2.0
-LOOK_SECS = 0.25
+LIST_LIMIT = 10_000  # rows; an older control plane returned all of them, and nobody has as many
+CATCH_UP_SECS = 2.0  # how long a change waits for the deliveries of the events before it
 WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
-DELIVERY_ID = uuid_in_path("deliveryId", "the delivery's id")
 
-# Where an id leads: that of a webhook, and that of a delivery together with its webhook's.
+# The endpoints that a webhook's id leads to.
 WEBHOOK = (
     "GET /api/webhooks/{id}",
     "PATCH /api/webhooks/{id}",
@@ -56,9 +48,8 @@ WEBHOOK = (
     "GET /api/webhooks/{id}/deliveries",
     "POST /api/webhooks/{id}/test",
 )
-DELIVERY = "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver"
 
-Asked = TypeVar("Asked", NewWebhook, WebhookPatch)
+Body = TypeVar("Body", NewWebhook, WebhookPatch)
 
 
 async def list_webhooks(rt: Runtime, request: Request) -> Response:
@@ -70,14 +61,14 @@ async def list_webhooks(rt: Runtime, request: Request) -> Response:
 async def create(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     actor = actor_of(rt, request)
-    # Names are looked up before the transaction; what is wrong is raised inside it, to be kept for replays.
-    asked = await _looked_at(rt, body, NewWebhook)
+    # The host is resolved before the transaction. An error is raised inside it, to be stored for replays.
+    new = await _checked(rt, body, NewWebhook)
 
     async def effect(conn: Connection) -> Answer:
-        if isinstance(asked, AppError):
-            raise asked
-        answer, kept = await service.create(conn, asked, actor, rt.clock(), rt.settings.webhooks_max)
-        return Answer(201, answer, kept)
+        if isinstance(new, AppError):
+            raise new
+        created, replayed = await service.create(conn, new, actor, rt.clock(), rt.settings.webhooks_max)
+        return Answer(201, created, replayed)
 
     return await answer_once(rt, request, endpoint="webhooks.create", caller=actor.id, body=body, effect=effect)
 
@@ -89,11 +80,11 @@ async def get(rt: Runtime, request: Request) -> Response:
 
 async def update(rt: Runtime, request: Request) -> Response:
     id, body = path_uuid(request), await read_body(request)
-    patch = await _looked_at(rt, body, WebhookPatch)
+    patch = await _checked(rt, body, WebhookPatch)
     if isinstance(patch, AppError):
         raise patch
     if patch.events is not None or patch.active is not None:
-        # The change counts from the next event on, so those before it get their deliveries first.
+        # The change counts from the next event on, so the events before it get their deliveries first.
         await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.transaction() as conn:
         webhook = await service.update(conn, id, patch, actor_of(rt, request), rt.clock())
@@ -102,7 +93,7 @@ async def update(rt: Runtime, request: Request) -> Response:
 
 
 async def delete(rt: Runtime, request: Request) -> Response:
-    return await _changed(rt, request, service.delete)
+    return await _change(rt, request, service.delete)
 
 
 async def get_breaker(rt: Runtime, request: Request) -> Response:
@@ -111,51 +102,27 @@ async def get_breaker(rt: Runtime, request: Request) -> Response:
 
 
 async def reset_breaker(rt: Runtime, request: Request) -> Response:
-    return await _changed(rt, request, service.reset_breaker)
+    return await _change(rt, request, service.reset_breaker)
 
 
-async def list_deliveries(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    id, status = path_uuid(request), asked.text("status")
-    window = asked.window(DELIVERY_ORDER, DEFAULT_LIMIT, MAX_LIMIT)
-    await outbox.catch_up(rt.db, LOOK_SECS)  # an event that was acknowledged before shows
-    async with rt.db.connection() as conn:
-        return json_response(await service.deliveries(conn, id, status, window))
-
-
-async def redeliver(rt: Runtime, request: Request) -> Response:
-    id, delivery_id = path_uuid(request), path_uuid(request, "deliveryId")
-    async with rt.db.transaction() as conn:
-        delivery = await service.redeliver(conn, id, delivery_id, actor_of(rt, request), rt.clock())
-    rt.get(Dispatcher).wake()
-    return json_response(delivery, 202)
-
-
-async def send_test(rt: Runtime, request: Request) -> Response:
-    return await _changed(rt, request, service.send_test, 202)
-
-
-async def _changed(
-    rt: Runtime, request: Request, change: Callable[..., Awaitable[object]], status: int = 200
-) -> Response:
-    """Run one change of one webhook in a transaction, then look whether it made something due."""
+async def _change(rt: Runtime, request: Request, change: Callable[..., Awaitable[object]]) -> Response:
     id = path_uuid(request)
     async with rt.db.transaction() as conn:
-        answer = await change(conn, id, actor_of(rt, request), rt.clock())
+        changed = await change(conn, id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
-    return json_response(answer, status)
+    return json_response(changed)
 
 
-async def _looked_at(rt: Runtime, body: bytes, shape: type[Asked]) -> Asked | AppError:
-    """The request if its URL and types are fine, else what is wrong with it."""
+async def _checked(rt: Runtime, body: bytes, shape: type[Body]) -> Body | AppError:
+    """Return the decoded body if its URL and event types are allowed, else the error to raise."""
     try:
-        asked = decode(body, shape)
-        service.check_events(asked.events)
-        if asked.url is not None:
-            await rt.get(GuardedClient).check_destination(asked.url)
-    except (BodyInvalid, UrlNotAllowed, HostUnresolved) as refused:
-        return refused
-    return asked
+        decoded = decode(body, shape)
+        service.check_events(decoded.events)
+        if decoded.url is not None:
+            await rt.get(GuardedClient).check_destination(decoded.url)
+    except (BodyInvalid, UrlNotAllowed, HostUnresolved) as error:
+        return error
+    return decoded
 
 
 ENDPOINTS = (
@@ -240,46 +207,5 @@ ENDPOINTS = (
         answers={200: BreakerView},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/circuit-breaker", id="$request.path.id"),
-    ),
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}/deliveries",
-        handler=list_deliveries,
-        summary="The delivery log, newest first",
-        tag="webhooks",
-        bulk=True,
-        params=(
-            WEBHOOK_ID,
-            query("status", "`pending`, `in_flight`, `delivered` or `failed`"),
-            *paging(DEFAULT_LIMIT, MAX_LIMIT),
-        ),
-        answers={200: DeliveryPage},
-        errors=(IdInvalid, NotFound),
-        leads_to=links(DELIVERY, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
-    ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks/{id}/deliveries/{deliveryId}/redeliver",
-        handler=redeliver,
-        summary="Send a delivery again, byte for byte",
-        tag="webhooks",
-        params=(WEBHOOK_ID, DELIVERY_ID),
-        answers={202: DeliveryView},
-        errors=(IdInvalid, NotFound),
-        leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
-    ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks/{id}/test",
-        handler=send_test,
-        summary="Send a `webhook.test` delivery",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
-        answers={202: DeliveryView},
-        errors=(IdInvalid, NotFound),
-        leads_to=(
-            *links(DELIVERY, id="$request.path.id", deliveryId="$response.body#/id"),
-            *links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
-        ),
     ),
 )

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import structlog
 
 from aitp_cp.db import Connection
+from aitp_cp.deliveries import results
+from aitp_cp.deliveries.model import Attempt, BreakerRule, DeliveryStatus, Outcome, Setback, Verdict
+from aitp_cp.deliveries.retry import pause
 from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
-from aitp_cp.webhooks import results
-from aitp_cp.webhooks.model import Attempt, BreakerRule, DeliveryStatus, Outcome, Setback, Verdict
-from aitp_cp.webhooks.retry import pause
 
-log = structlog.get_logger("aitp_cp.webhooks")
+log = structlog.get_logger("aitp_cp.deliveries")
 
 # Until the lease ends nobody else takes the row, so there is time to wait for a database that is away.
 RETRY_SECS = (0.2, 0.5, 1.0, 2.0, 4.0)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from aitp_cp.webhooks import queue, store, sweep
+from aitp_cp.deliveries import queue, store, sweep
+from tests.deliveries.support import LOCAL, sql, subscribe
 from tests.support.app import App, running_app
-from tests.webhooks.support import LOCAL, sql, subscribe
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def test_every_statement_goes_by_an_index(database_url: str) -> None:
         await sql(app, FILL)
         await sql(app, "ANALYZE webhook_deliveries, webhooks")
         ((now, id, later),) = await sql(app, "SELECT now(), $1::uuid, now() + interval '1 min'", webhooks[0]["id"])
-        log = store.DELIVERIES.format(where="{}", limit="100", offset="0")
+        log = store.LIST.format(where="{}", limit="100", offset="0")
         queued, newest = "webhook_deliveries_queue_idx", "webhook_deliveries_newest_idx"
         for index, statement, args in (
             (queued, queue.CLAIM_DUE, (8, 6, later - now, id, [], [], 2)),

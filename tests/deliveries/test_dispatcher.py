@@ -8,12 +8,23 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from aitp_cp.webhooks import queue, results
-from aitp_cp.webhooks.dispatcher import LEASE, Dispatcher
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, DeliveryStatus, Outcome, Setback, Verdict
+from aitp_cp.deliveries import queue, results
+from aitp_cp.deliveries.dispatcher import LEASE, Dispatcher
+from aitp_cp.deliveries.model import Attempt, BreakerRule, Claim, DeliveryStatus, Outcome, Setback, Verdict
+from tests.deliveries.support import (
+    LOCAL,
+    attempted,
+    delivering,
+    ended,
+    log_of,
+    pass_time,
+    report,
+    sql,
+    subscribe,
+    until,
+)
 from tests.support.app import App, running_app
 from tests.support.receiver import HANG_SECS, Answer, Received, always, receiver
-from tests.webhooks.support import LOCAL, attempted, delivering, ended, log_of, pass_time, report, sql, subscribe, until
 
 pytestmark = pytest.mark.anyio
 
@@ -221,8 +232,8 @@ async def test_a_database_that_is_away_loses_no_outcome(database_url: str) -> No
 @pytest.fixture
 def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dispatcher that looks for work only when it has a reason to."""
-    monkeypatch.setattr("aitp_cp.webhooks.dispatcher.POLL_SECS", 3600.0)
-    monkeypatch.setattr("aitp_cp.webhooks.dispatcher.BUSY_POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.BUSY_POLL_SECS", 3600.0)
 
 
 @pytest.mark.usefixtures("never_looks")

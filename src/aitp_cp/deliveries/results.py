@@ -6,7 +6,7 @@ Times are the database's: the clocks of processes differ.
 from collections.abc import Sequence
 
 from aitp_cp.db import Connection
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Outcome, Setback
+from aitp_cp.deliveries.model import Attempt, BreakerRule, Outcome, Setback
 
 # Webhooks are locked in the order of their ids, for two processes may close several breakers at once.
 RECORD_DELIVERED = """

@@ -9,8 +9,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from aitp_cp.db import Connection, Record
-from aitp_cp.webhooks.model import Attempt, Claim, DeliveryStatus
-from aitp_cp.webhooks.outbox import body_of
+from aitp_cp.deliveries.model import Attempt, Claim, DeliveryStatus
+from aitp_cp.deliveries.outbox import body_of
 
 # Rows are locked only of webhooks that get a turn: those with the least in flight here first, then at random, so
 # that a long queue delays nobody else's.

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from aitp_cp.webhooks.jobs import tidy
+from aitp_cp.deliveries.jobs import tidy
+from tests.deliveries.support import LOCAL, delivering, ended, log_of, pass_time, patch, sql, subscribe
 from tests.support.app import App, running_app
 from tests.support.receiver import Answer, receiver
-from tests.webhooks.support import LOCAL, delivering, ended, log_of, pass_time, patch, sql, subscribe
 
 pytestmark = pytest.mark.anyio
 

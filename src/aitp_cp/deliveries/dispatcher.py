@@ -9,15 +9,15 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from aitp_cp.deliveries import queue
+from aitp_cp.deliveries.attempt import DEADLINE_SECS, post
+from aitp_cp.deliveries.model import Attempt, BreakerRule, Claim, Verdict
+from aitp_cp.deliveries.recorder import Recorder, Terms
 from aitp_cp.errors import RETRIABLE
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
-from aitp_cp.webhooks import queue
-from aitp_cp.webhooks.attempt import DEADLINE_SECS, post
-from aitp_cp.webhooks.model import Attempt, BreakerRule, Claim, Verdict
-from aitp_cp.webhooks.recorder import Recorder, Terms
 
-log = structlog.get_logger("aitp_cp.webhooks")
+log = structlog.get_logger("aitp_cp.deliveries")
 
 AT_ONCE = 8
 PER_WEBHOOK = 2

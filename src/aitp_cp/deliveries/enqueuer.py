@@ -7,12 +7,12 @@ from typing import Protocol
 
 import structlog
 
+from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries.model import delivered_as
 from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
-from aitp_cp.webhooks import outbox
-from aitp_cp.webhooks.model import delivered_as
 
-log = structlog.get_logger("aitp_cp.webhooks")
+log = structlog.get_logger("aitp_cp.deliveries")
 
 # How soon events are passed over that nobody is told of, and what a process left that died.
 POLL_SECS = 1.0

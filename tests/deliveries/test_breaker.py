@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from aitp_cp.webhooks.dispatcher import LEASE
-from tests.support.app import App, running_app
-from tests.support.receiver import HANG_SECS, Answer, always, receiver
-from tests.webhooks.support import (
+from aitp_cp.deliveries.dispatcher import LEASE
+from tests.deliveries.support import (
     LOCAL,
     breaker_of,
     delivering,
@@ -23,6 +21,8 @@ from tests.webhooks.support import (
     until,
     wake,
 )
+from tests.support.app import App, running_app
+from tests.support.receiver import HANG_SECS, Answer, always, receiver
 
 pytestmark = pytest.mark.anyio
 

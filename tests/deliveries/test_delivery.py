@@ -12,8 +12,7 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook
 
-from tests.support.receiver import HANG_SECS, Answer, Received, always, receiver
-from tests.webhooks.support import (
+from tests.deliveries.support import (
     attempted,
     breaker_of,
     delivering,
@@ -26,6 +25,7 @@ from tests.webhooks.support import (
     subscribe,
     until,
 )
+from tests.support.receiver import HANG_SECS, Answer, Received, always, receiver
 
 pytestmark = pytest.mark.anyio
 

@@ -1,8 +1,8 @@
 """Tidying up after webhooks, shared by replicas through row locks."""
 
+from aitp_cp.deliveries import sweep
 from aitp_cp.jobs import Job
 from aitp_cp.runtime import Runtime
-from aitp_cp.webhooks import sweep
 
 EVERY_SECS = 30
 BATCH = 1000

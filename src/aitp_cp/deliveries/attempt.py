@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
+from aitp_cp.deliveries.model import Attempt, Outcome, Verdict
+from aitp_cp.deliveries.retry import asked_secs
+from aitp_cp.deliveries.signing import signature_headers
 from aitp_cp.outbound import GuardedClient, Refused, Reply, Unreachable
-from aitp_cp.webhooks.model import Attempt, Outcome, Verdict
-from aitp_cp.webhooks.retry import asked_secs
-from aitp_cp.webhooks.signing import signature_headers
 
 DEADLINE_SECS = 10.0
 MAX_ANSWER_BYTES = 64 * 1024

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from standardwebhooks import WebhookVerificationError
 
+from tests.deliveries.support import delivering, ended, subscribe
 from tests.support.process import free_port
 from tests.support.receiver import Received, receiver
-from tests.webhooks.support import delivering, ended, subscribe
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from aitp_cp.webhooks.dispatcher import Dispatcher
-from aitp_cp.webhooks.enqueuer import Enqueuer
+from aitp_cp.deliveries.dispatcher import Dispatcher
+from aitp_cp.deliveries.enqueuer import Enqueuer
 from tests.support.app import AUTH, App, running_app
 
 LOCAL = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8"}

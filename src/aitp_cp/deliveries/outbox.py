@@ -16,11 +16,11 @@ import structlog
 
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Database
+from aitp_cp.deliveries import store
+from aitp_cp.deliveries.model import ALIASES, DELIVERABLE, Cursor, NewDelivery, Subscriber, delivered_as
 from aitp_cp.events import service as log
-from aitp_cp.webhooks import store
-from aitp_cp.webhooks.model import ALIASES, DELIVERABLE, Cursor, NewDelivery, Subscriber, delivered_as
 
-logger = structlog.get_logger("aitp_cp.webhooks")
+logger = structlog.get_logger("aitp_cp.deliveries")
 
 TYPES = (*sorted(DELIVERABLE), *ALIASES)
 # Of one transaction, though always one event with all of its deliveries: some 30 ms, and memory for the bodies.
@@ -148,7 +148,7 @@ def _deliveries(event: Deliverable, webhooks: Sequence[Subscriber], now: datetim
     seq = event.seq or 0
     if event_type is None:
         return []
-    wanting = [webhook for webhook in webhooks if webhook.sees_after < seq and webhook.wants(event_type)]
+    wanting = [webhook for webhook in webhooks if webhook.wants(event_type, seq)]
     payload = msgspec.json.encode(event) if wanting else b""
     return [_delivery(webhook.id, event, event_type, payload, now) for webhook in wanting]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from aitp_cp.webhooks.signing import signature_headers
+from aitp_cp.deliveries.signing import signature_headers
 
 ID = UUID("0b7c9a5e-0000-4000-8000-000000000001")
 BODY = '{"a":"\u00fc"}'.encode()

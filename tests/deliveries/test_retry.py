@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_cp.webhooks.retry import asked_secs, pause
+from aitp_cp.deliveries.retry import asked_secs, pause
 
 NOW = datetime(2026, 5, 25, 12, 0, tzinfo=UTC)
 SIX_HOURS = timedelta(hours=6)

@@ -1,0 +1,158 @@
+"""Deliveries as they are queued, claimed, ended and shown."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.db.keyset import Key, Order
+
+ORDER = Order("deliveries", Key("created_at", datetime, descending=True), Key("id", UUID))
+
+DELIVERABLE = frozenset(
+    {
+        "agent.registered",
+        "agent.expired",
+        "agent.deregistered",
+        "handshake.complete",
+        "handshake.failed",
+        "tct.revoked",
+    }
+)
+# Spellings that agents report and receivers never see.
+ALIASES: Mapping[str, str] = {"handshake.completed": "handshake.complete"}
+TEST_TYPE = "webhook.test"
+
+
+def delivered_as(event_type: str) -> str | None:
+    """Return the type under which an event is delivered; None when it is not."""
+    canonical = ALIASES.get(event_type, event_type)
+    return canonical if canonical in DELIVERABLE else None
+
+
+def event_types(stored: str) -> list[str]:
+    """Return the types in a webhook's `events`; what an older control plane stored otherwise stands for all of them."""
+    events = msgspec.json.decode(stored)
+    return [event for event in events if isinstance(event, str)] if isinstance(events, list) else []
+
+
+class Subscriber(msgspec.Struct, frozen=True):
+    """An active webhook, its event types (none means all deliverable ones), and the position its events follow."""
+
+    id: UUID
+    events: frozenset[str]
+    sees_after: int
+
+    def wants(self, event_type: str, seq: int) -> bool:
+        return seq > self.sees_after and event_type in (self.events or DELIVERABLE)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """The position up to which deliveries are enqueued, when it moved, and how many webhooks are active.
+
+    `now` is the database's time.
+    """
+
+    through: int
+    moved_at: datetime
+    now: datetime
+    webhooks: int
+
+
+class NewDelivery(msgspec.Struct, frozen=True):
+    id: UUID
+    webhook_id: UUID
+    event_type: str
+    payload: str
+    body: str
+    event_id: UUID | None = None
+    event_seq: int | None = None
+
+
+class DeliveryView(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    event_type: str
+    status: str
+    attempts: int
+    status_code: int | None
+    error: str | None
+    created_at: str
+    delivered_at: str | None
+    next_retry_at: str | None
+
+
+class DeliveryPage(msgspec.Struct, frozen=True, rename="camel"):
+    deliveries: list[DeliveryView]
+    count: int
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What one claim may take: `room` rows in all, and with those in flight at most `per_webhook` of each webhook."""
+
+    lease: timedelta
+    lease_token: UUID
+    room: int
+    per_webhook: int
+    max_attempts: int
+    in_flight: Mapping[UUID, int]
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A delivery that this process has leased, with its webhook as it was then; `number` counts from 1."""
+
+    id: UUID
+    webhook_id: UUID
+    event_type: str
+    body: bytes
+    number: int
+    url: str
+    secret: str
+    lease_token: UUID
+    probe: bool
+
+    def __repr__(self) -> str:  # keeps the secret out of tracebacks
+        return f"Attempt({self.id}, {self.number})"
+
+
+class Verdict(StrEnum):
+    """How an attempt ended; refused and gone are final, whatever attempts are left."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    REFUSED = "refused"
+    GONE = "gone"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    verdict: Verdict
+    status_code: int | None = None
+    error: str | None = None
+    retry_after_secs: float | None = None
+
+
+class BreakerRule(msgspec.Struct, frozen=True):
+    """The consecutive failures that open a breaker, and the time until a probe."""
+
+    threshold: int
+    reset: timedelta
+
+
+class DeliveryStatus(StrEnum):
+    """The last two are final."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Setback(msgspec.Struct, frozen=True):
+    """What is recorded of an attempt that was not delivered; without a pause it is not tried again."""
+
+    status: DeliveryStatus
+    status_code: int | None
+    error: str | None
+    pause: timedelta | None

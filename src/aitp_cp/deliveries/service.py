@@ -1,0 +1,70 @@
+"""The delivery log, as administrators see it (contract, section 12)."""
+
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import msgspec
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.model import Actor
+from aitp_cp.clock import iso
+from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
+from aitp_cp.deliveries import store
+from aitp_cp.deliveries.model import TEST_TYPE, DeliveryPage, DeliveryView, NewDelivery
+from aitp_cp.deliveries.outbox import body_of
+from aitp_cp.errors import NotFound
+
+
+async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:
+    """List deliveries, newest first; `count` is the number of rows on the page. Raises `NotFound`."""
+    await _is_active(conn, webhook_id)
+    return await store.list_deliveries(conn, webhook_id, status, window)
+
+
+async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, now: datetime) -> DeliveryView:
+    """Send the same bytes again, with all attempts left. Raises `NotFound`.
+
+    The delivery keeps its id, so a receiver that remembers ids sees a repetition.
+    """
+    await _is_active(conn, webhook_id)
+    delivery = await store.send_again(conn, webhook_id, id)
+    if delivery is None:  # unknown, or being sent now
+        delivery = await store.find(conn, webhook_id, id)
+    if delivery is None:
+        raise NotFound("no such delivery")
+    await audit.record(conn, "webhook.redeliver", actor, str(webhook_id), {"deliveryId": str(id)}, now)
+    return delivery
+
+
+async def send_test(conn: Connection, webhook_id: UUID, actor: Actor, now: datetime) -> DeliveryView:
+    """Enqueue a `webhook.test` delivery, whatever types the webhook subscribed to. Raises `NotFound`.
+
+    An inactive webhook's fails at once: no attempt would ever bring the answer that the caller waits for.
+    """
+    active, id = await _is_active(conn, webhook_id), uuid4()
+    payload = _test_event(webhook_id, now)
+    body = body_of(id, TEST_TYPE, payload, now)
+    await store.insert_deliveries(conn, [NewDelivery(id, webhook_id, TEST_TYPE, payload.decode(), body.decode())], now)
+    if not active:
+        await store.fail(conn, id, "not sent: the webhook is not active")
+    await audit.record(conn, "webhook.test", actor, str(webhook_id), {"deliveryId": str(id)}, now)
+    delivery = await store.find(conn, webhook_id, id)
+    assert delivery is not None
+    return delivery
+
+
+def _test_event(webhook_id: UUID, now: datetime) -> bytes:
+    """Return JSON in the shape of an event; it is never in the log, so it has no `seq`."""
+    event = dict.fromkeys(("aidA", "aidB", "sessionId", "runId"))
+    return msgspec.json.encode(
+        {"id": uuid4(), "type": TEST_TYPE, "ts": iso(now), **event, "grants": []}
+        | {"payload": {"webhookId": webhook_id}, "source": "cp", "seq": None}
+    )
+
+
+async def _is_active(conn: Connection, webhook_id: UUID) -> bool:
+    active = await store.webhook_is_active(conn, webhook_id)
+    if active is None:
+        raise NotFound("no such webhook")
+    return active

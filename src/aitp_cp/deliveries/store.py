@@ -1,0 +1,165 @@
+"""Statements on the outbox and the delivery log; the queue's are in `queue` and `results`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aitp_cp.clock import iso, iso_or_none
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.keyset import Window
+from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.deliveries.model import (
+    ORDER,
+    Cursor,
+    DeliveryPage,
+    DeliveryView,
+    NewDelivery,
+    Subscriber,
+    event_types,
+)
+
+CURSOR = """
+SELECT enqueued_through AS through, moved_at, date_trunc('milliseconds', now()) AS now,
+       (SELECT count(*) FROM webhooks WHERE active) AS webhooks
+FROM webhook_outbox
+"""
+
+HOLD_CURSOR = f"{CURSOR} FOR UPDATE OF webhook_outbox SKIP LOCKED"
+
+BEGIN_CURSOR = "INSERT INTO webhook_outbox (enqueued_through) VALUES ($1) ON CONFLICT DO NOTHING"
+
+MOVE_CURSOR = "UPDATE webhook_outbox SET enqueued_through = $1, moved_at = now()"
+
+# Key-share keeps a concurrent delete of a webhook from breaking the insert of its deliveries.
+LOCK_ACTIVE = (
+    "SELECT id, events, coalesce(sees_after, 0) AS sees_after FROM webhooks WHERE active ORDER BY id FOR KEY SHARE"
+)
+
+# Deliveries fall due a microsecond apart, so a webhook gets them in the order of these arrays.
+INSERT_DELIVERIES = """
+INSERT INTO webhook_deliveries
+    (id, webhook_id, event_type, payload, body, event_id, event_seq, status, attempts, next_retry_at, created_at)
+SELECT id, webhook_id, event_type, payload::jsonb, body, event_id, event_seq, 'pending', 0,
+       now() + place * interval '1 microsecond', $8
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::bigint[])
+     WITH ORDINALITY AS new (id, webhook_id, event_type, payload, body, event_id, event_seq, place)
+ON CONFLICT (event_id, webhook_id) DO NOTHING
+"""
+
+WEBHOOK_IS_ACTIVE = "SELECT active FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
+
+DELIVERY = "id, event_type, status, attempts, status_code, error, created_at, delivered_at, next_retry_at"
+
+# 600 bytes are the limit of all members but `error`.
+LIST = within_bytes(
+    f"""
+    SELECT {DELIVERY} FROM webhook_deliveries
+    WHERE {{where}}
+    ORDER BY {ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    columns=DELIVERY,
+    size=f"600 + coalesce({json_bytes('error')}, 0)",
+    order=ORDER.sql,
+)
+
+FIND = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
+
+FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_at = NULL WHERE id = $1"
+
+# A delivery that is being sent stays as it is: its result is about to be recorded.
+SEND_AGAIN = f"""
+UPDATE webhook_deliveries
+SET status = 'pending', attempts = 0, next_retry_at = now(), status_code = NULL, error = NULL, delivered_at = NULL,
+    lease_until = NULL, lease_token = NULL
+WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now())
+RETURNING {DELIVERY}
+"""
+
+
+async def cursor(conn: Connection) -> Cursor | None:
+    """Return the cursor; None where somebody deleted it."""
+    row = await conn.fetchrow(CURSOR)
+    return None if row is None else Cursor(**row)
+
+
+async def hold_cursor(conn: Connection) -> Cursor | None:
+    """Lock the cursor to the end of the transaction; None while another process holds it."""
+    row = await conn.fetchrow(HOLD_CURSOR)
+    return None if row is None else Cursor(**row)
+
+
+async def begin_cursor(conn: Connection, through: int) -> None:
+    """Insert the cursor, unless there is one."""
+    await conn.execute(BEGIN_CURSOR, through)
+
+
+async def move_cursor(conn: Connection, through: int) -> None:
+    await conn.execute(MOVE_CURSOR, through)
+
+
+async def lock_active(conn: Connection) -> list[Subscriber]:
+    rows = await conn.fetch(LOCK_ACTIVE)
+    return [Subscriber(row["id"], frozenset(event_types(row["events"])), row["sees_after"]) for row in rows]
+
+
+async def insert_deliveries(conn: Connection, deliveries: Sequence[NewDelivery], now: datetime) -> None:
+    """Insert deliveries that are due at once, in this order; an event's delivery to a webhook is inserted once."""
+    await conn.execute(
+        INSERT_DELIVERIES,
+        [delivery.id for delivery in deliveries],
+        [delivery.webhook_id for delivery in deliveries],
+        [delivery.event_type for delivery in deliveries],
+        [delivery.payload for delivery in deliveries],
+        [delivery.body for delivery in deliveries],
+        [delivery.event_id for delivery in deliveries],
+        [delivery.event_seq for delivery in deliveries],
+        now,
+    )
+
+
+async def webhook_is_active(conn: Connection, webhook_id: UUID) -> bool | None:
+    """Tell whether a webhook is active; None when there is no such webhook."""
+    active: bool | None = await conn.fetchval(WEBHOOK_IS_ACTIVE, webhook_id)
+    return active
+
+
+async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:
+    """List a webhook's deliveries, newest first."""
+    where = Where()
+    where.add("webhook_id = {}", webhook_id)
+    where.add("status = {}", status)
+    ORDER.restrict(where, window.before)
+    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return DeliveryPage([_delivery(row) for row in page.rows], len(page.rows), page.next_before)
+
+
+async def find(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
+    row = await conn.fetchrow(FIND, id, webhook_id)
+    return None if row is None else _delivery(row)
+
+
+async def fail(conn: Connection, id: UUID, error: str) -> None:
+    """Fail a delivery that nobody has leased, before its first attempt."""
+    await conn.execute(FAIL, id, error)
+
+
+async def send_again(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
+    """Make a delivery due with all its attempts left; None when there is none or it is being sent."""
+    row = await conn.fetchrow(SEND_AGAIN, id, webhook_id)
+    return None if row is None else _delivery(row)
+
+
+def _delivery(row: Record) -> DeliveryView:
+    return DeliveryView(
+        id=row["id"],
+        event_type=row["event_type"],
+        status=row["status"],
+        attempts=row["attempts"],
+        status_code=row["status_code"],
+        error=row["error"],
+        created_at=iso(row["created_at"]),
+        delivered_at=iso_or_none(row["delivered_at"]),
+        next_retry_at=iso_or_none(row["next_retry_at"]),
+    )
