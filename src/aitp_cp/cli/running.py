@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 import structlog
-import typer
 
 from aitp_cp.telemetry import logging
 
@@ -78,7 +77,9 @@ def run(
     try:
         return runner(lived())
     except asyncio.CancelledError:
-        raise typer.Exit(codes[0] if codes else 1) from None
+        if not codes:
+            raise
+        _leave(codes[0], leaving)  # taking the interpreter apart would cost more time than all of this
 
 
 def exit_at_once(reason: str, leaving: Callable[[], None] = lambda: None) -> NoReturn:
