@@ -110,3 +110,17 @@ async def pass_time(app: App, *others: App, **duration: float) -> None:
 
 def wake(app: App) -> None:
     app.rt.get(Dispatcher).wake()
+
+
+COMMITTED = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+
+
+async def quiet(app: App) -> bool:
+    """Whether a second passes with few transactions; of the first ones some end what was done before."""
+    for _ in range(10):
+        ((before,),) = await sql(app, COMMITTED)
+        await asyncio.sleep(1)
+        ((after,),) = await sql(app, COMMITTED)
+        if after - before < 10:
+            return True
+    return False

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,12 @@ from tests.support.waiting import eventually
 def no_file_may_grow() -> None:
     """What a full disk does to whoever writes to it, on every file at once."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def files_of(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(link)
 
 
 @pytest.fixture
@@ -44,8 +51,7 @@ def test_workers_on_a_full_disk_without_a_temporary_folder(database_url: str, tm
         for _ in range(30):
             assert httpx.get(f"{server.url}/api/livez").status_code == 200
         assert metric(server, LIVEZ) == 30
-        files = {os.readlink(link) for pid in first for link in Path(f"/proc/{pid}/fd").iterdir()}
-        assert not [file for file in files if file.startswith("/tmp/aitp")]
+        assert not [file for pid in first for file in files_of(pid) if file.startswith("/tmp/aitp")]
         os.kill(min(first), signal.SIGKILL)
         eventually(lambda: len(children(server.running.pid)) == 2)
         assert metric(server, LIVEZ) == 30

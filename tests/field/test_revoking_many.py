@@ -74,15 +74,17 @@ async def test_revoking_many_cascades_from_each_of_them(app: App) -> None:
 async def test_the_number_of_statements_does_not_depend_on_the_number_of_tokens(app: App) -> None:
     """Part II, row 11: a thousand entries take as many statements as two."""
     counts = []
-    for size in (2, 2, 1000):
-        async with app.rt.db.transaction() as conn:
+    async with app.rt.db.connection() as conn:  # one for all: each connection looks up types of its own
+        for size in (2, 2, 1000):
             logged: list[str] = []
             watched: Any = conn
             entries = [Revocation(uuid4(), app.clock(), None) for _ in range(size)]
             with watched.query_logger(lambda record, logged=logged: logged.append(record.query)):
-                await service.revoke(conn, Request(entries, bulk=True), Actor("tester", None), app.clock())
-        counts.append(len(logged))
-    assert counts[1] == counts[2] <= 16
+                async with conn.transaction():
+                    await service.revoke(conn, Request(entries, bulk=True), Actor("tester", None), app.clock())
+                await asyncio.sleep(0)  # the loop calls the logger
+            counts.append(len(logged))
+    assert counts[1] == counts[2] <= 18
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from aitp_cp.db import Connection
 from aitp_cp.tcts import graph, store
 from aitp_cp.tcts.model import Budget, Item, Reached
 
-# One step walks at most this many rows: 50 to 150 ms, and the graph lock is held meanwhile.
-STEP_ROWS = 1000
+# One step walks at most this many rows: 25 to 75 ms, and the graph lock is held meanwhile.
+STEP_ROWS = 500
 # Items that one step expands together.
 STEP_ITEMS = 200
 
