@@ -1,4 +1,4 @@
-# Three stages: the project's wheel, the locked environment, and an image that installs nothing and compiles nothing.
+# Three stages: the wheels of the server and the client, the locked environment, and an image that installs nothing and compiles nothing.
 FROM python:3.12-slim AS wheel
 WORKDIR /build
 COPY requirements-dev.lock ./
@@ -7,7 +7,8 @@ RUN awk '/^[a-z]/ {keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-c
  && python -m pip install --no-cache-dir --require-hashes --only-binary :all: --requirement backend.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+COPY client ./client
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./client
 
 FROM python:3.12-slim AS environment
 RUN python -m venv --without-pip /opt/aitp-cp

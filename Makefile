@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := src tests bench examples
+SOURCES := src client conformance tests conftest.py bench examples
+# The distributions of this repository are installed from it and stand in no lock.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-package aitp-cp-client --no-emit-package aitp-cp-conformance
+INSTALL_HERE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt acceptance torture bench bench-growth lock docs clean
@@ -43,19 +47,18 @@ docs: $(STAMP) ## render the files that are generated from the code
 	@$(BIN)/python -m tests.support.rendered
 
 lock: $(STAMP) ## resolve the newest dependencies and pin them with hashes
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--upgrade pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--upgrade pyproject.toml --group dev -o requirements-dev.lock
+	@$(COMPILE) --upgrade pyproject.toml -o requirements.lock
+	@$(COMPILE) --upgrade pyproject.toml conformance/pyproject.toml --extra embedded --group dev -o requirements-dev.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): requirements-dev.lock
+$(STAMP): requirements-dev.lock pyproject.toml client/pyproject.toml conformance/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "the venv module of $(PYTHON) is needed"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(INSTALL_HERE) -e .
+	@$(INSTALL_HERE) -e client -e conformance
 	@touch $@

@@ -1,6 +1,6 @@
 """`python -m aitp_cp` is `aitp-cp`."""
 
-from aitp_cp.cli import main
+from aitp_cp_client.commands.entry import main
 
 if __name__ == "__main__":
     main()

@@ -1,34 +1,10 @@
-"""The wall clock: injected everywhere, so that a test can move it."""
+"""The wall clock, injected everywhere so that a test can move it, and times as the API shows them."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
-import msgspec
+from aitp_cp_client.wire.times import EPOCH, iso, iso_or_none, now, truncate
+
+__all__ = ["EPOCH", "Clock", "iso", "iso_or_none", "now", "truncate"]
 
 Clock = Callable[[], datetime]
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-_encode = msgspec.json.Encoder().encode
-
-
-def now() -> datetime:
-    """The current UTC time, cut to the milliseconds that the API shows."""
-    return truncate(datetime.now(UTC))
-
-
-def truncate(moment: datetime) -> datetime:
-    """Drop what is finer than a millisecond, so that a stored time equals its shown form."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def iso(moment: datetime) -> str:
-    """ISO-8601 UTC with `Z` and milliseconds (contract, section 2)."""
-    text = _encode(moment)  # five times as fast as `isoformat`, and a page has hundreds of these
-    if not text.endswith(b'Z"'):
-        return iso(moment.astimezone(UTC))
-    return (text[1:24] if moment.microsecond else text[1:20] + b".000").decode() + "Z"
-
-
-def iso_or_none(moment: datetime | None) -> str | None:
-    return None if moment is None else iso(moment)

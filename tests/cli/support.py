@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from typer.testing import CliRunner
 
-from aitp_cp.cli.main import app
+from aitp_cp_client.commands.main import app
 from tests.support.app import SECRET
 
 SEED = "960ddd56a1de518dd321c51ffc7fba9b74e3114534371101d626204b9ba32d12"

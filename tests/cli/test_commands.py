@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 from typer.main import get_command
 
-from aitp_cp.cli.main import app
 from aitp_cp.db.migrations import HEAD, REVISIONS
 from aitp_cp.db.schema import SEQUENCES, TABLES
+from aitp_cp_client.commands.main import app
 from tests.cli.support import GOOD, run, said, shell
 from tests.support.app import SECRET
 from tests.support.process import free_port

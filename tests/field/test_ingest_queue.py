@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from aitp_cp.events import store as log
 from aitp_cp.ingest.writer import Writer
-from tests.client.support import answered
+from client.tests.support import answered
 from tests.support.app import AUTH, App, running_app
 from tests.support.receiver import Answer
 from tests.support.rows import break_inserts, counts, execute, value

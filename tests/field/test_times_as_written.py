@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_cp.protocol import moments
 from aitp_cp.web.query import parse_moment
+from aitp_cp_client.wire import moments
 from tests.support.app import running_app
 
 pytestmark = pytest.mark.anyio

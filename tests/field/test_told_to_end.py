@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
-from aitp_cp.cli.console import DATABASE
+from aitp_cp.cli.exits import DATABASE
 from aitp_cp.db.migrations import MIGRATION_LOCK_KEY
 from tests.flows.test_workers import alive, children
 from tests.support.app import ENVIRONMENT

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_cp.errors import TokenInvalid
-from aitp_cp.protocol.aid import Aid
 from aitp_cp.protocol.enrollment_token import mint, verify
+from aitp_cp_client.wire.aid import Aid
 from tests.protocol.ids import short
 from tests.support.agents import b64url, compact, new_agent
 

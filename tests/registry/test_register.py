@@ -11,7 +11,7 @@ import pytest
 
 from aitp_cp.clock import now
 from aitp_cp.protocol import enrollment_token
-from aitp_cp.protocol.aid import Aid
+from aitp_cp_client.wire.aid import Aid
 from tests.support.agents import b64url, compact, manifest, members, new_agent, sdk_manifest, signed, tampered
 from tests.support.app import API_KEY, AUTH, SECRET, App, running_app
 from tests.support.enrolment import audit_of, bearer, events_of, register, registered, token_for

@@ -1,16 +1,18 @@
 """What the code names, the documents name, and the reverse."""
 
 import re
+import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from aitp_cp.app import ENDPOINTS
-from aitp_cp.cli.remote import connection
-from aitp_cp.client import errors as client_errors
 from aitp_cp.settings import Settings
+from aitp_cp_client import errors as client_errors
+from aitp_cp_client.commands import connection
 from tests.support import tables
 from tests.support.rendered import DOCS, ROOT, rendered
 
@@ -69,10 +71,12 @@ def test_every_setting_has_a_sentence() -> None:
 
 def test_every_dependency_is_justified() -> None:
     page = (DOCS / "decisions" / "0001-dependencies.md").read_text()
-    text = (ROOT / "pyproject.toml").read_text()
-    block = text.split("dependencies = [", 1)[1].split("\n]", 1)[0]
-    names = [line.strip().strip('",').split(">=")[0] for line in block.splitlines() if line.strip()]
-    assert [name for name in names if name not in page] == []
+    names = set()
+    for folder in (ROOT, ROOT / "client", ROOT / "conformance"):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        extras = project.get("optional-dependencies", {}).values()
+        names |= {line.split(">=")[0] for line in chain(project["dependencies"], *extras)}
+    assert sorted(name for name in names if name not in page) == []
 
 
 def test_every_setting_is_on_its_page() -> None:

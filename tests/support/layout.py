@@ -8,6 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "aitp_cp"
 AROUND = {
+    "client": "The distribution aitp-cp-client, with sources, tests and README of its own:",
+    "client/src/aitp_cp_client": "the typed client",
+    "client/src/aitp_cp_client/wire": "the wire rules that the server shares",
+    "client/src/aitp_cp_client/commands": "the command `aitp-cp`; it loads the server's and the kit's commands too",
+    "conformance": "The distribution aitp-cp-conformance, likewise: the contract as checks against any deployment.",
     "tests": "One folder per room, mirroring the package, and besides:",
     "tests/flows": "whole stories through the real command: drains, outages, workers, the README's examples",
     "tests/migrations": "databases of older versions, adopted, upgraded and rolled back",
@@ -48,8 +53,8 @@ def _package() -> Iterator[tuple[str, str]]:
 def _around() -> Iterator[tuple[str, str]]:
     for path, about in AROUND.items():
         assert (ROOT / path).is_dir(), path
-        *above, name = path.split("/")
-        yield f"{'  ' * len(above)}{name}/", about
+        above = [other for other in AROUND if path.startswith(f"{other}/")]
+        yield f"{'  ' * len(above)}{path.removeprefix(above[-1] + '/') if above else path}/", about
 
 
 def _about(file: Path) -> str:

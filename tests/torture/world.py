@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from aitp_cp.cli.console import DATABASE
+from aitp_cp.cli.exits import DATABASE
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
 from tests.support.process import Process, free_port

@@ -1,5 +1,1 @@
-"""The command `aitp-cp`."""
-
-from aitp_cp.cli.entry import main
-
-__all__ = ["main"]
+"""The commands that the server adds to `aitp-cp`."""

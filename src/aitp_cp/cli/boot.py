@@ -2,12 +2,13 @@
 
 import structlog
 
-from aitp_cp.cli.console import DATABASE, stop
+from aitp_cp.cli.exits import DATABASE
 from aitp_cp.db import WRITABLE, fitness, numbering
 from aitp_cp.db.connect import connect
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.migrations.adoption import misplaced
 from aitp_cp.db.schema import SchemaConnection, current_revision
+from aitp_cp_client.commands.console import stop
 
 log = structlog.get_logger("aitp_cp.process")
 

@@ -12,9 +12,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from aitp_cp.cli.console import out
 from aitp_cp.cli.examination import Row, examine
 from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, findings, load
+from aitp_cp_client.commands.console import out
 
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
 SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET")

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from aitp_cp.cli.console import DATABASE, stop
+from aitp_cp.cli.exits import DATABASE
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db.failures import sentence
 from aitp_cp.errors import DatabaseUnavailable
+from aitp_cp_client.commands.console import stop
 
 DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError)
 

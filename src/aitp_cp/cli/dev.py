@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aitp_cp.cli.console import DATABASE, settings_or_stop, stop, told
+from aitp_cp.cli.exits import DATABASE, settings_or_stop
+from aitp_cp_client.commands.console import stop, told
 
 HOME = Path(".aitp-cp")
 SECRETS = "secrets.env"

@@ -2,7 +2,7 @@
 
 import secrets
 
-from aitp_cp.cli.console import line
+from aitp_cp_client.commands.console import line
 
 
 def keygen() -> None:

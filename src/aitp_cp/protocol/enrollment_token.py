@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.errors import TokenInvalid
-from aitp_cp.protocol.aid import Aid
+from aitp_cp_client.wire.aid import Aid
 
 LIFETIME_SECS = 300
 SCOPE = "register"

@@ -11,9 +11,9 @@ import msgspec
 
 from aitp_cp.clock import EPOCH
 from aitp_cp.errors import ManifestExpired, ManifestInvalid
-from aitp_cp.protocol import aid as aids
 from aitp_cp.protocol import canonical_json, json_guard
-from aitp_cp.protocol.aid import Aid, Suite
+from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire.aid import Aid, Suite
 
 MAX_DISPLAY_NAME = 256
 MAX_CAPABILITIES = 256

@@ -9,8 +9,9 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.errors import BodyInvalid, PayloadTooLarge
-from aitp_cp.protocol import aid as aids
-from aitp_cp.protocol import json_guard, json_numbers, json_salvage, moments, tokens
+from aitp_cp.protocol import json_guard, json_numbers, json_salvage, tokens
+from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import moments
 
 MAX_EVENTS = 500
 MAX_PAYLOAD = 64 * 1024

@@ -9,7 +9,7 @@ from typing import Any
 import aitp
 import msgspec
 
-from aitp_cp.protocol.aid import Aid
+from aitp_cp_client.wire.aid import Aid
 
 DISPLAY_NAME = "aitp-control-plane"
 HANDSHAKE_PATH = "/api/aitp/handshake/hello"

@@ -15,8 +15,6 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
-from aitp_cp.protocol import aid as aids
-from aitp_cp.protocol import moments
 from aitp_cp.revocation import store
 from aitp_cp.revocation.jti import read_jti, read_jtis
 from aitp_cp.revocation.model import (
@@ -29,6 +27,8 @@ from aitp_cp.revocation.model import (
     RevocationView,
 )
 from aitp_cp.tcts import service as tcts
+from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import moments
 
 TCT_REVOKED = "tct.revoked"
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from aitp_cp.clock import truncate
-from aitp_cp.protocol import aid as aids
-from aitp_cp.protocol import moments, tokens
+from aitp_cp.protocol import tokens
+from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import moments
 
 MAX_AID = 512
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from aitp_cp.protocol import aid as aids
+from aitp_cp_client.wire import aid as aids
 
 T = TypeVar("T", bound=Any)
 

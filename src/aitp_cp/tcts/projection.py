@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from aitp_cp.protocol import moments
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.protocol.uuids import read_uuid
@@ -14,6 +13,7 @@ from aitp_cp.tcts.callers import Reported, State, by_key
 from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_object, bounded
 from aitp_cp.tcts.merging import union
 from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
+from aitp_cp_client.wire import moments
 
 ISSUING = frozenset({"handshake.complete", "handshake.completed", "tct.issued", "tct.renewal.issued"})
 REVOKING: dict[str, RevokedKind] = {"tct.revoked": "tct", "delegation.revoked": "delegation"}

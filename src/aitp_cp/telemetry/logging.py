@@ -211,11 +211,6 @@ def _as_str(_logger: Any, _method: str, line: Any) -> str:
     return bytes(line).decode()
 
 
-def stack_of(failure: BaseException) -> str:
-    """The traceback as it would be logged."""
-    return _stack((type(failure), failure, failure.__traceback__))
-
-
 def _stack(exc_info: ExcInfo) -> str:
     """The traceback without local variables, and without what the database quotes of its rows."""
     text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")

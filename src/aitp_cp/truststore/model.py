@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db.keyset import Key, Order
-from aitp_cp.protocol.aid import Aid
+from aitp_cp_client.wire.aid import Aid
 
 MAX_URL = 2048
 MAX_LABEL = 128

@@ -8,11 +8,11 @@ from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, NotFound
-from aitp_cp.protocol import aid as aids
-from aitp_cp.protocol import moments
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store
 from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyList, PinnedKeyView
+from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import moments
 
 
 async def list_keys(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:

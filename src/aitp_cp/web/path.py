@@ -5,8 +5,8 @@ from uuid import UUID
 from starlette.requests import Request
 
 from aitp_cp.errors import IdInvalid
-from aitp_cp.protocol.aid import spelled
 from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp_client.wire.aid import spelled
 
 
 def path_uuid(request: Request, name: str = "id") -> UUID:

@@ -8,8 +8,8 @@ from starlette.requests import Request
 
 from aitp_cp.db.keyset import Order, Window
 from aitp_cp.errors import AppError, BadRequest, FilterInvalid, OffsetTooLarge
-from aitp_cp.protocol import moments
-from aitp_cp.protocol.aid import spelled
+from aitp_cp_client.wire import moments
+from aitp_cp_client.wire.aid import spelled
 
 MAX_FIELDS = 100
 MAX_OFFSET = 100_000  # the rows skipped are read all the same: a second or so at 5 million

@@ -1,0 +1,132 @@
+"""The registry: who is enrolled, and how an agent gets in and out."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Literal, TypedDict, Unpack
+from uuid import UUID, uuid4
+
+import msgspec
+
+from aitp_cp_client.paging import Rows, rows
+from aitp_cp_client.transport import Call, Transport, encode, segment
+
+AGENTS = "/api/registry/agents"
+Format = Literal["json", "jsonl"]
+MEDIA: dict[Format, str] = {"json": "application/json", "jsonl": "application/x-ndjson"}
+
+
+class Agent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An agent as the registry shows it; `manifest_json` only where it was asked for."""
+
+    aid: str
+    display_name: str
+    handshake_endpoint: str
+    offered_caps: list[str]
+    status: str
+    namespace: str
+    registered_at: datetime
+    last_enrolled_at: datetime | None
+    last_seen_at: datetime | None
+    manifest_url: str
+    agent_manifest_hint: str | None
+    manifest_json: str | None = None
+
+
+class AgentFilter(TypedDict, total=False):
+    """`status` is `active`, unless another one or `all` is asked for."""
+
+    capability: str | None
+    aid: str | None
+    display_name: str | None
+    namespace: str | None
+    status: str | None
+    include_manifest: bool
+
+
+class Enrollment(msgspec.Struct, frozen=True, rename="camel"):
+    """A token that registers one manifest once; `exp` in epoch seconds."""
+
+    token: str
+    expires_in: int
+    aid: str
+    jti: UUID
+    exp: int
+
+    def __repr__(self) -> str:  # the token is a credential
+        return f"Enrollment({self.aid}, jti={self.jti})"
+
+
+class Registration(msgspec.Struct, frozen=True, rename="camel"):
+    aid: str
+    display_name: str
+    registered_at: datetime
+
+
+class Deregistration(msgspec.Struct, frozen=True):
+    aid: str
+    status: str
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    agents: list[Agent]
+    next_before: str | None = None
+
+
+class Agents:
+    """Reading needs no API key, but for exports; moving and deregistering do."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(
+        self, limit: int = 200, offset: int = 0, before: str | None = None, **wanted: Unpack[AgentFilter]
+    ) -> Rows[Agent]:
+        """At most 1000 agents, by the time of their registration."""
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, AGENTS, params, gated=False)
+        return Rows(page.agents, page.next_before)
+
+    def each(self, **wanted: Unpack[AgentFilter]) -> AsyncIterator[Agent]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted))
+
+    async def get(self, aid: str) -> Agent:
+        return await self._transport.ask(Agent, f"{AGENTS}/{segment(aid)}", gated=False)
+
+    async def manifest(self, aid: str) -> bytes:
+        """The envelope byte for byte as the agent signed it."""
+        call = Call(path=f"{AGENTS}/{segment(aid)}/manifest", gated=False, media="application/json")
+        return (await self._transport.send(call)).body
+
+    def export(self, aid: str, format: Format = "json", event_limit: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The agent with its sessions, tokens and newest events, as a file's bytes; at most 10,000 events."""
+        params = {"format": format, "eventLimit": event_limit}
+        return self._transport.chunks(Call(path=f"{AGENTS}/{segment(aid)}/export", params=params, media=MEDIA[format]))
+
+    async def move(self, aid: str, namespace: str) -> Agent:
+        """Put the agent into another namespace; its record afterwards."""
+        call = Call(method="PATCH", path=f"{AGENTS}/{segment(aid)}", body=encode({"namespace": namespace}))
+        return (await self._transport.send(call)).read(Agent)
+
+    async def deregister(self, aid: str) -> Deregistration:
+        """Once more does no harm; an agent that was never known is an error."""
+        answer = await self._transport.send(Call(method="DELETE", path=f"{AGENTS}/{segment(aid)}"))
+        return answer.read(Deregistration)
+
+    async def enroll(self, envelope: bytes) -> Enrollment:
+        """Trade a signed manifest for a token that registers it; the token is good for five minutes."""
+        call = Call(method="POST", path="/api/registry/enroll", body=envelope, gated=False)
+        return (await self._transport.send(call)).read(Enrollment)
+
+    async def register(self, envelope: bytes, token: str, namespace: str | None = None) -> Registration:
+        """Register the manifest that `token` was given for; an answer that is lost on the way is asked for again."""
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
+        if namespace is not None:
+            headers["X-Aitp-Namespace"] = namespace
+        call = Call(method="POST", path=AGENTS, headers=headers, body=envelope, gated=False)
+        return (await self._transport.send(call)).read(Registration)
+
+    async def enroll_and_register(self, envelope: bytes, namespace: str | None = None) -> Registration:
+        """Both steps with one signed manifest."""
+        return await self.register(envelope, (await self.enroll(envelope)).token, namespace)

@@ -1,0 +1,52 @@
+"""Everything that `aitp_cp_client` exports."""
+
+from aitp_cp_client.agents import Agent, Deregistration, Enrollment, Registration
+from aitp_cp_client.audit import AuditEntry
+from aitp_cp_client.control_plane import ControlPlane
+from aitp_cp_client.dashboard import AgentActivity, Overview
+from aitp_cp_client.errors import ControlPlaneError
+from aitp_cp_client.events import Event, Ingested, Reset
+from aitp_cp_client.health import Health, Readiness
+from aitp_cp_client.options import Retries, Timeouts
+from aitp_cp_client.paging import Rows
+from aitp_cp_client.published import Manifest, RevocationList
+from aitp_cp_client.revocation import BulkRevocation, Revocation
+from aitp_cp_client.sessions import Session, SessionDetail
+from aitp_cp_client.tokens import Delegation, Tct
+from aitp_cp_client.trust import AnchorPatch, PinnedKey, TrustAnchor
+from aitp_cp_client.webhooks import Breaker, Delivery, MovedWebhook, Webhook
+
+__all__ = [
+    "Agent",
+    "AgentActivity",
+    "AnchorPatch",
+    "AuditEntry",
+    "Breaker",
+    "BulkRevocation",
+    "ControlPlane",
+    "ControlPlaneError",
+    "Delegation",
+    "Delivery",
+    "Deregistration",
+    "Enrollment",
+    "Event",
+    "Health",
+    "Ingested",
+    "Manifest",
+    "MovedWebhook",
+    "Overview",
+    "PinnedKey",
+    "Readiness",
+    "Registration",
+    "Reset",
+    "Retries",
+    "Revocation",
+    "RevocationList",
+    "Rows",
+    "Session",
+    "SessionDetail",
+    "Tct",
+    "Timeouts",
+    "TrustAnchor",
+    "Webhook",
+]

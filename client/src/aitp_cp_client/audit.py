@@ -1,0 +1,43 @@
+"""The admin audit: who changed what."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp_client.paging import Rows, rows
+from aitp_cp_client.transport import Transport
+
+
+class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """`actor_id` is `apikey:` and 16 hex digits of the key's SHA-256, or an AID."""
+
+    id: UUID
+    action: str
+    actor_id: str | None
+    target_id: str | None
+    details: Any
+    request_id: str | None
+    created_at: datetime
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    entries: list[AuditEntry]
+    next_before: str | None = None
+
+
+class Audit:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(self, limit: int = 100, offset: int = 0, before: str | None = None) -> Rows[AuditEntry]:
+        """At most 1000 entries, newest first."""
+        params = {"limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Page, "/api/audit", params)
+        return Rows(page.entries, page.next_before)
+
+    def each(self) -> AsyncIterator[AuditEntry]:
+        """All of them, fetched page by page."""
+        return rows(self.page)

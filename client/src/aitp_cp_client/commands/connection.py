@@ -1,0 +1,115 @@
+"""From the environment to an exit code: what every command at a server does alike."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from aitp_cp_client import ControlPlane, ControlPlaneError, Retries
+from aitp_cp_client.commands import exits
+from aitp_cp_client.commands.console import abandon_output
+from aitp_cp_client.commands.output import complain
+from aitp_cp_client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
+
+URL = "AITP_CP_URL"
+KEY = "AITP_CP_API_KEY"
+DEFAULT_URL = "http://127.0.0.1:4000"
+
+# A person is waiting; a server that asks for more patience than this is reported as unavailable.
+RETRIES = Retries(times=3, longest_wait_secs=10)
+
+UNAVAILABLE = frozenset({429, 502, 503, 504})
+NO_ANSWER = frozenset({UNREACHABLE, TIMED_OUT, CUT_SHORT})
+
+
+def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: bool = False) -> None:
+    """Do this at the server that the environment names, and leave with a code that says how it went."""
+    control_plane = _control_plane()
+    try:
+        with _orderly_end():
+            asyncio.run(_within(control_plane, work))
+            sys.stdout.flush()
+    except ControlPlaneError as failed:
+        again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
+        stop(f"{failed}{again}", code_of(failed))
+    except BrokenPipeError:
+        abandon_output()
+        raise typer.Exit(exits.BROKEN_PIPE) from None
+    except OSError as failure:
+        abandon_output()
+        stop(f"standard output cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
+    except KeyboardInterrupt:
+        raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Say on standard error why the command ends, and end it."""
+    complain(message)
+    raise typer.Exit(code)
+
+
+def code_of(failed: ControlPlaneError) -> int:
+    """The exit code for a failed call."""
+    if failed.code == UNVERIFIED:
+        return exits.UNVERIFIED
+    if failed.status in {401, 403}:
+        return exits.NOT_ALLOWED
+    if failed.status == 404:
+        return exits.NOT_FOUND
+    if failed.status in UNAVAILABLE or failed.code in NO_ANSWER:
+        return exits.UNAVAILABLE
+    return exits.REFUSED
+
+
+async def _within(control_plane: ControlPlane, work: Callable[[ControlPlane], Awaitable[None]]) -> None:
+    async with control_plane:
+        await work(control_plane)
+
+
+def _control_plane() -> ControlPlane:
+    url = os.environ.get(URL, "").strip() or DEFAULT_URL
+    try:
+        return ControlPlane(url, key_of_environment(), retries=RETRIES)
+    except ValueError as wrong:
+        stop(f"{wrong}; see {URL} and {KEY}", exits.USAGE)
+
+
+def key_of_environment() -> str | None:
+    """From the variable or the file that its twin names: on a command line everyone on the machine could read it.
+
+    Raises `ValueError` that does not repeat it.
+    """
+    key, path = os.environ.get(KEY, "").strip(), os.environ.get(f"{KEY}_FILE", "").strip()
+    if _is_quoted(key) or _is_quoted(path):
+        raise ValueError(f"{KEY} or {KEY}_FILE is in quotes, which an env file passes on as they are: remove them")
+    if key and path:
+        raise ValueError(f"{KEY} is set together with {KEY}_FILE")
+    try:
+        return (Path(path).read_text(encoding="utf-8").strip() if path else key) or None
+    except (OSError, ValueError):
+        raise ValueError(f"{KEY}_FILE names a file that cannot be read") from None
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """A file that is half written goes away also when the process is told to end."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(exits.TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,51 @@
+"""aitp-cp events."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Unpack
+
+from aitp_cp_client import ControlPlane, ControlPlaneError, Event, Reset
+from aitp_cp_client.commands.connection import run
+from aitp_cp_client.commands.files import save
+from aitp_cp_client.commands.output import compact, line, note, plain
+from aitp_cp_client.events import EventFilter, StreamFilter
+from aitp_cp_client.wire.times import iso
+
+
+def tail(after: int | None, *, as_json: bool, **wanted: Unpack[StreamFilter]) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        async with aclosing(control_plane.events.tail(after, _lost, **wanted)) as events:
+            async for event in events:
+                line(compact(_tagged(event)) if as_json else _sentence(event))
+
+    run(work, until_interrupted=True)
+
+
+def export(after: int, output: Path | None, **wanted: Unpack[EventFilter]) -> None:
+    async def lines(control_plane: ControlPlane) -> AsyncGenerator[bytes, None]:
+        async with aclosing(control_plane.events.log(after, **wanted)) as events:
+            async for event in events:
+                yield compact(event).encode() + b"\n"
+
+    run(lambda control_plane: save(lines(control_plane), output))
+
+
+def _lost(error: ControlPlaneError | None, wait_secs: float) -> None:
+    reason = "the server ended the stream" if error is None else str(error)
+    note(f"{reason}; going on in {wait_secs:.0f} s")
+
+
+def _tagged(event: Event | Reset) -> object:
+    """A reset has to be seen by whoever reads the lines: it is the one object with this member."""
+    return {"reset": event} if isinstance(event, Reset) else event
+
+
+def _sentence(event: Event | Reset) -> str:
+    if isinstance(event, Reset):
+        return f"-- {plain(event.reason)}: events are missing here; the oldest there is has place {event.oldest} --"
+    sides = " → ".join(side for side in (event.aid_a, event.aid_b) if side)
+    known = {"session": event.session_id, "run": event.run_id, "grants": ",".join(map(str, event.grants))}
+    more = " ".join(f"{name}={value}" for name, value in known.items() if value)
+    place = "" if event.seq is None else event.seq
+    return plain(f"{place:>8}  {iso(event.ts)}  {event.type:<20}  {sides}  {more}").rstrip()

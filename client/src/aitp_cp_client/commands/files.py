@@ -1,0 +1,89 @@
+"""Where exports go: into a file that is there whole or not at all, or to standard output."""
+
+import codecs
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from aitp_cp_client.commands import exits
+from aitp_cp_client.commands.output import complain
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+async def save(chunks: AsyncGenerator[bytes, None], path: Path | None) -> None:
+    """Write them all; standard error shows how it goes, where somebody looks at it."""
+    columns = TextColumn("exporting"), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn()
+    unseen = not sys.stderr.isatty() or (path is None and sys.stdout.isatty())
+    with (
+        _destination(path) as sink,
+        Progress(*columns, console=Console(stderr=True), transient=True, disable=unseen) as progress,
+    ):
+        bar = progress.add_task("", total=None)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                sink.write(chunk)
+                progress.advance(bar, len(chunk))
+
+
+@contextmanager
+def _destination(path: Path | None) -> Iterator[Sink]:
+    if path is None or str(path) == "-":
+        yield Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
+        return
+    try:
+        with _whole_or_nothing(path.resolve()) as file:
+            yield file
+    except OSError as failure:
+        complain(f"{path} cannot be written: {failure.strerror or type(failure).__name__}")
+        raise typer.Exit(exits.REFUSED) from None
+
+
+@contextmanager
+def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place, and its permissions, once everything is on the disk."""
+    if path.exists() and not path.is_file():  # a device or a pipe has no place to take
+        with path.open("wb") as file:
+            yield file
+        return
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+class Terminal:
+    """Writes JSON to a screen with every invisible character escaped, as JSON allows."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(self, data: bytes) -> None:
+        text = self._decoder.decode(data)
+        self._out.write("".join(map(_visible, text)).encode("utf-8", "replace"))
+        self._out.flush()
+
+
+def _visible(char: str) -> str:
+    return char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]

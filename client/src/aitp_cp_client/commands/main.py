@@ -1,0 +1,34 @@
+"""All sub-commands in one list; what a command needs is loaded when it is called."""
+
+from importlib.metadata import entry_points
+
+import typer
+
+from aitp_cp_client.commands import remote
+from aitp_cp_client.commands.console import line
+from aitp_cp_client.version import __version__
+
+# Each entry point of this group is a Typer object, whose commands stand beside those of this distribution.
+GROUP = "aitp_cp.commands"
+
+app = typer.Typer(
+    name="aitp-cp",
+    help="The AITP control plane: see and steer a fleet of AI agents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if show:
+        line(__version__)
+        raise typer.Exit
+
+
+for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    app.add_typer(point.load())
+remote.add_to(app)

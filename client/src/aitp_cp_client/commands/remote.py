@@ -1,0 +1,220 @@
+"""What can be asked of a server by URL and key; what a command needs is loaded when it is called."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from aitp_cp_client.commands.exits import LEGEND
+from aitp_cp_client.commands.grouping import EventOptions, as_options
+
+PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Into this file, which appears only when it is complete.")
+]
+Aid = Annotated[str, typer.Argument(metavar="AID", help="The agent.")]
+WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
+
+
+def group(help: str) -> typer.Typer:
+    return typer.Typer(help=help, epilog=LEGEND, no_args_is_help=True)
+
+
+agents = group("Who is enrolled.")
+revocations = group("Revoked tokens.")
+events = group("The event log.")
+sessions = group("Handshakes.")
+webhooks = group("Subscriptions and their deliveries.")
+audit = group("Who changed what.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """All of them, in a panel of their own."""
+    app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
+    for name, commands in (
+        ("agents", agents),
+        ("revocations", revocations),
+        ("events", events),
+        ("sessions", sessions),
+        ("webhooks", webhooks),
+        ("audit", audit),
+    ):
+        app.add_typer(commands, name=name, rich_help_panel=PANEL)
+
+
+@agents.command("list", epilog=LEGEND)
+def agents_list(
+    capability: Annotated[str | None, typer.Option(help="Agents that offer it.")] = None,
+    name: Annotated[str | None, typer.Option(help="Exact display name.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
+    status: Annotated[
+        Literal["active", "expired", "deregistered", "all"], typer.Option(help="What became of them.")
+    ] = "active",
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Agents, by the time of their registration."""
+    from aitp_cp_client.commands.agents import list_agents
+
+    list_agents(limit, as_json=as_json, capability=capability, display_name=name, namespace=namespace, status=status)
+
+
+@agents.command("show", epilog=LEGEND)
+def agents_show(aid: Aid, as_json: Json = False) -> None:
+    """One agent."""
+    from aitp_cp_client.commands.agents import show
+
+    show(aid, as_json=as_json)
+
+
+@agents.command("deregister", epilog=LEGEND)
+def agents_deregister(aid: Aid, as_json: Json = False) -> None:
+    """Take an agent out of the registry; once more does no harm."""
+    from aitp_cp_client.commands.agents import deregister
+
+    deregister(aid, as_json=as_json)
+
+
+@agents.command("export", epilog=LEGEND)
+def agents_export(
+    aid: Aid,
+    format: Annotated[Literal["json", "jsonl"], typer.Option(help="A document, or a record per line.")] = "json",
+    event_limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="At most this many of its newest events.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """An agent with its sessions, tokens and newest events."""
+    from aitp_cp_client.commands.agents import export
+
+    export(aid, format, event_limit, output)
+
+
+def revoke(
+    jtis: Annotated[list[str], typer.Argument(metavar="JTI...", help="The tokens' ids.")],
+    reason: Annotated[str | None, typer.Option(help="For the list and the audit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke tokens and everything delegated from them; there is no way back."""
+    from aitp_cp_client.commands.revocations import revoke
+
+    revoke(jtis, reason, as_json=as_json)
+
+
+@revocations.command("list", epilog=LEGEND)
+def revocations_list(limit: Limit = 100, as_json: Json = False) -> None:
+    """Entries of the deny list, newest first."""
+    from aitp_cp_client.commands.revocations import list_entries
+
+    list_entries(limit, as_json=as_json)
+
+
+@revocations.command("verify", epilog=LEGEND)
+def revocations_verify(
+    pin: Annotated[
+        str | None, typer.Option(metavar="AID", help="The control plane's identity, known from elsewhere.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the signed list and verify it as a peer would; exits 6 when it does not verify."""
+    from aitp_cp_client.commands.revocations import verify
+
+    verify(pin, as_json=as_json)
+
+
+@events.command("tail", epilog=LEGEND)
+def events_tail(
+    type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
+    aid: Annotated[str | None, typer.Option(help="Either side.")] = None,
+    run: Annotated[str | None, typer.Option(help="One run.")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Begin after this place in the log, not with the newest in memory.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document per line, for scripts.")] = False,
+) -> None:
+    """Events as they happen, until Ctrl-C; a lost connection is made again without gap or duplicate."""
+    from aitp_cp_client.commands.events import tail
+
+    tail(after, as_json=as_json, type=type, aid=aid, run_id=run)
+
+
+@events.command("export", epilog=LEGEND)
+@as_options(EventOptions)
+def events_export(options: EventOptions) -> None:
+    """The log in its order, one JSON document per line."""
+    from aitp_cp_client.commands.events import export
+
+    export(
+        options.after,
+        options.output,
+        type=options.type,
+        aid=options.aid,
+        session_id=options.session,
+        run_id=options.run,
+        since=options.since,
+        until=options.until,
+    )
+
+
+@sessions.command("show", epilog=LEGEND)
+def sessions_show(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")], as_json: Json = False
+) -> None:
+    """One handshake with its events, oldest first."""
+    from aitp_cp_client.commands.sessions import show
+
+    show(session, as_json=as_json)
+
+
+@webhooks.command("list", epilog=LEGEND)
+def webhooks_list(limit: Limit = 100, as_json: Json = False) -> None:
+    """Webhooks, oldest first."""
+    from aitp_cp_client.commands.webhooks import list_webhooks
+
+    list_webhooks(limit, as_json=as_json)
+
+
+@webhooks.command("test", epilog=LEGEND)
+def webhooks_test(webhook: WebhookId, as_json: Json = False) -> None:
+    """Send a delivery of type webhook.test; `webhooks deliveries` shows what became of it."""
+    from aitp_cp_client.commands.webhooks import test
+
+    test(webhook, as_json=as_json)
+
+
+@webhooks.command("deliveries", epilog=LEGEND)
+def webhooks_deliveries(
+    webhook: WebhookId,
+    status: Annotated[
+        Literal["pending", "in_flight", "delivered", "failed"] | None, typer.Option(help="Only those that are so.")
+    ] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """The delivery log of a webhook, newest first."""
+    from aitp_cp_client.commands.webhooks import deliveries
+
+    deliveries(webhook, status, limit, as_json=as_json)
+
+
+@webhooks.command("redeliver", epilog=LEGEND)
+def webhooks_redeliver(
+    webhook: WebhookId,
+    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")],
+    as_json: Json = False,
+) -> None:
+    """Send a delivery again, byte for byte."""
+    from aitp_cp_client.commands.webhooks import redeliver
+
+    redeliver(webhook, delivery, as_json=as_json)
+
+
+@audit.command("list", epilog=LEGEND)
+def audit_list(limit: Limit = 100, as_json: Json = False) -> None:
+    """The admin audit, newest first."""
+    from aitp_cp_client.commands.audit import list_entries
+
+    list_entries(limit, as_json=as_json)

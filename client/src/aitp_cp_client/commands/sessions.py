@@ -1,0 +1,40 @@
+"""aitp-cp sessions."""
+
+from aitp_cp_client import ControlPlane, Event
+from aitp_cp_client.commands.connection import run
+from aitp_cp_client.commands.output import Columns, document, fields, table
+
+EVENTS: Columns[Event] = {
+    "place": lambda event: event.seq,
+    "time": lambda event: event.ts,
+    "type": lambda event: event.type,
+    "from": lambda event: event.aid_a,
+    "to": lambda event: event.aid_b,
+    "source": lambda event: event.source,
+}
+
+
+def show(session_id: str, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        detail = await control_plane.sessions.get(session_id)
+        if as_json:
+            document(detail)
+            return
+        session = detail.session
+        fields(
+            {
+                "session": session.session_id,
+                "status": session.status,
+                "initiator": session.aid_a,
+                "responder": session.aid_b,
+                "grants": session.grants,
+                "run": session.run_id,
+                "boundary": session.boundary,
+                "error": session.error,
+                "started": session.started_at,
+                "completed": session.completed_at,
+            }
+        )
+        table(detail.events, EVENTS)
+
+    run(work)

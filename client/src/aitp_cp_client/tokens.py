@@ -1,0 +1,114 @@
+"""Tokens and delegations as agents reported them."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Any, TypedDict, Unpack
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp_client.paging import Rows, rows
+from aitp_cp_client.transport import Transport
+
+TCTS = "/api/tcts"
+DELEGATIONS = "/api/delegations"
+
+
+class Tct(msgspec.Struct, frozen=True, rename="camel"):
+    jti: UUID
+    issuer: str
+    subject: str
+    audience: str
+    grants: list[Any]
+    binding_cnf: str | None
+    issued_at: datetime
+    expires_at: datetime | None
+    session_id: str | None
+    revoked: bool
+    revoked_at: datetime | None
+    conflict: bool = False  # reporters disagree about it
+
+
+class Delegation(msgspec.Struct, frozen=True, rename="camel"):
+    jti: UUID
+    parent_jti: UUID
+    delegator: str
+    delegatee: str
+    scope: list[Any]
+    issued_at: datetime
+    expires_at: datetime | None
+    revoked: bool
+    revoked_at: datetime | None
+    revoked_reason: str | None
+    conflict: bool = False  # reporters disagree about it
+    pending_cascade: bool = False  # a revocation of it, or of something above it, is still being settled
+
+
+class TctFilter(TypedDict, total=False):
+    """`active` leaves out what is revoked or expired."""
+
+    issuer: str | None
+    subject: str | None
+    audience: str | None
+    capability: str | None
+    session_id: str | None
+    active: bool
+
+
+class DelegationFilter(TypedDict, total=False):
+    """`active` leaves out what is revoked or expired."""
+
+    parent_jti: UUID | None
+    delegator: str | None
+    delegatee: str | None
+    active: bool
+
+
+class _Tcts(msgspec.Struct, rename="camel"):
+    tcts: list[Tct]
+    next_before: str | None = None
+
+
+class _Delegations(msgspec.Struct, rename="camel"):
+    delegations: list[Delegation]
+    next_before: str | None = None
+
+
+class Tcts:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[TctFilter]
+    ) -> Rows[Tct]:
+        """At most 1000 tokens, newest issued first."""
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Tcts, TCTS, params)
+        return Rows(page.tcts, page.next_before)
+
+    def each(self, **wanted: Unpack[TctFilter]) -> AsyncIterator[Tct]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted))
+
+
+class Delegations:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[DelegationFilter]
+    ) -> Rows[Delegation]:
+        """At most 1000 delegations, newest issued first."""
+        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Delegations, DELEGATIONS, params)
+        return Rows(page.delegations, page.next_before)
+
+    def each(self, **wanted: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, **wanted))
+
+    async def tree(self, root: UUID, *, active: bool = False) -> list[Delegation]:
+        """Everything delegated from a token or delegation, oldest first; at most 1000, 32 levels deep."""
+        params = {"root_jti": root, "active": active}
+        return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations

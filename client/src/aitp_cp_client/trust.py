@@ -1,0 +1,150 @@
+"""The trust store: identity providers and pinned keys."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from aitp_cp_client.paging import Rows, rows
+from aitp_cp_client.transport import Call, Transport, encode, segment
+
+ANCHORS = "/api/trust-anchors"
+PINNED_KEYS = "/api/pinned-keys"
+
+
+class TrustAnchor(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    namespace: str
+    issuer_url: str
+    jwks_url: str | None
+    label: str | None
+    jwks_cached_at: datetime | None
+    added_by: str | None
+    created_at: datetime
+    updated_at: datetime
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+
+
+class AnchorPatch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What is given changes; None removes the key set's URL or the label."""
+
+    issuer_url: str | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+    jwks_url: str | UnsetType | None = UNSET
+    label: str | UnsetType | None = UNSET
+
+
+class PinnedKey(msgspec.Struct, frozen=True, rename="camel"):
+    namespace: str
+    aid: str
+    pubkey: str
+    label: str | None
+    expires_at: datetime | None
+    added_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class _Anchors(msgspec.Struct, rename="camel"):
+    trust_anchors: list[TrustAnchor]
+    next_before: str | None = None
+
+
+class _Keys(msgspec.Struct, rename="camel"):
+    pinned_keys: list[PinnedKey]
+    next_before: str | None = None
+
+
+class TrustAnchors:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(
+        self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
+    ) -> Rows[TrustAnchor]:
+        """At most 10,000 anchors, oldest first."""
+        params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Anchors, ANCHORS, params)
+        return Rows(page.trust_anchors, page.next_before)
+
+    def each(self, namespace: str | None = None) -> AsyncIterator[TrustAnchor]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, namespace=namespace))
+
+    async def get(self, id: UUID | str) -> TrustAnchor:
+        return await self._transport.ask(TrustAnchor, _path(id))
+
+    async def create(
+        self, issuer_url: str, namespace: str | None = None, jwks_url: str | None = None, label: str | None = None
+    ) -> TrustAnchor:
+        """A second anchor for a namespace and issuer is refused; the error's `extra` names the existing one."""
+        fields = {"issuerUrl": issuer_url, "namespace": namespace, "jwksUrl": jwks_url, "label": label}
+        headers = {"Idempotency-Key": str(uuid4())}
+        call = Call(method="POST", path=ANCHORS, headers=headers, body=encode(fields))
+        return (await self._transport.send(call)).read(TrustAnchor)
+
+    async def update(self, id: UUID | str, patch: AnchorPatch) -> TrustAnchor:
+        call = Call(method="PATCH", path=_path(id), body=msgspec.json.encode(patch), repeatable=False)
+        return (await self._transport.send(call)).read(TrustAnchor)
+
+    async def delete(self, id: UUID | str) -> None:
+        """Not found may mean that a first answer was lost."""
+        await self._transport.send(Call(method="DELETE", path=_path(id)))
+
+    async def jwks(self, id: UUID | str) -> dict[str, Any]:
+        """The key set last fetched from the identity provider."""
+        return await self._transport.ask(dict[str, Any], f"{_path(id)}/jwks")
+
+
+class PinnedKeys:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def page(
+        self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
+    ) -> Rows[PinnedKey]:
+        """At most 10,000 keys."""
+        params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
+        page = await self._transport.ask(_Keys, PINNED_KEYS, params)
+        return Rows(page.pinned_keys, page.next_before)
+
+    def each(self, namespace: str | None = None) -> AsyncIterator[PinnedKey]:
+        """All of them, fetched page by page."""
+        return rows(partial(self.page, namespace=namespace))
+
+    async def get(self, aid: str, namespace: str | None = None) -> PinnedKey:
+        return await self._transport.ask(PinnedKey, PINNED_KEYS, {"aid": aid, "namespace": namespace})
+
+    async def pin(
+        self,
+        aid: str,
+        pubkey: str,
+        namespace: str | None = None,
+        label: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> PinnedKey:
+        """Pin an agent's key, or replace label and expiry of one that is pinned."""
+        fields = {
+            "aid": aid,
+            "pubkey": pubkey,
+            "namespace": namespace,
+            "label": label,
+            "expiresAt": expires_at.isoformat() if expires_at else None,
+        }
+        headers = {"Idempotency-Key": str(uuid4())}
+        call = Call(method="POST", path=PINNED_KEYS, headers=headers, body=encode(fields))
+        return (await self._transport.send(call)).read(PinnedKey)
+
+    async def unpin(self, aid: str, namespace: str | None = None) -> None:
+        """Not found may mean that a first answer was lost."""
+        params = {"aid": aid, "namespace": namespace}
+        await self._transport.send(Call(method="DELETE", path=PINNED_KEYS, params=params))
+
+
+def _path(id: UUID | str) -> str:
+    return f"{ANCHORS}/{segment(id)}"

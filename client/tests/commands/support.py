@@ -1,0 +1,80 @@
+"""Commands at a server, and what they are to find there."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.cli.support import Done, environment, run
+from tests.support.agents import Agent, new_agent, sdk_manifest
+from tests.support.app import API_KEY, AUTH
+from tests.support.process import Process
+
+PATIENCE_SECS = 20
+
+
+def at(server: Process, *arguments: str, **variables: str) -> Done:
+    """The command in this process, with a valid key unless told otherwise."""
+    return run(*arguments, **{"AITP_CP_URL": server.url, "AITP_CP_API_KEY": API_KEY, **variables})
+
+
+def read(done: Done) -> Any:
+    """The one JSON document on standard output."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def lines(done: Done) -> list[Any]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextmanager
+def started(url: str, *arguments: str, stdout: int = subprocess.PIPE) -> Iterator["subprocess.Popen[str]"]:
+    """The real command in a process of its own, to be read while it runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aitp_cp_client", *arguments],
+        env=environment(AITP_CP_URL=url, AITP_CP_API_KEY=API_KEY),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def on_screen(url: str, *arguments: str) -> str:
+    """What the command, which succeeds, writes to a terminal of 80 columns."""
+    screen, inner = pty.openpty()
+    with started(url, *arguments, stdout=inner) as process:
+        assert process.wait(PATIENCE_SECS) == 0
+    os.close(inner)
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    return shown
+
+
+def enrolled(server: Process, name: str = "Test agent", **headers: str) -> Agent:
+    agent = new_agent()
+    body = sdk_manifest(agent, name=name)
+    token = httpx.post(f"{server.url}/api/registry/enroll", content=body).json()["token"]
+    given = {"Authorization": f"Bearer {token}", **headers}
+    answer = httpx.post(f"{server.url}/api/registry/agents", content=body, headers=given)
+    assert answer.status_code == 201, answer.text
+    return agent
+
+
+def report(server: Process, run_id: str, count: int = 1, **members: Any) -> None:
+    batch = [{"id": str(uuid4()), "type": "cli.test", "run_id": run_id, **members} for _ in range(count)]
+    answer = httpx.post(f"{server.url}/api/events", json=batch, headers=AUTH)
+    assert answer.json()["inserted"] == count, answer.text

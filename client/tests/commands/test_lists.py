@@ -1,0 +1,150 @@
+"""Tables for people and documents for scripts, of what is there."""
+
+import json
+import re
+from uuid import uuid4
+
+import httpx
+
+from client.tests.commands.support import at, enrolled, on_screen, read, report
+from tests.cli.support import said
+from tests.support.app import AUTH, OTHER_KEY
+from tests.support.process import Process, free_port
+from tests.support.waiting import eventually
+
+HOSTILE = "\x1b[2Jred\x9b31m \u202eevil [bold]"
+HARMLESS = "\\x1b[2Jred\\x9b31m \\u202eevil [bold]"
+
+
+def test_agents_are_listed_shown_and_deregistered(server: Process) -> None:
+    namespace = uuid4().hex
+    agents = [enrolled(server, name=f"agent {number}", **{"X-Aitp-Namespace": namespace}) for number in range(3)]
+    document = read(at(server, "agents", "list", "--namespace", namespace, "--json"))
+    shown = httpx.get(f"{server.url}/api/registry/agents", params={"namespace": namespace}).json()
+    assert document == shown
+    assert "manifestJson" not in document["agents"][0]
+    table = at(server, "agents", "list", "--namespace", namespace)
+    for agent in agents:
+        assert agent.aid in table.stdout
+    first = at(server, "agents", "list", "--namespace", namespace, "--limit", "2")
+    assert agents[1].aid in first.stdout
+    assert agents[2].aid not in first.stdout
+    assert first.stderr == "only the first 2; --limit shows more\n"
+    (found,) = read(at(server, "agents", "list", "--name", "agent 1", "--namespace", namespace, "--json"))["agents"]
+
+    aid = agents[1].aid
+    assert read(at(server, "agents", "show", aid, "--json")) == found
+    shown = said(at(server, "agents", "show", aid))
+    assert f"name agent 1 status active last seen — namespace {namespace} capabilities cap.read" in shown
+    assert at(server, "agents", "deregister", aid).stdout == f"deregistered {aid}\n"
+    again = read(at(server, "agents", "deregister", aid, "--json"))
+    assert again == {"aid": aid, "status": "deregistered"}
+    gone = read(at(server, "agents", "list", "--status", "deregistered", "--namespace", namespace, "--json"))
+    assert [agent["aid"] for agent in gone["agents"]] == [aid]
+
+
+def test_a_name_is_no_command_to_the_terminal(server: Process) -> None:
+    agent = enrolled(server, name=HOSTILE)
+    session = uuid4().hex
+    report(server, HOSTILE, session_id=session, type="handshake.failed", payload={"error": HOSTILE})
+    for arguments in (
+        ("agents", "show", agent.aid),
+        ("agents", "list", "--name", HOSTILE),
+        ("sessions", "show", session),
+    ):
+        people = at(server, *arguments)
+        assert HARMLESS in people.stdout, people
+        scripts = at(server, *arguments, "--json")
+        assert scripts.stdout.isascii()
+        assert json.dumps(HOSTILE) in scripts.stdout
+        for done in (people, scripts):
+            assert all(char.isprintable() for char in done.stdout.replace("\n", "")), done.stdout
+    unknown = at(server, "agents", "show", HOSTILE)
+    assert unknown.returncode == 3
+    assert unknown.stderr.replace("\n", "").isprintable()
+
+
+def test_a_narrow_screen_breaks_no_id(server: Process) -> None:
+    namespace = uuid4().hex
+    agent = enrolled(server, name="x" * 200, **{"X-Aitp-Namespace": namespace})
+    shown = on_screen(server.url, "agents", "list", "--namespace", namespace)
+    assert [re.sub(r"\x1b\[\d*m", "", line) for line in shown.splitlines()] == [
+        f"aid        {agent.aid}",
+        f"name       {'x' * 200}",
+        "status     active",
+        "last seen  —",
+        "",
+    ]
+
+
+def test_revoking_and_listing(server: Process) -> None:
+    jti = str(uuid4())
+    entry = read(at(server, "revoke", jti, "--reason", "key lost", "--json"))
+    assert (entry["jti"], entry["reason"]) == (jti, "key lost")
+    assert f"jti {jti} revoked {entry['revokedAt']} reason key lost" in said(at(server, "revoke", jti))
+    assert entry in read(at(server, "revocations", "list", "--json"))["entries"]
+    assert jti in at(server, "revocations", "list").stdout
+    refused = at(server, "revoke", "no-uuid")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "JTI_INVALID, request " in refused.stderr
+
+
+def test_the_signed_list_is_verified(server: Process) -> None:
+    aid = httpx.get(f"{server.url}/api/health").json()["aid"]
+    found = read(at(server, "revocations", "verify", "--pin", aid, "--json"))
+    assert (found["verified"], found["issuer"], found["pinned"]) == (True, aid, True)
+    pinned = at(server, "revocations", "verify", "--pin", aid)
+    assert (pinned.returncode, pinned.stderr) == (0, "")
+    assert f"issuer {aid}" in said(pinned)
+    assert "--pin AID" in at(server, "revocations", "verify").stderr
+    stranger = enrolled(server).aid
+    refused = at(server, "revocations", "verify", "--pin", stranger, "--json")
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert "UNVERIFIED" in refused.stderr
+    assert at(server, "revocations", "verify", "--pin", "nonsense").returncode == 2
+
+
+def test_a_session_with_its_events(server: Process) -> None:
+    session = uuid4().hex
+    report(server, "r", session_id=session, type="handshake.failed", aid_a="aid:alice", aid_b="aid:bob")
+    document = read(at(server, "sessions", "show", session, "--json"))
+    assert document == httpx.get(f"{server.url}/api/sessions/{session}", headers=AUTH).json()
+    shown = said(at(server, "sessions", "show", session))
+    assert f"session {session} status failed initiator aid:alice responder aid:bob" in shown
+    assert at(server, "sessions", "show", "unknown").returncode == 3
+
+
+def test_webhooks_and_their_deliveries(server: Process) -> None:
+    body = {"url": f"http://127.0.0.1:{free_port()}/nobody"}
+    webhook = httpx.post(f"{server.url}/api/webhooks", json=body, headers=AUTH).json()
+    listed = read(at(server, "webhooks", "list", "--json"))["webhooks"]
+    assert webhook["id"] in {one["id"] for one in listed}
+    assert webhook["secret"] not in at(server, "webhooks", "list", "--json").stdout
+    assert body["url"] in at(server, "webhooks", "list").stdout
+
+    sent = read(at(server, "webhooks", "test", webhook["id"], "--json"))
+    assert sent["eventType"] == "webhook.test"
+
+    def tried() -> bool:
+        log = read(at(server, "webhooks", "deliveries", webhook["id"], "--json"))["deliveries"]
+        return bool(log[0]["id"] == sent["id"] and log[0]["attempts"])
+
+    eventually(tried)
+    assert sent["id"] in at(server, "webhooks", "redeliver", webhook["id"], sent["id"]).stdout
+    assert sent["id"] in at(server, "webhooks", "deliveries", webhook["id"]).stdout
+    delivered = read(at(server, "webhooks", "deliveries", webhook["id"], "--status", "delivered", "--json"))
+    assert delivered == {"deliveries": []}
+    assert at(server, "webhooks", "test", str(uuid4())).returncode == 3
+    httpx.delete(f"{server.url}/api/webhooks/{webhook['id']}", headers=AUTH)
+
+
+def test_the_audit_says_who(server: Process) -> None:
+    jti = str(uuid4())
+    at(server, "revoke", jti, AITP_CP_API_KEY=OTHER_KEY)
+    entries = read(at(server, "audit", "list", "--json", "--limit", "1000"))["entries"]
+    (mine,) = [entry for entry in entries if entry["targetId"] == jti]
+    assert mine["action"] == "revocation.add"
+    table = at(server, "audit", "list", "--limit", "1000").stdout
+    (row,) = [line for line in table.splitlines() if jti in line]
+    assert mine["actorId"] in row
+    assert mine["requestId"] in row

@@ -1,0 +1,83 @@
+"""Agents that the kit enrols: sound ones by the SDK, and manifests that it would not build, signed all the same."""
+
+import base64
+import hashlib
+import json
+import time
+from secrets import token_bytes
+from typing import Any
+
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aitp_cp_conformance.agent import Agent
+
+ENDPOINT = "https://agent.conformance.example/aitp/handshake/hello"
+DAY = 86_400
+
+
+def new_agent(*, p256: bool = False) -> Agent:
+    return Agent(token_bytes(32), p256=p256)
+
+
+def sound(agent: Agent, **changes: Any) -> dict[str, Any]:
+    """The members of a manifest published now, with some changed, and not signed yet."""
+    now = int(time.time())
+    challenge = token_bytes(16)
+    key = agent.aid.rpartition(":")[2]
+    fields = {
+        "version": "aitp/0.3",
+        "aid": agent.aid,
+        "display_name": "Conformance agent",
+        "identity_hint": {"type": "pinned_key", "subject": "Conformance agent", "public_key": key},
+        "handshake_endpoint": ENDPOINT,
+        "accepted_trust_anchors": [],
+        "accepted_identity_types": ["pinned_key"],
+        "offered_capabilities": ["conformance.echo"],
+        "proof_of_possession": {"challenge": b64url(challenge), "signature": _sign(agent, challenge)},
+        "published_at": now,
+        "expires_at": now + DAY,
+    }
+    return fields | changes
+
+
+def crafted(agent: Agent, **changes: Any) -> bytes:
+    """An authentic envelope with any members changed before it was signed; Ed25519 only."""
+    fields = sound(agent, **changes)
+    return compact({"manifest": {**fields, "signature": _sign(agent, rfc8785.dumps(fields))}})
+
+
+def tampered(envelope: bytes, **changes: Any) -> bytes:
+    """The envelope with members changed after it was signed."""
+    document = json.loads(envelope)
+    document["manifest"].update(changes)
+    return compact(document)
+
+
+def respelled(envelope: bytes) -> bytes:
+    """The same document in other bytes: members in reverse order, blanks between them."""
+    document = json.loads(envelope)
+    document["manifest"] = dict(reversed(document["manifest"].items()))
+    return json.dumps(document, indent=2).encode()
+
+
+def fingerprint(envelope: bytes) -> str:
+    """Hex SHA-256 of the RFC 8785 canonical envelope."""
+    return hashlib.sha256(rfc8785.dumps(json.loads(envelope))).hexdigest()
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def b64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unb64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _sign(agent: Agent, message: bytes) -> str:
+    key = Ed25519PrivateKey.from_private_bytes(agent.seed)
+    return b64url(key.sign(hashlib.sha256(message).digest()))

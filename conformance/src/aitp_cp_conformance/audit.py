@@ -1,0 +1,77 @@
+"""Contract, section 13: the admin audit."""
+
+import asyncio
+from typing import Any
+
+from aitp_cp_conformance import expect
+from aitp_cp_conformance.check import check
+from aitp_cp_conformance.deployment import PAUSE_SECS, Deployment
+from aitp_cp_conformance.trust_store import ANCHORS, KEYS, add_anchor, pin
+
+PATH = "/api/audit"
+MEMBERS = ("id", "action", "actorId", "targetId", "details", "requestId", "createdAt")
+
+
+async def actions_on(cp: Deployment, target: str) -> list[str]:
+    """The actions on this target, oldest first."""
+    rows: list[dict[str, Any]] = expect.rows(await cp.admin.get(PATH, limit=100), "entries")
+    return [row["action"] for row in reversed(rows) if target in (row["targetId"] or "")]
+
+
+@check("13", "an entry of the audit has all its members, newest first")
+async def entries(cp: Deployment) -> None:
+    await add_anchor(cp)
+    await asyncio.sleep(PAUSE_SECS)  # entries of one moment have no order
+    await add_anchor(cp)
+    said = (await cp.admin.get(PATH, limit=100)).ok()
+    expect.equal(said.get("count"), len(said["entries"]), "`count`")
+    for row in said["entries"]:
+        expect.members(row, MEMBERS, "an audit row")
+    times = [expect.moment(row["createdAt"], "createdAt") for row in said["entries"]]
+    expect.equal(times, sorted(times, reverse=True), "the order of the audit")
+
+
+@check("13", "the audit is read in pages of 100 unless told otherwise")
+async def pages(cp: Deployment) -> None:
+    for _ in range(3):
+        await add_anchor(cp)
+    expect.that(len(expect.rows(await cp.admin.get(PATH), "entries")) <= 100, "the default page is over 100")
+    first = expect.rows(await cp.admin.get(PATH, limit=2), "entries")
+    second = expect.rows(await cp.admin.get(PATH, limit=2, offset=1), "entries")
+    expect.equal(second[0]["id"], first[1]["id"], "the first row at offset 1")
+
+
+@check("13", "changes of trust anchors are audited")
+async def anchors(cp: Deployment) -> None:
+    id = (await add_anchor(cp))["id"]
+    await cp.admin.patch(f"{ANCHORS}/{id}", {"label": "changed"})
+    await cp.admin.delete(f"{ANCHORS}/{id}")
+    wanted = ["trust-anchor.create", "trust-anchor.update", "trust-anchor.delete"]
+    expect.equal(await actions_on(cp, id), wanted, "the actions on a trust anchor")
+
+
+@check("13", "changes of pinned keys are audited")
+async def pinned_keys(cp: Deployment) -> None:
+    aid = (await pin(cp))["aid"]
+    await cp.admin.delete(KEYS, namespace=cp.namespace, aid=aid)
+    wanted = ["pinned-key.upsert", "pinned-key.delete"]
+    expect.equal(await actions_on(cp, aid), wanted, "the actions on a pinned key")
+
+
+@check("13", "a refused change writes no row")
+async def refusals(cp: Deployment) -> None:
+    issuer = f"ftp://issuer.example/{cp.name('refused')}"
+    before = expect.rows(await cp.admin.get(PATH, limit=1), "entries")[0]["id"]
+    expect.status(await cp.admin.post(ANCHORS, {"issuerUrl": issuer, "namespace": cp.namespace}), 400)
+    rows = expect.rows(await cp.admin.get(PATH, limit=10), "entries")
+    newer = rows[: [row["id"] for row in rows].index(before)]
+    expect.that(issuer not in str(newer), "a refused change is in the audit")
+
+
+@check("13", "reading writes no row")
+async def reading(cp: Deployment) -> None:
+    name = cp.name("reading")
+    for path in ("/api/webhooks", ANCHORS, KEYS, PATH):
+        await cp.admin.get(path, {"X-Request-Id": name})
+    rows = expect.rows(await cp.admin.get(PATH, limit=20), "entries")
+    expect.that(name not in [row["requestId"] for row in rows], "a read is in the audit")

@@ -1,0 +1,75 @@
+"""Every check, in the order in which they run."""
+
+from types import ModuleType
+
+from aitp_cp_conformance import (
+    access,
+    audit,
+    bodies,
+    cors,
+    dashboard,
+    deliveries,
+    enrolment,
+    events,
+    filters,
+    health,
+    idempotency,
+    identity,
+    log,
+    metrics,
+    projections,
+    rate_limits,
+    reads,
+    registration,
+    registry,
+    responses,
+    revocation,
+    stream,
+    tokens,
+    trust_store,
+    webhooks,
+)
+from aitp_cp_conformance.check import Check
+
+# What all others lean on comes first: once enrolling meets its limit, the rest of section 8 goes slowly. The checks of
+# rate limits come last, for they read what the others ran into.
+ROOMS: tuple[ModuleType, ...] = (
+    health,
+    identity,
+    registry,
+    responses,
+    bodies,
+    cors,
+    filters,
+    access,
+    idempotency,
+    events,
+    log,
+    stream,
+    projections,
+    tokens,
+    reads,
+    dashboard,
+    revocation,
+    webhooks,
+    deliveries,
+    trust_store,
+    audit,
+    metrics,
+    registration,
+    enrolment,
+    rate_limits,
+)
+
+
+def _checks_in(room: ModuleType) -> list[Check]:
+    mine = room.__name__
+    return [value for value in vars(room).values() if isinstance(value, Check) and value.body.__module__ == mine]
+
+
+CHECKS: tuple[Check, ...] = tuple(check for room in ROOMS for check in _checks_in(room))
+
+
+def chosen(sections: frozenset[str]) -> tuple[Check, ...]:
+    """The checks of these sections; of all when none is named."""
+    return tuple(check for check in CHECKS if not sections or check.section in sections)

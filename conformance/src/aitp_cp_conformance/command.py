@@ -1,0 +1,45 @@
+"""`aitp-cp conformance` and its options; the kit is loaded when the command is called."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from aitp_cp_client.commands.grouping import as_options
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True)
+class ConformanceOptions:
+    """One deployment, and what its operator tells about it."""
+
+    url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="One of its API_KEYS, better in AITP_CP_API_KEY or in the file AITP_CP_API_KEY_FILE names."),
+    ] = None
+    section: Annotated[list[str] | None, typer.Option(help="Only this section of the contract; repeatable.")] = None
+    show_list: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+    environment: Annotated[Literal["production", "development"] | None, typer.Option(help="What its CP_ENV says.")] = (
+        None
+    )
+    origin: Annotated[str | None, typer.Option(help="A browser origin that its CORS_ORIGIN allows.")] = None
+    webhook_host: Annotated[
+        str | None, typer.Option(help="Another host than example.com for webhooks to which nothing is sent.")
+    ] = None
+    receiver_host: Annotated[
+        str | None, typer.Option(help="An address of this machine that it may send webhooks to.")
+    ] = None
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait, in all, where rate limits ask to.")] = 300
+    revoke: Annotated[bool, typer.Option(help="Add a few entries to the deny list, which stay.")] = True
+
+
+@app.command("conformance")
+@as_options(ConformanceOptions)
+def conformance(asked: ConformanceOptions) -> None:
+    """Check any deployment against the contract, from outside; exits 1 when it breaks a sentence."""
+    from aitp_cp_conformance.report import conformance
+
+    conformance(asked)

@@ -1,0 +1,121 @@
+"""Contract, section 4: rate limiting. These checks come last, for they read what the others ran into."""
+
+import time
+
+from aitp_cp_conformance import expect
+from aitp_cp_conformance.check import check
+from aitp_cp_conformance.deployment import Deployment
+from aitp_cp_conformance.wire import Answer
+
+EXEMPT = (
+    "/api/health",
+    "/api/readyz",
+    "/api/metrics",
+    "/.well-known/aitp-manifest",
+    "/.well-known/aitp-revocation-list",
+)
+NAMES = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+# A bucket that refills faster than this is full again before the next request arrives.
+TELLING_LIMIT = 600
+DAY = 86_400
+
+
+def figures(answer: Answer) -> tuple[int, int, int]:
+    """Limit, remaining and reset as an answer shows them; raises `Broken` unless all three are numbers."""
+    shown = [answer.headers.get(name, "") for name in NAMES]
+    expect.that(all(text.isdigit() for text in shown), f"{answer.request} shows {dict(zip(NAMES, shown, strict=True))}")
+    limit, remaining, reset = map(int, shown)
+    return limit, remaining, reset
+
+
+async def _limited(cp: Deployment) -> Answer:
+    answer = await cp.public.get("/api/registry/agents", limit=1)
+    if NAMES[0] not in answer.headers:
+        cp.skip("no X-RateLimit-Limit on a public route: limits are off, or this extension is missing")
+    return answer
+
+
+@check("4", "over the limit is 429 `RATE_LIMITED` naming the bucket")
+async def refusal(cp: Deployment) -> None:
+    for bucket, answer in _refused(cp).items():
+        said = expect.error(answer, 429, "RATE_LIMITED")
+        expect.that(said.get("bucket") in {"enroll-ip", "public-ip", "api-key"}, f"a 429 names the bucket {bucket!r}")
+
+
+@check("4", "a 429 has `Retry-After` of at least one second")
+async def retry_after(cp: Deployment) -> None:
+    for answer in _refused(cp).values():
+        text = answer.headers.get("retry-after", "")
+        expect.that(text.isdigit() and int(text) >= 1, f"{answer.request} has Retry-After: {text!r}")
+
+
+@check("4", "a 429 shows the limit, `X-RateLimit-Remaining: 0` and the reset in epoch seconds")
+async def refusal_figures(cp: Deployment) -> None:
+    for answer in _refused(cp).values():
+        limit, remaining, reset = figures(answer)
+        expect.that(limit > 0, f"{answer.request} shows a limit of {limit}")
+        expect.equal(remaining, 0, "X-RateLimit-Remaining of a 429")
+        expect.that(answer.at - 5 <= reset <= answer.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
+
+
+def _refused(cp: Deployment) -> dict[str, Answer]:
+    if not cp.wire.refused:
+        cp.skip("no request of this run met a rate limit, and none is provoked")
+    return cp.wire.refused
+
+
+@check("4", "the three `X-RateLimit-*` are on allowed responses", extension=True)
+async def allowed_figures(cp: Deployment) -> None:
+    await _limited(cp)
+    for answer in (await cp.public.get("/api/registry/agents", limit=1), await cp.admin.get("/api/audit", limit=1)):
+        limit, remaining, reset = figures(answer)
+        expect.that(0 <= remaining < limit, f"{answer.request} shows {remaining} of {limit} left after a request")
+        expect.that(answer.at - 5 <= reset <= answer.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
+
+
+@check("4", "probes, metrics and signed documents are exempt")
+async def exempt(cp: Deployment) -> None:
+    await _limited(cp)
+    for path in EXEMPT:
+        answer = await cp.public.get(path)
+        expect.status(answer, 200)
+        expect.has_no(NAMES, answer.headers, path)
+
+
+@check("4", "`/api/livez` is exempt", extension=True)
+async def exempt_extension(cp: Deployment) -> None:
+    await _limited(cp)
+    answer = await cp.public.get("/api/livez")
+    expect.status(answer, 200)
+    expect.has_no(NAMES, answer.headers, "/api/livez")
+
+
+@check("4", "preflights are exempt")
+async def exempt_preflights(cp: Deployment) -> None:
+    await _limited(cp)
+    asked = {"Origin": "https://browser.example", "Access-Control-Request-Method": "GET"}
+    answer = await cp.public.preflight("/api/registry/agents", asked)
+    expect.status(answer, 204)
+    expect.has_no(NAMES, answer.headers, "a preflight")
+
+
+@check("4", "many probes in a row are all answered")
+async def probes(cp: Deployment) -> None:
+    began = time.monotonic()
+    for _ in range(100):
+        answer = await cp.wire.send_once("GET", "/api/health", None, {})
+        expect.status(answer, 200)
+    expect.that(time.monotonic() - began < 60, "100 probes took over a minute")
+
+
+@check("4", "no header but those the operator named is believed about the client's address")
+async def forged_addresses(cp: Deployment) -> None:
+    limit, _, _ = figures(await _limited(cp))
+    if limit > TELLING_LIMIT:
+        cp.skip(f"the bucket of {limit} refills too fast to tell")
+    remaining = []
+    for number in range(1, 6):
+        forged = f"203.0.113.{number}"
+        headers = {"X-Real-Ip": forged, "Forwarded": f"for={forged}", "X-Client-Ip": forged, "True-Client-Ip": forged}
+        remaining.append(figures(await cp.public.get("/api/registry/agents", headers, limit=1))[1])
+    expect.that(remaining[-1] < limit - 1, f"forged addresses have buckets of their own: {remaining} of {limit} left")

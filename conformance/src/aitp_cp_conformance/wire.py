@@ -1,0 +1,186 @@
+"""HTTP as checks need it: the bytes and headers as they came, nothing followed, patience with rate limits."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from aitp_cp_conformance import __version__
+from aitp_cp_conformance.model import Broken, Skipped
+
+TIMEOUT_SECS = 20
+# Shorter than any server keeps an idle connection.
+KEEPALIVE_SECS = 3
+SHOWN_BYTES = 200
+
+Headers = Mapping[str, str]
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, and which request it belongs to."""
+
+    request: str
+    sent: bytes
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    at: float
+
+    def __str__(self) -> str:
+        # Bodies of successes may hold secrets of webhooks and tokens of agents.
+        said = _excerpt(self.body) if self.status >= 400 else ""
+        return f"{self.request}{_excerpt(self.sent)} answered {self.status}{said}"
+
+    @property
+    def json(self) -> Any:
+        """The decoded body; raises `Broken` unless it is JSON and says so."""
+        if self.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Broken(f"{self}; its Content-Type is {self.headers.get('content-type')!r}, not application/json")
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise Broken(f"{self}; its body is not JSON") from None
+
+    def ok(self, status: int = 200) -> Any:
+        """The decoded body of an answer that must have this status."""
+        if self.status != status:
+            raise Broken(f"{self}, not {status}")
+        return self.json
+
+
+class Wire:
+    """One session of connections; keeps every 429 by its bucket."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, patience_secs: float) -> None:
+        self._session = session
+        self._base = base.rstrip("/")
+        self.patience_secs = patience_secs
+        self.refused: dict[str, Answer] = {}
+        self.on_wait: Told = lambda _: None
+        self.on_answer: Callable[[Answer], None] = lambda _: None
+
+    async def send(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
+        """The answer, waiting while a rate limit asks for it; raises `Skipped` when that takes too long."""
+        while True:
+            answer = await self.send_once(method, target, body, headers)
+            if answer.status != 429:
+                return answer
+            await self._be_patient(answer)
+
+    async def send_once(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
+        """The answer, a 429 included; raises `Broken` when there is none. A body that is a function is made anew."""
+        content = body() if callable(body) else body
+        try:
+            async with self._session.request(
+                method, self._url(target), data=content, headers=headers, allow_redirects=False
+            ) as response:
+                raw = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as failure:
+            raise Broken(f"{method} {target} got no answer ({type(failure).__name__})") from failure
+        sent = content if isinstance(content, bytes) else b""
+        answer = Answer(f"{method} {target}", sent, response.status, response.headers, raw, time.time())
+        if answer.status == 429:
+            self.refused.setdefault(_bucket(answer), answer)
+        self.on_answer(answer)
+        return answer
+
+    @asynccontextmanager
+    async def open(self, target: str, headers: Headers) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is read by and by."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECS)
+        try:
+            async with self._session.get(self._url(target), headers=headers, timeout=timeout) as response:
+                yield response
+        except (aiohttp.ClientError, OSError) as failure:
+            raise Broken(f"GET {target} broke off ({type(failure).__name__})") from failure
+
+    def _url(self, target: str) -> URL:
+        return URL(self._base + target, encoded=True)
+
+    async def _be_patient(self, answer: Answer) -> None:
+        bucket, wait = _bucket(answer), _retry_after(answer)
+        if wait > self.patience_secs:
+            raise Skipped(f"the rate limit {bucket} asks for more --patience")
+        self.patience_secs -= wait
+        self.on_wait(f"waiting {wait:.0f} s, as the rate limit {bucket} asks")
+        await asyncio.sleep(wait)
+
+
+class Caller:
+    """Calls with the same credentials; a body that is not bytes is sent as JSON."""
+
+    def __init__(self, wire: Wire, credentials: Headers) -> None:
+        self.wire = wire
+        self.credentials = credentials
+
+    def with_key(self, key: str) -> "Caller":
+        return Caller(self.wire, {"Authorization": f"Bearer {key}"})
+
+    async def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Answer:
+        content = msgspec.json.encode(body) if isinstance(body, (dict, list)) else body
+        described = {} if content is None else {"Content-Type": "application/json"}
+        return await self.wire.send(method, path, content, {**self.credentials, **described, **(headers or {})})
+
+    async def get(self, path: str, headers: Headers | None = None, /, **query: object) -> Answer:
+        return await self.call("GET", with_query(path, query), None, headers)
+
+    async def post(self, path: str, body: Any = None, headers: Headers | None = None) -> Answer:
+        return await self.call("POST", path, body, headers)
+
+    async def patch(self, path: str, body: Any) -> Answer:
+        return await self.call("PATCH", path, body)
+
+    async def put(self, path: str, body: Any) -> Answer:
+        return await self.call("PUT", path, body)
+
+    async def delete(self, path: str, /, **query: object) -> Answer:
+        return await self.call("DELETE", with_query(path, query))
+
+    async def preflight(self, path: str, headers: Headers) -> Answer:
+        return await self.call("OPTIONS", path, None, headers)
+
+
+def with_query(path: str, query: Mapping[str, object]) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+@asynccontextmanager
+async def open_wire(url: str, patience_secs: float) -> AsyncIterator[Wire]:
+    """Connections to the deployment at `url`, closed at the end."""
+    connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=KEEPALIVE_SECS)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECS),
+        headers={"User-Agent": f"aitp-cp-conformance/{__version__}"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=True,
+    ) as session:
+        yield Wire(session, url, patience_secs)
+
+
+def _excerpt(content: bytes) -> str:
+    return f" {content[:SHOWN_BYTES].decode(errors='replace')}" if content else ""
+
+
+def _bucket(answer: Answer) -> str:
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return "unnamed"
+    return str(said.get("bucket", "unnamed")) if isinstance(said, dict) else "unnamed"
+
+
+def _retry_after(answer: Answer) -> float:
+    text = answer.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1.0

@@ -1,0 +1,94 @@
+"""The whole kit against the real command: with the settings of a deployment, and with those of a workshop."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from aitp_cp_conformance.catalogue import CHECKS
+from aitp_cp_conformance.model import Options, Report
+from aitp_cp_conformance.runner import run
+from tests.support.app import API_KEY, AUTH
+from tests.support.postgres import migrated_database
+from tests.support.process import Process
+
+ORIGIN = "https://console.example"
+# Generous, so that nothing waits: the same checks under narrow limits are in the second run.
+PRODUCTION: dict[str, Any] = {
+    "CP_ENV": "production",
+    "CP_BASE_URL": "https://cp.example",
+    "CORS_ORIGIN": f"{ORIGIN},https://other.example",
+    "RATE_LIMIT_ENABLED": "true",
+    "RATE_LIMIT_ENROLLMENT_PER_IP_MIN": "100000",
+    "RATE_LIMIT_PUBLIC_PER_IP_MIN": "100000",
+    "RATE_LIMIT_API_KEY_PER_MIN": "100000",
+}
+# The numbers of the defaults, refilled in a second.
+DEVELOPMENT: dict[str, Any] = {
+    "CP_ENV": "development",
+    "RATE_LIMIT_ENABLED": "true",
+    "RATE_LIMIT_WINDOW_MS": "1000",
+    "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
+}
+# No receiver is allowed by production's rules, and generous limits are met by nobody.
+UNSEEN_IN_PRODUCTION = {
+    *(check.name for check in CHECKS if check.name.startswith("deliveries.")),
+    "rate_limits.refusal",
+    "rate_limits.retry_after",
+    "rate_limits.refusal_figures",
+    "rate_limits.forged_addresses",
+}
+UNSEEN_IN_DEVELOPMENT = {"webhooks.plain_url", "enrolment.plain_endpoint"}
+
+
+def checked(server: Process, **told: Any) -> Report:
+    # The address is never connected to: webhooks of these checks are inactive.
+    return asyncio.run(run(Options(url=server.url, api_key=API_KEY, webhook_host="1.1.1.1", **told), CHECKS))
+
+
+def failures(report: Report) -> list[str]:
+    return [f"{result.name}: {result.detail}" for result in report.results if result.outcome == "failed"]
+
+
+def skipped(report: Report) -> set[str]:
+    return {result.name for result in report.results if result.outcome == "skipped"}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Report]]:
+    with (
+        migrated_database() as dsn,
+        Process(dsn, tmp_path_factory.mktemp("deployed") / "log", **PRODUCTION) as server,
+    ):
+        yield server, checked(server, environment="production", origin=ORIGIN)
+        assert server.terminate() == 0
+
+
+def test_a_deployment_keeps_every_sentence(deployed: tuple[Process, Report]) -> None:
+    server, report = deployed
+    assert failures(report) == []
+    assert skipped(report) == UNSEEN_IN_PRODUCTION
+    assert len(report.results) == len(CHECKS)
+    assert "Traceback" not in server.log()
+
+
+def test_nothing_is_left_behind(deployed: tuple[Process, Report]) -> None:
+    server, report = deployed
+    assert report.left == []
+    with httpx.Client(base_url=server.url, headers=AUTH) as http:
+        assert http.get("/api/registry/agents").json() == {"agents": []}
+        assert http.get("/api/webhooks").json() == {"webhooks": []}
+        assert http.get("/api/trust-anchors").json() == {"trustAnchors": []}
+        assert http.get("/api/pinned-keys").json() == {"pinnedKeys": []}
+
+
+def test_a_workshop_keeps_the_sentences_about_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
+    with Process(database_url, tmp_path / "log", **DEVELOPMENT) as server:
+        report = checked(server, environment="development", receiver_host="127.0.0.1")
+        assert failures(report) == []
+        assert skipped(report) == UNSEEN_IN_DEVELOPMENT
+        assert report.left == []
+        assert "Traceback" not in server.log()

@@ -1,0 +1,79 @@
+"""The server's commands in one list; what a command needs is loaded when it is called."""
+
+import typer
+
+app = typer.Typer()
+retention = typer.Typer(help="Sweep old rows by hand.", no_args_is_help=True)
+
+
+@app.command()
+def serve(
+    migrate: bool = typer.Option(False, "--migrate", help="Bring the schema to this version first."),
+    jobs: bool = typer.Option(True, "--jobs/--no-jobs", help="Run background jobs too."),
+    workers: int = typer.Option(1, "--workers", min=1, max=64, help="Processes that share the port."),
+) -> None:
+    """Serve in this environment; every setting comes from environment variables."""
+    from aitp_cp.cli.serve import serve
+
+    serve(migrate=migrate, jobs=jobs, workers=workers)
+
+
+@app.command()
+def worker() -> None:
+    """Run the background jobs without a port, beside `serve --no-jobs`."""
+    from aitp_cp.cli.serve import worker
+
+    worker()
+
+
+@app.command()
+def dev() -> None:
+    """Serve with an embedded Postgres and kept development secrets under .aitp-cp/."""
+    from aitp_cp.cli.dev import dev
+
+    dev()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema to this version; does nothing when it is there already."""
+    from aitp_cp.cli.migrate import migrate
+
+    migrate()
+
+
+@app.command()
+def check() -> None:
+    """Examine settings, machine, database, schema and clock; exits 1 when anything fails."""
+    from aitp_cp.cli.check import check
+
+    check()
+
+
+@app.command()
+def keygen() -> None:
+    """Print fresh secrets as environment lines; nothing is stored."""
+    from aitp_cp.cli.keygen import keygen
+
+    keygen()
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document."""
+    from aitp_cp.cli.openapi import openapi
+
+    openapi()
+
+
+@retention.command("run")
+def retention_run(
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only count what is due."),
+) -> None:
+    """Delete all rows that are due now, batch by batch, also where RETENTION_ENABLED is false."""
+    from aitp_cp.cli.retention import run
+
+    run(dry_run=dry_run)
+
+
+app.add_typer(retention, name="retention")

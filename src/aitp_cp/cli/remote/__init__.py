@@ -1,1 +1,0 @@
-"""The commands for the daily round: a thin use of `aitp_cp.client` (docs/cli.md)."""

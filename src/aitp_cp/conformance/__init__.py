@@ -1,1 +1,0 @@
-"""The contract as checks that a stranger can run against any deployment, over HTTP alone."""
