@@ -28,6 +28,7 @@ from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
 from aitp_cp.truststore import store as truststore
+from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
 
 pytestmark = pytest.mark.anyio
@@ -61,11 +62,11 @@ def session_list(limit: int = 200, offset: int = 0, before: Any = None, **wanted
 
 
 def tct_list(limit: int = 100, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
-    return lambda conn: tcts.list_tcts(conn, TctFilter(**wanted), Window(limit, offset, before))
+    return lambda conn: tcts.list_tcts(conn, TctFilter(**wanted), Window(limit, offset, before), NOW)
 
 
 def delegation_list(before: Any = None, **wanted: Any) -> Ask:
-    return lambda conn: tcts.list_delegations(conn, DelegationFilter(**wanted), Window(100, 0, before))
+    return lambda conn: tcts.list_delegations(conn, DelegationFilter(**wanted), Window(100, 0, before), NOW)
 
 
 def agent_list(before: Any = None, **wanted: Any) -> Ask:
@@ -78,7 +79,7 @@ def page(read: Any, key: Any, place: Any) -> list[Ask]:
 
 
 LISTS: dict[str, list[Ask]] = {
-    "history": [
+    "GET /api/events/history": [
         history(),
         history(limit=1000, offset=5000),
         history(since=DAY_AGO, until=NOW),
@@ -104,7 +105,7 @@ LISTS: dict[str, list[Ask]] = {
         *page(events.of_aid, BUSY, PLACE),
         *page(events.of_aid, RARE, PLACE),
     ],
-    "sessions": [
+    "GET /api/sessions": [
         session_list(),
         session_list(limit=1000, offset=5000),
         session_list(since=DAY_AGO),
@@ -121,14 +122,14 @@ LISTS: dict[str, list[Ask]] = {
         *page(sessions.of_agent, BUSY, (DAY_AGO, SESSION)),
         lambda conn: sessions.find(conn, SESSION),
     ],
-    "tokens": [
+    "GET /api/tcts": [
         tct_list(),
         tct_list(offset=5000),
-        tct_list(active_at=NOW),
+        tct_list(active=True),
         tct_list(issuer=BUSY),
         tct_list(subject=RARE),
         tct_list(audience=RARE),
-        tct_list(issuer=BUSY, audience=RARE, active_at=NOW),
+        tct_list(issuer=BUSY, audience=RARE, active=True),
         tct_list(capability="cap-3"),
         tct_list(capability="none"),
         tct_list(session_id=SESSION),
@@ -139,18 +140,18 @@ LISTS: dict[str, list[Ask]] = {
         *page(tcts.tcts_of_agent, BUSY, (DAY_AGO, JTI)),
         *page(tcts.tcts_of_agent, RARE, (DAY_AGO, JTI)),
     ],
-    "delegations": [
+    "GET /api/delegations": [
         delegation_list(),
-        delegation_list(active_at=NOW),
+        delegation_list(active=True),
         delegation_list(parent_jti=JTI),
         delegation_list(delegator=BUSY),
-        delegation_list(delegatee=RARE, active_at=NOW),
+        delegation_list(delegatee=RARE, active=True),
         delegation_list(before=(DAY_AGO, JTI)),
         delegation_list(before=(DAY_AGO, JTI), delegator=BUSY),
         lambda conn: tcts.tree(conn, JTI, None),
         lambda conn: tcts.tree(conn, JTI, NOW),
     ],
-    "agents": [
+    "GET /api/registry/agents": [
         agent_list(),
         agent_list(status="all"),
         agent_list(status="expired"),
@@ -164,7 +165,11 @@ LISTS: dict[str, list[Ask]] = {
         agent_list(before=(DAY_AGO, RARE), status="expired"),
         agent_list(before=(DAY_AGO, RARE), include_manifest=True, capability="cap.read"),
     ],
-    "deliveries": [
+    "GET /api/webhooks": [
+        lambda conn: webhooks.list_webhooks(conn, Window(100)),
+        lambda conn: webhooks.list_webhooks(conn, Window(100, 0, (DAY_AGO, JTI))),
+    ],
+    "GET /api/webhooks/{id}/deliveries": [
         lambda conn: deliveries.list_deliveries(conn, JTI, None, Window(100)),
         lambda conn: deliveries.list_deliveries(conn, JTI, "failed", Window(100)),
         lambda conn: deliveries.list_deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
@@ -176,7 +181,7 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: conn.fetchval(events.BEFORE_RECEIVED, DAY_AGO, 5000),
         lambda conn: deliveries.cursor(conn),
     ],
-    "audit": [
+    "GET /api/audit": [
         lambda conn: audit.page(conn, Window(100)),
         lambda conn: audit.page(conn, Window(1000, 5000)),
         lambda conn: audit.page(conn, Window(1000, 0, (DAY_AGO, JTI))),
@@ -190,14 +195,16 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: dashboard.agents(conn, NOW),
         session_list(limit=20, since=DAY_AGO),
     ],
-    "trust store": [
+    "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),
         lambda conn: truststore.list_anchors(conn, None, Window(100, 0, (DAY_AGO, JTI))),
+    ],
+    "GET /api/pinned-keys": [
         lambda conn: truststore.list_pinned(conn, None, Window(100)),
         lambda conn: truststore.list_pinned(conn, None, Window(100, 0, ("ns-3", RARE))),
         lambda conn: truststore.list_pinned(conn, "ns-3", Window(100, 0, ("ns-3", RARE))),
     ],
-    "revocation entries": [
+    "GET /api/revocation/entries": [
         lambda conn: revocation.page(conn, None, Window(100)),
         lambda conn: revocation.page(conn, JTI, Window(100)),
         lambda conn: revocation.page(conn, None, Window(100, 0, (DAY_AGO, JTI))),
@@ -235,7 +242,8 @@ async def test_an_order_is_read_off_an_index_where_there_is_much_of_it(filled_da
     """Only ties of one moment are sorted; what a busy agent ever did is not."""
     asks = [history(), history(aid=BUSY), session_list(), session_list(aid=BUSY), tct_list(), tct_list(issuer=BUSY)]
     async with explained(filled_database_url) as conn:
-        for ask in [*asks, delegation_list(), delegation_list(delegator=BUSY), agent_list(), LISTS["audit"][0]]:
+        asks += [delegation_list(), delegation_list(delegator=BUSY), agent_list(), LISTS["GET /api/audit"][0]]
+        for ask in asks:
             await ask(conn)
         sorts = [node for node in conn.nodes() if node["Node Type"] == "Sort" and node["Plan Rows"] > 1000]
         assert sorts == []
@@ -256,9 +264,9 @@ async def test_reading_on_begins_at_the_place_and_not_at_the_newest_row(filled_d
             session_list(before=(DAY_AGO, SESSION), status="failed"),
             session_list(before=(DAY_AGO, SESSION), run_id=RUN),
             session_list(before=(DAY_AGO, SESSION), aid=BUSY),
-            *LISTS["deliveries"][2:],
-            LISTS["audit"][2],
-            LISTS["trust store"][1],
+            *LISTS["GET /api/webhooks/{id}/deliveries"][2:],
+            LISTS["GET /api/audit"][2],
+            LISTS["GET /api/trust-anchors"][1],
         ],
         "issued_at": [
             tct_list(before=(DAY_AGO, JTI)),
@@ -266,9 +274,9 @@ async def test_reading_on_begins_at_the_place_and_not_at_the_newest_row(filled_d
             delegation_list(before=(DAY_AGO, JTI)),
             delegation_list(before=(DAY_AGO, JTI), delegator=BUSY),
         ],
-        "revoked_at": [LISTS["revocation entries"][2]],
+        "revoked_at": [LISTS["GET /api/revocation/entries"][2]],
         "registered_at": [agent_list(before=(DAY_AGO, RARE)), agent_list(before=(DAY_AGO, RARE), status="all")],
-        "namespace": [LISTS["trust store"][3]],
+        "namespace": [LISTS["GET /api/pinned-keys"][1]],
     }
     for column, questions in asks.items():
         for number, ask in enumerate(questions):

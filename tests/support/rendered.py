@@ -18,10 +18,15 @@ def rendered() -> dict[Path, str]:
         ROOT / ".env.example": _env_example(),
         DOCS / "settings.md": _settings_page(),
         DOCS / "architecture.md": _with_table("architecture.md", "layout", layout.picture()),
-        DOCS / "api.md": _with_table("api.md", "endpoints", tables.endpoints()),
+        DOCS / "api.md": _api_page(),
         DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
         DOCS / "metrics.md": _with_table("metrics.md", "metrics", tables.metrics()),
     }
+
+
+def _api_page() -> str:
+    page = _with_table("api.md", "endpoints", tables.endpoints())
+    return tables.with_table(page, "parameters", tables.parameters())
 
 
 def _with_table(page: str, name: str, table: str) -> str:

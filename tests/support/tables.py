@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Metric
 
@@ -11,6 +12,7 @@ from aitp_cp.errors import AppError
 from aitp_cp.telemetry.metrics import Metrics
 from aitp_cp.web.caller_reads import BUCKET
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.schemas import parameters_of
 
 GATES = {Gate.OPEN: "none", Gate.ENROLLMENT_TOKEN: "enrollment token", Gate.API_KEY: "API key"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
@@ -42,6 +44,29 @@ def _endpoint(endpoint: Endpoint) -> str:
     return (
         f"| `{endpoint.method} {endpoint.path}` | {GATES[endpoint.gate]} | {bucket} | {answers} | {codes} | {about} |"
     )
+
+
+def parameters() -> str:
+    """Return a row for each query parameter but those that every list takes."""
+    lines = ["| endpoint | parameter | values | default | meaning |", "|---|---|---|---|---|"]
+    for endpoint in ENDPOINTS:
+        for parameter in parameters_of(endpoint.query) if endpoint.query else ():
+            if parameter["name"] not in {"offset", "before"}:
+                lines.append(_parameter(endpoint, parameter))
+    return "\n".join(lines)
+
+
+def _parameter(endpoint: Endpoint, parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    if "maximum" in schema:
+        values = f"{schema['minimum']} to {schema['maximum']}"
+    elif "enum" in schema:
+        values = " or ".join(f"`{value}`" for value in schema["enum"])
+    else:
+        values = schema.get("format", {"boolean": "`true` or `false`", "string": "text"}[schema["type"]])
+    default = f"`{schema['default']}`".lower() if "default" in schema else "—"
+    name, about = parameter["name"], parameter["description"]
+    return f"| `{endpoint.name}` | `{name}` | {values} | {default} | {about} |"
 
 
 def error_classes() -> list[type[AppError]]:

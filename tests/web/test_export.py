@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest, DatabaseUnavailable
-from aitp_cp.web.export import CHUNK_BYTES, PAGE_ROWS, Format, Many, One, Part, asked_format, attachment, pages, stream
-from aitp_cp.web.query import Query
+from aitp_cp.web.export import CHUNK_BYTES, PAGE_ROWS, ExportQuery, Format, Many, One, Part, attachment, pages, stream
+from aitp_cp.web.query import decode_query
 from tests.events.support import runtime
 
 pytestmark = pytest.mark.anyio
@@ -109,10 +109,10 @@ async def test_what_fails_at_once_is_an_ordinary_error() -> None:
 
 
 def test_a_format_is_json_unless_asked_and_never_guessed() -> None:
-    assert asked_format(Query(b"")) is asked_format(Query(b"format=json")) is Format.JSON
-    assert asked_format(Query(b"format=jsonl")) is Format.JSONL
+    assert decode_query(b"", ExportQuery).format is decode_query(b"format=json", ExportQuery).format is Format.JSON
+    assert decode_query(b"format=jsonl", ExportQuery).format is Format.JSONL
     with pytest.raises(BadRequest):
-        asked_format(Query(b"format=xml"))
+        decode_query(b"format=xml", ExportQuery)
 
 
 @given(name=st.text(st.characters(exclude_characters="\0"), max_size=400))

@@ -1,39 +1,90 @@
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar
 from urllib.parse import urlencode
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 
-from aitp_cp.errors import BadRequest, FilterInvalid, OffsetTooLarge
-from aitp_cp.web.query import Query
+from aitp_cp.db.keyset import Key, Order, Window
+from aitp_cp.errors import AppError, BadRequest, FilterInvalid, OffsetTooLarge
+from aitp_cp.web.query import AidFilter, Limit, PageQuery, decode_query
+from aitp_cp.web.schemas import parameters_of
+
+JTI = "9B1C9A3E-0C0F-4B7E-9D6E-0D1E2F3A4B5C"
+ORDER = Order("rows", Key("at", datetime, descending=True), Key("id", UUID))
 
 
-def query(raw: str = "", **fields: str) -> Query:
-    return Query((raw or urlencode(fields)).encode())
+class Format(StrEnum):
+    JSON = "json"
+    JSONL = "jsonl"
 
 
-@pytest.mark.parametrize("name", ["run_id", "session_id", "display_name", "root_jti", "parent_jti"])
+class Sample(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    aid: Annotated[AidFilter | None, Meta(description="an agent")] = None
+    run_id: Annotated[str | None, Meta(description="a run")] = None
+    session_id: Annotated[str | None, Meta(description="a session")] = None
+    display_name: Annotated[str | None, Meta(description="a name")] = None
+    status: Annotated[str, Meta(description="a status", extra_json_schema={"enum": ["new", "old"]})] = "new"
+    include_manifest: Annotated[bool, Meta(description="more")] = False
+    since: Annotated[datetime | None, Meta(description="a time")] = None
+    limit: Limit = 200
+    internal: str | None = None
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    REFUSAL: ClassVar[type[AppError]] = BadRequest
+
+    root_jti: Annotated[UUID | None, Meta(description="a token")] = None
+    parent_jti: Annotated[UUID | None, Meta(description="a parent")] = None
+    format: Annotated[Format, Meta(description="a format")] = Format.JSON
+
+
+def query(raw: str = "", **fields: str) -> Sample:
+    return decode_query((raw or urlencode(fields)).encode(), Sample)
+
+
+def strict(**fields: str) -> Strict:
+    return decode_query(urlencode(fields).encode(), Strict)
+
+
+@pytest.mark.parametrize("name", ["run_id", "session_id", "display_name"])
 def test_both_spellings_of_a_filter_are_accepted(name: str) -> None:
     head, tail = name.split("_")
-    assert query(**{name: "x"}).text(name) == "x"
-    assert query(**{head + tail.capitalize(): "x"}).text(name) == "x"
-    assert query(**{name.upper(): "x"}).text(name) is None
+    assert getattr(query(**{name: "x"}), name) == "x"
+    assert getattr(query(**{head + tail.capitalize(): "x"}), name) == "x"
+    assert getattr(query(**{name.upper(): "x"}), name) is None
+
+
+@pytest.mark.parametrize("name", ["root_jti", "parent_jti"])
+def test_both_spellings_of_an_id_are_accepted(name: str) -> None:
+    head, tail = name.split("_")
+    assert getattr(strict(**{name: JTI}), name) == UUID(JTI)
+    assert getattr(strict(**{head + tail.capitalize(): JTI}), name) == UUID(JTI)
+    assert getattr(strict(**{name.upper(): JTI}), name) is None
+
+
+def test_the_first_of_repeated_parameters_counts_and_unknown_ones_are_ignored() -> None:
+    assert query("aid=a&aid=b&x=y").aid == "a"
+    assert query("internal=a").internal is None
 
 
 def test_an_empty_filter_is_no_filter() -> None:
-    assert query("run_id=&runId=a").text("run_id") == "a"
-    assert query("run_id=").text("run_id") is None
+    assert query("run_id=&runId=a").run_id == "a"
+    assert query("run_id=").run_id is None
 
 
 def test_percent_escapes_plus_signs_and_strange_bytes() -> None:
-    assert query("aid=a%3Ab+c%20d").text("aid") == "a:b c d"
-    assert query("aid=%C3%A4").text("aid") == "ä"
-    assert query("aid=%ED%A0%80%FF").text("aid") == "\N{REPLACEMENT CHARACTER}" * 4
+    assert query("aid=a%3Ab+c%20d").aid == "a:b c d"
+    assert query("aid=%C3%A4").aid == "ä"
+    assert query("aid=%ED%A0%80%FF").aid == "\N{REPLACEMENT CHARACTER}" * 4
     with pytest.raises(FilterInvalid):
-        query("aid=a%00b").text("aid")
+        query("aid=a%00b")
 
 
 def test_more_fields_than_anyone_needs_are_refused() -> None:
@@ -65,20 +116,20 @@ def test_more_fields_than_anyone_needs_are_refused() -> None:
     ],
 )
 def test_limit_is_clamped_and_garbage_is_the_default(text: str, limit: int) -> None:
-    assert query(limit=text).limit(100, 1000) == limit
+    assert query(limit=text).limit == (200 if limit == 100 else limit)
 
 
 @pytest.mark.parametrize(("text", "offset"), [("3", 3), ("-3", 0), ("x", 0), ("", 0), ("1.5", 0)])
 def test_offset_is_clamped_and_garbage_is_none(text: str, offset: int) -> None:
-    assert query(offset=text).offset() == offset
+    assert query(offset=text).window(ORDER).offset == offset
 
 
 @given(st.text())
 def test_paging_never_fails_and_fits_the_database(text: str) -> None:
     fields = query(limit=text, offset=text)
-    assert 1 <= fields.limit(200, 1000) <= 1000
+    assert 1 <= fields.limit <= 1000
     with suppress(OffsetTooLarge):
-        assert 0 <= fields.offset() <= 100_000
+        assert 0 <= fields.window(ORDER).offset <= 100_000
 
 
 MOMENT = datetime(2026, 5, 25, 12, 0, 0, 250_000, UTC)
@@ -96,28 +147,58 @@ MOMENT = datetime(2026, 5, 25, 12, 0, 0, 250_000, UTC)
     ],
 )
 def test_the_spellings_of_a_moment(raw: str) -> None:
-    assert query(raw).moment("since") == MOMENT
+    assert query(raw).since == MOMENT
 
 
 def test_a_day_is_its_midnight() -> None:
-    assert query("since=2026-05-25").moment("since") == MOMENT - timedelta(hours=12, milliseconds=250)
-    assert query().moment("since") is None
+    assert query("since=2026-05-25").since == MOMENT - timedelta(hours=12, milliseconds=250)
+    assert query().since is None
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "1969-12-31", "99999-01-01", "9" * 30, "1", "٢٠٢٦-٠٥-٢٥"])
 def test_what_is_no_moment_is_refused_by_name(text: str) -> None:
     with pytest.raises(FilterInvalid, match="since"):
-        query(since=text).moment("since")
+        query(since=text)
 
 
 def test_uuids_in_any_spelling_or_refused_by_name() -> None:
-    jti = "9B1C9A3E-0C0F-4B7E-9D6E-0D1E2F3A4B5C"
-    assert query(root_jti=jti).uuid("root_jti") == UUID(jti)
+    assert strict(root_jti=JTI).root_jti == UUID(JTI)
     with pytest.raises(BadRequest, match="root_jti"):
-        query(rootJti="x").uuid("root_jti", BadRequest)
+        strict(rootJti="x")
+
+
+def test_a_closed_value_is_refused_by_name() -> None:
+    assert strict().format is strict(format="json").format is Format.JSON
+    assert strict(format="jsonl").format is Format.JSONL
+    with pytest.raises(BadRequest, match="format is json or jsonl"):
+        strict(format="xml")
 
 
 @pytest.mark.parametrize(("text", "on"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("no", False)])
 def test_flags(text: str, on: bool) -> None:
-    assert query(include_manifest=text).flag("include_manifest") is on
-    assert query(includeManifest=text).flag("include_manifest") is on
+    assert query(include_manifest=text).include_manifest is on
+    assert query(includeManifest=text).include_manifest is on
+
+
+def test_a_window_is_by_offset_or_by_cursor() -> None:
+    place = (MOMENT, UUID(JTI))
+    assert query(limit="7", before=ORDER.cursor(place)).window(ORDER) == Window(7, 0, place)
+    assert query(offset="100000").window(ORDER) == Window(200, 100_000)
+    with pytest.raises(OffsetTooLarge):
+        query(offset="100001").window(ORDER)
+    with pytest.raises(FilterInvalid, match="exclude"):
+        query(offset="1", before=ORDER.cursor(place)).window(ORDER)
+
+
+def test_the_document_describes_what_is_read() -> None:
+    """The parameters come from the struct: types, closed values, bounds and defaults, those of paging last."""
+    shown = {parameter["name"]: parameter["schema"] for parameter in parameters_of(Sample)}
+    assert list(shown)[-3:] == ["limit", "offset", "before"]
+    assert "internal" not in shown
+    assert shown["limit"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200}
+    assert shown["status"] == {"type": "string", "enum": ["new", "old"], "default": "new"}
+    assert shown["aid"] == shown["since"] == {"type": "string"}
+    assert shown["includeManifest"] == {"type": "boolean", "default": False}
+    strictly = {parameter["name"]: parameter["schema"] for parameter in parameters_of(Strict)}
+    assert strictly["rootJti"] == {"type": "string", "format": "uuid"}
+    assert strictly["format"] == {"enum": ["json", "jsonl"], "default": "json"}

@@ -7,8 +7,8 @@ from aitp_cp.audit import service
 from aitp_cp.audit.model import ORDER, Actor, AuditPage
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
-from aitp_cp.web.endpoint import Endpoint, paging
-from aitp_cp.web.query import Query
+from aitp_cp.web.endpoint import Endpoint
+from aitp_cp.web.query import PageQuery, read_query
 from aitp_cp.web.responses import json_response
 
 
@@ -19,7 +19,7 @@ def actor_of(rt: Runtime, request: Request) -> Actor:
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
-    window = Query.of(request).window(ORDER, 100, 1000)
+    window = read_query(request, PageQuery).window(ORDER)
     async with rt.db.connection() as conn:
         return json_response(await service.page(conn, window))
 
@@ -32,7 +32,7 @@ ENDPOINTS = (
         summary="The admin audit log, newest first",
         tag="audit",
         bulk=True,
-        params=paging(100, 1000),
+        query=PageQuery,
         answers={200: AuditPage},
     ),
 )

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.events.model import CapabilityCount
 from aitp_cp.sessions.model import SessionView
@@ -24,6 +26,15 @@ RANGES = {
     "30d": Range("30d", timedelta(days=30), timedelta(days=1)),
 }
 DEFAULT_RANGE = RANGES["24h"]
+
+
+class OverviewQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Any other range means the default."""
+
+    range: Annotated[str | None, Meta(description="`24h` by default", extra_json_schema={"enum": list(RANGES)})] = None
+    window: Annotated[
+        str | None, Meta(description="another name of `range`", extra_json_schema={"enum": list(RANGES)})
+    ] = None
 
 
 class Kpis(msgspec.Struct, frozen=True, rename="camel"):

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.dashboard import service
-from aitp_cp.dashboard.model import AgentActivities, Overview, Range
+from aitp_cp.dashboard.model import AgentActivities, Overview, OverviewQuery, Range
 from aitp_cp.events.model import Event
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Endpoint, links, query
+from aitp_cp.web.endpoint import Endpoint, links
 from aitp_cp.web.memo import CROWD, Memo
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import encode, json_bytes
 
 SHARED_FOR_SECS = 1.0
@@ -43,8 +43,8 @@ class Screens(Memo[bytes]):
 
 
 async def overview(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    span = service.chosen_range(asked.text("range", alias="window"))
+    query = read_query(request, OverviewQuery)
+    span = service.chosen_range(query.range or query.window)
     return json_bytes(await rt.get(Screens).get(span.name, lambda: _overview(rt, span, rt.clock())))
 
 
@@ -70,10 +70,7 @@ ENDPOINTS = (
         summary="Key figures, recent sessions and charts of a range of time",
         tag="dashboard",
         bulk=True,
-        params=(
-            query("range", "`1h`, `24h` (default), `7d` or `30d`"),
-            query("window", "another name of `range`"),
-        ),
+        query=OverviewQuery,
         answers={200: Overview},
         leads_to=links("GET /api/sessions/{id}", id="$response.body#/recentSessions/0/sessionId"),
     ),

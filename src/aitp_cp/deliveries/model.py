@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import PageQuery
 
 ORDER = Order("deliveries", Key("created_at", datetime, descending=True), Key("id", UUID))
 
@@ -147,6 +149,14 @@ class DeliveryStatus(StrEnum):
     IN_FLIGHT = "in_flight"
     DELIVERED = "delivered"
     FAILED = "failed"
+
+
+class DeliveryQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """A status that no delivery has matches none."""
+
+    status: Annotated[
+        str | None, msgspec.Meta(description="status", extra_json_schema={"enum": list(DeliveryStatus)})
+    ] = None
 
 
 class Setback(msgspec.Struct, frozen=True):

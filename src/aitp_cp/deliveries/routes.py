@@ -6,16 +6,14 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.deliveries import outbox, service
 from aitp_cp.deliveries.dispatcher import Dispatcher
-from aitp_cp.deliveries.model import ORDER, DeliveryPage, DeliveryView
+from aitp_cp.deliveries.model import ORDER, DeliveryPage, DeliveryQuery, DeliveryView
 from aitp_cp.errors import IdInvalid, NotFound
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
+from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_response
 
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
 CATCH_UP_SECS = 0.25  # how long a look into the log waits for the deliveries of acknowledged events
 WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
 DELIVERY_ID = uuid_in_path("deliveryId", "the delivery's id")
@@ -23,12 +21,11 @@ REDELIVER = "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver"
 
 
 async def list_deliveries(rt: Runtime, request: Request) -> Response:
-    params = Query.of(request)
-    id, status = path_uuid(request), params.text("status")
-    window = params.window(ORDER, DEFAULT_LIMIT, MAX_LIMIT)
+    query, id = read_query(request, DeliveryQuery), path_uuid(request)
+    window = query.window(ORDER)
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.connection() as conn:
-        return json_response(await service.list_deliveries(conn, id, status, window))
+        return json_response(await service.list_deliveries(conn, id, query.status, window))
 
 
 async def redeliver(rt: Runtime, request: Request) -> Response:
@@ -55,11 +52,8 @@ ENDPOINTS = (
         summary="The delivery log, newest first",
         tag="webhooks",
         bulk=True,
-        params=(
-            WEBHOOK_ID,
-            query("status", "`pending`, `in_flight`, `delivered` or `failed`"),
-            *paging(DEFAULT_LIMIT, MAX_LIMIT),
-        ),
+        query=DeliveryQuery,
+        params=(WEBHOOK_ID,),
         answers={200: DeliveryPage},
         errors=(IdInvalid, NotFound),
         leads_to=links(REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),

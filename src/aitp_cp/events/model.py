@@ -1,12 +1,15 @@
 """An event on its way into the log, and as everyone reads it."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.clock import iso
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import AidFilter, PageQuery
 
 # What a legacy writer stored has no place in the log for some seconds; it comes first among the events of its time.
 UNPLACED = 2**63 - 1
@@ -53,15 +56,41 @@ class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class HistoryFilter(msgspec.Struct, frozen=True):
-    type: str | None = None
-    aid: str | None = None
-    session_id: str | None = None
-    run_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+EventType = Annotated[str | None, Meta(description="exact event type")]
+EitherSide = Annotated[AidFilter | None, Meta(description="either side")]
+OfRun = Annotated[str | None, Meta(description="run")]
+
+
+class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """The query of the history. `types` and `adopted` are no parameters: readers within the server use them."""
+
+    type: EventType = None
+    aid: EitherSide = None
+    session_id: Annotated[str | None, Meta(description="session")] = None
+    run_id: OfRun = None
+    since: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
+    until: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
+    order: Annotated[
+        str, Meta(description="`asc` pages the log in sequence order", extra_json_schema={"enum": ["asc", "desc"]})
+    ] = "desc"
+    after: Annotated[
+        str | None,
+        Meta(
+            description="with `order=asc`: the sequence number to continue from",
+            extra_json_schema={"pattern": "^[0-9]{1,19}$"},
+        ),
+    ] = None
     types: tuple[str, ...] | None = None
     adopted: bool | None = None
+
+
+class StreamQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    type: EventType = None
+    run_id: OfRun = None
+    aid: EitherSide = None
+    last_event_id: Annotated[
+        str | None, Meta(description="continue after this sequence number, like the header Last-Event-ID")
+    ] = None
 
 
 class LogSpan(msgspec.Struct, frozen=True):

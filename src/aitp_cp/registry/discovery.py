@@ -14,7 +14,7 @@ from aitp_cp.registry.model import ORDER, ListFilter, Status
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.headers import max_age
 from aitp_cp.web.memo import CROWD, Memo
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import decode_query
 from aitp_cp.web.ready import Ready
 from aitp_cp.web.responses import encode
 
@@ -53,19 +53,12 @@ class Discovery(Memo[Ready]):
         self.drop()
 
 
-async def list_answer(rt: Runtime, asked: Query) -> Ready:
-    """A page of agents as JSON."""
-    wanted = ListFilter(
-        status=asked.text("status") or Status.ACTIVE,
-        capability=asked.text("capability"),
-        aid=asked.aid("aid"),
-        display_name=asked.text("display_name"),
-        namespace=asked.text("namespace"),
-        include_manifest=asked.flag("include_manifest"),
-    )
-    window = asked.window(ORDER, 200, 1000)
+async def list_answer(rt: Runtime, query_string: bytes) -> Ready:
+    """Return a page of agents as JSON."""
+    query = decode_query(query_string, ListFilter)
+    window = query.window(ORDER)
     async with rt.db.connection() as conn:
-        page = await service.list_agents(conn, wanted, rt.clock(), window)
+        page = await service.list_agents(conn, query, rt.clock(), window)
     return Ready(encode(page))
 
 

@@ -15,10 +15,10 @@ from aitp_cp.sessions import service as sessions
 from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts import service as tcts
 from aitp_cp.tcts.model import TctView
-from aitp_cp.web.endpoint import Endpoint, in_path, query
-from aitp_cp.web.export import Format, Many, One, Part, asked_format, pages, stream
+from aitp_cp.web.endpoint import Endpoint, in_path
+from aitp_cp.web.export import ExportQuery, Format, Many, One, Part, pages, stream
 from aitp_cp.web.path import path_aid
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import EventLimit, read_query
 
 
 class AgentExport(msgspec.Struct, frozen=True, rename="camel"):
@@ -29,18 +29,20 @@ class AgentExport(msgspec.Struct, frozen=True, rename="camel"):
     exported_at: str
 
 
+class AgentExportQuery(ExportQuery, frozen=True, kw_only=True, rename="camel"):
+    event_limit: EventLimit = 1000
+
+
 async def export(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    format = asked_format(asked)
-    aid = path_aid(request)
+    query, aid = read_query(request, AgentExportQuery), path_aid(request)
     async with rt.db.connection() as conn:
         agent = await service.get_agent(conn, aid, rt.clock())
     parts: list[Part] = [
         One("agent", agent, "agent"),
-        *_belongings(rt, aid, asked.limit(1000, 10_000, "event_limit")),
+        *_belongings(rt, aid, query.event_limit),
         One("exportedAt", iso(rt.clock())),
     ]
-    return await stream(parts, format, f"agent-{aid}")
+    return await stream(parts, query.format, f"agent-{aid}")
 
 
 def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
@@ -63,11 +65,8 @@ EXPORT = Endpoint(
     summary="An agent with its sessions, tokens and newest events, as a file",
     tag="registry",
     bulk=True,
-    params=(
-        in_path("aid", "the agent's AID, percent-encoded"),
-        query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line"),
-        query("eventLimit", "at most this many events; 1 to 10000, default 1000, clamped"),
-    ),
+    query=AgentExportQuery,
+    params=(in_path("aid", "the agent's AID, percent-encoded"),),
     answers={200: (AgentExport, Format.JSONL.media_type)},
     errors=(NotFound, BadRequest),
 )

@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import AidFilter, Limit, PageQuery
 
 ORDER = Order("agents", Key("registered_at", datetime), Key("aid", str))
 
@@ -85,13 +88,18 @@ class Deregistered(msgspec.Struct, frozen=True):
     status: str
 
 
-class ListFilter(msgspec.Struct, frozen=True):
-    status: str = Status.ACTIVE
-    capability: str | None = None
-    aid: str | None = None
-    display_name: str | None = None
-    namespace: str | None = None
-    include_manifest: bool = False
+class ListFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """A status that no agent has matches none."""
+
+    capability: Annotated[str | None, Meta(description="agents that offer it")] = None
+    aid: Annotated[AidFilter | None, Meta(description="one agent")] = None
+    display_name: Annotated[str | None, Meta(description="exact display name")] = None
+    namespace: Annotated[str | None, Meta(description="one namespace; all of them without it")] = None
+    status: Annotated[str, Meta(description="status", extra_json_schema={"enum": [*Status, "all"]})] = Status.ACTIVE
+    include_manifest: Annotated[bool, Meta(description="`true` adds the signed manifest")] = msgspec.field(
+        name="include_manifest", default=False
+    )
+    limit: Limit = 200
 
 
 class ExpiredAgent(msgspec.Struct, frozen=True):

@@ -29,14 +29,21 @@ from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.registry import enrolment, service
 from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
-from aitp_cp.registry.model import AgentList, AgentUpdate, AgentView, Deregistered, EnrollmentAnswer, Registered
+from aitp_cp.registry.model import (
+    AgentList,
+    AgentUpdate,
+    AgentView,
+    Deregistered,
+    EnrollmentAnswer,
+    ListFilter,
+    Registered,
+)
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.context import context_of
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links, paging, query
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links
 from aitp_cp.web.gate import bearer
 from aitp_cp.web.path import path_aid
-from aitp_cp.web.query import Query
 from aitp_cp.web.ready import Ready, ReadyResponse
 from aitp_cp.web.responses import json_response
 
@@ -93,8 +100,8 @@ async def register(rt: Runtime, request: Request) -> Response:
 async def list_agents(rt: Runtime, request: Request) -> Response:
     raw = request.scope["query_string"]
     if len(raw) > LONGEST_QUESTION:
-        return ReadyResponse(await list_answer(rt, Query(raw)), lambda: None)
-    return await _remembered(rt, ("list", raw), lambda: list_answer(rt, Query(raw)))
+        return ReadyResponse(await list_answer(rt, raw), lambda: None)
+    return await _remembered(rt, ("list", raw), lambda: list_answer(rt, raw))
 
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
@@ -181,15 +188,7 @@ ENDPOINTS = (
         tag="registry",
         bulk=True,
         gate=Gate.OPEN,
-        params=(
-            query("capability", "agents that offer it"),
-            query("aid", "one agent"),
-            query("displayName", "exact display name"),
-            query("namespace", "one namespace; all of them without it"),
-            query("status", "`active` (default), `expired`, `deregistered` or `all`"),
-            query("include_manifest", "`true` adds the signed manifest"),
-            *paging(200, 1000),
-        ),
+        query=ListFilter,
         answers={200: AgentList},
         leads_to=links(*AGENT, aid="$response.body#/agents/0/aid"),
     ),

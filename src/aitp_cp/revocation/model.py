@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import PageQuery
 
 MAX_REASON = 500
 MAX_JTIS = 1000
@@ -41,6 +42,10 @@ class NewRevocation(msgspec.Struct, frozen=True, rename="camel"):
     reason: Reason | None = None
     revoked_at: str | int | float | None = None
     as_listed: str | int | float | None = msgspec.field(name="revoked_at", default=None)
+
+
+class RevocationQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    jti: Annotated[str | None, msgspec.Meta(description="one token, in any spelling of its UUID")] = None
 
 
 class Revocation(msgspec.Struct, frozen=True):

@@ -11,17 +11,22 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.jti import read_jti
-from aitp_cp.revocation.model import ORDER, BulkRevocation, NewRevocation, Outcome, RevocationPage, RevocationView
+from aitp_cp.revocation.model import (
+    ORDER,
+    BulkRevocation,
+    NewRevocation,
+    Outcome,
+    RevocationPage,
+    RevocationQuery,
+    RevocationView,
+)
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links, paging, query
-from aitp_cp.web.query import Query
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links
+from aitp_cp.web.query import read_query
 from aitp_cp.web.ready import ReadyResponse
 from aitp_cp.web.responses import json_response
-
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
 
 
 async def add_entry(rt: Runtime, request: Request) -> Response:
@@ -50,12 +55,10 @@ async def add_entry(rt: Runtime, request: Request) -> Response:
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    text = asked.text("jti")
-    jti = None if text is None else read_jti(text)
-    window = asked.window(ORDER, DEFAULT_LIMIT, MAX_LIMIT)
+    query = read_query(request, RevocationQuery)
+    jti = None if query.jti is None else read_jti(query.jti)
     async with rt.db.connection() as conn:
-        page = await service.page(conn, jti, window)
+        page = await service.page(conn, jti, query.window(ORDER))
     return json_response(page)
 
 
@@ -91,7 +94,7 @@ ENDPOINTS = (
         summary="Revoked tokens, newest first",
         tag="revocation",
         bulk=True,
-        params=(query("jti", "one token, in any spelling of its UUID"), *paging(DEFAULT_LIMIT, MAX_LIMIT)),
+        query=RevocationQuery,
         answers={200: RevocationPage},
         errors=(JtiInvalid,),
         leads_to=(

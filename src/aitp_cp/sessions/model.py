@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.errors import BadRequest
 from aitp_cp.events.model import Event
 from aitp_cp.tcts.merging import differ, is_agent, least, union
 from aitp_cp.tcts.model import TctView
+from aitp_cp.web.query import AidFilter, EventLimit, Limit, PageQuery
 
 ORDER = Order("sessions", Key("created_at", datetime, descending=True), Key("session_id", str))
 
@@ -139,11 +142,22 @@ class SessionList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class SessionFilter(msgspec.Struct, frozen=True):
-    status: str | None = None
-    run_id: str | None = None
-    aid: str | None = None  # either side
-    since: datetime | None = None  # took place then or later
+class SessionFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """A status that no session has matches none."""
+
+    status: Annotated[str | None, Meta(description="status", extra_json_schema={"enum": list(Status)})] = None
+    run_id: Annotated[str | None, Meta(description="sessions of one run")] = None
+    aid: Annotated[AidFilter | None, Meta(description="either side")] = None
+    limit: Limit = 200
+    since: datetime | None = None  # the session took place at this time or later; no parameter
+
+
+class ReplayQuery(msgspec.Struct, frozen=True, kw_only=True):
+    REFUSAL: ClassVar = BadRequest
+
+    since: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
+    until: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
+    limit: EventLimit = 1000
 
 
 class SessionDetail(msgspec.Struct, frozen=True):

@@ -9,11 +9,11 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
-from aitp_cp.sessions.model import ORDER, Replay, SessionDetail, SessionExport, SessionFilter, SessionList
+from aitp_cp.sessions.model import ORDER, Replay, ReplayQuery, SessionDetail, SessionExport, SessionFilter, SessionList
 from aitp_cp.tcts import service as tcts
-from aitp_cp.web.endpoint import Endpoint, in_path, links, paging, query
-from aitp_cp.web.export import Format, Many, One, Pages, Part, asked_format, pages, stream
-from aitp_cp.web.query import Query
+from aitp_cp.web.endpoint import Endpoint, in_path, links
+from aitp_cp.web.export import ExportQuery, Format, Many, One, Pages, Part, pages, stream
+from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_response
 
 ID = in_path("id", "the session's id")
@@ -24,15 +24,9 @@ OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    wanted = SessionFilter(
-        status=asked.text("status"),
-        run_id=asked.text("run_id"),
-        aid=asked.aid("aid"),
-    )
-    window = asked.window(ORDER, 200, 1000)
+    query = read_query(request, SessionFilter)
     async with rt.db.connection() as conn:
-        page = await service.list_sessions(conn, wanted, window)
+        page = await service.list_sessions(conn, query, query.window(ORDER))
     return json_response(page)
 
 
@@ -43,7 +37,7 @@ async def get_session(rt: Runtime, request: Request) -> Response:
 
 
 async def export(rt: Runtime, request: Request) -> Response:
-    format = asked_format(Query.of(request))
+    format = read_query(request, ExportQuery).format
     async with rt.db.connection() as conn:
         session = await service.get_session(conn, _id(request))
     parts: list[Part] = [
@@ -56,12 +50,9 @@ async def export(rt: Runtime, request: Request) -> Response:
 
 
 async def replay(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    session_id = _id(request)
-    wanted = HistoryFilter(
-        session_id=session_id, since=asked.moment("since", BadRequest), until=asked.moment("until", BadRequest)
-    )
-    events = _events(rt, wanted, at_most=asked.limit(1000, 10_000), count_as="count")
+    query, session_id = read_query(request, ReplayQuery), _id(request)
+    filter = HistoryFilter(session_id=session_id, since=query.since, until=query.until)
+    events = _events(rt, filter, at_most=query.limit, count_as="count")
     return await stream([One("sessionId", session_id), events])
 
 
@@ -87,12 +78,7 @@ ENDPOINTS = (
         summary="Handshake sessions, newest first",
         tag="sessions",
         bulk=True,
-        params=(
-            query("status", "`started`, `complete` or `failed`"),
-            query("runId", "sessions of one run"),
-            query("aid", "either side"),
-            *paging(200, 1000),
-        ),
+        query=SessionFilter,
         answers={200: SessionList},
         leads_to=(
             *links(*SESSION, id="$response.body#/sessions/0/sessionId"),
@@ -123,7 +109,8 @@ ENDPOINTS = (
         summary="One session with its tokens and events, as a file",
         tag="sessions",
         bulk=True,
-        params=(ID, query("format", "`json` (default), or `jsonl`: one `{kind, record}` per line")),
+        query=ExportQuery,
+        params=(ID,),
         answers={200: (SessionExport, Format.JSONL.media_type)},
         errors=(NotFound, BadRequest),
     ),
@@ -134,12 +121,8 @@ ENDPOINTS = (
         summary="The events of a session, oldest first; none for an unknown session",
         tag="sessions",
         bulk=True,
-        params=(
-            ID,
-            query("since", "inclusive, ISO-8601"),
-            query("until", "inclusive, ISO-8601"),
-            query("limit", "at most this many events; 1 to 10000, default 1000, clamped"),
-        ),
+        query=ReplayQuery,
+        params=(ID,),
         answers={200: Replay},
         errors=(BadRequest,),
     ),

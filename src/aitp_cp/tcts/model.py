@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.errors import BadRequest
 from aitp_cp.tcts.callers import Reported
 from aitp_cp.tcts.merging import differ, is_agent, least, union
+from aitp_cp.web.query import AidFilter, PageQuery
 
 TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 DELEGATION_ORDER = Order("delegations", Key("issued_at", datetime, descending=True), Key("jti", UUID))
@@ -256,13 +259,13 @@ class TctList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class TctFilter(msgspec.Struct, frozen=True):
-    issuer: str | None = None
-    subject: str | None = None
-    audience: str | None = None
-    capability: str | None = None
-    session_id: str | None = None
-    active_at: datetime | None = None  # neither revoked nor expired at this moment
+class TctFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    issuer: Annotated[AidFilter | None, Meta(description="AID of the issuer")] = None
+    subject: Annotated[AidFilter | None, Meta(description="AID of the holder")] = None
+    audience: Annotated[AidFilter | None, Meta(description="AID of the audience")] = None
+    capability: Annotated[str | None, Meta(description="tokens that grant it")] = None
+    session_id: Annotated[str | None, Meta(description="tokens of one handshake")] = None
+    active: Annotated[bool, Meta(description="`true` leaves out revoked and expired tokens")] = False
 
 
 class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
@@ -287,11 +290,22 @@ class DelegationList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class DelegationFilter(msgspec.Struct, frozen=True):
-    parent_jti: UUID | None = None
-    delegator: str | None = None
-    delegatee: str | None = None
-    active_at: datetime | None = None  # neither revoked nor expired at this moment
+class DelegationFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """`root_jti` asks for a tree; of the other filters only `active` applies to it."""
+
+    REFUSAL: ClassVar = BadRequest
+
+    root_jti: Annotated[
+        UUID | None,
+        Meta(
+            description="a token or a delegation: everything delegated from it, the delegation itself included, oldest"
+            " first, at most 1000 rows and 32 levels; of the other filters only `active` applies"
+        ),
+    ] = None
+    parent_jti: Annotated[UUID | None, Meta(description="delegated directly from this token or delegation")] = None
+    delegator: Annotated[AidFilter | None, Meta(description="AID of the delegator")] = None
+    delegatee: Annotated[AidFilter | None, Meta(description="AID of the delegatee")] = None
+    active: Annotated[bool, Meta(description="`true` leaves out revoked and expired delegations")] = False
 
 
 def _second(at: datetime | None) -> datetime | None:

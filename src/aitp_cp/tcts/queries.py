@@ -89,14 +89,14 @@ ORDER BY issued_at, jti
 TctPage = tuple[list[TctView], Place | None]
 
 
-async def list_tcts(conn: Connection, wanted: TctFilter, window: Window) -> TctList:
+async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> TctList:
     where = Where()
-    where.add("issuer_aid = {}", wanted.issuer)
-    where.add("subject_aid = {}", wanted.subject)
-    where.add("audience_aid = {}", wanted.audience)
-    where.add("grants @> jsonb_build_array({}::text)", wanted.capability)
-    where.add("session_id = {}", wanted.session_id)
-    _add_active(where, wanted.active_at)
+    where.add("issuer_aid = {}", filter.issuer)
+    where.add("subject_aid = {}", filter.subject)
+    where.add("audience_aid = {}", filter.audience)
+    where.add("grants @> jsonb_build_array({}::text)", filter.capability)
+    where.add("session_id = {}", filter.session_id)
+    _add_active(where, now if filter.active else None)
     TCT_ORDER.restrict(where, window.before)
     statement = LIST_TCTS.format(
         shown=TCT_SHOWN,
@@ -118,12 +118,12 @@ async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: 
     return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
 
 
-async def list_delegations(conn: Connection, wanted: DelegationFilter, window: Window) -> DelegationList:
+async def list_delegations(conn: Connection, filter: DelegationFilter, window: Window, now: datetime) -> DelegationList:
     where = Where()
-    where.add("parent_jti = {}", wanted.parent_jti)
-    where.add("delegator_aid = {}", wanted.delegator)
-    where.add("delegatee_aid = {}", wanted.delegatee)
-    _add_active(where, wanted.active_at)
+    where.add("parent_jti = {}", filter.parent_jti)
+    where.add("delegator_aid = {}", filter.delegator)
+    where.add("delegatee_aid = {}", filter.delegatee)
+    _add_active(where, now if filter.active else None)
     DELEGATION_ORDER.restrict(where, window.before)
     statement = LIST_DELEGATIONS.format(
         columns=DELEGATION_COLUMNS,

@@ -79,9 +79,9 @@ async def settle_next(conn: Connection) -> bool:
     return True
 
 
-async def list_tcts(conn: Connection, wanted: TctFilter, window: Window) -> TctList:
-    """One page, newest issued first."""
-    return await queries.list_tcts(conn, wanted, window)
+async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> TctList:
+    """Return one page, newest issued first."""
+    return await queries.list_tcts(conn, filter, window, now)
 
 
 async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
@@ -94,9 +94,9 @@ async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: 
     return await queries.tcts_of_agent(conn, aid, after, limit)
 
 
-async def list_delegations(conn: Connection, wanted: DelegationFilter, window: Window) -> DelegationList:
-    """One page, newest issued first."""
-    return await queries.list_delegations(conn, wanted, window)
+async def list_delegations(conn: Connection, filter: DelegationFilter, window: Window, now: datetime) -> DelegationList:
+    """Return one page, newest issued first."""
+    return await queries.list_delegations(conn, filter, window, now)
 
 
 async def delegation_tree(conn: Connection, root: UUID, active_at: datetime | None) -> DelegationList:

@@ -5,10 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import WholeList
 from aitp_cp_client.wire.aid import Aid
 
 MAX_URL = 2048
@@ -72,6 +73,10 @@ class Anchor(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class AnchorQuery(WholeList, frozen=True, kw_only=True, rename="camel"):
+    namespace: Annotated[str | None, Meta(description="only this namespace")] = None
+
+
 class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
     """`last_error` says why the last fetch of the key set failed; null since one went well."""
 
@@ -125,6 +130,16 @@ class PinnedKey(msgspec.Struct, frozen=True):
     pubkey: str
     label: str | None
     expires_at: datetime | None
+
+
+class PinnedKeyName(msgspec.Struct, frozen=True, kw_only=True):
+    namespace: Annotated[str | None, Meta(description="`default` when missing")] = None
+    aid: Annotated[str | None, Meta(description="the agent; required")] = None
+
+
+class PinnedKeyQuery(WholeList, frozen=True, kw_only=True, rename="camel"):
+    namespace: Annotated[str | None, Meta(description="only this namespace")] = None
+    aid: Annotated[str | None, Meta(description="one agent, in the given namespace or `default`")] = None
 
 
 class PinnedKeyView(msgspec.Struct, frozen=True, rename="camel"):

@@ -16,23 +16,23 @@ from aitp_cp.truststore.model import (
     PINNED_ORDER,
     AnchorList,
     AnchorPatch,
+    AnchorQuery,
     AnchorView,
     NewAnchor,
     NewPinnedKey,
     PinnedKeyList,
+    PinnedKeyName,
+    PinnedKeyQuery,
     PinnedKeyView,
 )
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, links, paging, query, uuid_in_path
+from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_bytes, json_response, no_content
 
-# These lists had no limit once; this one is out of an administrator's reach.
-LIMIT = 10_000
 ANCHOR_ID = uuid_in_path("id", "the anchor's id")
-NAMESPACE = query("namespace", "only this namespace")
 
 # Where an anchor's id leads, and an agent's AID with its namespace.
 ANCHOR = (
@@ -45,10 +45,10 @@ PINNED_KEY = ("GET /api/pinned-keys", "DELETE /api/pinned-keys")
 
 
 async def list_anchors(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    window = asked.window(ANCHOR_ORDER, LIMIT, LIMIT)
+    query = read_query(request, AnchorQuery)
+    window = query.window(ANCHOR_ORDER)
     async with rt.db.connection() as conn:
-        page = await service.list_anchors(conn, asked.text("namespace"), window)
+        page = await service.list_anchors(conn, query.namespace, window)
     return json_response(page)
 
 
@@ -90,12 +90,12 @@ async def get_jwks(rt: Runtime, request: Request) -> Response:
 
 
 async def get_pinned_keys(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    namespace, aid, window = asked.text("namespace"), asked.text("aid"), asked.window(PINNED_ORDER, LIMIT, LIMIT)
+    query = read_query(request, PinnedKeyQuery)
+    window = query.window(PINNED_ORDER)
     async with rt.db.connection() as conn:
-        if aid is not None:
-            return json_response(await pinned_keys.get(conn, namespace, aid))
-        return json_response(await pinned_keys.list_keys(conn, namespace, window))
+        if query.aid is not None:
+            return json_response(await pinned_keys.get(conn, query.namespace, query.aid))
+        return json_response(await pinned_keys.list_keys(conn, query.namespace, window))
 
 
 async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
@@ -110,12 +110,11 @@ async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
 
 
 async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
-    asked = Query.of(request)
-    aid = asked.text("aid")
-    if aid is None:
+    query = read_query(request, PinnedKeyName)
+    if query.aid is None:
         raise BadRequest("aid is missing")
     async with rt.db.transaction() as conn:
-        await pinned_keys.delete(conn, asked.text("namespace"), aid, actor_of(rt, request), rt.clock())
+        await pinned_keys.delete(conn, query.namespace, query.aid, actor_of(rt, request), rt.clock())
     return no_content()
 
 
@@ -127,7 +126,7 @@ ENDPOINTS = (
         summary="Trust anchors, oldest first",
         tag="trust store",
         bulk=True,
-        params=(NAMESPACE, *paging(LIMIT, LIMIT)),
+        query=AnchorQuery,
         answers={200: AnchorList},
         leads_to=links(*ANCHOR, id="$response.body#/trustAnchors/0/id"),
     ),
@@ -196,7 +195,7 @@ ENDPOINTS = (
         summary="Pinned keys, or with aid the one of that agent",
         tag="trust store",
         bulk=True,
-        params=(NAMESPACE, query("aid", "one agent, in the namespace given or `default`"), *paging(LIMIT, LIMIT)),
+        query=PinnedKeyQuery,
         answers={200: (PinnedKeyList, PinnedKeyView)},
         errors=(NotFound,),
         leads_to=links(
@@ -221,7 +220,7 @@ ENDPOINTS = (
         handler=delete_pinned_key,
         summary="Unpin an agent's key",
         tag="trust store",
-        params=(query("namespace", "`default` when missing"), query("aid", "the agent; never all of them")),
+        query=PinnedKeyName,
         answers={204: None},
         errors=(BadRequest, NotFound),
     ),

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.errors import AppError
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.query import PageQuery
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
@@ -36,12 +38,12 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A query, header or path parameter as the OpenAPI document shows it; `kind` is a JSON schema."""
+    """A header or path parameter as the OpenAPI document shows it; `kind` is a JSON schema."""
 
     name: str
     about: str
     kind: Mapping[str, Any]
-    place: str = "query"
+    place: str
     required: bool = False
 
 
@@ -69,7 +71,8 @@ class Endpoint:
     tag: str
     gate: Gate = Gate.API_KEY
     bucket: Bucket | None = None
-    params: tuple[Param, ...] = ()
+    query: type[Struct] | None = None  # its described fields are the query parameters
+    params: tuple[Param, ...] = ()  # in the path or a header
     body: Any = None  # the request struct, for the document
     body_limit: int = BODY_LIMIT
     answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
@@ -89,18 +92,14 @@ class Endpoint:
         return self.path.replace("{", ":").replace("}", "")
 
     @property
+    def is_list(self) -> bool:
+        return self.query is not None and issubclass(self.query, PageQuery)
+
+    @property
     def limited_by(self) -> Bucket:
         if self.bucket is not None:
             return self.bucket
         return Bucket.API_KEY if self.gate is Gate.API_KEY else Bucket.PUBLIC_IP
-
-
-def text(limit: int | None = None) -> dict[str, Any]:
-    return {"type": "string"} if limit is None else {"type": "string", "maxLength": limit}
-
-
-def query(name: str, about: str, kind: Mapping[str, Any] | None = None) -> Param:
-    return Param(name, about, kind or {"type": "string"})
 
 
 def in_path(name: str, about: str) -> Param:
@@ -109,15 +108,6 @@ def in_path(name: str, about: str) -> Param:
 
 def uuid_in_path(name: str, about: str) -> Param:
     return Param(name, about, {"type": "string", "format": "uuid"}, place="path", required=True)
-
-
-def paging(default: int, maximum: int) -> tuple[Param, ...]:
-    """How every list is read page by page; `Query.window` reads it."""
-    return (
-        query("limit", f"at most this many rows; 1 to {maximum}, default {default}, clamped", {"type": "string"}),
-        query("offset", "rows to skip, clamped at 0; beyond 100000 `OFFSET_TOO_LARGE`", {"type": "string"}),
-        query("before", "go on after this cursor, the `nextBefore` of the page so far; not together with `offset`"),
-    )
 
 
 def links(*targets: str, **takes: str) -> tuple[Link, ...]:

@@ -4,16 +4,17 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
+import msgspec
+from msgspec import Meta
 from starlette.responses import StreamingResponse
 
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
 from aitp_cp.protocol.json_lines import one_line
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.query import Query
 from aitp_cp.web.responses import encode
 
 # An event's payload may have 64 KiB, so a page has at most a few megabytes.
@@ -61,12 +62,10 @@ class Many:
 Part = One | Many
 
 
-def asked_format(asked: Query) -> Format:
-    """The `format` parameter; raises `BadRequest` for an unknown one."""
-    try:
-        return Format(asked.text("format") or Format.JSON)
-    except ValueError:
-        raise BadRequest("format is json or jsonl") from None
+class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    REFUSAL: ClassVar = BadRequest
+
+    format: Annotated[Format, Meta(description="one JSON document, or one `{kind, record}` per line")] = Format.JSON
 
 
 async def pages(

@@ -30,7 +30,7 @@ from aitp_cp.errors import (
     UriTooLong,
 )
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
-from aitp_cp.web.schemas import schemas_of
+from aitp_cp.web.schemas import parameters_of, schemas_of
 
 ERROR_SCHEMA = {
     "type": "object",
@@ -118,6 +118,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         | {"schema": dict(param.kind)}
         for param in endpoint.params
     ]
+    if endpoint.query is not None:
+        shown += parameters_of(endpoint.query)
     if endpoint.idempotent:
         shown.append(
             {
@@ -196,9 +198,9 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
         found.append(Conflict)
     if "{" in endpoint.path:
         found.append(NotFound)
-    if any(param.place == "query" for param in endpoint.params):
+    if endpoint.query is not None:
         found.append(FilterInvalid)
-    if any(param.name == "offset" for param in endpoint.params):
+    if endpoint.is_list:
         found.append(OffsetTooLarge)
     return found
 

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from msgspec.inspect import Field, StructType, Type, multi_type_info
 
+from aitp_cp.web.query import described
+
 Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{name}"
@@ -21,6 +23,23 @@ def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[Mapping[A
     for struct in _structs(multi_type_info(responses)):
         _describe(components[struct.cls.__name__], [field for field in struct.fields if _always_sent(struct, field)])
     return dict(zip(shapes, schemas, strict=True)), components
+
+
+def parameters_of(query: type) -> list[Schema]:
+    """Return the parameters of a query struct as OpenAPI describes them."""
+    [_], components = msgspec.json.schema_components([query], ref_template="{name}")
+    properties = components[query.__name__]["properties"]
+    return [_parameter(field.encode_name, properties[field.encode_name], components) for field in described(query)]
+
+
+def _parameter(name: str, schema: Schema, components: Mapping[str, Schema]) -> Schema:
+    about = schema.pop("description")
+    kind = next(iter(schema.pop("anyOf", ({},))))  # the other one is null
+    kind = {**kind, **components.get(schema.pop("$ref", ""), {}), **schema}
+    kind.pop("title", None)
+    if kind.get("default") is None:
+        kind.pop("default", None)
+    return {"name": name, "in": "query", "required": False, "description": about, "schema": kind}
 
 
 def _describe(schema: Schema, required: Iterable[Field], request: type | None = None) -> None:

@@ -16,9 +16,9 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, links, paging, uuid_in_path
+from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
-from aitp_cp.web.query import Query
+from aitp_cp.web.query import WholeList, read_query
 from aitp_cp.web.responses import json_response
 from aitp_cp.webhooks import service
 from aitp_cp.webhooks.model import (
@@ -53,7 +53,7 @@ Body = TypeVar("Body", NewWebhook, WebhookPatch)
 
 
 async def list_webhooks(rt: Runtime, request: Request) -> Response:
-    window = Query.of(request).window(ORDER, LIST_LIMIT, LIST_LIMIT)
+    window = read_query(request, WholeList).window(ORDER)
     async with rt.db.connection() as conn:
         return json_response(await service.list_webhooks(conn, window))
 
@@ -133,7 +133,7 @@ ENDPOINTS = (
         summary="Webhooks, oldest first, without their secrets",
         tag="webhooks",
         bulk=True,
-        params=paging(LIST_LIMIT, LIST_LIMIT),
+        query=WholeList,
         answers={200: WebhookList},
         leads_to=links(*WEBHOOK, id="$response.body#/webhooks/0/id"),
     ),
