@@ -161,20 +161,13 @@ def _events(document: Any) -> list[Any]:
 
 
 def _salvaged(body: bytes) -> list[_Item]:
-    """The items of a document that msgspec refuses, when only items are to blame; refusals stand for the unreadable."""
-    pieces = json_salvage.split_items(body)
-    if pieces is None:
-        raise BodyInvalid('the body is not JSON of the form [...] or {"events": [...]}')
+    """Return the items of a document that msgspec refuses; refusals stand for those that nest too deeply."""
     try:
-        return [_Item(_piece(piece)) for piece in pieces]
+        items = _events(json_salvage.decode(body))
     except ValueError as refused:
         raise BodyInvalid("the body is not JSON") from refused
-
-
-def _piece(piece: json_salvage.Item) -> object:
-    if piece.depth > json_guard.MAX_DEPTH:
-        return _Refused(_WHOLE, json_guard.TOO_DEEP)
-    return json_salvage.decode_item(piece.text)
+    too_deep = _Refused(_WHOLE, json_guard.TOO_DEEP)
+    return [_Item(too_deep if json_guard.fault_in(item) == json_guard.TOO_DEEP else item) for item in items]
 
 
 def _report(index: int, found: _Item, receipt: _Receipt) -> Report:
