@@ -151,6 +151,4 @@ def signing_children(parent: int) -> list[tuple[int, str]]:
     # Without -ww the width of its lines is whatever it guesses, and a long path of the interpreter hides the module.
     shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
     lines = [line.split(None, 2) for line in shown.stdout.splitlines()]
-    return [
-        (int(pid), command) for pid, above, command in lines if int(above) == parent and "signing_process" in command
-    ]
+    return [(int(pid), command) for pid, above, command in lines if int(above) == parent and "spawn_main" in command]
