@@ -10,7 +10,7 @@ import pytest
 from httpx import Response
 from structlog.testing import capture_logs
 
-from aitp_cp.events import store as log
+from aitp_cp.db.locks import LOG, lock
 from aitp_cp.ingest.writer import Writer
 from client.tests.support import answered
 from tests.support.app import AUTH, App, running_app
@@ -76,7 +76,7 @@ async def test_batches_that_wait_are_bounded_in_bytes(app: App) -> None:
     assert backlog.limit == 32 * 1024 * 1024
     backlog.limit = 100_000
     async with app.rt.db.transaction() as holding:
-        await log.lock_log(holding)
+        await lock(holding, LOG)
         first = asyncio.create_task(post(app, large()))
         await waiting_groups(app, 1)
         for key in (None, "key"):
@@ -167,7 +167,7 @@ async def test_what_another_group_stored_first_is_not_projected(database_url: st
     """Row 38: of two concurrent groups with one id and two bodies, both were projected and one was stored."""
     async with running_app(database_url) as one, running_app(database_url) as other:
         async with one.rt.db.transaction() as holding:
-            await log.lock_log(holding)
+            await lock(holding, LOG)
             posted = []
             for number, app in enumerate((one, other)):
                 started = {"type": "handshake.started", "id": "same", "session_id": f"s-{number}"}
@@ -192,7 +192,7 @@ async def test_a_group_that_fails_says_why_once(app: App) -> None:
         )
     assert [answer.status_code for answer in answers] == [500 if number == 3 else 200 for number in range(8)]
     [line] = [line for line in lines if line["event"] == "ingest_group_failed"]
-    assert (line["log_level"], line["batches"]) == ("error", 8)
+    assert (line["log_level"], line["requests"]) == ("error", 8)
     assert "no such character" in str(line["exc_info"])
 
 

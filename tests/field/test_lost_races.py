@@ -9,7 +9,6 @@ from aitp_cp.db import Database
 from aitp_cp.errors import Conflict, ShuttingDown
 from aitp_cp.idempotency.model import Answer, Once
 from aitp_cp.idempotency.service import run_once
-from aitp_cp.web.responses import encode
 from tests.support.app import running_app
 
 pytestmark = pytest.mark.anyio
@@ -44,8 +43,8 @@ async def test_a_conflict_is_never_stored(database_url: str) -> None:
     async with running_app(database_url) as app:
         once = Once("test", "caller", "key", b"\0" * 32)
         with pytest.raises(Conflict):
-            await run_once(app.rt.db, once, effect, encode, app.rt.clock())
-        answer = await run_once(app.rt.db, once, effect, encode, app.rt.clock())
+            await run_once(app.rt.db, once, effect, app.rt.clock())
+        answer = await run_once(app.rt.db, once, effect, app.rt.clock())
         assert (answer.status, answer.replayed) == (201, False)
 
 

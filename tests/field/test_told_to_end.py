@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from aitp_cp.cli.exits import DATABASE
-from aitp_cp.db.migrations import MIGRATION_LOCK_KEY
+from aitp_cp.db.locks import MIGRATION
 from tests.flows.test_workers import alive, children
 from tests.support.app import ENVIRONMENT
 from tests.support.namespace import Command
@@ -116,7 +116,7 @@ def test_while_another_migration_works(empty_database_url: str, tmp_path: Path, 
 
     async def story() -> None:
         other = await asyncpg.connect(empty_database_url)
-        await other.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK_KEY)
+        await other.execute("SELECT pg_advisory_lock($1)", MIGRATION.key)
         with Command(*arguments, log=tmp_path / "log", environment=environment(empty_database_url)) as command:
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'aitp-cp migrate'"
             while not await other.fetchval(waiting):

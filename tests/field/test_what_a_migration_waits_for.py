@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from aitp_cp.db.migrations import MIGRATION_LOCK_KEY, REVISIONS
+from aitp_cp.db.locks import MIGRATION
+from aitp_cp.db.migrations import REVISIONS
 from aitp_cp.db.migrations.run import upgrade
 
 pytestmark = pytest.mark.anyio
@@ -70,10 +71,10 @@ async def test_another_migration(empty_database_url: str) -> None:
     """Row 21: a second migration names the session that has the migration lock."""
     said = Said()
     async with session(empty_database_url, "aitp-cp migrate") as first:
-        await first.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK_KEY)
+        await first.execute("SELECT pg_advisory_lock($1)", MIGRATION.key)
         run = asyncio.create_task(upgrade(empty_database_url, on_step=said.lines.append))
         await said.until("waiting for another migration", str(first.get_server_pid()), "aitp-cp migrate", "since 20")
-        await first.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK_KEY)
+        await first.execute("SELECT pg_advisory_unlock($1)", MIGRATION.key)
         assert await run == list(REVISIONS)
 
 

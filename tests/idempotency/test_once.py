@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from aitp_cp.app import ENDPOINTS
-from aitp_cp.db.schema import LOG_LOCK_KEY
+from aitp_cp.db.locks import LOG
 from tests.support.agents import manifest, new_agent
 from tests.support.app import API_KEY, AUTH, OTHER_KEY, App, running_app
 from tests.support.enrolment import bearer, register, token_for
@@ -230,7 +230,7 @@ async def test_while_the_first_runs_the_second_is_told_to_wait(database_url: str
     async with running_app(database_url) as app:
         holder = await asyncpg.connect(database_url)
         async with holder.transaction():
-            await holder.execute("SELECT pg_advisory_xact_lock($1)", LOG_LOCK_KEY)
+            await holder.execute("SELECT pg_advisory_xact_lock($1)", LOG.key)
             first = asyncio.create_task(report(app, [{"type": "a"}], "key"))
             await until_waiting(holder)
             second = await report(app, [{"type": "a"}], "key")
@@ -252,7 +252,7 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_done_and_no
     with Process(database_url, tmp_path / "log") as server:
         async with httpx.AsyncClient(base_url=server.url) as http:
             async with holder.transaction():
-                await holder.execute("SELECT pg_advisory_xact_lock($1)", LOG_LOCK_KEY)
+                await holder.execute("SELECT pg_advisory_xact_lock($1)", LOG.key)
                 cut = asyncio.create_task(http.post(EVENTS, json=body, headers=headers))
                 await until_waiting(holder)
                 server.kill()

@@ -7,10 +7,11 @@ import pytest
 
 from aitp_cp.clock import now
 from aitp_cp.db import Connection
+from aitp_cp.db.group_commit import GROUPS_AT_ONCE, SECOND_GROUP_SIZE
+from aitp_cp.db.locks import LOG, lock
 from aitp_cp.errors import ShuttingDown
-from aitp_cp.events import store as log
 from aitp_cp.ingest.model import Submission
-from aitp_cp.ingest.writer import GROUPS_AT_ONCE, SECOND_GROUP_EVENTS, Writer
+from aitp_cp.ingest.writer import Writer
 from tests.ingest.support import submission
 from tests.support.app import App
 
@@ -55,34 +56,34 @@ async def test_batches_that_come_together_share_a_transaction(app: App) -> None:
 async def test_a_second_group_waits_at_the_log_and_the_third_gathers(app: App) -> None:
     async with app.rt.db.connection() as watching:
         async with app.rt.db.transaction() as holding:
-            await log.lock_log(holding)
+            await lock(holding, LOG)
             first = submitted(app, 1)
             await waiting_groups(watching, 1)
             few = [submitted(app, 1) for _ in range(10)]
             await asyncio.sleep(0.05)
             assert await watching.fetchval(WAITING) == 1  # too few for a group of their own
-            many = [submitted(app, SECOND_GROUP_EVENTS) for _ in range(3)]
+            many = [submitted(app, SECOND_GROUP_SIZE) for _ in range(3)]
             await waiting_groups(watching, GROUPS_AT_ONCE)
-            more = [submitted(app, SECOND_GROUP_EVENTS) for _ in range(3)]
+            more = [submitted(app, SECOND_GROUP_SIZE) for _ in range(3)]
             await asyncio.sleep(0.05)
             assert await watching.fetchval(WAITING) == GROUPS_AT_ONCE
             assert not any(task.done() for task in (first, *few, *many, *more))
         answers = await asyncio.gather(first, *few, *many, *more)
-    assert answers == [1] * 11 + [SECOND_GROUP_EVENTS] * 6
+    assert answers == [1] * 11 + [SECOND_GROUP_SIZE] * 6
     assert await stored(app) == sum(answers)
 
 
 async def test_two_groups_with_the_same_events_store_them_once(app: App) -> None:
-    same = submission(*events(SECOND_GROUP_EVENTS, session_id="s"))
+    same = submission(*events(SECOND_GROUP_SIZE, session_id="s"))
     async with app.rt.db.connection() as watching:
         async with app.rt.db.transaction() as holding:
-            await log.lock_log(holding)
+            await lock(holding, LOG)
             one = asyncio.create_task(inserted(app, same))
             await waiting_groups(watching, 1)
             other = asyncio.create_task(inserted(app, same))
             await waiting_groups(watching, 2)
-        assert sorted(await asyncio.gather(one, other)) == [0, SECOND_GROUP_EVENTS]
-    assert await stored(app) == SECOND_GROUP_EVENTS
+        assert sorted(await asyncio.gather(one, other)) == [0, SECOND_GROUP_SIZE]
+    assert await stored(app) == SECOND_GROUP_SIZE
 
 
 async def test_the_end_writes_what_is_waiting_and_takes_nothing_more(app: App) -> None:

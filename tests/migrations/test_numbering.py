@@ -3,8 +3,9 @@ import asyncio
 import asyncpg
 import pytest
 
+from aitp_cp.db.locks import LOG
 from aitp_cp.db.migrations.run import upgrade
-from aitp_cp.db.schema import LOG_LOCK_KEY, adopt_unsequenced
+from aitp_cp.db.schema import adopt_unsequenced
 from tests.migrations import existing
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ async def test_numbers_become_visible_in_order(existing_url: str, conn: asyncpg.
     await existing.add_events(conn, 5)
     writer = await asyncpg.connect(existing_url)
     async with writer.transaction():
-        await writer.fetchval("SELECT pg_advisory_xact_lock($1)", LOG_LOCK_KEY)
+        await writer.fetchval("SELECT pg_advisory_xact_lock($1)", LOG.key)
         taken = await writer.fetchval("SELECT nextval('audit_events_seq')")
         adopting = asyncio.create_task(adopt_unsequenced(conn, 100))
         await asyncio.sleep(0.2)

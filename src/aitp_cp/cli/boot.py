@@ -3,11 +3,11 @@
 import structlog
 
 from aitp_cp.cli.exits import DATABASE
-from aitp_cp.db import WRITABLE, fitness, numbering
+from aitp_cp.db import WRITABLE, Connection, fitness, numbering
 from aitp_cp.db.connect import connect
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.migrations.adoption import misplaced
-from aitp_cp.db.schema import SchemaConnection, current_revision
+from aitp_cp.db.schema import current_revision
 from aitp_cp_client.commands.console import stop
 
 log = structlog.get_logger("aitp_cp.process")
@@ -35,7 +35,7 @@ async def require_fit(dsn: str) -> None:
         conn.terminate()
 
 
-async def _repair_sequence(conn: SchemaConnection) -> None:
+async def _repair_sequence(conn: Connection) -> None:
     try:
         repaired = await numbering.repair(conn)
     except numbering.RepairRefused:

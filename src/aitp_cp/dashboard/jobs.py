@@ -1,13 +1,12 @@
 """Folds changes of the dashboard's totals, so that a question reads few of them."""
 
 from aitp_cp.dashboard import store
-from aitp_cp.db.locks import lock_key, try_lock
+from aitp_cp.db.locks import FOLDING, try_lock
 from aitp_cp.jobs import Job
 from aitp_cp.runtime import Runtime
 
 EVERY_SECS = 5
 BATCH = 20_000
-FOLDING = lock_key("dashboard.fold")
 
 
 async def fold(rt: Runtime) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from aitp_cp.db.schema import LOG_LOCK_KEY, SchemaConnection
+from aitp_cp.db.locks import LOG, lock
+from aitp_cp.db.pool import Connection
 
 # The last value is null before the first use, also after setval(…, false): then the next one is taken to be 1.
 _READ = """
@@ -17,7 +18,6 @@ SELECT coalesce(pg_sequence_last_value('audit_events_seq'::regclass), 0) + 1,
            (SELECT max(seq) FROM audit_events), (SELECT max(deleted_through) FROM log_horizon), 0
        )
 """
-_LOCK = "SELECT pg_advisory_xact_lock($1)"
 _SET = "SELECT setval('audit_events_seq', $1)"
 
 
@@ -42,13 +42,13 @@ class RepairRefused(Exception):
     """The role may not set the sequence; `aitp-cp migrate`, run by the role that owns it, sets it."""
 
 
-async def read(conn: SchemaConnection) -> Numbering:
+async def read(conn: Connection) -> Numbering:
     row = await conn.fetchrow(_READ)
     assert row is not None
     return Numbering(row[0], row[1])
 
 
-async def repair(conn: SchemaConnection) -> Numbering | None:
+async def repair(conn: Connection) -> Numbering | None:
     """Put the sequence behind the end of the log; return what was found if it was wrong, else None.
 
     Needs UPDATE on the sequence; raises `RepairRefused` without it.
@@ -57,7 +57,7 @@ async def repair(conn: SchemaConnection) -> Numbering | None:
         return None
     try:
         async with conn.transaction():
-            await conn.fetchval(_LOCK, LOG_LOCK_KEY)
+            await lock(conn, LOG)
             found = await read(conn)  # another replica may have been first
             if not found.behind:
                 return None

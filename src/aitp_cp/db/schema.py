@@ -1,14 +1,12 @@
 """What the code must know about the schema itself: its revision, and the numbering of the log."""
 
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Protocol
+from contextlib import suppress
 
 import asyncpg
 
+from aitp_cp.db.locks import LOG, lock
 from aitp_cp.db.migrations import REVISIONS
-
-# Held to commit by everyone who gives out log positions: order of `seq` is order of commit.
-LOG_LOCK_KEY = 4694481020131148801
+from aitp_cp.db.pool import Connection
 
 # What a role must be allowed to read and write.
 TABLES = (
@@ -51,7 +49,6 @@ _OLD_REVISION = f"""
 SELECT max(version_num) FROM {OLD_VERSION_TABLE}
 WHERE version_num = ANY($1) AND {_IN_THIS_SCHEMA.format(OLD_VERSION_TABLE)}
 """
-_LOCK_LOG = "SELECT pg_advisory_xact_lock($1)"
 # SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
 _NUMBER_UNSEQUENCED = """
 WITH oldest AS MATERIALIZED (
@@ -65,15 +62,7 @@ SELECT count(*) FROM adopted
 """
 
 
-class SchemaConnection(Protocol):
-    async def fetchval(self, query: str, *args: Any) -> Any: ...
-
-    async def fetchrow(self, query: str, *args: Any) -> Any: ...
-
-    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
-
-
-async def current_revision(conn: SchemaConnection) -> str | None:
+async def current_revision(conn: Connection) -> str | None:
     """Return the revision of `current_schema()`, None before the first; not for use inside a transaction."""
     for question, *args in ((_CURRENT_REVISION,), (_OLD_REVISION, list(REVISIONS))):
         with suppress(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
@@ -82,17 +71,17 @@ async def current_revision(conn: SchemaConnection) -> str | None:
     return None
 
 
-async def number_unsequenced(conn: SchemaConnection, limit: int) -> int:
+async def number_unsequenced(conn: Connection, limit: int) -> int:
     """Give the next log positions to at most `limit` events that have none, oldest first; returns how many."""
     return await _number(conn, limit, "")
 
 
-async def adopt_unsequenced(conn: SchemaConnection, limit: int) -> int:
+async def adopt_unsequenced(conn: Connection, limit: int) -> int:
     """The same on the current schema, where what an older control plane wrote is marked: it has its deliveries."""
     return await _number(conn, limit, ", adopted = true")
 
 
-async def _number(conn: SchemaConnection, limit: int, mark: str) -> int:
+async def _number(conn: Connection, limit: int, mark: str) -> int:
     async with conn.transaction():
-        await conn.fetchval(_LOCK_LOG, LOG_LOCK_KEY)
+        await lock(conn, LOG)
         return int(await conn.fetchval(_NUMBER_UNSEQUENCED.format(mark=mark), limit))

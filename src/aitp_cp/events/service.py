@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.locks import lock_key, try_lock
+from aitp_cp.db.locks import ADOPTION, LOG, lock, try_lock
 from aitp_cp.db.schema import adopt_unsequenced
 from aitp_cp.events import invocations as counted
 from aitp_cp.events import reader, store
@@ -23,7 +23,6 @@ from aitp_cp.events.model import (
     appended,
 )
 
-ADOPTION = lock_key("events.adopt")
 # Events looked through in one go for those of some types: an index scan of a few milliseconds.
 SCAN_ROWS = 5000
 MAX_SEQ = 2**63 - 1
@@ -37,7 +36,7 @@ async def append(conn: Connection, events: Sequence[NewEvent], now: datetime) ->
     """
     if not events:
         return []
-    await store.lock_log(conn)
+    await lock(conn, LOG)
     places = await store.insert_missing(conn, events, now)
     return [appended(event, places.pop(event.id)) for event in events if event.id in places]
 

@@ -10,7 +10,6 @@ from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.schema import LOG_LOCK_KEY
 from aitp_cp.events.invocations import UNCOUNT_GONE
 from aitp_cp.events.model import (
     HISTORY_ORDER,
@@ -23,8 +22,6 @@ from aitp_cp.events.model import (
     LogSpan,
     NewEvent,
 )
-
-LOCK = "SELECT pg_advisory_xact_lock($1)"
 
 # The subquery's order is the order in which nextval() is called, so seq follows the batch's own order. The bell is rung
 # here, if there is anything to ring for: everybody else waits for the log while a statement more is sent.
@@ -185,11 +182,6 @@ UNTIL = "ts <= {} AND (claimed_ts IS NULL OR claimed_ts <= {})"
 
 EventPlace = tuple[datetime, int]
 EventPage = tuple[list[Event], EventPlace | None]
-
-
-async def lock_log(conn: Connection) -> None:
-    """Wait for the log; held to the end of the transaction, so `seq` order is commit order."""
-    await conn.execute(LOCK, LOG_LOCK_KEY)
 
 
 async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: datetime) -> dict[UUID, int]:

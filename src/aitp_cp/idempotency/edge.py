@@ -1,29 +1,25 @@
 """The Idempotency-Key header in front of a handler."""
 
-import hashlib
-
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.idempotency.model import Answer, Once
-from aitp_cp.idempotency.service import Effect, check_key, run_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.service import Effect, check_key, once_for, run_once
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
-from aitp_cp.web.responses import encode, json_response
+from aitp_cp.web.responses import json_response
 
 
 async def answer_once(
     rt: Runtime, request: Request, *, endpoint: str, caller: str, body: bytes, effect: Effect
 ) -> Response:
     """Run `effect` in one transaction, at most once per caller, endpoint, key and body."""
-    key = check_key(request.headers.get("idempotency-key"))
-    once = Once(endpoint, caller, key, hashlib.sha256(body).digest())
-    answer = await run_once(rt.db, once, effect, encode, rt.clock())
-    return respond(request, answer)
+    once = once_for(endpoint, caller, check_key(request.headers.get("idempotency-key")), body)
+    return respond(request, await run_once(rt.db, once, effect, rt.clock()))
 
 
 def respond(request: Request, answer: Answer) -> Response:
-    """Return the response of an answer that was made or found under an Idempotency-Key."""
-    context_of(request).error = answer.refusal  # for the line of log; a refusal without a key is raised up to the edge
+    """Return the response of a fresh or a stored answer."""
+    context_of(request).error = answer.refusal  # for the access line; a refusal without a key is raised up to the edge
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
     return json_response(answer.body, answer.status, headers)

@@ -1,25 +1,35 @@
-"""What is asked once, and what is answered for ever after."""
+"""An idempotent request, and the answer that every repetition of it gets."""
 
+import hashlib
 from typing import Any
 
 import msgspec
 
 from aitp_cp.errors import AppError
 
+Place = tuple[str, str]  # scope and key: the primary key of the table
+
 
 class Once(msgspec.Struct, frozen=True):
-    """One idempotent request: the endpoint's name, its caller, the client's key and the body's digest."""
+    """One request: the endpoint's name, its caller, the client's key and the body's digest."""
 
     endpoint: str
     caller: str
     key: str | None
     body_sha256: bytes
 
+    @property
+    def place(self) -> Place | None:
+        """The scope is the endpoint and a digest of the caller, within the column's 64 characters."""
+        if self.key is None:
+            return None
+        return f"{self.endpoint}#{hashlib.sha256(self.caller.encode()).hexdigest()[:32]}", self.key
+
 
 class Answer(msgspec.Struct, frozen=True):
     """A status and a JSON-able body; `stored` replaces the body where that holds a secret.
 
-    `refusal` is what a fresh answer other than success was made of.
+    `refusal` is the error of which a fresh answer other than success was made.
     """
 
     status: int

@@ -1,21 +1,22 @@
-"""Lock, effect and stored answer in one transaction, so a crash leaves nothing half-done (contract, section 5)."""
+"""Lock, effect and stored answer in one transaction, so a crash leaves nothing half-done (contract, section 5).
+
+Each step takes any number of requests in a constant number of statements; requests without a key cost nothing.
+"""
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from aitp_cp.db import Connection, Database
-from aitp_cp.db.locks import lock_key, try_lock
+from aitp_cp.db import Connection, Database, locks
 from aitp_cp.errors import RETRIABLE, AppError, IdempotencyInFlight, IdempotencyKeyInvalid, IdempotencyKeyReused
 from aitp_cp.idempotency import store
-from aitp_cp.idempotency.model import Answer, Once, StoredAnswer
+from aitp_cp.idempotency.model import Answer, Once, Place, StoredAnswer
 
 Effect = Callable[[Connection], Awaitable[Answer]]
-Encode = Callable[[Any], bytes]
+Claim = Answer | AppError | None
 
 MAX_KEY_CHARACTERS = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -23,40 +24,32 @@ STORED_REFUSALS = frozenset({400, 409, 422})
 
 
 def check_key(key: str | None) -> str | None:
-    """The key as given; raises `IdempotencyKeyInvalid` when it is empty, too long or holds control characters."""
-    if key is None:
-        return None
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or _CONTROL.search(key):
+    """Return the key; raises `IdempotencyKeyInvalid` when it is empty, too long or holds control characters."""
+    if key is not None and (not 1 <= len(key) <= MAX_KEY_CHARACTERS or _CONTROL.search(key)):
         raise IdempotencyKeyInvalid
     return key
 
 
-async def run_once(db: Database, once: Once, effect: Effect, encode: Encode, now: datetime) -> Answer:
+def once_for(endpoint: str, caller: str, key: str | None, body: bytes) -> Once:
+    return Once(endpoint, caller, key, hashlib.sha256(body).digest())
+
+
+async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> Answer:
     """Run `effect` unless this caller's key was answered before; then give that answer again.
 
     Raises `IdempotencyInFlight` while the first request runs, `IdempotencyKeyReused` for another body, and
-    whatever the effect raises. Of refusals, 400, 409 and 422 are stored like answers, unless they may pass.
+    whatever the effect raises. Refusals with status 400, 409 and 422 are stored too, except those that may pass.
     """
     async with db.transaction() as conn:
         if once.key is None:
             return await effect(conn)
-        return await _locked(conn, once, once.key, effect, (encode, now))
-
-
-async def _locked(conn: Connection, once: Once, key: str, effect: Effect, tools: tuple[Encode, datetime]) -> Answer:
-    encode, now = tools
-    scope = scope_of(once)
-    if not await try_lock(conn, lock_key(f"{scope}\n{key}")):
-        raise IdempotencyInFlight(headers={"Retry-After": "1"})
-    stored = await store.find(conn, scope, key)
-    if stored is not None:
-        return replay(stored, once)
-    answer = await _attempt(conn, effect)
-    kept = answer.body if answer.stored is None else answer.stored
-    fresh = StoredAnswer(answer.status, msgspec.Raw(encode(kept)), once.body_sha256)
-    stored_body = await store.insert(conn, scope, key, fresh, now)
-    # Answered from the row, so that every replay is the same to the byte.
-    return answer if answer.stored is not None else msgspec.structs.replace(answer, body=stored_body)
+        [claimed] = await claim(conn, [once])
+        if isinstance(claimed, AppError):
+            raise claimed
+        if claimed is not None:
+            return claimed
+        [answer] = await keep(conn, [(once, await _attempt(conn, effect))], now)
+        return answer
 
 
 async def _attempt(conn: Connection, effect: Effect) -> Answer:
@@ -70,13 +63,54 @@ async def _attempt(conn: Connection, effect: Effect) -> Answer:
         return Answer(refused.status, body, refusal=refused)
 
 
-def replay(stored: StoredAnswer, once: Once) -> Answer:
-    """Return the stored answer again; raises `IdempotencyKeyReused` when it is of another body."""
+async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim]:
+    """Return for each request its stored answer, its refusal, or None when it is to be done now.
+
+    Takes the locks that hold off a second request with the same key until the transaction ends.
+    """
+    claims: list[Claim] = [None] * len(requests)
+    first: dict[Place, int] = {}
+    for index, once in enumerate(requests):
+        place = None if once is None else once.place
+        if place is not None and first.setdefault(place, index) != index:
+            claims[index] = _in_flight()
+    if not first:
+        return claims
+    locked = await locks.try_locks(conn, [locks.idempotency(scope, key) for scope, key in first])
+    stored = await store.find(conn, list(first))
+    for (place, index), is_ours in zip(first.items(), locked, strict=True):
+        once = requests[index]
+        assert once is not None
+        claims[index] = _replay(stored.get(place), once) if is_ours else _in_flight()
+    return claims
+
+
+async def keep(conn: Connection, answers: Sequence[tuple[Once | None, Answer]], now: datetime) -> list[Answer]:
+    """Store fresh answers of claimed requests; return them as every replay will give them, to the byte."""
+    places = [None if once is None else once.place for once, _ in answers]
+    rows = {
+        place: StoredAnswer(answer.status, _stored_body(answer), once.body_sha256)
+        for place, (once, answer) in zip(places, answers, strict=True)
+        if place is not None and once is not None
+    }
+    bodies = await store.insert(conn, rows, now) if rows else {}
+    return [
+        answer if place is None or answer.stored is not None else msgspec.structs.replace(answer, body=bodies[place])
+        for place, (_, answer) in zip(places, answers, strict=True)
+    ]
+
+
+def _stored_body(answer: Answer) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(answer.body if answer.stored is None else answer.stored))
+
+
+def _replay(stored: StoredAnswer | None, once: Once) -> Claim:
+    if stored is None:
+        return None
     if stored.request_sha256 is not None and stored.request_sha256 != once.body_sha256:
-        raise IdempotencyKeyReused
+        return IdempotencyKeyReused()
     return Answer(stored.status, stored.body, replayed=True)
 
 
-def scope_of(once: Once) -> str:
-    """The endpoint and a digest of the caller, within the column's 64 characters."""
-    return f"{once.endpoint}#{hashlib.sha256(once.caller.encode()).hexdigest()[:32]}"
+def _in_flight() -> IdempotencyInFlight:
+    return IdempotencyInFlight(headers={"Retry-After": "1"})

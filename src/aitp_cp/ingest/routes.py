@@ -10,9 +10,8 @@ from starlette.responses import Response
 from aitp_cp.db import Connection
 from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge
 from aitp_cp.idempotency.edge import answer_once, respond
-from aitp_cp.idempotency.group import once_for
 from aitp_cp.idempotency.model import Answer
-from aitp_cp.idempotency.service import check_key
+from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.protocol.reports import Batch, normalise

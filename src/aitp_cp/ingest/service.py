@@ -9,7 +9,7 @@ from aitp_cp.db import Connection, Database
 from aitp_cp.errors import AppError, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
-from aitp_cp.idempotency import group
+from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
 from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
@@ -36,11 +36,11 @@ async def store(db: Database, submissions: Sequence[Submission], now: datetime) 
 
 
 async def _store_in(conn: Connection, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
-    claims = await group.claim(conn, [submission.once for submission in submissions])
+    claims = await idempotency.claim(conn, [submission.once for submission in submissions])
     fresh = [submission for submission, claim in zip(submissions, claims, strict=True) if claim is None]
     stored = await store_group(conn, [report for submission in fresh for report in submission.batch.reports], now)
     counts = [_counted(submission, stored) for submission in fresh]
-    kept = await group.keep(
+    kept = await idempotency.keep(
         conn,
         [(submission.once, Answer(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
         now,

@@ -3,14 +3,16 @@
 from datetime import datetime, timedelta
 
 from aitp_cp.db import Connection
+<<<<<<< HEAD
 from aitp_cp.db.locks import try_lock
 from aitp_cp.deliveries import outbox
+=======
+from aitp_cp.db.locks import RETENTION, try_lock
+>>>>>>> 730c5b7 (db: list every advisory lock with its order)
 from aitp_cp.events import service as log
 from aitp_cp.retention.model import Policy, Swept
 from aitp_cp.retention.store import count_before, count_events, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
-
-LOCK_KEY = 4694481020131148800
 
 FINISHED = " AND status IN ('delivered', 'failed')"
 LONG_GONE = " AND status = 'deregistered'"
@@ -73,7 +75,7 @@ async def moment(conn: Connection, now: datetime) -> datetime:
 
 async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swept] | None:
     """Delete at most a batch per table in the caller's transaction; None when another process is at it."""
-    if not await try_lock(conn, LOCK_KEY):
+    if not await try_lock(conn, RETENTION):
         return None
     await date_the_gone(conn)
     swept = []

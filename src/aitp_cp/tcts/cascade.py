@@ -7,7 +7,7 @@
 An item is a revoked token or delegation whose children are not all settled. A delegation is settled when it is revoked
 since the earliest revocation of itself or of anything above it. This holds at every commit: each child of something
 revoked is settled, or an item stands for its parent. So the rows are right once no item is left, whatever the order in
-which items are worked off. Every function here needs the graph lock (`store.lock_graph`).
+which items are worked off. Every function here needs the graph lock.
 """
 
 import time

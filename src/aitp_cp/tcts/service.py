@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
-from aitp_cp.db.locks import lock_key, lock_within, try_lock
+from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_shared, lock_within, try_lock
 from aitp_cp.protocol.reports import Report
 from aitp_cp.tcts import cascade, graph, queries, store
 from aitp_cp.tcts.callers import merge
@@ -14,8 +14,6 @@ from aitp_cp.tcts.delegating import merge_delegations
 from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, Refusal, TctFilter, TctList
 from aitp_cp.tcts.projection import changes_from
 from aitp_cp.tcts.queries import TctPage
-
-SETTLING = lock_key("tcts.settle")
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
 # less than an operator, who wants to see the effect; 10,000 rows take half a second.
@@ -35,7 +33,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     changes = changes_from(reports, now)
     if not changes:
         return []
-    await store.lock_graph(conn, exclusive=bool(changes.delegations or changes.revocations))
+    await (lock if changes.delegations or changes.revocations else lock_shared)(conn, GRAPH)
     revoked: list[UUID] = []
     if changes.revocations:
         revoked = await store.remember_revocations(conn, changes.revocations, now)
@@ -58,7 +56,7 @@ async def revoke(conn: Connection, entries: Mapping[UUID, datetime]) -> None:
     `entries` says since when each token is revoked. The effect is bounded, and what is beyond follows by a job. So it
     does when the graph of tokens is busy for long: an operator's revocation waits for nothing that reports cause.
     """
-    if await lock_within(conn, store.GRAPH_LOCK_KEY, GRAPH_WAIT_SECS):
+    if await lock_within(conn, GRAPH, GRAPH_WAIT_SECS):
         await store.mark_tcts(conn, sorted(entries))
         await cascade.settle(conn, (), entries, ENTERED, urgent=True)
     else:
@@ -74,7 +72,7 @@ async def settle_next(conn: Connection) -> bool:
     """Settle the next part of what is left, in the caller's transaction; False when another process is at it."""
     if not await try_lock(conn, SETTLING):
         return False
-    await store.lock_graph(conn, exclusive=True)
+    await lock(conn, GRAPH)
     await cascade.settle_next(conn, LEFT_OVER)
     return True
 

@@ -8,15 +8,9 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection, Record
-from aitp_cp.db.locks import lock_key
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
-
-GRAPH_LOCK_KEY = lock_key("revocation graph")
-
-LOCK_GRAPH = "SELECT pg_advisory_xact_lock($1)"
-SHARE_GRAPH = "SELECT pg_advisory_xact_lock_shared($1)"
 
 # Revoked since the earliest report of whoever reported it first; anybody's report of a token reaches further.
 # `placed` tells who that is among callers of one batch. A report that comes again keeps the row from being swept.
@@ -77,15 +71,6 @@ FROM (
 WHERE issued_tcts.jti = cause.jti
   AND (NOT revoked OR issued_tcts.revoked_at IS NULL OR cause.revoked_at < issued_tcts.revoked_at)
 """
-
-
-async def lock_graph(conn: Connection, *, exclusive: bool) -> None:
-    """Wait for the graph of tokens to stand still, before any row is locked and to the end of the transaction.
-
-    Exclusive for whoever writes delegations or revokes: of two transactions of which one adds a child while the other
-    revokes the parent, the second must see what the first did. Tokens alone share it among themselves.
-    """
-    await conn.execute(LOCK_GRAPH if exclusive else SHARE_GRAPH, GRAPH_LOCK_KEY)
 
 
 async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange]]) -> None:

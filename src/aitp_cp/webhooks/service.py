@@ -14,7 +14,7 @@ from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.locks import lock, lock_key
+from aitp_cp.db.locks import WEBHOOK_CREATION, lock
 from aitp_cp.deliveries.model import DELIVERABLE
 from aitp_cp.errors import BodyInvalid, NotFound, WebhooksLimit
 from aitp_cp.events import service as log
@@ -32,7 +32,6 @@ from aitp_cp.webhooks.model import (
 )
 
 SECRET_BYTES = 32
-CREATION = lock_key("webhooks.create")
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ async def create(
 
     Raises `WebhooksLimit` where `limit` webhooks exist.
     """
-    await lock(conn, CREATION)
+    await lock(conn, WEBHOOK_CREATION)
     if await store.count(conn) >= limit:
         raise WebhooksLimit
     secret = new.secret or secrets.token_hex(SECRET_BYTES)

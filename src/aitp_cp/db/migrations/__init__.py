@@ -8,8 +8,6 @@ REVISIONS: tuple[str, ...] = tuple(
 )
 HEAD = REVISIONS[-1]
 
-MIGRATION_LOCK_KEY = 4694481020131148802
-
 State = Literal["head", "behind", "ahead"]
 
 

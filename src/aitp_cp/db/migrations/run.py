@@ -17,7 +17,8 @@ from sqlalchemy.pool import StaticPool
 from aitp_cp.db import numbering
 from aitp_cp.db.connect import connect
 from aitp_cp.db.fitness import unfit
-from aitp_cp.db.migrations import MIGRATION_LOCK_KEY, REVISIONS, CannotMigrate, SchemaAhead, needs_upgrade
+from aitp_cp.db.locks import MIGRATION
+from aitp_cp.db.migrations import REVISIONS, CannotMigrate, SchemaAhead, needs_upgrade
 from aitp_cp.db.migrations.adoption import obstacle
 from aitp_cp.db.migrations.waiting import TOLD_AFTER_SECS, other_migration, watched
 from aitp_cp.db.schema import OLD_VERSION_TABLE, VERSION_TABLE, current_revision
@@ -114,7 +115,7 @@ async def _lock(conn: asyncpg.Connection, report: Report) -> None:
     process that has the lock would wait for that snapshot, and both would wait for ever.
     """
     say_at = asyncio.get_running_loop().time() + TOLD_AFTER_SECS
-    while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", MIGRATION_LOCK_KEY):
+    while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", MIGRATION.key):
         if asyncio.get_running_loop().time() >= say_at:
             report(await other_migration(conn))
             say_at += _SAID_EVERY_SECONDS

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 
 from aitp_cp.db.connect import connect
-from aitp_cp.db.migrations import MIGRATION_LOCK_KEY
+from aitp_cp.db.locks import MIGRATION
 
 Report = Callable[[str], None]
 
@@ -48,7 +48,7 @@ async def watched(dsn: str, pid: int, report: Report) -> AsyncIterator[None]:
 
 async def other_migration(conn: asyncpg.Connection) -> str:
     """Say which session holds the migration lock."""
-    row = await conn.fetchrow(_HOLDER, MIGRATION_LOCK_KEY)
+    row = await conn.fetchrow(_HOLDER, MIGRATION.key)
     return f"waiting for another migration: {_session(row)}" if row else "waiting for another migration"
 
 
