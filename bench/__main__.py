@@ -36,6 +36,7 @@ async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> Asy
             await writes.copy_agents(dsn, server.dsn("other"))
             for ingest in writes.INGEST:
                 yield await ingest.run(process, aids, server.dsn("other"))
+            yield await writes.revoke(process)
     await history.load(dsn, 0, PAST)
     await history.revoke(dsn, REVOCATIONS)
     if "life" in parts:

@@ -15,12 +15,13 @@ from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Report, normalise
-from bench.fleet import AGENTS, batches, manifests, report
+from bench.fleet import AGENTS, KEY, batches, manifests, report
 from bench.load import HOST, Outcome, drive, request
 from bench.report import Row, Target, http_row
 from bench.servers import Running
 
 ENROLLING = 8
+REVOKING = 32
 WARMING = 100  # agents that are not measured: connections are opened and statements prepared for the first ones
 SECONDS = 4.0
 
@@ -87,6 +88,22 @@ class Ingest:
         group = self.size * self.connections
         async with _opened(dsn) as db:
             return await _store(db, [reports[at : at + group] for at in range(0, len(reports), group)])
+
+
+async def revoke(server: Running) -> Row:
+    """Revocations of tokens that nobody has reported, each a request and an answer of its own."""
+    for _ in range(2):  # the first round opens connections and prepares statements
+        before = server.cpu_secs()
+        outcome = await drive(server.port, _revocations(), connections=REVOKING, seconds=SECONDS)
+        spent = server.cpu_secs() - before
+    what = f"`POST /api/revocation/entries`, one by one, {REVOKING} connections"
+    return http_row(what, outcome, Target(rate=1500), spent, unit="req/s")
+
+
+def _revocations() -> Iterator[bytes]:
+    while True:
+        body = json.dumps({"jti": str(uuid4()), "reason": "key compromised"}).encode()
+        yield request("POST", "/api/revocation/entries", body, **KEY)
 
 
 async def _store(db: Database, groups: Sequence[Sequence[Report]]) -> float:

@@ -26,6 +26,7 @@ from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
+from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions.routes import ENDPOINTS as SESSIONS
 from aitp_cp.tcts.routes import ENDPOINTS as TCTS
@@ -99,9 +100,9 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
         tail.on_events(follower.on_events)
         tail.on_reset(follower.on_reset)
         rt.add(follower)
-    writer = Writer(rt)
-    rt.add(writer)
-    rt.stack.push_async_callback(writer.stop)
+    for writer in (Writer(rt), Revoker(rt, published)):
+        rt.add(writer)
+        rt.stack.push_async_callback(writer.stop)
     await tail.start()
     rt.stack.push_async_callback(tail.stop)
     published.start()

@@ -10,9 +10,10 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aitp_cp.app import ENDPOINTS, openapi_document
+from aitp_cp.audit.model import Actor
 from aitp_cp.errors import AppError
+from aitp_cp.revocation import service
 from aitp_cp.revocation.model import NewRevocation
-from aitp_cp.revocation.service import requested
 from aitp_cp.web.body import decode
 from aitp_cp.web.schemas import schemas_of
 from tests.support.app import MovableClock
@@ -78,7 +79,7 @@ def read(body: dict[str, Any], shape: Any) -> None:
     """As its endpoint reads it; a revocation is looked at once more."""
     asked = decode(msgspec.json.encode(body), shape)
     if isinstance(asked, NewRevocation):
-        requested(asked, MovableClock()())
+        service.read(asked, Actor("tester", None), MovableClock()())
 
 
 class Sent(msgspec.Struct):

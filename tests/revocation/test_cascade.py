@@ -79,8 +79,8 @@ async def test_revoking_any_node_revokes_exactly_its_descendants(app: App) -> No
     for node in (forest.root, *forest.parents):
         with suppress(Undo):
             async with app.rt.db.transaction() as conn:
-                asked = Request([Revocation(node, app.clock(), "why")], bulk=False)
-                outcome = await service.revoke(conn, asked, Actor("tester", None), app.clock())
+                request = Request([Revocation(node, app.clock(), "why")], Actor("tester", None), bulk=False)
+                [outcome] = await service.revoke(conn, [request], app.clock())
                 assert outcome.seq is not None
                 expected = dict.fromkeys(forest.descendants(node), "parent_revoked")
                 if node != forest.root:

@@ -1,7 +1,8 @@
 """An audit row as the API shows it, and whom it is about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -36,3 +37,11 @@ class Actor(msgspec.Struct, frozen=True):
     id: str
     request_id: str | None
     on_failure: Callable[[], None] = lambda: None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one actor changed."""
+
+    actor: Actor
+    target: str
+    details: Mapping[str, Any]

@@ -1,14 +1,11 @@
 """Recording and listing administrative changes (contract, section 13)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
-from uuid import uuid4
-
-import msgspec
 
 from aitp_cp.audit import store
-from aitp_cp.audit.model import Actor, AuditPage
+from aitp_cp.audit.model import Actor, AuditPage, Change
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 
@@ -35,11 +32,16 @@ async def record(
     conn: Connection, action: Action, actor: Actor, target: str, details: Mapping[str, Any], now: datetime
 ) -> None:
     """Write one row in the caller's transaction: if it cannot be written, the change does not happen."""
-    text = msgspec.json.encode(details).decode()
+    await record_all(conn, action, [Change(actor, target, details)], now)
+
+
+async def record_all(conn: Connection, action: Action, changes: Sequence[Change], now: datetime) -> None:
+    """Write a row for each change, in one statement."""
     try:
-        await store.insert(conn, uuid4(), now, (action, actor.id, target[:512], text, actor.request_id))
+        await store.insert(conn, action, changes, now)
     except Exception:
-        actor.on_failure()
+        for change in changes:
+            change.actor.on_failure()
         raise
 
 

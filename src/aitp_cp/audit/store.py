@@ -1,19 +1,23 @@
 """Statements on admin_audit_log."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
+from uuid import uuid4
 
 import msgspec
 
-from aitp_cp.audit.model import ORDER, AuditEntry, AuditPage
+from aitp_cp.audit.model import ORDER, AuditEntry, AuditPage, Change
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import within_bytes
+from aitp_cp.db.sweep import OldRows
 
 INSERT = """
 INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at)
-VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7)
+SELECT id, $2, actor_id, target_id, details::jsonb, request_id, $7
+FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS new (id, actor_id, target_id, details, request_id)
 """
 
 COLUMNS = "id, action, actor_id, target_id, details, request_id, created_at"
@@ -26,10 +30,20 @@ PAGE = within_bytes(
     order=ORDER.sql,
 )
 
+OLD = OldRows("admin_audit_log", "created_at")
 
-async def insert(conn: Connection, id: UUID, at: datetime, values: tuple[str, str, str, str, str | None]) -> None:
-    """`values`: action, actor, target, details as JSON text, request id."""
-    await conn.execute(INSERT, id, *values, at)
+
+async def insert(conn: Connection, action: str, changes: Sequence[Change], now: datetime) -> None:
+    await conn.execute(
+        INSERT,
+        [uuid4() for _ in changes],
+        action,
+        [change.actor.id for change in changes],
+        [change.target[:512] for change in changes],
+        [msgspec.json.encode(change.details).decode() for change in changes],
+        [change.actor.request_id for change in changes],
+        now,
+    )
 
 
 async def page(conn: Connection, window: Window) -> AuditPage:

@@ -3,6 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.db import Connection
+from aitp_cp.errors import AppError
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.idempotency.service import Effect, check_key, once_for, run_once
 from aitp_cp.runtime import Runtime
@@ -16,6 +18,20 @@ async def answer_once(
     """Run `effect` in one transaction, at most once per caller, endpoint, key and body."""
     once = once_for(endpoint, caller, check_key(request.headers.get("idempotency-key")), body)
     return respond(request, await run_once(rt.db, once, effect, rt.clock()))
+
+
+async def refuse_once(
+    rt: Runtime, request: Request, *, endpoint: str, caller: str, body: bytes, refused: AppError
+) -> Response:
+    """Answer with an error found in the request itself.
+
+    The error is stored under the key too, and another body under a known key is refused for that.
+    """
+
+    async def effect(_: Connection) -> Answer:
+        raise refused
+
+    return await answer_once(rt, request, endpoint=endpoint, caller=caller, body=body, effect=effect)
 
 
 def respond(request: Request, answer: Answer) -> Response:

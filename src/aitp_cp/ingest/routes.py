@@ -7,9 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.db import Connection
 from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge
-from aitp_cp.idempotency.edge import answer_once, respond
+from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
@@ -38,7 +37,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
         try:
             batch = normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
         except AppError as refused:
-            return await _refuse(rt, request, body, refused)
+            return await refuse_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, refused=refused)
         if batch.reports or key is not None:
             once = None if key is None else once_for(ENDPOINT, caller, key, body)
             stored = await writer.submit(Submission(batch, once))
@@ -57,16 +56,6 @@ def _count(rt: Runtime, stored: Stored) -> None:
     if stored.counts is not None:
         rt.metrics.events_dropped.inc(stored.counts.dropped)
         rt.metrics.events_duplicate.inc(stored.counts.duplicates)
-
-
-async def _refuse(rt: Runtime, request: Request, body: bytes, refused: AppError) -> Response:
-    """A refusal is remembered under its key too, and another body under a known key is refused for that."""
-
-    async def effect(_: Connection) -> Answer:
-        raise refused
-
-    caller = context_of(request).actor
-    return await answer_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, effect=effect)
 
 
 ENDPOINTS = (

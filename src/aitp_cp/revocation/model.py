@@ -1,12 +1,14 @@
 """Revoked tokens, as asked for, stored and shown."""
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from aitp_cp.audit.model import Actor
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.idempotency.model import Answer, Once
 from aitp_cp.web.query import PageQuery
 
 MAX_REASON = 500
@@ -78,9 +80,10 @@ class RevocationPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a client asks to revoke, in its order; `bulk` when it sent a list."""
+    """The entries of one request, in its order, and who sent it; `bulk` when it sent a list."""
 
     entries: list[Revocation]
+    actor: Actor
     bulk: bool
 
 
@@ -90,6 +93,20 @@ class Outcome(msgspec.Struct, frozen=True):
     entries: list[Revocation]
     new: int
     seq: int | None
+
+
+class Submission(NamedTuple):
+    """A request and its Idempotency-Key."""
+
+    request: Request
+    once: Once
+
+
+class Done(NamedTuple):
+    """The answer to a submission after its commit; `outcome` is None where an older request was answered."""
+
+    answer: Answer
+    outcome: Outcome | None
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -4,10 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.db import Connection, urgent
-from aitp_cp.errors import BodyInvalid, JtiInvalid, RevocationUnavailable
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.errors import AppError, BodyInvalid, JtiInvalid, RevocationUnavailable
+from aitp_cp.idempotency.edge import refuse_once, respond
+from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.jti import read_jti
@@ -15,12 +14,13 @@ from aitp_cp.revocation.model import (
     ORDER,
     BulkRevocation,
     NewRevocation,
-    Outcome,
     RevocationPage,
     RevocationQuery,
     RevocationView,
+    Submission,
 )
 from aitp_cp.revocation.published import PublishedList
+from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links
@@ -28,30 +28,19 @@ from aitp_cp.web.query import read_query
 from aitp_cp.web.ready import ReadyResponse
 from aitp_cp.web.responses import json_response
 
+ENDPOINT = "revocation.entries"
+
 
 async def add_entry(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
+    key = check_key(request.headers.get("idempotency-key"))
     actor = actor_of(rt, request)
-    outcomes: list[Outcome] = []
-
-    async def effect(conn: Connection) -> Answer:
-        asked = service.requested(decode(body, NewRevocation), rt.clock())
-        outcomes.append(await service.revoke(conn, asked, actor, rt.clock()))
-        return Answer(201, service.answer(outcomes[0], bulk=asked.bulk))
-
-    published = rt.get(PublishedList)
     try:
-        with urgent():
-            answer = await answer_once(
-                rt, request, endpoint="revocation.entries", caller=actor.id, body=body, effect=effect
-            )
-    except BaseException:
-        if outcomes:  # the commit may have happened although its confirmation was lost
-            published.changed()
-        raise
-    for outcome in outcomes:
-        published.changed(outcome.seq)
-    return answer
+        revocation = service.read(decode(body, NewRevocation), actor, rt.clock())
+    except AppError as refused:
+        return await refuse_once(rt, request, endpoint=ENDPOINT, caller=actor.id, body=body, refused=refused)
+    once = once_for(ENDPOINT, actor.id, key, body)
+    return respond(request, await rt.get(Revoker).submit(Submission(revocation, once)))
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:

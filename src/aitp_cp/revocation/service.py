@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from aitp_cp.audit import service as audit
-from aitp_cp.audit.model import Actor
+from aitp_cp.audit.model import Actor, Change
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
@@ -36,40 +36,58 @@ TCT_REVOKED = "tct.revoked"
 CLOCK_AHEAD = timedelta(minutes=5)
 
 
-def requested(asked: NewRevocation, now: datetime) -> Request:
-    """The entries a client asks for.
+def read(body: NewRevocation, actor: Actor, now: datetime) -> Request:
+    """Return the entries that a client sends.
 
     Raises `JtiInvalid`, and `BodyInvalid` for a list that is not one, or a time outside 1970 to five minutes from now.
     """
-    if asked.jtis is not None and asked.jti is not None:
+    if body.jtis is not None and body.jti is not None:
         raise BodyInvalid("give either jti or jtis, not both")
-    jtis = [read_jti(asked.jti)] if asked.jtis is None else read_jtis(asked.jtis)
-    given = asked.as_listed if asked.revoked_at is None else asked.revoked_at
+    jtis = [read_jti(body.jti)] if body.jtis is None else read_jtis(body.jtis)
+    given = body.as_listed if body.revoked_at is None else body.revoked_at
     revoked_at = now if given is None else moments.read(given)
     if revoked_at is None:
         raise BodyInvalid("revokedAt is not a time in the years 1970 to 9999")
     if revoked_at > now + CLOCK_AHEAD:
         raise BodyInvalid("revokedAt is more than five minutes ahead")
-    entries = [Revocation(jti, revoked_at, asked.reason) for jti in jtis]
-    return Request(entries, bulk=asked.jtis is not None)
+    return Request([Revocation(jti, revoked_at, body.reason) for jti in jtis], actor, bulk=body.jtis is not None)
 
 
-async def revoke(conn: Connection, asked: Request, actor: Actor, now: datetime) -> Outcome:
-    """Entries, cascade, one audit row and an event per new entry in the caller's transaction.
+async def revoke(conn: Connection, requests: Sequence[Request], now: datetime) -> list[Outcome]:
+    """Entries, cascade, an audit row per request and an event per new entry, in the caller's transaction.
 
-    A token that is revoked already changes nothing: the stored entry comes back, whatever the caller asked for. A
-    constant number of statements, whatever the number of entries.
+    A token that is revoked already changes nothing: the stored entry comes back, whatever the request says. Of requests
+    for the same token the first one counts. A constant number of statements. Raises `Conflict`.
     """
-    inserted = await store.insert_missing(conn, asked.entries, now)
-    new = [entry for entry in asked.entries if entry.jti in inserted]
-    stored = await _stored(conn, asked.entries, new)
-    if not new:
-        return Outcome(stored, 0, None)
-    await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in new})
-    await _audit(conn, asked, new, actor, now)
-    parties = await store.find_parties(conn, [entry.jti for entry in new])
-    events = await log.append(conn, [_event(entry, parties.get(entry.jti), now) for entry in new], now)
-    return Outcome(stored, len(new), events[-1].seq)
+    first: dict[UUID, Revocation] = {}
+    for request in requests:
+        for entry in request.entries:
+            first.setdefault(entry.jti, entry)
+    inserted = await store.insert_missing(conn, first.values(), now)
+    known = {jti: first[jti] for jti in inserted}
+    if missing := [jti for jti in first if jti not in inserted]:
+        known |= await store.find(conn, missing)
+    if len(known) < len(first):  # removed by hand between the two statements: the client may try again
+        raise Conflict(headers={"Retry-After": "1"})
+    new = [[entry for entry in request.entries if known[entry.jti] is entry] for request in requests]
+    seqs = await _take_effect(conn, requests, new, now) if inserted else {}
+    return [
+        Outcome([known[entry.jti] for entry in request.entries], len(mine), seqs[mine[-1].jti] if mine else None)
+        for request, mine in zip(requests, new, strict=True)
+    ]
+
+
+async def _take_effect(
+    conn: Connection, requests: Sequence[Request], new: Sequence[Sequence[Revocation]], now: datetime
+) -> dict[UUID, int | None]:
+    """Return the positions of the events in the log."""
+    entries = [entry for mine in new for entry in mine]
+    await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in entries}, len(requests))
+    changes = [_change(request, mine) for request, mine in zip(requests, new, strict=True) if mine]
+    await audit.record_all(conn, "revocation.add", changes, now)
+    parties = await tcts.parties(conn, [entry.jti for entry in entries])
+    events = await log.append(conn, [_event(entry, parties.get(entry.jti), now) for entry in entries], now)
+    return {entry.jti: event.seq for entry, event in zip(entries, events, strict=True)}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> RevocationPage:
@@ -83,28 +101,18 @@ def shown(entry: Revocation) -> RevocationView:
 
 
 def answer(outcome: Outcome, *, bulk: bool) -> RevocationView | BulkRevocation:
-    """What the client is told."""
+    """Return the body of the response."""
     entries = [shown(entry) for entry in outcome.entries]
     return BulkRevocation(entries, outcome.new, len(entries) - outcome.new) if bulk else entries[0]
 
 
-async def _stored(conn: Connection, asked: Sequence[Revocation], new: Sequence[Revocation]) -> list[Revocation]:
-    known = {entry.jti: entry for entry in new}
-    if missing := [entry.jti for entry in asked if entry.jti not in known]:
-        known |= await store.find(conn, missing)
-    if len(known) < len(asked):  # removed by hand between the two statements: the client may try again
-        raise Conflict(headers={"Retry-After": "1"})
-    return [known[entry.jti] for entry in asked]
-
-
-async def _audit(conn: Connection, asked: Request, new: Sequence[Revocation], actor: Actor, now: datetime) -> None:
+def _change(request: Request, new: Sequence[Revocation]) -> Change:
     details: dict[str, Any] = {"reason": new[0].reason, "revokedAt": iso(new[0].revoked_at)}
-    target = str(new[0].jti)
-    if asked.bulk:
-        target = f"{len(new)} tokens"
-        details |= {"count": len(new), "alreadyRevoked": len(asked.entries) - len(new)}
-        details["jtis"] = [str(entry.jti) for entry in new]
-    await audit.record(conn, "revocation.add", actor, target, details, now)
+    if not request.bulk:
+        return Change(request.actor, str(new[0].jti), details)
+    details |= {"count": len(new), "alreadyRevoked": len(request.entries) - len(new)}
+    details["jtis"] = [str(entry.jti) for entry in new]
+    return Change(request.actor, f"{len(new)} tokens", details)
 
 
 def _event(entry: Revocation, parties: tuple[str, str] | None, now: datetime) -> NewEvent:

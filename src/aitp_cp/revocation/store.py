@@ -1,6 +1,6 @@
-"""Statements on revocation_entries, and the parties of a revoked token."""
+"""Statements on revocation_entries and revocation_version."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -31,8 +31,6 @@ LIMIT {limit} OFFSET {offset}
 
 FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = ANY($1::uuid[])"
 
-FIND_PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
-
 # Counted up by triggers, whoever writes to the table.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
 
@@ -53,7 +51,7 @@ ORDER BY place / $1
 """
 
 
-async def insert_missing(conn: Connection, entries: Sequence[Revocation], now: datetime) -> set[UUID]:
+async def insert_missing(conn: Connection, entries: Collection[Revocation], now: datetime) -> set[UUID]:
     """Those that were not revoked yet; concurrent revocations of the same tokens are waited for."""
     columns = [entry.jti for entry in entries], [entry.revoked_at for entry in entries]
     rows = await conn.fetch(INSERT_MISSING, *columns, [entry.reason for entry in entries], now)
@@ -74,12 +72,6 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list
     )
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
     return [_revocation(row) for row in page.rows], page.next_before
-
-
-async def find_parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
-    """Issuer and subject of those tokens that were reported."""
-    rows = await conn.fetch(FIND_PARTIES, jtis)
-    return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
 
 
 async def version(conn: Connection) -> int:

@@ -50,17 +50,23 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     return refusals
 
 
-async def revoke(conn: Connection, entries: Mapping[UUID, datetime]) -> None:
+async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: int = 1) -> None:
     """Let entries of the deny list, which the caller has just inserted, take effect on tokens and delegations.
 
-    `entries` says since when each token is revoked. The effect is bounded, and what is beyond follows by a job. So it
-    does when the graph of tokens is busy for long: an operator's revocation waits for nothing that reports cause.
+    `entries` says since when each token is revoked, `requests` how many requests they come from. The effect is bounded,
+    and what is beyond follows by a job. So it does when the graph of tokens is busy for long: an operator's revocation
+    waits for nothing that reports cause.
     """
     if await lock_within(conn, GRAPH, GRAPH_WAIT_SECS):
         await store.mark_tcts(conn, sorted(entries))
-        await cascade.settle(conn, (), entries, ENTERED, urgent=True)
+        await cascade.settle(conn, (), entries, Budget(ENTERED.rows * requests, ENTERED.secs), urgent=True)
     else:
         await graph.add_work(conn, [Item(jti, entries[jti], urgent=True) for jti in sorted(entries)])
+
+
+async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Issuer and subject of those tokens that were reported."""
+    return await store.parties(conn, jtis)
 
 
 async def has_unsettled(conn: Connection) -> bool:

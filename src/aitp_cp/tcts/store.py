@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection, Record
+from aitp_cp.db.sweep import OldRows
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
@@ -57,6 +58,8 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[])
 ON CONFLICT (parent_jti, caller) DO UPDATE SET children = stored.children + excluded.children
 """
 
+PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
+
 MARK_TCTS = """
 UPDATE issued_tcts SET revoked = true, revoked_at = LEAST(issued_tcts.revoked_at, cause.revoked_at)
 FROM (
@@ -71,6 +74,9 @@ FROM (
 WHERE issued_tcts.jti = cause.jti
   AND (NOT revoked OR issued_tcts.revoked_at IS NULL OR cause.revoked_at < issued_tcts.revoked_at)
 """
+
+
+OLD_REPORTS = OldRows("revoked_reports", "created_at")
 
 
 async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange]]) -> None:
@@ -104,6 +110,11 @@ async def remember_revocations(conn: Connection, revocations: Sequence[Revocatio
         now,
     )
     return [row["jti"] for row in rows]
+
+
+async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    rows = await conn.fetch(PARTIES, jtis)
+    return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
 
 
 async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
