@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from aitp_cp.clock import now
 from aitp_cp.dashboard import store
 from aitp_cp.dashboard.jobs import fold
 from tests.ingest.support import app, report
@@ -89,7 +88,7 @@ async def test_writers_of_the_same_agent_do_not_wait_for_each_others_counts(app:
             await theirs.execute(insert, "s-2")
             await fold(app.rt)
         await undone.rollback()
-        assert (await store.totals(theirs, now())).handshakes == 1
+        assert await store.sessions(theirs) == (1, 1)
 
 
 async def test_counting_begins_with_what_is_there(app: App) -> None:
@@ -112,7 +111,7 @@ async def test_counting_begins_with_what_is_there(app: App) -> None:
 async def test_totals_read_no_sessions_and_no_events(app: App) -> None:
     """Row 32: the plans of both questions name neither table."""
     async with app.rt.db.connection() as conn:
-        for statement, arguments in ((store.TOTALS, (now(),)), (store.AGENTS, (now(), 1000))):
+        for statement, arguments in ((store.SESSIONS, ()), (store.OF_AGENTS, (["agent"],))):
             plan = await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
             read = {name for name in ("handshake_sessions", "audit_events") if name in json.dumps(plan)}
             assert read == set()

@@ -187,12 +187,13 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: audit.page(conn, Window(1000, 0, (DAY_AGO, JTI))),
     ],
     "dashboard": [
-        lambda conn: dashboard.handshakes(conn, DAY_AGO, timedelta(hours=1)),
+        lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
         lambda conn: conn.fetch(invocations.SINCE_BY_THE_LOG, DAY_AGO, 10),
         lambda conn: conn.fetchval(invocations.COUNT_NEXT, 1000, 500),
         lambda conn: conn.fetchval(invocations.BEHIND),
-        lambda conn: dashboard.agents(conn, NOW),
+        lambda conn: registry.first_registered(conn, NOW, 1000),
+        lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
         session_list(limit=20, since=DAY_AGO),
     ],
     "GET /api/trust-anchors": [

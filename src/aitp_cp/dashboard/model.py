@@ -1,7 +1,6 @@
 """The overview and the per-agent table (contract, section 10)."""
 
-from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
@@ -78,21 +77,13 @@ class AgentActivities(msgspec.Struct, frozen=True):
     agents: list[AgentActivity]
 
 
-class HandshakeCounts(msgspec.Struct, frozen=True):
-    """One pass over the sessions of the range, counted three ways."""
+class Activity(msgspec.Struct, frozen=True):
+    """What the agent `name` did, as counted."""
 
-    by_status: Counter[str]
-    by_boundary: Counter[str | None]
-    by_bucket: Counter[datetime]
-
-
-class Totals(msgspec.Struct, frozen=True):
-    """What is so now, whatever the range."""
-
-    agents: int
-    handshakes: int
-    under_way: int
-    pending_deliveries: int
+    name: str
+    initiated: int = 0
+    answered: int = 0
+    invoked: int = 0
 
 
 class Overview(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,50 +1,64 @@
 """The overview and the per-agent table, from the projections (contract, section 10)."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from aitp_cp.clock import EPOCH, iso
+from aitp_cp.clock import EPOCH, iso, iso_or_none
 from aitp_cp.dashboard import store
 from aitp_cp.dashboard.model import (
     DEFAULT_RANGE,
     RANGES,
+    Activity,
     AgentActivities,
+    AgentActivity,
     BoundaryCount,
     BucketCount,
     Charts,
-    HandshakeCounts,
     Kpis,
     Overview,
     Range,
-    Totals,
 )
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
+from aitp_cp.deliveries import store as deliveries
 from aitp_cp.events import service as log
-from aitp_cp.events.model import Invocations
-from aitp_cp.sessions import service as sessions
-from aitp_cp.sessions.model import SessionFilter, Status
+from aitp_cp.registry import store as registry
+from aitp_cp.registry.model import AgentSummary
+from aitp_cp.sessions import store as sessions
+from aitp_cp.sessions.model import SessionCount, SessionFilter, Status
 
 RECENT_SESSIONS = 20
 TOP_CAPABILITIES = 10
+MAX_AGENTS = 1000
 UNKNOWN_BOUNDARY = "unknown"
 
 
 def chosen_range(name: str | None) -> Range:
-    """The range of that name; anything else means 24 hours."""
+    """Return the range of that name; anything else means 24 hours."""
     return RANGES.get(name or "", DEFAULT_RANGE)
 
 
 async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
-    """Everything on the first screen, in a constant number of statements."""
+    """Return everything on the first screen, in a constant number of statements."""
     since = now - span.span
-    totals = await store.totals(conn, now)
-    counts = await store.handshakes(conn, since, span.bucket)
+    handshakes, under_way = await store.sessions(conn)
+    counts = await sessions.count_since(conn, since, span.bucket)
     invocations = await log.invocations(conn, since, TOP_CAPABILITIES)
-    recent = await sessions.list_sessions(conn, SessionFilter(since=since), Window(RECENT_SESSIONS))
     return Overview(
         range=span.name,
-        kpis=_kpis(totals, counts, invocations),
-        recent_sessions=recent.sessions,
+        kpis=Kpis(
+            agents_registered=await registry.count_active(conn, now),
+            handshakes_total=handshakes,
+            handshakes_in_range=sum(row.count for row in counts),
+            handshakes_success_in_range=sum(row.count for row in counts if row.status == Status.COMPLETE),
+            capability_invocations_in_range=invocations.total,
+            active_sessions=under_way,
+            pending_webhook_deliveries=await deliveries.count_unfinished(conn),
+        ),
+        recent_sessions=(
+            await sessions.list_sessions(conn, SessionFilter(since=since), Window(RECENT_SESSIONS))
+        ).sessions,
         charts=Charts(
             handshakes_by_boundary=_by_boundary(counts),
             handshakes_over_time=_over_time(counts, since, now, span.bucket),
@@ -54,32 +68,39 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
 
 
 async def agents(conn: Connection, now: datetime) -> AgentActivities:
-    """Every agent with what it did, in the order of registration; at most a thousand."""
-    return AgentActivities(await store.agents(conn, now))
+    """Return every agent with what it did, in the order of registration; at most a thousand."""
+    page = await registry.first_registered(conn, now, MAX_AGENTS)
+    activities = await store.of_agents(conn, [agent.aid for agent in page])
+    return AgentActivities([_activity(agent, activities.get(agent.aid) or Activity(agent.aid)) for agent in page])
 
 
-def _kpis(totals: Totals, counts: HandshakeCounts, invocations: Invocations) -> Kpis:
-    return Kpis(
-        agents_registered=totals.agents,
-        handshakes_total=totals.handshakes,
-        handshakes_in_range=counts.by_status.total(),
-        handshakes_success_in_range=counts.by_status[Status.COMPLETE],
-        capability_invocations_in_range=invocations.total,
-        active_sessions=totals.under_way,
-        pending_webhook_deliveries=totals.pending_deliveries,
+def _activity(agent: AgentSummary, activity: Activity) -> AgentActivity:
+    return AgentActivity(
+        aid=agent.aid,
+        display_name=agent.display_name,
+        status=agent.status,
+        registered_at=iso(agent.registered_at),
+        last_seen_at=iso_or_none(agent.last_seen_at),
+        handshakes_as_initiator=activity.initiated,
+        handshakes_as_responder=activity.answered,
+        capability_invocations=activity.invoked,
     )
 
 
-def _by_boundary(counts: HandshakeCounts) -> list[BoundaryCount]:
-    named = [BoundaryCount(boundary or UNKNOWN_BOUNDARY, count) for boundary, count in counts.by_boundary.items()]
-    return sorted(named, key=lambda entry: (-entry.count, entry.boundary))
+def _by_boundary(counts: Sequence[SessionCount]) -> list[BoundaryCount]:
+    totals: Counter[str] = Counter()
+    for row in counts:
+        totals[row.boundary or UNKNOWN_BOUNDARY] += row.count
+    return sorted((BoundaryCount(*entry) for entry in totals.items()), key=lambda entry: (-entry.count, entry.boundary))
 
 
-def _over_time(counts: HandshakeCounts, since: datetime, now: datetime, width: timedelta) -> list[BucketCount]:
-    """One entry per bucket that the range touches, zero where nothing happened."""
-    bucket = since - (since - EPOCH) % width
-    filled = []
+def _over_time(counts: Sequence[SessionCount], since: datetime, now: datetime, width: timedelta) -> list[BucketCount]:
+    """Return one entry per bucket that the range touches, zero where nothing happened."""
+    totals: Counter[datetime] = Counter()
+    for row in counts:
+        totals[row.bucket] += row.count
+    filled, bucket = [], since - (since - EPOCH) % width
     while bucket <= now:
-        filled.append(BucketCount(iso(bucket), counts.by_bucket[bucket]))
+        filled.append(BucketCount(iso(bucket), totals[bucket]))
         bucket += width
     return filled

@@ -1,6 +1,6 @@
 """PostgreSQL: the only place that knows the driver."""
 
-from aitp_cp.db.pool import WRITABLE, Connection, Database, Record, UniqueViolation, ValueRefused
+from aitp_cp.db.pool import WRITABLE, Connection, Database, Record, UniqueViolation, ValueRefused, server_time
 from aitp_cp.db.reserve import urgent
 from aitp_cp.db.times import shown
 from aitp_cp.db.where import Where
@@ -13,6 +13,7 @@ __all__ = [
     "UniqueViolation",
     "ValueRefused",
     "Where",
+    "server_time",
     "shown",
     "urgent",
 ]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 import asyncpg
@@ -70,6 +71,12 @@ class _LeanConnection(asyncpg.Connection):
 
     def get_reset_query(self) -> str:
         return ""
+
+
+async def server_time(conn: Connection) -> datetime:
+    """Return what time the database server has."""
+    at: datetime = await conn.fetchval("SELECT clock_timestamp()")
+    return at
 
 
 # Told of every statement: its text, how many seconds it took and how it failed; never of its arguments.

@@ -1,5 +1,6 @@
-"""What the code must know about the schema itself: its revision, and the numbering of the log."""
+"""The tables and their owners, the revision of a database, and the positions of rows that an older version wrote."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 import asyncpg
@@ -8,33 +9,41 @@ from aitp_cp.db.locks import LOG, lock
 from aitp_cp.db.migrations import REVISIONS
 from aitp_cp.db.pool import Connection
 
-# What a role must be allowed to read and write.
-TABLES = (
-    "activity_changes",
-    "activity_counts",
-    "admin_audit_log",
-    "agents",
-    "audit_events",
-    "cascade_work",
-    "delegation_children",
-    "delegation_parents",
-    "delegations",
-    "enrollment_jtis",
-    "handshake_sessions",
-    "idempotency_keys",
-    "invocation_counts",
-    "invocation_progress",
-    "issued_tcts",
-    "log_horizon",
-    "pinned_keys",
-    "revocation_entries",
-    "revocation_version",
-    "revoked_reports",
-    "trust_anchors",
-    "webhook_deliveries",
-    "webhook_outbox",
-    "webhooks",
-)
+# Every table and the room that owns it: only the owner's statements name it (tests/shape/test_tables.py). A role needs
+# the right to read and write them all.
+TABLES: Mapping[str, str] = {
+    "activity_changes": "dashboard",
+    "activity_counts": "dashboard",
+    "admin_audit_log": "audit",
+    "agents": "registry",
+    "audit_events": "events",
+    "cascade_work": "tcts",
+    "delegation_children": "tcts",
+    "delegation_parents": "tcts",
+    "delegations": "tcts",
+    "enrollment_jtis": "registry",
+    "handshake_sessions": "sessions",
+    "idempotency_keys": "idempotency",
+    "invocation_counts": "events",
+    "invocation_progress": "events",
+    "issued_tcts": "tcts",
+    "log_horizon": "events",
+    "pinned_keys": "truststore",
+    "revocation_entries": "revocation",
+    "revocation_version": "revocation",
+    "revoked_reports": "tcts",
+    "trust_anchors": "truststore",
+    "webhook_deliveries": "deliveries",
+    "webhook_outbox": "deliveries",
+    "webhooks": "webhooks",
+}
+# The exceptions: another room whose statements name a table, and why two statements would not do.
+SHARED: Mapping[tuple[str, str], str] = {
+    ("revocation_entries", "tcts"): "a walk asks for what revokes a thousand rows, and tcts lies below revocation",
+    ("webhooks", "deliveries"): "a claim picks deliveries by the breaker of their webhook, and locks both",
+    ("audit_events", "db"): "positions are given and repaired before any room runs",
+    ("log_horizon", "db"): "the log's sequence must lie beyond what retention has deleted",
+}
 SEQUENCES = ("audit_events_seq",)
 
 # Of our own name: `alembic_version` may belong to another application in the same schema.

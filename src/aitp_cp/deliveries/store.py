@@ -8,6 +8,7 @@ from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.sweep import OldRows
 from aitp_cp.deliveries.model import (
     ORDER,
     Cursor,
@@ -75,6 +76,28 @@ SET status = 'pending', attempts = 0, next_retry_at = now(), status_code = NULL,
 WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now())
 RETURNING {DELIVERY}
 """
+
+
+COUNT_UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
+
+COUNT_BY_STATUS = """
+SELECT kind.status, (
+    SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries AS d WHERE d.status = kind.status LIMIT $2) AS sample
+) AS count
+FROM unnest($1::text[]) AS kind (status)
+"""
+STATUSES = ["pending", "in_flight", "delivered", "failed"]
+
+FINISHED = OldRows("webhook_deliveries", "created_at", "status IN ('delivered', 'failed')")
+
+
+async def count_unfinished(conn: Connection) -> int:
+    return int(await conn.fetchval(COUNT_UNFINISHED))
+
+
+async def count_by_status(conn: Connection, limit: int) -> dict[str, int]:
+    """Count the deliveries of each status, up to `limit`."""
+    return {row["status"]: row["count"] for row in await conn.fetch(COUNT_BY_STATUS, STATUSES, limit)}
 
 
 async def cursor(conn: Connection) -> Cursor | None:

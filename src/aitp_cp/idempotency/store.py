@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.db import Connection
+from aitp_cp.db.sweep import OldRows
 from aitp_cp.idempotency.model import Place, StoredAnswer
 
 FIND = """
@@ -21,6 +22,8 @@ FROM unnest($1::text[], $2::text[], $3::bytea[], $4::int[], $5::text[])
     AS fresh (scope, key, request_sha256, response_status, response_body)
 RETURNING scope, key, response_body
 """
+
+OLD = OldRows("idempotency_keys", "created_at")
 
 
 async def find(conn: Connection, places: Sequence[Place]) -> dict[Place, StoredAnswer]:

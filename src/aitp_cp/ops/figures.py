@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from aitp_cp.db import server_time
 from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries import store as deliveries
+from aitp_cp.events import counts as events
 from aitp_cp.events.model import Event
 from aitp_cp.events.tail import Tail
-from aitp_cp.ops import store
+from aitp_cp.registry import store as registry
 from aitp_cp.runtime import Runtime
+from aitp_cp.sessions import store as sessions
+from aitp_cp.webhooks import store as webhooks
 
 # Types that the control plane emits or projects: reporters cannot use up their labels.
 KNOWN_TYPES = frozenset(
@@ -34,6 +39,7 @@ KNOWN_TYPES = frozenset(
         "unknown",
     }
 )
+LIMIT = 100_000  # each count ends here, so that none grows with its table
 MAX_LABELS = 200
 MAX_TYPES = MAX_LABELS - len(KNOWN_TYPES)  # of the other types that get a label of their own
 OTHER = "other"
@@ -48,9 +54,9 @@ class Figures:
         self._types: set[str] = set()
         self._counted_history = False
 
-    def on_events(self, events: Sequence[Event]) -> None:
+    def on_events(self, page: Sequence[Event]) -> None:
         """Called by the tail with each page of new events."""
-        self._count(Counter(event.type for event in events))
+        self._count(Counter(event.type for event in page))
 
     def on_reset(self) -> None:
         """Called by the tail: the log was replaced. Counts stay; uncounted history ends where it ends now."""
@@ -68,20 +74,19 @@ class Figures:
         async with self._rt.db.connection() as conn:
             if not self._counted_history:
                 up_to = self._rt.get(Tail).begun_at
-                self._count(Counter(await store.events(conn, up_to)))
+                self._count(Counter(await events.count_by_type(conn, up_to, LIMIT)))
                 self._counted_history = True
-            active, expired = await store.agents(conn)
+            active, expired = await registry.count_by_status(conn, LIMIT)
             metrics.agents_active.set(active)
             metrics.agents_expired.set(expired)
-            metrics.sessions_total.set(await store.sessions(conn))
-            for status, count in (await store.deliveries(conn)).items():
+            metrics.sessions_total.set(await sessions.estimate(conn, LIMIT))
+            for status, count in (await deliveries.count_by_status(conn, LIMIT)).items():
                 metrics.webhook_deliveries.labels(status=status).set(count)
-            breakers = await store.breakers(conn)
+            breakers = await webhooks.count_breakers(conn)
             for state in BREAKER_STATES:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
             metrics.webhook_outbox_lag.set(await outbox.lag(conn))
-            theirs = await store.clock(conn)
-            metrics.clock_offset.set((self._rt.clock() - theirs).total_seconds())
+            metrics.clock_offset.set((self._rt.clock() - await server_time(conn)).total_seconds())
 
     def _count(self, by_type: Counter[str]) -> None:
         for name, count in by_type.most_common():  # after a start the frequent types get a label, not the first ones

@@ -43,6 +43,16 @@ class AgentList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class AgentSummary(msgspec.Struct, frozen=True):
+    """What a table of agents shows."""
+
+    aid: str
+    display_name: str
+    status: str
+    registered_at: datetime
+    last_seen_at: datetime | None
+
+
 class StoredManifest(msgspec.Struct, frozen=True):
     """What decides whether another manifest of the same agent is newer."""
 

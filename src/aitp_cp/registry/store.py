@@ -10,10 +10,12 @@ from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.sweep import OldRows
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.model import (
     ORDER,
     AgentList,
+    AgentSummary,
     AgentView,
     ExpiredAgent,
     ListFilter,
@@ -94,6 +96,29 @@ MANIFEST_TEXT = (
 DEREGISTER = """
 UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
 """
+
+# An older control plane that runs beside this one leaves no date: the grace begins when that is noticed.
+DATE_THE_GONE = """
+UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL
+"""
+
+COUNT_ACTIVE = """
+SELECT count(*) FROM agents
+WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1)
+"""
+
+COUNT_BY_STATUS = """
+SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'expired')
+FROM (SELECT status FROM agents LIMIT $1) AS sample
+"""
+
+FIRST_REGISTERED = f"""
+SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, last_seen_at
+FROM agents ORDER BY {ORDER.sql} LIMIT $2
+"""
+
+LONG_GONE = OldRows("agents", "deregistered_at", "status = 'deregistered'")
+OLD_TOKENS = OldRows("enrollment_jtis", "expires_at")
 
 EXPIRE_DUE = """
 UPDATE agents SET status = 'expired'
@@ -177,6 +202,25 @@ async def expire_due(conn: Connection, now: datetime, limit: int) -> list[Expire
     """Expire up to `limit` agents that no other replica is expiring right now, ordered by AID."""
     rows = await conn.fetch(EXPIRE_DUE, now, limit)
     return sorted((ExpiredAgent(*row) for row in rows), key=lambda agent: agent.aid)
+
+
+async def date_the_gone(conn: Connection) -> None:
+    """Give agents that left without a date one."""
+    await conn.execute(DATE_THE_GONE)
+
+
+async def count_active(conn: Connection, now: datetime) -> int:
+    return int(await conn.fetchval(COUNT_ACTIVE, now))
+
+
+async def count_by_status(conn: Connection, limit: int) -> tuple[int, int]:
+    """Return how many are active and how many expired, among the first `limit` of the table."""
+    active, expired = await conn.fetchrow(COUNT_BY_STATUS, limit) or (0, 0)
+    return active, expired
+
+
+async def first_registered(conn: Connection, now: datetime, limit: int) -> list[AgentSummary]:
+    return [AgentSummary(**row) for row in await conn.fetch(FIRST_REGISTERED, now, limit)]
 
 
 def _add_status(where: Where, status: str, moment: str) -> None:

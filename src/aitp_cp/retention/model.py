@@ -7,16 +7,19 @@ import msgspec
 
 from aitp_cp.db import Connection
 
-Sweep = Callable[[Connection, datetime, int], Awaitable[int]]
+Step = Callable[[Connection, datetime, int], Awaitable[int]]
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """One line per table: rows older than `days` go; `days` names a setting, None means past their own expiry."""
+    """Rows of `table` older than `days` go; `days` names a setting, None means past their own expiry.
+
+    `delete` and `count` take a connection, the time before which rows are due, and a limit.
+    """
 
     table: str
     days: str | None
-    sweep: Sweep
-    count_due: Sweep
+    delete: Step
+    count: Step
 
 
 class Swept(msgspec.Struct, frozen=True):

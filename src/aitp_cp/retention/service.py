@@ -2,20 +2,19 @@
 
 from datetime import datetime, timedelta
 
-from aitp_cp.db import Connection
-<<<<<<< HEAD
-from aitp_cp.db.locks import try_lock
-from aitp_cp.deliveries import outbox
-=======
+from aitp_cp.audit import store as audit
+from aitp_cp.db import Connection, server_time
 from aitp_cp.db.locks import RETENTION, try_lock
->>>>>>> 730c5b7 (db: list every advisory lock with its order)
+from aitp_cp.db.sweep import OldRows
+from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries import store as deliveries
+from aitp_cp.events import counts as events
 from aitp_cp.events import service as log
+from aitp_cp.idempotency import store as idempotency
+from aitp_cp.registry import store as registry
 from aitp_cp.retention.model import Policy, Swept
-from aitp_cp.retention.store import count_before, count_events, database_time, date_the_gone, delete_before
 from aitp_cp.settings import Settings
-
-FINISHED = " AND status IN ('delivered', 'failed')"
-LONG_GONE = " AND status = 'deregistered'"
+from aitp_cp.tcts import store as tcts
 
 
 async def forget_events(conn: Connection, before: datetime, limit: int) -> int:
@@ -23,81 +22,55 @@ async def forget_events(conn: Connection, before: datetime, limit: int) -> int:
     return await log.forget(conn, before, limit, await outbox.position(conn))
 
 
+def _policy(table: str, days: str | None, rows: OldRows) -> Policy:
+    return Policy(table, days, rows.delete, rows.count)
+
+
 # Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions, and agents
 # that merely expired.
 POLICIES = (
-    Policy("audit_events", "audit_events_ttl_days", forget_events, count_events),
-    Policy(
-        "webhook_deliveries",
-        "webhook_delivery_ttl_days",
-        delete_before("webhook_deliveries", "created_at", FINISHED),
-        count_before("webhook_deliveries", "created_at", FINISHED),
-    ),
-    Policy(
-        "admin_audit_log",
-        "admin_audit_ttl_days",
-        delete_before("admin_audit_log", "created_at"),
-        count_before("admin_audit_log", "created_at"),
-    ),
-    Policy(
-        "idempotency_keys",
-        "idempotency_key_ttl_days",
-        delete_before("idempotency_keys", "created_at"),
-        count_before("idempotency_keys", "created_at"),
-    ),
-    Policy(
-        "enrollment_jtis",
-        None,
-        delete_before("enrollment_jtis", "expires_at"),
-        count_before("enrollment_jtis", "expires_at"),
-    ),
-    Policy(
-        "agents",
-        "expired_agent_grace_days",
-        delete_before("agents", "deregistered_at", LONG_GONE),
-        count_before("agents", "deregistered_at", LONG_GONE),
-    ),
-    # What a report has revoked stays so; of a token that is first reported after the sweep nobody knows it any more.
-    # The last one, for a report of a swept jti waits for the sweep's transaction and holds others up.
-    Policy(
-        "revoked_reports",
-        "audit_events_ttl_days",
-        delete_before("revoked_reports", "created_at"),
-        count_before("revoked_reports", "created_at"),
-    ),
+    Policy("audit_events", "audit_events_ttl_days", forget_events, events.count_due),
+    _policy("webhook_deliveries", "webhook_delivery_ttl_days", deliveries.FINISHED),
+    _policy("admin_audit_log", "admin_audit_ttl_days", audit.OLD),
+    _policy("idempotency_keys", "idempotency_key_ttl_days", idempotency.OLD),
+    _policy("enrollment_jtis", None, registry.OLD_TOKENS),
+    _policy("agents", "expired_agent_grace_days", registry.LONG_GONE),
+    # What a report has revoked stays revoked; a token that is first reported after the sweep does not.
+    # Last, because a report of a swept jti waits for the sweep's transaction and holds up others.
+    _policy("revoked_reports", "audit_events_ttl_days", tcts.OLD_REPORTS),
 )
 
 
 async def moment(conn: Connection, now: datetime) -> datetime:
-    """The earlier of this process's time and the database's: a clock that runs ahead must not make rows due."""
-    return min(now, await database_time(conn))
+    """Return the earlier of this process's time and the database's: a clock that is ahead must not make rows due."""
+    return min(now, await server_time(conn))
 
 
 async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swept] | None:
-    """Delete at most a batch per table in the caller's transaction; None when another process is at it."""
+    """Delete at most a batch per table in the caller's transaction; None when another process sweeps."""
     if not await try_lock(conn, RETENTION):
         return None
-    await date_the_gone(conn)
+    await registry.date_the_gone(conn)
     swept = []
     for policy in POLICIES:
         before = _before(policy, settings, now)
-        rows = 0 if before is None else await policy.sweep(conn, before, settings.retention_batch_limit)
+        rows = 0 if before is None else await policy.delete(conn, before, settings.retention_batch_limit)
         swept.append(Swept(policy.table, rows))
     return swept
 
 
 async def due(conn: Connection, settings: Settings, now: datetime, limit: int) -> list[Swept]:
-    """How many rows of each table wait for a sweep, counted up to `limit`."""
+    """Count the rows of each table that wait for a sweep, up to `limit`."""
     counted = []
     for policy in POLICIES:
         before = _before(policy, settings, now)
-        rows = 0 if before is None else await policy.count_due(conn, before, limit)
+        rows = 0 if before is None else await policy.count(conn, before, limit)
         counted.append(Swept(policy.table, rows))
     return counted
 
 
 def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | None:
-    """The moment before which rows of the table are due, None when they are kept for ever."""
+    """Return the time before which rows of the table are due, None when they are kept for ever."""
     if policy.days is None:
         return now
     days: int = getattr(settings, policy.days)

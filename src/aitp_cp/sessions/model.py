@@ -142,6 +142,13 @@ class SessionList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class SessionCount(msgspec.Struct, frozen=True):
+    status: str
+    boundary: str | None
+    bucket: datetime
+    count: int
+
+
 class SessionFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     """A status that no session has matches none."""
 

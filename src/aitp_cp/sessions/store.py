@@ -1,6 +1,7 @@
 """Statements on handshake_sessions."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -8,7 +9,16 @@ import msgspec
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Place, Window
-from aitp_cp.sessions.model import ORDER, RANK, SessionChange, SessionFilter, SessionList, SessionView, Status
+from aitp_cp.sessions.model import (
+    ORDER,
+    RANK,
+    SessionChange,
+    SessionCount,
+    SessionFilter,
+    SessionList,
+    SessionView,
+    Status,
+)
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.rows import Table, as_json, as_names
 
@@ -97,6 +107,22 @@ ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
+# The first condition is what the index serves; the second follows from it but for reports that came in late.
+COUNT_SINCE = f"""
+SELECT status, boundary, date_bin($2, LEAST({HAPPENED_AT}, '9999-12-31'), 'epoch'::timestamptz) AS bucket,
+       count(*) AS count
+FROM handshake_sessions
+WHERE created_at >= $1 AND {HAPPENED_AT} >= $1
+GROUP BY 1, 2, 3
+"""
+
+# Exact for a small table, the planner's estimate for a large one.
+ESTIMATE = """
+SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions LIMIT $2) AS sample)
+            ELSE reltuples END::bigint
+FROM pg_class WHERE oid = 'handshake_sessions'::regclass
+"""
+
 SessionPage = tuple[list[SessionView], Place | None]
 
 
@@ -122,6 +148,16 @@ async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) 
     rows = await _newest(conn, where, aid, limit, 0)
     full = len(rows) == limit
     return [_view(row) for row in rows], ORDER.place(rows[-1]) if full else None
+
+
+async def count_since(conn: Connection, since: datetime, width: timedelta) -> list[SessionCount]:
+    """Count sessions that took place since then, by status, boundary and bucket of that width."""
+    return [SessionCount(**row) for row in await conn.fetch(COUNT_SINCE, since, width)]
+
+
+async def estimate(conn: Connection, limit: int) -> int:
+    """Return how many sessions there are, exactly up to `limit`."""
+    return int(await conn.fetchval(ESTIMATE, float(limit), limit))
 
 
 async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, offset: int) -> list[Record]:

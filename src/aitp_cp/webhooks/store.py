@@ -50,6 +50,8 @@ round(extract(epoch FROM breaker_opened_at) * 1000)::bigint AS opened_at,
 round(extract(epoch FROM breaker_next_probe_at) * 1000)::bigint AS next_probe_at
 """
 
+COUNT_BREAKERS = "SELECT breaker_state, count(*) FROM webhooks WHERE deleted_at IS NULL GROUP BY breaker_state"
+
 FIND_BREAKER = f"SELECT {BREAKER} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
 RESET_BREAKER = f"""
@@ -129,3 +131,8 @@ def _webhook(row: Record) -> WebhookView:
         created_at=iso(row["created_at"]),
         updated_at=iso(row["updated_at"]),
     )
+
+
+async def count_breakers(conn: Connection) -> dict[str, int]:
+    """Count the webhooks by the state of their breaker."""
+    return {row["breaker_state"]: row["count"] for row in await conn.fetch(COUNT_BREAKERS)}
