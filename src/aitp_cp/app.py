@@ -21,9 +21,10 @@ from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
 from aitp_cp.ops.routes import Exposition
 from aitp_cp.outbound import GuardedClient, Policy, policy_of
-from aitp_cp.registry.discovery import Discovery
+from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
+from aitp_cp.registry.store import MOVED_CHANNEL
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
 from aitp_cp.revocation.writer import Revoker
@@ -96,7 +97,9 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
 async def _open_followers(rt: Runtime, tail: Tail) -> None:
     """What follows the log, then the log itself, then what needs its position."""
     published = PublishedList(rt, tail.behind)
-    for follower in (Discovery(rt, tail.behind), Screens(rt), Figures(rt), published):
+    cache = RegistryCache(rt, tail.behind)
+    tail.on_notice(MOVED_CHANNEL, cache.on_moved)
+    for follower in (cache, Screens(rt), Figures(rt), published):
         tail.on_events(follower.on_events)
         tail.on_reset(follower.on_reset)
         rt.add(follower)

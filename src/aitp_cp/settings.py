@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     max_unsent_mib: Positive = Field(
         64, description="MiB of answers waiting for their clients in one process; beyond it the slowest are cut."
     )
+    registry_cache_mib: Count = Field(
+        64,
+        description="MiB of agents, manifests and pages of agents that one process keeps in memory for 5 s; 0: none.",
+    )
     keep_alive_ms: Positive = Field(
         75_000, description="Milliseconds a connection may be idle; longer than your proxy keeps one."
     )

@@ -9,8 +9,8 @@ import pytest
 
 from aitp_cp.db.pages import PAGE_BYTES
 from aitp_cp.events.tail import Tail
-from aitp_cp.registry.discovery import Discovery
-from aitp_cp.web import memo
+from aitp_cp.registry import cache as registry_cache
+from aitp_cp.registry.cache import RegistryCache
 from tests.support.agents import manifest, new_agent
 from tests.support.app import App, running_app
 from tests.support.enrolment import registered
@@ -120,49 +120,51 @@ async def test_long_endpoints_and_capabilities_count_too(database_url: str) -> N
         assert len(pages) > 3
 
 
-async def test_remembered_answers_are_bounded_by_bytes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 37: a thousand questions for manifests keep at most `MAX_BYTES`, and a gauge shows how many."""
-    monkeypatch.setattr(memo, "MAX_BYTES", 3 * PAGE_BYTES)
-    async with running_app(database_url) as app:
+async def test_the_registry_cache_is_bounded_by_bytes(database_url: str) -> None:
+    """Row 37: a thousand pages of manifests keep at most `REGISTRY_CACHE_MIB`, and a gauge shows how many."""
+    async with running_app(database_url, REGISTRY_CACHE_MIB="3") as app:
+        cache = app.rt.get(RegistryCache)
         await execute(app, FILL_AGENTS, 60)
         peak = 0
         for n in range(8):
             question = {"include_manifest": "true", "limit": "15", "offset": str(n)}
-            await asyncio.gather(*(app.http.get(AGENTS, params=question) for _ in range(memo.CROWD + 2)))
+            await asyncio.gather(*(app.http.get(AGENTS, params=question) for _ in range(3)))
             peak = max(peak, await held(app))
-            assert await held(app) == sum(entry.size for entry in app.rt.get(Discovery)._entries.values())
+            assert await held(app) == sum(entry.size for entry in cache._entries.values()) == cache.bytes_held
         assert 2 * PAGE_BYTES < peak <= 3 * PAGE_BYTES
 
         await registered(app, manifest(new_agent()))
-        await app.http.get(AGENTS)
         assert await held(app) == 0
 
 
-async def test_what_no_crowd_asks_for_is_not_kept(database_url: str) -> None:
-    """Row 37: a stranger who asks a thousand different questions leaves nothing behind."""
+async def test_what_means_nothing_is_not_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 37: queries that mean the same share one entry, and a stranger's thousand lists replace each other."""
+    monkeypatch.setattr(registry_cache, "MAX_LISTS", 20)
     async with running_app(database_url) as app:
-        await execute(app, FILL_AGENTS, 30)
-        await asyncio.gather(*(app.http.get(f"{AGENTS}?include_manifest=true&x={n}") for n in range(30)))
-        assert await held(app) == 0
-        for _ in range(memo.CROWD + 2):
-            await app.http.get(f"{AGENTS}?x={'y' * 2000}")
-        assert not app.rt.get(Discovery)._entries
+        cache = app.rt.get(RegistryCache)
+        await execute(app, FILL_AGENTS, 3)
+        for n in range(30):
+            await app.http.get(f"{AGENTS}?include_manifest=true&x={n}{'y' * 2000}")
+        assert len(cache._entries) == 1
+        for n in range(50):
+            await app.http.get(f"{AGENTS}?namespace={n}")
+            await app.http.get(f"{AGENTS}?status=all&namespace={n}")
+        assert len(cache._entries) <= len(cache._lists) <= 20
 
 
 async def test_memory_answers_only_while_the_log_is_followed(database_url: str) -> None:
     """Decision 17: the cache is used only while the tail was confirmed in the last 2 s."""
     async with running_app(database_url) as app:
-        discovery = app.rt.get(Discovery)
+        cache = app.rt.get(RegistryCache)
         await execute(app, FILL_AGENTS, 1)
-        for _ in range(memo.CROWD + 1):
-            await app.http.get(AGENTS)
+        await app.http.get(AGENTS)
         await execute(app, "UPDATE agents SET display_name = 'changed behind its back'")
         assert "changed" not in (await app.http.get(AGENTS)).text  # memory may answer
 
         tail = app.rt.get(Tail)
         await tail.stop()
         tail._read_to_end -= 2.1
-        assert discovery.peek(("list", b"")) is None
+        assert [cache.find(key) for key in cache._lists] == [None]
         assert "changed" in (await app.http.get(AGENTS)).text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from aitp_cp.web.headers import max_age
+from aitp_cp.web.responses import max_age
 from tests.support.agents import manifest, new_agent
 from tests.support.app import running_app
 from tests.support.enrolment import registered
@@ -36,7 +36,7 @@ def cached_secs(answer: httpx.Response) -> int:
 
 @pytest.mark.parametrize("left", [86_000, 61, 31, 30, 5, 2, 1])
 async def test_a_record_is_cached_no_longer_than_it_is_active(database_url: str, left: int) -> None:
-    """The record and the manifest of an agent that expires in 5 s say so for 5 s at most, crowd or not."""
+    """The record and the manifest of an agent that expires in 5 s say so for 5 s at most, from memory or not."""
     async with running_app(database_url) as app:
         aid = (await registered(app, manifest(new_agent())))["aid"]
         async with app.rt.db.connection() as conn:

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import re
+import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from aitp_cp.events.tail import Tail
+from aitp_cp.registry.cache import KEPT_SECS, RegistryCache
 from tests.support.agents import ENDPOINT, Agent, manifest, new_agent
 from tests.support.app import AUTH, App, running_app
 from tests.support.enrolment import register, registered
@@ -129,6 +132,7 @@ async def test_the_order_is_of_registration_then_of_aids(database_url: str) -> N
         await register(app.http, manifest(agents[0], display_name="0", extensions={"again": 1}))
         assert await names(app) == ["0", "1", "2", "3", "4", "5"]
         await execute(app, "UPDATE agents SET registered_at = '2026-01-01T00:00:00Z'")
+        app.rt.get(RegistryCache).clear()
         assert [agent["aid"] for agent in await listed(app)] == sorted(agent.aid for agent in agents)
 
 
@@ -226,14 +230,82 @@ async def test_what_one_replica_changes_another_shows_within_a_second(database_u
         await eventually(other, [])
 
 
-async def test_what_another_program_changes_is_shown_at_once_to_who_asks_rarely(database_url: str) -> None:
+async def test_what_another_program_changes_without_a_word_is_shown_within_five_seconds(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running_app(database_url) as app:
         agent = await add(app, "One")
-        for expected in ("Two", "Three"):
-            assert await names(app) != [expected]
-            await execute(app, "UPDATE agents SET display_name = $1", expected)
-            assert await names(app) == [expected]
-            assert (await app.http.get(f"{AGENTS}/{agent.aid}")).json()["displayName"] == expected
+        record = f"{AGENTS}/{agent.aid}"
+
+        async def shown() -> set[str]:
+            return {*await names(app), (await app.http.get(record)).json()["displayName"]}
+
+        await settled(app)
+        assert await shown() == {"One"}
+        await execute(app, "UPDATE agents SET display_name = 'Two'")
+        assert await shown() == {"One"}
+        monkeypatch.setattr(app.rt.get(RegistryCache), "_clock", lambda: time.monotonic() + KEPT_SECS)
+        assert await shown() == {"Two"}
+
+
+async def test_a_change_of_an_agent_is_forgotten_where_it_counts(database_url: str) -> None:
+    """Its record, its manifest, lists that it is in or joins, and pages behind the first; nothing else."""
+    async with running_app(database_url) as app:
+        cache = app.rt.get(RegistryCache)
+        reads, other = await add(app, "Reads"), await add(app, "Writes", offered_capabilities=["cap.write"])
+        paths = {
+            "all": AGENTS,
+            "reading": f"{AGENTS}?capability=cap.read",
+            "writing": f"{AGENTS}?capability=cap.write",
+            "second page": f"{AGENTS}?offset=1&capability=cap.write",
+            "record": f"{AGENTS}/{reads.aid}",
+            "manifest": f"{AGENTS}/{reads.aid}/manifest",
+            "other record": f"{AGENTS}/{other.aid}",
+        }
+
+        async def kept_after(change: Any) -> set[str]:
+            """What is still answered from memory."""
+            await settled(app)
+            before = {name: (await app.http.get(path)).content for name, path in paths.items()}
+            await change
+            await execute(app, "UPDATE agents SET handshake_endpoint = handshake_endpoint || '/x'")
+            await execute(app, "UPDATE agents SET manifest_json = manifest_json || ' '")
+            return {name for name, path in paths.items() if (await app.http.get(path)).content == before[name]}
+
+        everything = set(paths) - {"second page"}  # which is empty whenever it is read
+        nothing = asyncio.sleep(0)
+        assert await kept_after(nothing) >= everything
+        cache.clear()
+        moved = app.http.patch(paths["record"], json={"namespace": "home"}, headers=AUTH)
+        assert await kept_after(moved) - {"second page"} == {"other record"}
+        cache.clear()
+        gone = app.http.delete(paths["record"], headers=AUTH)
+        assert await kept_after(gone) - {"second page"} == {"writing", "other record"}
+        cache.clear()
+        third = registered(app, manifest(new_agent(), offered_capabilities=["cap.write"]))
+        assert await kept_after(third) - {"second page"} == {"reading", "record", "manifest", "other record"}
+
+
+async def test_a_move_is_shown_by_other_replicas_within_a_second(database_url: str) -> None:
+    async with running_app(database_url) as one, running_app(database_url) as other:
+        agent = await add(one, "One")
+        await eventually(other, ["One"])
+        assert (await other.http.get(f"{AGENTS}/{agent.aid}")).json()["namespace"] == "default"
+        await one.http.patch(f"{AGENTS}/{agent.aid}", json={"namespace": "home"}, headers=AUTH)
+        for _ in range(20):
+            if (await other.http.get(f"{AGENTS}/{agent.aid}")).json()["namespace"] == "home":
+                break
+            await asyncio.sleep(0.05)
+        assert await names(other, namespace="home") == ["One"]
+        assert (await other.http.get(f"{AGENTS}/{agent.aid}")).json()["namespace"] == "home"
+
+
+async def settled(app: App) -> None:
+    """Wait until the tail has read what the test wrote so far: it makes the cache forget, too."""
+    async with app.rt.db.connection() as conn:
+        newest = await conn.fetchval("SELECT max(seq) FROM audit_events")
+    while app.rt.get(Tail).last < newest:
+        await asyncio.sleep(0.02)
 
 
 async def eventually(app: App, expected: list[str]) -> None:

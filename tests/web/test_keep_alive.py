@@ -8,7 +8,7 @@ import pytest
 from aitp_cp.app import open_app
 from aitp_cp.runtime import open_runtime
 from aitp_cp.settings import load
-from aitp_cp.web import body, http
+from aitp_cp.web import body, guards
 from aitp_cp.web.server import build_server
 from tests.support.app import ENVIRONMENT
 
@@ -61,7 +61,7 @@ async def test_a_connection_in_use_stays_and_an_idle_one_is_closed(port: int, wa
 async def test_a_head_that_does_not_arrive_is_not_waited_for(
     port: int, monkeypatch: pytest.MonkeyPatch, before: bytes, piece: bytes
 ) -> None:
-    monkeypatch.setattr(http, "HEAD_PATIENCE_SECS", 0.5)
+    monkeypatch.setattr(guards, "HEAD_TIMEOUT_SECS", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(before)
     if before:

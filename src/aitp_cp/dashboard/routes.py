@@ -1,6 +1,5 @@
-"""The dashboard over HTTP; a crowd shares one answer for at most a second, or until something is written."""
+"""The dashboard over HTTP; a response is kept for at most a second, or until something is written."""
 
-import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,34 +11,31 @@ from aitp_cp.dashboard.model import AgentActivities, Overview, OverviewQuery, Ra
 from aitp_cp.events.model import Event
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, links
-from aitp_cp.web.memo import CROWD, Memo
+from aitp_cp.web.memo import Memo
 from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import encode, json_bytes
 
 SHARED_FOR_SECS = 1.0
-MOST_QUESTIONS = 16
+MAX_BYTES = 16 * 2**20
 
 
 class Screens(Memo[bytes]):
     """Encoded answers, by question."""
 
     def __init__(self, rt: Runtime) -> None:
-        super().__init__(SHARED_FOR_SECS, MOST_QUESTIONS, time.monotonic, lambda: rt.db.commits, CROWD)
-        self._gauge = rt.metrics.answer_cache_bytes.labels(cache="dashboard")
+        gauge = rt.metrics.answer_cache_bytes.labels(cache="dashboard")
+        super().__init__(SHARED_FOR_SECS, MAX_BYTES, version=lambda: rt.db.commits, gauge=gauge)
 
-    def size(self, answer: bytes) -> int:
-        return len(answer)
-
-    def held(self, size: int) -> None:
-        self._gauge.set(size)
+    def size(self, value: bytes) -> int:
+        return len(value)
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail: another replica may have written them."""
-        self.drop()
+        self.clear()
 
     def on_reset(self) -> None:
         """Called by the tail: the log was replaced."""
-        self.drop()
+        self.clear()
 
 
 async def overview(rt: Runtime, request: Request) -> Response:

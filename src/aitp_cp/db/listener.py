@@ -30,9 +30,14 @@ class Listener:
         self._channel = channel
         self._ring = ring
         self._probe_secs = probe_secs
+        self._others: list[tuple[str, Callable[[str], None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self.connected = False
+
+    def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Call with the payload of each notification of another channel; to be called before `start`."""
+        self._others.append((channel, callback))
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="db-listener")
@@ -67,6 +72,8 @@ class Listener:
         conn.add_termination_listener(lambda _: lost.set())
         try:
             await conn.add_listener(self._channel, lambda *_: self._ring())
+            for channel, callback in self._others:
+                await conn.add_listener(channel, lambda *args, callback=callback: callback(args[-1]))
             self.connected = True
             self._ring()
             while not lost.is_set():

@@ -80,6 +80,10 @@ class Tail:
         """Call when the log was replaced by another, as a restore does: what was learnt from it may be wrong."""
         self._reset_callbacks.append(callback)
 
+    def on_notice(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Call with what other sessions NOTIFY on this channel, which may get lost; to be called before `start`."""
+        self._listener.listen(channel, callback)
+
     def follow(self, follower: Follower) -> None:
         self._followers.add(follower)
 

@@ -7,12 +7,10 @@ from aitp_cp.errors import HandshakeUnsupported
 from aitp_cp.identity.service import OwnManifest
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
-from aitp_cp.web.ready import ReadyResponse
 
 
 async def own_manifest(rt: Runtime, request: Request) -> Response:
-    manifest = rt.get(OwnManifest)
-    return ReadyResponse(manifest.answer(), manifest.answer)
+    return rt.get(OwnManifest).response()
 
 
 async def refuse_handshake(rt: Runtime, request: Request) -> Response:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.ready import Ready
+from aitp_cp.web.responses import Response, json_bytes
 
 RENEW_BEFORE = timedelta(hours=1)
 CACHED = {"Cache-Control": f"max-age={RENEW_BEFORE // timedelta(seconds=1)}"}
@@ -14,13 +14,12 @@ class OwnManifest:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._current: tuple[Ready, datetime] | None = None
+        self._current: tuple[Response, datetime] | None = None
 
-    def answer(self) -> Ready:
-        """The envelope as it is published."""
+    def response(self) -> Response:
+        """Return the envelope as it is published; what is left of it is never less than caches may keep it."""
         current = self._current
-        # What is left is never less than caches are told to keep it.
         if current is None or current[1] - self._rt.clock() < RENEW_BEFORE:
             signed = self._rt.signer.manifest(self._rt.settings.cp_base_url)
-            current = self._current = Ready(signed.body, CACHED), signed.expires_at
+            current = self._current = json_bytes(signed.body, headers=CACHED), signed.expires_at
         return current[0]

@@ -1,7 +1,6 @@
 """Probes, metrics and the OpenAPI document (contract, sections 3, 6 and 14)."""
 
 import asyncio
-import time
 
 from prometheus_client import generate_latest
 from starlette.requests import Request
@@ -13,29 +12,24 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.memo import Memo
 from aitp_cp.web.openapi import Document
-from aitp_cp.web.ready import Ready, ReadyResponse
-from aitp_cp.web.responses import encode, json_bytes, json_response
+from aitp_cp.web.responses import json_bytes, json_response
 
 SERVICE = "aitp-control-plane"
 EXPOSED_FOR_SECS = 0.25
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Exposition(Memo[Ready]):
+class Exposition(Memo[Response]):
     """The text of a scrape, shared by those that come within a moment of each other, until a request is answered."""
 
     def __init__(self, rt: Runtime) -> None:
-        super().__init__(EXPOSED_FOR_SECS, 1, time.monotonic, lambda: rt.metrics.answered)
+        super().__init__(EXPOSED_FOR_SECS, 2**24, version=lambda: rt.metrics.answered)
 
 
 async def health(rt: Runtime, request: Request) -> Response:
-    probe = rt.get(DatabaseProbe)
-    up = await probe.up()
+    up = await rt.get(DatabaseProbe).up()
     answer = Health(ok=up, service=SERVICE, aid=rt.signer.aid, db="ok" if up else "error")
-    if not up:
-        return json_response(answer, 503)
-    ready = Ready(encode(answer))
-    return ReadyResponse(ready, lambda: ready if probe.seen_up() else None)
+    return json_response(answer, 200 if up else 503)
 
 
 async def livez(rt: Runtime, request: Request) -> Response:
@@ -48,13 +42,12 @@ async def readyz(rt: Runtime, request: Request) -> Response:
 
 
 async def metrics(rt: Runtime, request: Request) -> Response:
-    shown = rt.get(Exposition)
-    return ReadyResponse(await shown.get(None, lambda: _exposed(rt)), lambda: shown.peek(None))
+    return await rt.get(Exposition).get(None, lambda: _exposition(rt))
 
 
-async def _exposed(rt: Runtime) -> Ready:
+async def _exposition(rt: Runtime) -> Response:
     text = await asyncio.to_thread(generate_latest, rt.metrics.scraped())
-    return Ready(text, {"Content-Type": METRICS_TYPE})
+    return Response(text, media_type=METRICS_TYPE)
 
 
 async def openapi(rt: Runtime, request: Request) -> Response:

@@ -1,9 +1,8 @@
 """The registry over HTTP (contract, section 8)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +27,7 @@ from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.registry import enrolment, service
-from aitp_cp.registry.discovery import Discovery, agent_answer, list_answer, manifest_answer
+from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.model import (
     AgentList,
     AgentUpdate,
@@ -44,12 +43,10 @@ from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, links
 from aitp_cp.web.gate import bearer
 from aitp_cp.web.path import path_aid
-from aitp_cp.web.ready import Ready, ReadyResponse
+from aitp_cp.web.query import decode_query
 from aitp_cp.web.responses import json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
-# Longer queries are not kept as the keys of remembered answers.
-LONGEST_QUESTION = 1024
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
 AID = in_path("aid", "the agent's AID, percent-encoded")
@@ -94,42 +91,48 @@ async def register(rt: Runtime, request: Request) -> Response:
 
     # JSON holds no NUL, so body and header cannot run into each other.
     body += b"" if header is None else b"\0" + header.encode("latin-1")
-    return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+    try:
+        return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+    finally:  # after a failure, too: the commit may have happened although its confirmation was lost
+        rt.get(RegistryCache).changed(manifest.aid, {None, *manifest.offered_caps})
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
-    raw = request.scope["query_string"]
-    if len(raw) > LONGEST_QUESTION:
-        return ReadyResponse(await list_answer(rt, raw), lambda: None)
-    return await _remembered(rt, ("list", raw), lambda: list_answer(rt, raw))
+    return await rt.get(RegistryCache).page(_list_filter(request.scope["query_string"]))
+
+
+@lru_cache(maxsize=256)
+def _list_filter(raw: bytes) -> ListFilter:
+    return decode_query(raw, ListFilter)
 
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
-    aid = path_aid(request)
-    return await _remembered(rt, ("agent", aid), lambda: agent_answer(rt, aid))
+    return await rt.get(RegistryCache).agent(path_aid(request))
 
 
 async def get_manifest(rt: Runtime, request: Request) -> Response:
-    aid = path_aid(request)
-    return await _remembered(rt, ("manifest", aid), lambda: manifest_answer(rt, aid))
-
-
-async def _remembered(rt: Runtime, question: Hashable, build: Callable[[], Awaitable[Ready]]) -> Response:
-    memory = rt.get(Discovery)
-    return ReadyResponse(await memory.get(question, build), lambda: memory.peek(question))
+    return await rt.get(RegistryCache).manifest(path_aid(request))
 
 
 async def update(rt: Runtime, request: Request) -> Response:
-    asked = decode(await read_body(request), AgentUpdate)
-    check_namespace(asked.namespace)
-    async with rt.db.transaction() as conn:
-        agent = await service.move(conn, path_aid(request), asked.namespace, actor_of(rt, request), rt.clock())
+    body = decode(await read_body(request), AgentUpdate)
+    check_namespace(body.namespace)
+    aid = path_aid(request)
+    try:
+        async with rt.db.transaction() as conn:
+            agent = await service.move(conn, aid, body.namespace, actor_of(rt, request), rt.clock())
+    finally:
+        rt.get(RegistryCache).changed(aid, None)
     return json_response(agent)
 
 
 async def deregister(rt: Runtime, request: Request) -> Response:
-    async with rt.db.transaction() as conn:
-        answer = await service.deregister(conn, path_aid(request), actor_of(rt, request), rt.clock())
+    aid = path_aid(request)
+    try:
+        async with rt.db.transaction() as conn:
+            answer = await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
+    finally:
+        rt.get(RegistryCache).changed(aid)
     return json_response(answer)
 
 

@@ -15,9 +15,11 @@ from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilte
 EXPIRY_BATCH = 500
 
 
-async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, window: Window) -> AgentList:
-    """A page ordered by registration; active agents past their manifest's expiry count as expired."""
-    return await store.list_agents(conn, wanted, now, window)
+async def list_agents(
+    conn: Connection, filter: ListFilter, now: datetime, window: Window
+) -> tuple[AgentList, datetime | None]:
+    """Return a page ordered by registration, and when the first of its manifests expires."""
+    return await store.list_agents(conn, filter, now, window)
 
 
 async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:

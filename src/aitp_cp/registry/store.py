@@ -45,7 +45,12 @@ SET display_name = $2, handshake_endpoint = $3, offered_caps = $4::jsonb, manife
 WHERE aid = $1
 """
 
-MOVE = "UPDATE agents SET namespace = $2 WHERE aid = $1"
+# No event tells the caches of other processes that an agent has moved, so a notification does.
+MOVED_CHANNEL = "aitp_cp_agents_moved"
+MOVE = f"""
+WITH moved AS (UPDATE agents SET namespace = $2 WHERE aid = $1 RETURNING aid)
+SELECT pg_notify('{MOVED_CHANNEL}', aid) FROM moved
+"""
 
 TOUCH = "UPDATE agents SET last_enrolled_at = $2 WHERE aid = $1"
 
@@ -60,15 +65,15 @@ EFFECTIVE_STATUS = """
 CASE WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
 
 SHOWN = """aid, display_name, handshake_endpoint, offered_caps, status, namespace, registered_at, last_enrolled_at,
-last_seen_at"""
+last_seen_at, manifest_expires_at"""
 
 SELECT = """
 SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
-       last_seen_at{manifest}
+       last_seen_at, manifest_expires_at{manifest}
 FROM agents
 """
 
-FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest=', manifest_expires_at')} WHERE aid = $1"
+FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='')} WHERE aid = $1"
 
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
@@ -166,27 +171,33 @@ async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, da
     return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
 
 
-async def list_agents(conn: Connection, wanted: ListFilter, now: datetime, window: Window) -> AgentList:
-    """Return a page; it ends at its limit or at `PAGE_BYTES`, whichever comes first."""
+async def list_agents(
+    conn: Connection, filter: ListFilter, now: datetime, window: Window
+) -> tuple[AgentList, datetime | None]:
+    """Return a page, and when the first of its manifests expires.
+
+    It ends at its limit or at `PAGE_BYTES`, whichever comes first.
+    """
     where = Where()
     moment = where.bind(now)
-    _add_status(where, wanted.status, moment)
-    where.add("offered_caps @> jsonb_build_array({}::text)", wanted.capability)
-    where.add("aid = {}", wanted.aid)
-    where.add("display_name = {}", wanted.display_name)
-    where.add("namespace = {}", wanted.namespace)
+    _add_status(where, filter.status, moment)
+    where.add("offered_caps @> jsonb_build_array({}::text)", filter.capability)
+    where.add("aid = {}", filter.aid)
+    where.add("display_name = {}", filter.display_name)
+    where.add("namespace = {}", filter.namespace)
     ORDER.restrict(where, window.before)
-    template = LIST_WITH_MANIFESTS if wanted.include_manifest else LIST
+    template = LIST_WITH_MANIFESTS if filter.include_manifest else LIST
     statement = template.format(
         status=EFFECTIVE_STATUS.format(now=moment),
-        manifest=", manifest_json" if wanted.include_manifest else "",
+        manifest=", manifest_json" if filter.include_manifest else "",
         where=where.sql(),
         limit=where.bind(window.rows),
         offset=where.bind(window.offset),
     )
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    shown = [_view(row, row["manifest_json"] if wanted.include_manifest else msgspec.UNSET) for row in page.rows]
-    return AgentList(shown, page.next_before)
+    shown = [_view(row, row["manifest_json"] if filter.include_manifest else msgspec.UNSET) for row in page.rows]
+    expiries = [row["manifest_expires_at"] for row in page.rows if row["manifest_expires_at"] is not None]
+    return AgentList(shown, page.next_before), min(expiries, default=None)
 
 
 async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText | None:

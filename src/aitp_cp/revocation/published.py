@@ -31,8 +31,7 @@ from aitp_cp.revocation.model import Signed, Stored
 from aitp_cp.revocation.service import TCT_REVOKED
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.headers import max_age
-from aitp_cp.web.ready import Ready
+from aitp_cp.web.responses import Response, json_bytes, max_age
 
 T = TypeVar("T")
 log = structlog.get_logger("aitp_cp.revocation")
@@ -57,7 +56,7 @@ class PublishedList:
         self._signing = SigningProcess(seed.get_secret_value()) if seed else None
         self._started = self._now()
         self._current: tuple[Reading, Signed] | None = None
-        self._ready: tuple[str, Ready] | None = None  # by its Cache-Control
+        self._response: tuple[str, Response] | None = None  # by its Cache-Control
         self._change = Change()
         self._failures = 0
         self._has_read = False
@@ -110,23 +109,19 @@ class PublishedList:
         return self._current[1]
 
     @property
-    def answer(self) -> Ready:
+    def response(self) -> Response:
         """The list that `get` has just returned, as it is published."""
         assert self._current is not None
         cached = self.cached
-        if self._ready is None or self._ready[0] != cached:
+        if self._response is None or self._response[0] != cached:
             signed = self._current[1]
-            self._ready = cached, Ready(signed.body, {"Cache-Control": cached, "ETag": signed.etag})
-        return self._ready[1]
+            self._response = cached, json_bytes(signed.body, headers={"Cache-Control": cached, "ETag": signed.etag})
+        return self._response[1]
 
     @property
     def cached(self) -> str:
         """Cache-Control: caches keep the list no longer than it may be served and its signature holds."""
         return max_age(CACHED_SECS, self._rule.limit - self._age())
-
-    def peek(self) -> Ready | None:
-        """Return the answer without waiting, while the list is fresh."""
-        return self.answer if self._is_fresh(time.monotonic()) else None
 
     async def _attempt_ends(self) -> bool:
         """Wait for the renewal that is under way; False when the database keeps it waiting for too long."""
@@ -247,7 +242,7 @@ class PublishedList:
     def _publish(self, reading: Reading, signed: Signed) -> None:
         if self._failures:
             log.info("revocation_list_current_again")
-        self._current, self._ready, self._failures = (reading, signed), None, 0
+        self._current, self._response, self._failures = (reading, signed), None, 0
         self._rt.metrics.revocation_unsigned_entries.set(signed.unsigned)
         self._show_age()
 

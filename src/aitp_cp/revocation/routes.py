@@ -25,7 +25,6 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links
 from aitp_cp.web.query import read_query
-from aitp_cp.web.ready import ReadyResponse
 from aitp_cp.web.responses import json_response
 
 ENDPOINT = "revocation.entries"
@@ -56,7 +55,7 @@ async def signed_list(rt: Runtime, request: Request) -> Response:
     signed = await published.get()
     if matches(request.headers.getlist("if-none-match"), signed.etag):
         return Response(status_code=304, headers={"Cache-Control": published.cached, "ETag": signed.etag})
-    return ReadyResponse(published.answer, published.peek)
+    return published.response
 
 
 ENDPOINTS = (

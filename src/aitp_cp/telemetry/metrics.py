@@ -80,7 +80,7 @@ class Metrics:
         )
         self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
         self._add_followers()
-        self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of answers kept for a crowd", "cache")
+        self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of responses kept in memory", "cache")
         self.log_lines_dropped = self._counter("log_lines_dropped", "log lines that standard output did not take")
         self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
 

@@ -38,16 +38,16 @@ _refusal_lines = LineBudget(50)
 
 
 def account(rt: Runtime, context: RequestContext, method: str, status: int, elapsed: float) -> None:
-    endpoint = context.endpoint
-    route = endpoint.template if endpoint else "unmatched"
-    rt.metrics.observe_request(route, method if endpoint else "other", status // 100, elapsed)
-    if endpoint is None and not _refusal_lines.take():
+    """Count one answered request and log it; `elapsed` in seconds."""
+    matched = context.endpoint is not None
+    rt.metrics.observe_request(context.route, method if matched else "other", status // 100, elapsed)
+    if not matched and not _refusal_lines.take():
         return
     code, reason = _named(context.error)
     log_request(
         RequestLine(
             method=method,
-            route=route,
+            route=context.route,
             status=status,
             ms=round(elapsed * 1000, 2),
             request_id=context.request_id,

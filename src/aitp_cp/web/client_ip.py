@@ -11,7 +11,7 @@ _CACHED_KEYS = 10_000  # addresses whose bucket key is remembered; parsing one c
 
 
 def client_ip(headers: Headers, peer: str | None, *, header: str | None, hops: int) -> str:
-    """The named header, else the n-th forwarded entry from the right, else the peer (contract, section 4)."""
+    """Return the named header, else the n-th forwarded entry from the right, else the peer (contract, section 4)."""
     if header:
         named = _address(headers.get(header))
         if named:

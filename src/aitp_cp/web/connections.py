@@ -1,4 +1,4 @@
-"""What all connections of a process may make it hold: their number, the bytes that clients do not take, idle time.
+"""What all connections of a process may hold: their number, the bytes that clients do not read, idle time.
 
 One sweep looks at every connection, twice a second: that is cheaper than a timer for each request.
 """
@@ -16,19 +16,17 @@ from aitp_cp.errors import AppError
 from aitp_cp.telemetry.metrics import Metrics
 
 SWEEP_SECS = 0.5
-# A new sweep at once when a client has stopped taking its answer, but not more often than this.
-HURRY_SECS = 0.05
-# Time that an answer may wait for its client: this long, and as long as it takes at this rate.
+HURRY_SECS = 0.05  # until the next sweep once a client has stopped reading
+# A response may wait for its client for this long, and for as long as it takes at this rate.
 ANSWER_SECS = 30.0
 ANSWER_BYTES_PER_SEC = 64 * 1024
-# Once the budget is exceeded the slowest are cut until this share of it is left, not one for each new byte.
-CUT_TO = 0.75
-# At the bound on connections so many idle ones are closed at once, so that finding them is paid rarely.
-CLOSE_SHARE = 20
-# Files that are no connections: the database's pool, the log, listeners, outgoing requests.
-OTHER_FILES = 256
+CUT_TO = 0.75  # once the budget is exceeded, the slowest are cut until this share of it is left
+CLOSE_SHARE = 20  # at the bound on connections, one in so many is closed at once: finding idle ones takes time
+OTHER_FILES = 256  # for the pool, the log, listeners and outgoing requests
 
 log = structlog.get_logger("aitp_cp.http")
+
+Charge = Callable[[str, AppError, bool], AppError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,9 @@ class Limits:
 
 
 class Connection(Protocol):
-    """What the sweep asks of a connection."""
+    """What the sweep needs of a connection."""
 
+    transport: asyncio.Transport
     unsent: "Unsent"
     endless: bool
     active_at: float
@@ -51,24 +50,21 @@ class Connection(Protocol):
     @property
     def queued(self) -> int: ...
     def busy(self) -> bool: ...
-    def unsent_bytes(self) -> int: ...
     def overdue(self, now: float) -> bool: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
 
 
 class Unsent:
-    """How long bytes have waited for one client, and how fast it takes them."""
+    """How long bytes have waited for one client, and how fast it reads them."""
 
     __slots__ = ("_base", "_since", "written")
 
     def __init__(self) -> None:
-        self.written = 0  # handed to the transport since the connection was made
-        self._base = 0  # of those, taken by the client when the waiting began
+        self.written = 0  # bytes of responses since the connection was made
+        self._base = 0  # of those, read by the client when the waiting began
         self._since = 0.0
 
     def waits(self, now: float, size: int) -> float:
-        """Note that `size` bytes wait; the seconds by which the client is late, negative while it is in time."""
+        """Note that `size` bytes wait; return the seconds by which the client is late, negative while it is not."""
         if size == 0:
             self._since = 0.0
             return -ANSWER_SECS
@@ -77,7 +73,7 @@ class Unsent:
         return now - self._since - ANSWER_SECS - (self.written - self._base) / ANSWER_BYTES_PER_SEC
 
     def rate(self, now: float, size: int) -> float:
-        """Bytes a second that the client has taken since it began to wait."""
+        """Return the bytes a second that the client has read since it began to wait."""
         return (self.written - size - self._base) / max(now - self._since, 1.0)
 
 
@@ -85,17 +81,15 @@ class Connections:
     """Every open connection of the process."""
 
     def __init__(
-        self,
-        limits: Limits | None = None,
-        metrics: Metrics | None = None,
-        turn_away: Callable[[str, AppError, bool], AppError] | None = None,
+        self, limits: Limits | None = None, metrics: Metrics | None = None, charge: Charge | None = None
     ) -> None:
+        """`charge` is told of bytes that are not a request, and returns what to answer."""
         limits = limits or Limits()
         self.keep_alive_secs = limits.keep_alive_secs
         self._most = _within_open_files(limits.connections)
         self._most_unsent = limits.unsent_bytes
         self._metrics = metrics
-        self._turn_away = turn_away
+        self._charge = charge
         self._open: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
@@ -103,8 +97,7 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         """Take it in; at the bound, in the place of those that have been idle for longest, or not at all."""
         if len(self._open) >= self._most and not self._close_idle():
-            self._count("full")
-            connection.abort()
+            self._cut(connection, "full")
             return
         self._open.add(connection)
         if self._timer is None:
@@ -114,43 +107,42 @@ class Connections:
         self._open.discard(connection)
 
     def hurry(self) -> None:
-        """A client has stopped taking what is written to it."""
+        """Sweep soon: a client has stopped reading what is written to it."""
         if not self._hurried and self._timer is not None:
             self._hurried = True
             self._timer.cancel()
             self._sweep_in(HURRY_SECS)
 
-    def turned_away(self, peer: str, refusal: AppError, *, executed: bool) -> AppError:
-        """What to answer bytes with that are no request; `executed` when the application tells of it as well."""
-        return self._turn_away(peer, refusal, executed) if self._turn_away else refusal
+    def refused(self, peer: str, refusal: AppError, *, executed: bool) -> AppError:
+        """Return what to answer bytes that are not a request; `executed`: the application logs them as well."""
+        return self._charge(peer, refusal, executed) if self._charge else refusal
 
     def _close_idle(self) -> bool:
-        """Those first that never made a request."""
+        """Close some idle connections, those first that never made a request; return whether there were any."""
         idle = [connection for connection in self._open if not connection.busy()]
         idle.sort(key=lambda connection: (connection.requests > 0, connection.active_at))
         for connection in idle[: max(1, self._most // CLOSE_SHARE)]:
             self._count("idle")
             self._open.discard(connection)
-            connection.close()
+            _close(connection)
         return bool(idle)
 
     def _sweep_in(self, secs: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(secs, self._sweep)
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         self._hurried = False
         self._timer = None
-        self._judge_all(loop.time())
+        self._check_all(asyncio.get_running_loop().time())
         if self._open:
             self._sweep_in(SWEEP_SECS)
 
-    def _judge_all(self, now: float) -> None:
+    def _check_all(self, now: float) -> None:
         waiting: list[tuple[float, int, Connection]] = []
         queued = total = 0
         for connection in list(self._open):
             queued += connection.queued
-            size = connection.unsent_bytes()
+            size = connection.transport.get_write_buffer_size()
             late = connection.unsent.waits(now, size)
             if size and late > 0 and not connection.endless:
                 self._cut(connection, "deadline")
@@ -159,13 +151,17 @@ class Connections:
                 total += size
                 waiting.append((connection.unsent.rate(now, size), size, connection))
             if connection.overdue(now):
-                connection.close()
+                _close(connection)
         if total > self._most_unsent:
             total = self._cut_slowest(waiting, total)
-        self._show(total, queued)
+        if self._metrics is not None:
+            self._metrics.connections_open.set(len(self._open))
+            self._metrics.unsent_bytes.set(total)
+            self._metrics.requests_queued.set(queued)
 
     def _cut_slowest(self, waiting: list[tuple[float, int, Connection]], total: int) -> int:
-        waiting.sort(key=lambda entry: entry[0])
+        """Cut the slowest readers; return the bytes that still wait."""
+        waiting.sort(key=lambda entry: (entry[0], entry[2].active_at))  # of two equally slow the one that asked first
         cut = 0
         for _, size, connection in waiting:
             if total <= self._most_unsent * CUT_TO:
@@ -178,25 +174,24 @@ class Connections:
 
     def _cut(self, connection: Connection, reason: str) -> None:
         self._count(reason)
-        connection.abort()
+        connection.transport.abort()
 
     def _count(self, reason: str) -> None:
         if self._metrics is not None:
             self._metrics.connections_cut.labels(reason).inc()
 
-    def _show(self, unsent: int, queued: int) -> None:
-        if self._metrics is not None:
-            self._metrics.connections_open.set(len(self._open))
-            self._metrics.unsent_bytes.set(unsent)
-            self._metrics.requests_queued.set(queued)
+
+def _close(connection: Connection) -> None:
+    if not connection.transport.is_closing():
+        connection.transport.close()
 
 
 def _within_open_files(most: int) -> int:
-    """As many as the process may have files for, after it has asked for as many as it may ask for."""
+    """Return `most`, or as many as the process may have files for once it has asked for enough."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most + OTHER_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = most + OTHER_FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, min(most, soft - OTHER_FILES))

@@ -1,4 +1,4 @@
-"""What the edge knows about the request at hand."""
+"""What the server knows about the request being handled."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,36 +13,36 @@ if TYPE_CHECKING:
     from aitp_cp.web.endpoint import Endpoint
 
 CONTEXT = "aitp_cp"
+BODY = "aitp_cp.body"  # in the scope of a request that announces one
 ANONYMOUS = "anonymous"
-_RANDOM_BITS = ~(0xF << 76 | 0x3 << 62)
-_VERSION_4 = 0x4 << 76 | 0x2 << 62
+UNMATCHED = "unmatched"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+_VARIANTS = ("8", "9", "a", "b")
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """Filled by the edge from the outside in; read by handlers, the audit and the access log."""
+    """Filled in by the edge, the router and the gate; read by handlers, the audit and the access log."""
 
     request_id: str
     client_ip: str
     actor: str = ANONYMOUS
-    caller: str | None = None  # who the limits per caller count; None where no credential tells one from another
+    caller: str | None = None  # whom the limits per caller count; None without a credential
     endpoint: "Endpoint | None" = None
-    error: "AppError | None" = None  # what the answer says
-    headers: dict[str, str] = field(default_factory=dict)  # added to whatever the answer turns out to be
+    route: str = UNMATCHED  # the endpoint's path as logs and metrics show it
+    error: "AppError | None" = None  # what the response says
+    headers: dict[str, str] = field(default_factory=dict)  # added to every response
 
 
 def request_id(offered: str | None) -> str:
-    """The client's own id when it is well-formed, else a fresh one (contract, section 2)."""
+    """Return the client's own id when it is well-formed, else a fresh UUIDv4 (contract, section 2)."""
     if offered is not None and _REQUEST_ID.match(offered):
         return offered
-    return _fresh()
-
-
-def _fresh() -> str:
-    """A UUIDv4; nothing depends on its being hard to guess, and asking the system for each would cost more."""
-    digits = "%032x" % (getrandbits(128) & _RANDOM_BITS | _VERSION_4)
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    # Nothing depends on it being hard to guess, and asking the system for random bytes would cost more.
+    bits = getrandbits(124)
+    digits = f"{bits:031x}"
+    variant = _VARIANTS[bits & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{variant}{digits[15:18]}-{digits[18:30]}"
 
 
 def context_of(source: Request | Scope) -> RequestContext:

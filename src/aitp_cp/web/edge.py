@@ -1,4 +1,7 @@
-"""What every request passes, once: request id, log and metrics, CORS, client address, errors in one shape."""
+"""The outermost ASGI application: what happens to every request, whatever its endpoint.
+
+Request id, log line and metrics, limits of the head, host rule, CORS, client address, and errors in one shape.
+"""
 
 import asyncio
 import time
@@ -10,106 +13,113 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, RateLimited, ShuttingDown, UriTooLong
 from aitp_cp.runtime import Runtime
-from aitp_cp.settings import Settings
 from aitp_cp.web import cors
 from aitp_cp.web.account import account
 from aitp_cp.web.client_ip import client_ip
 from aitp_cp.web.connections import Connections, Limits
 from aitp_cp.web.context import CONTEXT, RequestContext, request_id
-from aitp_cp.web.headers import completed
 from aitp_cp.web.hosts import HostRule
-from aitp_cp.web.http import MAX_HEADER_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES
 from aitp_cp.web.responses import error_response
 from aitp_cp.web.routing import Router
 
+MAX_QUERY_BYTES = 16 * 1024
+MAX_PATH_BYTES = 8 * 1024
+MAX_HEADER_BYTES = 8 * 1024
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
 # A client that keeps its connection would find it closed at the end of the drain, perhaps under its next request.
 CLOSE = (b"connection", b"close")
 CUT_OFF = "the server is stopping before the request was done"
+NO_CONTENT = Response(status_code=204)
 
 log = structlog.get_logger("aitp_cp.http")
 
 
 class Edge:
-    """The outermost ASGI application."""
+    """Runs the router for each request and renders what it raises."""
 
-    def __init__(self, rt: Runtime, app: Router) -> None:
+    def __init__(self, rt: Runtime, router: Router) -> None:
+        settings = rt.settings
+        self.recognises = router.recognises
+        limits = Limits(settings.max_connections, settings.max_unsent_mib * 2**20, settings.keep_alive_ms / 1000)
+        self.connections = Connections(limits, rt.metrics, self._refuse_bytes)
         self._rt = rt
-        self._app = app
-        self.at_once = app.ready.answer
-        self.recognises = app.recognises
-        self._hosts = HostRule(rt.settings)
-        self.connections = Connections(_limits(rt.settings), rt.metrics, self._refuse_bytes)
+        self._router = router
+        self._hosts = HostRule(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await _refuse(scope, receive, send)
+            await _close_websocket(scope, receive, send)
             return
         exchange = _Exchange(self._rt, scope, send)
         try:
-            await self._answer(scope, receive, exchange)
-        finally:
-            exchange.finish()
-
-    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
-        try:
             if self._hosts.active:
                 self._hosts.check_host(Headers(scope=scope))
-            early = _early_answer(scope)
-            if early is not None:
-                await early(scope, receive, exchange.send)
+            _check_head(scope)
+            if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
+                await NO_CONTENT(scope, receive, exchange.send)
             else:
-                await self._app(scope, receive, exchange.send)
-        except AppError as refused:
-            await exchange.fail(self._turned_away(exchange.context, refused, Headers(scope=scope)), receive)
+                await self._router(scope, receive, exchange.send)
+        except AppError as refusal:
+            await exchange.fail(self._charge(exchange.context, refusal, Headers(scope=scope)), receive)
         except asyncio.CancelledError:
             # The server has waited long enough for its last requests; what this one did is not known.
             if not self._rt.draining or exchange.status:
                 raise
-            log.warning("request cut off by the end of the process")
+            log.warning("request_cut_off_by_shutdown")
             await exchange.fail(ShuttingDown(CUT_OFF, headers={"Retry-After": "1"}), receive)
         except Exception:
-            log.exception("request failed", request_id=exchange.context.request_id)
+            log.exception("request_failed", request_id=exchange.context.request_id)
             await exchange.fail(Internal(), receive)
+        finally:
+            exchange.finish()
 
-    def _turned_away(self, context: RequestContext, refused: AppError, headers: Headers) -> AppError:
-        """Spend a token for a request that reached no endpoint; what to answer."""
+    def _charge(self, context: RequestContext, refusal: AppError, headers: Headers) -> AppError:
+        """Spend a token for a request that reached no endpoint; return what to answer."""
         if context.endpoint is None:
             try:
-                self._app.turn_away(context, headers)
+                self._router.charge(context, headers)
             except RateLimited as limited:
                 return limited
-        return refused
+        return refusal
 
     def _refuse_bytes(self, peer: str, refusal: AppError, executed: bool) -> AppError:
-        """Spend a token for bytes that are no request, and tell of them; what to answer."""
+        """Charge and log bytes that are not a request; return what to answer."""
         context = RequestContext(request_id(None), peer)
-        context.error = refusal = self._turned_away(context, refusal, Headers())
+        context.error = refusal = self._charge(context, refusal, Headers())
         if not executed:
             account(self._rt, context, "other", refusal.status, 0.0)
         return refusal
 
 
 class _Exchange:
-    """One request and its answer, as the edge sees them."""
+    """One request and its response."""
 
     __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "status")
 
     def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
-        headers = Headers(scope=scope)
-        settings = rt.settings
-        peer = scope["client"][0] if scope.get("client") else None
-        self.context = RequestContext(
-            request_id=request_id(headers.get("x-request-id")),
-            client_ip=client_ip(headers, peer, header=settings.client_ip_header, hops=settings.trusted_proxy_hops),
-        )
-        scope[CONTEXT] = self.context
-        structlog.contextvars.bind_contextvars(request_id=self.context.request_id)
+        self._started = time.perf_counter()
         self._rt = rt
         self._scope = scope
         self._send = send
-        self._cors = cors.raw_headers(scope, headers.get("origin"), settings.cors_origin)
-        self._started = time.perf_counter()
-        self.status = 0
+        self.status = 0  # of the response, once it has begun
+        settings = rt.settings
+        origin = offered = None
+        for name, value in reversed(scope["headers"]):  # the first of several counts
+            if name == b"x-request-id":
+                offered = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        peer = scope["client"][0] if scope.get("client") else None
+        self.context = scope[CONTEXT] = RequestContext(
+            request_id(offered),
+            client_ip(Headers(scope=scope), peer, header=settings.client_ip_header, hops=settings.trusted_proxy_hops),
+        )
+        structlog.contextvars.bind_contextvars(request_id=self.context.request_id)
+        self._cors: cors.RawHeaders = ()
+        if cors.applies_to(scope["path"]):
+            self._cors = cors.headers(origin, settings.cors_origin, preflight=scope["method"] == "OPTIONS")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -117,46 +127,44 @@ class _Exchange:
             message["headers"] = self._with_ours(message["headers"])
         await self._send(message)
 
-    def _with_ours(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers = [*completed(present), *self._cors, (b"x-request-id", self.context.request_id.encode())]
+    def _with_ours(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the headers of the response: the handler's first, then those that every response has."""
+        context = self.context
+        headers = [*given, NOSNIFF, *self._cors, (b"x-request-id", context.request_id.encode())]
+        names = [name for name, _ in given]
+        if b"cache-control" not in names:
+            headers.append(NO_STORE)
         if self._rt.draining:
             headers.append(CLOSE)
-        if self.context.headers:
-            names = {name for name, _ in present}
-            given = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.context.headers.items()]
-            headers += [(name, value) for name, value in given if name not in names]
+        for name, value in context.headers.items():
+            raw = name.lower().encode()
+            if raw not in names:
+                headers.append((raw, value.encode("latin-1")))
         return headers
 
     async def fail(self, error: AppError, receive: Receive) -> None:
         self.context.error = error
-        if self.status:  # too late to say anything: the answer had begun
-            log.warning("answer cut short", code=error.code)
+        if self.status:  # too late to say anything: the response had begun
+            log.warning("response_cut_short", code=error.code)
             raise ConnectionAbortedError(error.code)
         await error_response(error)(self._scope, receive, self.send)
 
     def finish(self) -> None:
-        elapsed = time.perf_counter() - self._started
-        account(self._rt, self.context, self._scope["method"], self.status, elapsed)
+        account(self._rt, self.context, self._scope["method"], self.status, time.perf_counter() - self._started)
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.max_connections, settings.max_unsent_mib * 2**20, settings.keep_alive_ms / 1000)
-
-
-def _early_answer(scope: Scope) -> Response | None:
-    """What needs no handler: preflights, and targets no route could mean."""
-    if len(scope["query_string"]) > MAX_QUERY_BYTES or len(scope["path"]) > MAX_PATH_BYTES:
+def _check_head(scope: Scope) -> None:
+    """Refuse a target that no route could mean, and a head that is too large."""
+    path = scope["path"]
+    if len(scope["query_string"]) > MAX_QUERY_BYTES or len(path) > MAX_PATH_BYTES:
         raise UriTooLong
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+    if sum([len(name) + len(value) for name, value in scope["headers"]]) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
-    if "\0" in scope["path"]:
+    if "\0" in path:
         raise BadRequest("the path holds a NUL character")
-    if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
-        return Response(status_code=204)
-    return None
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _close_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1000})

@@ -1,4 +1,4 @@
-"""Who may pass, and how often: authentication and rate limits of one endpoint."""
+"""Authentication and rate limits, before a request reaches its endpoint."""
 
 import hashlib
 import hmac
@@ -15,13 +15,13 @@ from aitp_cp.web.ratelimit import TokenBuckets
 
 
 def bearer(headers: Headers) -> str | None:
-    """The credential of an `Authorization: Bearer` header."""
+    """Return the credential of an `Authorization: Bearer` header."""
     scheme, _, credential = headers.get("authorization", "").partition(" ")
     # Only what HTTP calls white space: stripping Unicode's would cut a key whose UTF-8 ends in 0x85 or 0xA0.
     return credential.strip(" \t") or None if scheme.lower() == "bearer" else None
 
 
-class Doorkeeper:
+class Gatekeeper:
     """Admits requests to endpoints; knows keys only by their SHA-256 digest."""
 
     def __init__(self, rt: Runtime) -> None:
@@ -51,7 +51,7 @@ class Doorkeeper:
         Raises `InvalidApiKey`, `ServerMisconfigured`, `OriginNotAllowed` or `RateLimited`.
         """
         if endpoint.gate is not Gate.API_KEY:
-            self._spend(context, endpoint.limited_by, bucket_key(context.client_ip))
+            self._spend_for_address(context, endpoint.limited_by)
             return
         if not self._digests:
             self._admit_without_keys(context, headers)
@@ -59,16 +59,16 @@ class Doorkeeper:
         digest = self._known_key(bearer(headers))
         if digest is None:
             # Guessing is throttled like any other anonymous call, and before it learns anything.
-            self._spend(context, Bucket.PUBLIC_IP, bucket_key(context.client_ip))
+            self._spend_for_address(context, Bucket.PUBLIC_IP)
             raise InvalidApiKey(headers={"WWW-Authenticate": "Bearer"})
         context.actor = context.caller = "apikey:" + digest[:16]
         self._spend(context, Bucket.API_KEY, digest)
 
-    def turn_away(self, context: RequestContext, headers: Headers) -> None:
-        """Spend a token for what reaches no endpoint; raises `RateLimited`."""
+    def charge(self, context: RequestContext, headers: Headers) -> None:
+        """Spend a token for a request that reaches no endpoint; raises `RateLimited`."""
         digest = self._known_key(bearer(headers))
         if digest is None:
-            self._spend(context, Bucket.PUBLIC_IP, bucket_key(context.client_ip))
+            self._spend_for_address(context, Bucket.PUBLIC_IP)
         else:
             self._spend(context, Bucket.API_KEY, digest)
 
@@ -80,7 +80,7 @@ class Doorkeeper:
         if self._production:
             raise ServerMisconfigured
         self._hosts.check_origin(headers)
-        self._spend(context, Bucket.API_KEY, bucket_key(context.client_ip))
+        self._spend_for_address(context, Bucket.API_KEY)
 
     def _known_key(self, credential: str | None) -> str | None:
         if credential is None:
@@ -89,6 +89,9 @@ class Doorkeeper:
         offered = hashlib.sha256(credential.encode("latin-1")).digest()
         matches = [hmac.compare_digest(offered, known) for known in self._digests]
         return offered.hex() if any(matches) else None
+
+    def _spend_for_address(self, context: RequestContext, bucket: Bucket) -> None:
+        self._spend(context, bucket, bucket_key(context.client_ip))
 
     def _spend(self, context: RequestContext, bucket: Bucket, key: str) -> None:
         if self._buckets is None or bucket is Bucket.EXEMPT:
@@ -100,14 +103,3 @@ class Doorkeeper:
             self._drops.labels(bucket=str(bucket)).inc()
             raise RateLimited(extra={"bucket": str(bucket)}, headers=decision.headers())
         context.headers |= decision.headers()
-
-    def has_room(self, context: RequestContext, endpoint: Endpoint) -> bool:
-        """For endpoints open to anyone: spend what `admit` would; False where it would refuse, and nothing is spent."""
-        bucket = endpoint.limited_by
-        if self._buckets is None or bucket is Bucket.EXEMPT:
-            return True
-        decision = self._buckets.take(bucket, bucket_key(context.client_ip))
-        if decision is None:
-            return True
-        context.headers = decision.headers()
-        return decision.allowed

@@ -1,11 +1,12 @@
-"""Answers as JSON bytes."""
+"""Responses with JSON bodies."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import Response as Response  # for rooms whose documents are built once
 
 from aitp_cp.clock import iso
 from aitp_cp.errors import AppError
@@ -29,7 +30,10 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 
 
 def json_bytes(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer whose bytes exist already: signed documents, stored manifests, cached pages."""
+    """Return a response whose body exists already: signed documents, stored manifests.
+
+    A response keeps nothing of the request that it answers, so it can be built once and sent many times.
+    """
     return Response(body, status, headers, media_type="application/json")
 
 
@@ -42,5 +46,11 @@ def error_response(error: AppError) -> Response:
 
 
 def encode_error(error: AppError) -> bytes:
-    """The one shape of every error (contract, section 2)."""
+    """Encode an error in the one shape that all have (contract, section 2)."""
     return _encoder.encode({"error": error.message, "code": error.code, **error.extra})
+
+
+def max_age(most_secs: int, left_secs: float = math.inf) -> str:
+    """Return a `Cache-Control` of `most_secs`, or less where the response is valid for only `left_secs` more."""
+    secs = math.floor(min(most_secs, left_secs))
+    return f"max-age={secs}" if secs > 0 else "no-store"

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from re import Pattern
 from urllib.parse import quote, unquote
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
@@ -14,13 +13,11 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.body import read_body
 from aitp_cp.web.caller_reads import CallerReads
-from aitp_cp.web.context import context_of
+from aitp_cp.web.context import BODY, CONTEXT, RequestContext
 from aitp_cp.web.endpoint import Endpoint
-from aitp_cp.web.framing import BODY
-from aitp_cp.web.gate import Doorkeeper
-from aitp_cp.web.ready import ReadyAnswers, ReadyResponse
+from aitp_cp.web.gate import Gatekeeper
 
-Methods = dict[str, Endpoint]
+Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 
 
 class Router:
@@ -28,36 +25,31 @@ class Router:
 
     def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
         self._rt = rt
-        self._doorkeeper = Doorkeeper(rt)
-        self.recognises = self._doorkeeper.recognises
-        self.turn_away = self._doorkeeper.turn_away
+        self._gatekeeper = Gatekeeper(rt)
+        self.recognises = self._gatekeeper.recognises
+        self.charge = self._gatekeeper.charge
         self._reads = CallerReads(rt.metrics.rate_limit_drops)
-        self.ready = ReadyAnswers(rt, self._doorkeeper)
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}
         for endpoint in endpoints:
-            self._methods_at(endpoint.path)[endpoint.method] = endpoint
+            self._methods_at(endpoint.path)[endpoint.method] = (endpoint, endpoint.template)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         methods, scope["path_params"] = self._match(scope["path"], scope.get("raw_path"))
-        endpoint = _choose(methods, scope)
-        context = context_of(scope)
+        context: RequestContext = scope[CONTEXT]
+        endpoint, context.route = _choose(methods, scope)
         context.endpoint = endpoint
-        self._doorkeeper.admit(context, endpoint, Headers(scope=scope))
         request = Request(scope, receive)
+        self._gatekeeper.admit(context, endpoint, request.headers)
         if endpoint.body is None and BODY in scope:
-            await read_body(request)  # what was not sent whole is not executed, also where no body is used
+            await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
         if endpoint.bulk and context.caller is not None:
             async with self._reads.slot(context.caller):
-                await self._handle(endpoint, request, send)
+                response = await endpoint.handler(self._rt, request)
+                await response(scope, receive, send)
         else:
-            await self._handle(endpoint, request, send)
-
-    async def _handle(self, endpoint: Endpoint, request: Request, send: Send) -> None:
-        response = await endpoint.handler(self._rt, request)
-        if isinstance(response, ReadyResponse):
-            self.ready.keep(request.scope, endpoint, response.peek)
-        await response(request.scope, request.receive, send)
+            response = await endpoint.handler(self._rt, request)
+            await response(scope, receive, send)
 
     def _methods_at(self, path: str) -> Methods:
         if "{" not in path:
@@ -74,28 +66,28 @@ class Router:
         # As it was sent. An id may hold a slash, which its sender has escaped; and a fixed path in another spelling
         # (`/api%2fmetrics`) would pass a proxy that denies the plain one.
         sent = quote(path) if raw is None else raw.decode("latin-1")
-        fixed = self._fixed.get(sent)
-        if fixed is not None:
-            return fixed, {}
+        methods = self._fixed.get(sent)
+        if methods is not None:
+            return methods, {}
         for pattern, methods in self._patterns.get(sent.count("/"), ()):
-            found = pattern.match(sent)
-            if found:
-                return methods, {name: unquote(value) for name, value in found.groupdict().items()}
+            match = pattern.match(sent)
+            if match:
+                return methods, {name: unquote(value) for name, value in match.groupdict().items()}
         raise NotFound("no such route")
 
 
-def _choose(methods: Methods, scope: Scope) -> Endpoint:
+def _choose(methods: Methods, scope: Scope) -> tuple[Endpoint, str]:
     method = scope["method"]
-    endpoint = methods.get("GET" if method == "HEAD" else method)
-    if endpoint is None or (method == "HEAD" and endpoint.streaming):
+    chosen = methods.get("GET" if method == "HEAD" else method)
+    if chosen is None or (method == "HEAD" and chosen[0].streaming):
         raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(_allowed(methods, scope["path"])))})
-    return endpoint
+    return chosen
 
 
 def _allowed(methods: Methods, path: str) -> Iterator[str]:
-    """What has an endpoint, and what is answered without one of its own."""
+    """Yield the methods that have an endpoint, and those that are answered without one of their own."""
     yield from methods
-    if "GET" in methods and not methods["GET"].streaming:
+    if "GET" in methods and not methods["GET"][0].streaming:
         yield "HEAD"
     if cors.applies_to(path):
         yield "OPTIONS"

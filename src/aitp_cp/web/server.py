@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 
 from aitp_cp.web.connections import Connections
-from aitp_cp.web.http import JsonHttpProtocol
+from aitp_cp.web.guards import GuardedProtocol
 
 log = structlog.get_logger("aitp_cp.server")
 
@@ -74,7 +74,7 @@ def build_server(
         app,  # type: ignore[arg-type]  # uvicorn's own, narrower idea of an ASGI application
         host=host,
         port=port,
-        http=partial(JsonHttpProtocol, connections=connections),  # type: ignore[arg-type]  # it calls it, no more
+        http=partial(GuardedProtocol, connections=connections),  # type: ignore[arg-type]  # it calls it, no more
         timeout_keep_alive=connections.keep_alive_secs,  # type: ignore[arg-type]  # a part of a second is as good
         ws="none",
         loop="uvloop",

@@ -47,11 +47,10 @@ class Traced:
 
 def _described(scope: Scope, status: int) -> tuple[str, dict[str, str | int]]:
     context: RequestContext = scope[CONTEXT]
-    route = context.endpoint.template if context.endpoint else "unmatched"
     method = scope["method"] if context.endpoint else "other"
-    return f"{method} {route}", {
+    return f"{method} {context.route}", {
         "http.request.method": method,
-        "http.route": route,
+        "http.route": context.route,
         "http.response.status_code": status,
         "aitp.request_id": context.request_id,
     }

@@ -1,4 +1,4 @@
-"""Answers from memory over real sockets: what they carry, when they are not given, and that they hide no write."""
+"""Responses from memory over real sockets: what they carry, and that they hide no write."""
 
 import json
 import socket
@@ -33,7 +33,7 @@ def dsn() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with Process(dsn, tmp_path_factory.mktemp("ready") / "log", CORS_ORIGIN="https://one.example") as process:
+    with Process(dsn, tmp_path_factory.mktemp("documents") / "log", CORS_ORIGIN="https://one.example") as process:
         yield process
 
 
@@ -63,7 +63,7 @@ def names(http: httpx.Client) -> set[str]:
 
 @pytest.mark.parametrize("path", [MANIFEST, LIST, AGENTS, HEALTH, "/api/well-known/aitp-manifest", "/api/metrics"])
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://one.example"}, {"Origin": "https://two.example"}])
-def test_the_answer_from_memory_is_the_same(http: httpx.Client, path: str, headers: dict[str, str]) -> None:
+def test_every_response_is_the_same(http: httpx.Client, path: str, headers: dict[str, str]) -> None:
     answers = [http.get(path, headers={**headers, "X-Request-Id": f"ask-{number}"}) for number in range(4)]
     assert [answer.headers["x-request-id"] for answer in answers] == [f"ask-{number}" for number in range(4)]
     assert {answer.status_code for answer in answers} == {200}
@@ -159,7 +159,7 @@ def test_another_process_shows_it_within_a_second(dsn: str, http: httpx.Client, 
         assert jti in there.get(LIST).text
 
 
-def test_a_head_that_nothing_follows_is_not_held_back(server: Process) -> None:
+def test_a_head_request_is_answered_before_the_next(server: Process) -> None:
     sent = f"HEAD {LIST} HTTP/1.1\r\nHost: cp\r\n\r\nGET /api/livez HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n"
     first = parse(send_all(server.port, sent.encode()))
     assert (first.status, "etag" in first.headers) == (200, True)

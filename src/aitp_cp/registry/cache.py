@@ -1,0 +1,154 @@
+"""The registry's public reads, kept in memory for a few seconds (contract, section 8).
+
+A record and a manifest are forgotten when their agent changes, a list when an agent in it changes or one that offers
+its capability registers: at once after changes made here, by the tail after those of other processes. While the tail
+cannot confirm that it has read the log to its end, nothing is answered from memory.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from aitp_cp.events.model import Event
+from aitp_cp.registry import service
+from aitp_cp.registry.model import ORDER, ListFilter, Status
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.memo import Memo
+from aitp_cp.web.responses import Response, json_bytes, json_response, max_age
+
+KEPT_SECS = 5.0  # how old `lastSeenAt` may be: nothing announces that it has moved
+MAX_BEHIND_SECS = 2.0  # twice the interval at which the tail reads without being notified
+MAX_LISTS = 1000  # all of them are looked through when an agent changes
+RECORD_MAX_AGE_SECS, MANIFEST_MAX_AGE_SECS = 30, 60
+
+
+class CachedRead(msgspec.Struct, frozen=True):
+    """A response, until when it is true at most, and for a list what it depends on.
+
+    `aids` are the agents in the list; None when any agent counts, for a later page shifts with those before it.
+    """
+
+    response: Response
+    until: datetime | None
+    capability: str | None = None
+    aids: frozenset[str] | None = frozenset()
+
+
+class _Registered(msgspec.Struct, rename="camel"):
+    offered_caps: list[str]
+
+
+class RegistryCache(Memo[CachedRead]):
+    """One per process; `behind` returns the seconds since the tail last read the log to its end."""
+
+    def __init__(self, rt: Runtime, behind: Callable[[], float]) -> None:
+        gauge = rt.metrics.answer_cache_bytes.labels(cache="registry")
+        super().__init__(KEPT_SECS, rt.settings.registry_cache_mib * 2**20, gauge=gauge)
+        self._rt = rt
+        self._behind = behind
+        self._lists: set[ListFilter] = set()
+
+    def size(self, value: CachedRead) -> int:
+        return len(value.response.body) + 100 * len(value.aids or ())
+
+    def usable(self, value: CachedRead) -> bool:
+        return self._behind() <= MAX_BEHIND_SECS and (value.until is None or self._rt.clock() < value.until)
+
+    async def agent(self, aid: str) -> Response:
+        """Return one agent as JSON; raises `NotFound`."""
+        return (await self.get(("agent", aid), lambda: _agent(self._rt, aid))).response
+
+    async def manifest(self, aid: str) -> Response:
+        """Return the manifest exactly as registered; raises `NotFound`."""
+        return (await self.get(("manifest", aid), lambda: _manifest(self._rt, aid))).response
+
+    async def page(self, filter: ListFilter) -> Response:
+        """Return a page of agents as JSON."""
+        if filter.status != Status.ACTIVE:
+            return (await _page(self._rt, filter)).response
+        cached = self.find(filter)
+        if cached is None:
+            if len(self._lists) >= MAX_LISTS:
+                self._forget_lists(lambda _: True)
+            self._lists.add(filter)
+            cached = await self.get(filter, lambda: _page(self._rt, filter))
+        return cached.response
+
+    def changed(self, aid: str, joins: Collection[str | None] | None = ()) -> None:
+        """Forget what a change of an agent makes untrue.
+
+        It may join lists of the capabilities `joins`, where None stands for lists of all agents, or any list at all.
+        """
+        self.forget(("agent", aid), ("manifest", aid))
+        self._forget_lists(lambda page: _depends(page, aid, joins))
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Called by the tail with new events."""
+        for event in events:
+            if event.type.startswith("agent.") and event.aid_a is not None:
+                self.changed(event.aid_a, _joined(event) if event.type == "agent.registered" else ())
+
+    def on_moved(self, aid: str) -> None:
+        """Called with the AID of an agent that any process has moved to another namespace."""
+        self.changed(aid, None)
+
+    def on_reset(self) -> None:
+        """Called by the tail when the log, and with it the registry, was replaced."""
+        self.clear()
+
+    def _forget_lists(self, condition: Callable[[CachedRead], bool]) -> None:
+        """Forget the lists that meet a condition, and those that are being read."""
+        for key in list(self._lists):
+            page = self.peek(key)
+            if page is None or condition(page):
+                self._lists.discard(key)
+                self.forget(key)
+
+
+def _depends(page: CachedRead, aid: str, joins: Collection[str | None] | None) -> bool:
+    return page.aids is None or aid in page.aids or joins is None or page.capability in joins
+
+
+def _joined(event: Event) -> Collection[str | None] | None:
+    """Return the lists that a registered agent may join, None if the event does not tell."""
+    try:
+        return {None, *msgspec.json.decode(event.payload, type=_Registered).offered_caps}
+    except msgspec.DecodeError:
+        return None
+
+
+async def _agent(rt: Runtime, aid: str) -> CachedRead:
+    async with rt.db.connection() as conn:
+        agent, expires_at = await service.get_expiring(conn, aid, rt.clock())
+    if agent.status != Status.ACTIVE:
+        return CachedRead(json_response(agent), None)
+    cached, until = _cacheable(rt, RECORD_MAX_AGE_SECS, expires_at)
+    headers = {"Cache-Control": cached if cached == "no-store" else f"public, {cached}"}
+    return CachedRead(json_response(agent, headers=headers), until)
+
+
+async def _manifest(rt: Runtime, aid: str) -> CachedRead:
+    async with rt.db.connection() as conn:
+        stored = await service.get_manifest(conn, aid, rt.clock())
+    cached, until = _cacheable(rt, MANIFEST_MAX_AGE_SECS, stored.expires_at if stored.status == Status.ACTIVE else None)
+    headers = {"Cache-Control": cached, "X-Aitp-Agent-Status": stored.status}
+    return CachedRead(json_bytes(stored.text, headers=headers), until)
+
+
+async def _page(rt: Runtime, filter: ListFilter) -> CachedRead:
+    window = filter.window(ORDER)
+    async with rt.db.connection() as conn:
+        page, until = await service.list_agents(conn, filter, rt.clock(), window)
+    first = window.offset == 0 and window.before is None
+    aids = frozenset(agent.aid for agent in page.agents) if first else None
+    return CachedRead(json_response(page), until, filter.capability, aids)
+
+
+def _cacheable(rt: Runtime, most_secs: int, expires_at: datetime | None) -> tuple[str, datetime | None]:
+    """Return the `Cache-Control` of what is true until `expires_at`, and until when that header may be repeated."""
+    if expires_at is None:
+        return max_age(most_secs), None
+    left = (expires_at - rt.clock()).total_seconds()
+    # Near its end a response is not repeated: the next one must say less.
+    return max_age(most_secs, left), expires_at - timedelta(seconds=min(most_secs, left))
