@@ -175,7 +175,7 @@ async def test_a_probe_whose_process_dies_is_followed_by_another(database_url: s
             await pass_time(other, seconds=61)
             await there.wait_for(sent + 1)
             for task in asyncio.all_tasks():
-                if task.get_name() == "webhook-attempt":
+                if task.get_name() == "item:deliveries.send":
                     task.cancel()
         assert (await breaker_of(app, webhook))["state"] == "half_open"
         there.behave = always(Answer())

@@ -10,7 +10,8 @@ import pytest
 
 from aitp_cp.deliveries import queue, results
 from aitp_cp.deliveries.dispatcher import LEASE, Dispatcher
-from aitp_cp.deliveries.model import Attempt, BreakerRule, Claim, DeliveryStatus, Outcome, Setback, Verdict
+from aitp_cp.deliveries.model import Attempt, Claim, Outcome, Rules, Verdict
+from aitp_cp.jobs import Done
 from tests.deliveries.support import (
     LOCAL,
     attempted,
@@ -174,18 +175,15 @@ async def test_a_lost_lease_records_nothing(database_url: str) -> None:
         await pass_time(app, seconds=LEASE.total_seconds())
         (quick,) = await claim(app)
         assert (slow.number, quick.number) == (1, 2)
-        failed = Outcome(Verdict.FAILED, 500, "late")
-        again = Setback(DeliveryStatus.PENDING, 500, "late", timedelta(0))
+        rules = Rules(max_attempts=6, breaker_threshold=1, breaker_reset=timedelta(1))
         async with app.rt.db.connection() as conn:
-            await results.record_failed(conn, slow, again, BreakerRule(1, timedelta(1)))
-            await results.record_refused(conn, slow, failed)
-            await results.record_gone(conn, slow, failed)
-            await results.record_delivered(conn, [(slow, Outcome(Verdict.DELIVERED, 200))])
+            for verdict in Verdict:
+                await results.record(conn, [Done(slow, Outcome(verdict, 500, "late"))], rules)
         (row,) = await log_of(app, webhook)
         assert (row["status"], row["attempts"], row["error"]) == ("in_flight", 2, None)
         assert (await app.get(f"/api/webhooks/{webhook['id']}")).json()["active"] is True
         async with app.rt.db.connection() as conn:
-            await results.record_delivered(conn, [(quick, Outcome(Verdict.DELIVERED, 200))])
+            await results.record(conn, [Done(quick, Outcome(Verdict.DELIVERED, 200))], rules)
         assert (await log_of(app, webhook))[0]["status"] == "delivered"
 
 
@@ -233,8 +231,8 @@ async def test_a_database_that_is_away_loses_no_outcome(database_url: str) -> No
 @pytest.fixture
 def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dispatcher that looks for work only when it has a reason to."""
-    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.POLL_SECS", 3600.0)
-    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.BUSY_POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.Dispatcher.poll_secs", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.Dispatcher.busy_secs", 3600.0)
 
 
 @pytest.mark.usefixtures("never_looks")
@@ -296,7 +294,7 @@ async def test_the_url_is_not_logged(database_url: str, capsys: pytest.CaptureFi
         await pass_time(app, minutes=1)
         await attempted(app, webhook, 2)
     captured = capsys.readouterr()
-    assert "webhook not delivered" in captured.out
+    assert "webhook_not_delivered" in captured.out
     assert "in-the-url" not in captured.out + captured.err
     assert webhook["secret"] not in captured.out + captured.err
 

@@ -84,9 +84,9 @@ async def test_replicas_with_different_clocks_fetch_a_key_set_once(database_url:
         async with running_app(database_url, **LOCAL) as right, running_app(database_url, **LOCAL) as wrong:
             wrong.clock.ahead = timedelta(minutes=5)
             await create(right, provider.url, jwksUrl=f"{provider.url}/keys")
-            fetches = [asyncio.create_task(app.rt.get(JwksRefresher).refresh_due()) for app in (right, wrong)]
+            fetches = [asyncio.create_task(app.rt.get(JwksRefresher).run_due()) for app in (right, wrong)]
             await provider.asked_for("/keys")
-            await asyncio.gather(*(app.rt.get(JwksRefresher).refresh_due() for app in (wrong,)))
+            await asyncio.gather(*(app.rt.get(JwksRefresher).run_due() for app in (wrong,)))
             assert provider.asked["/keys"] == 1
             for fetch in fetches:
                 fetch.cancel()

@@ -184,8 +184,8 @@ async def test_a_log_that_was_cut_off_is_followed_from_there(database_url: str) 
 
 async def test_the_tail_wakes_the_outbox(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row A7: a delivery arrives as promptly as when it was written with its event."""
-    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.POLL_SECS", 3600.0)
-    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.Enqueuer.poll_secs", 3600.0)
+    monkeypatch.setattr("aitp_cp.deliveries.dispatcher.Dispatcher.poll_secs", 3600.0)
     async with receiver() as there, delivering(database_url) as app:
         await subscribe(app, there.url)
         for count in range(1, 4):
@@ -195,7 +195,7 @@ async def test_the_tail_wakes_the_outbox(database_url: str, monkeypatch: pytest.
 
 async def test_a_replica_finds_what_a_dead_one_left(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row A7: without any bell the outbox is looked at every second."""
-    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.POLL_SECS", 0.05)
+    monkeypatch.setattr("aitp_cp.deliveries.enqueuer.Enqueuer.poll_secs", 0.05)
     async with running_app(database_url, **LOCAL) as app:
         await subscribe(app, URL)
         await append(app)

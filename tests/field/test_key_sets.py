@@ -23,7 +23,7 @@ PRIVATE = dict.fromkeys(("d", "p", "q", "dp", "dq", "qi", "oth", "k"), "c2VjcmV0
 async def refreshed(app: App, record: dict[str, Any]) -> dict[str, Any]:
     """The anchor after it has been fetched once more."""
     await later(app, 1000)
-    await app.rt.get(JwksRefresher).refresh_due()
+    await app.rt.get(JwksRefresher).run_due()
     shown: dict[str, Any] = (await app.get(f"{ANCHORS}/{record['id']}")).json()
     return shown
 

@@ -70,7 +70,7 @@ def discoverable(provider: Provider, **changes: Any) -> None:
 async def test_a_new_anchor_is_discovered_at_once(
     monkeypatch: pytest.MonkeyPatch, refreshing: App, provider: Provider
 ) -> None:
-    monkeypatch.setattr("aitp_cp.truststore.refresher.POLL_SECS", 3600.0)
+    monkeypatch.setattr("aitp_cp.truststore.refresher.JwksRefresher.poll_secs", 3600.0)
     refreshing.rt.get(JwksRefresher).wake()
     discoverable(provider)
     record = await create(refreshing, provider.url)
@@ -88,43 +88,43 @@ async def test_an_explicit_url_needs_no_discovery(refreshing: App, provider: Pro
 async def test_keys_are_fetched_again_after_the_interval(by_hand: App, provider: Provider) -> None:
     discoverable(provider)
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
-    await refresher.refresh_due()
+    await refresher.run_due()
     provider.say("/keys", OTHER)
     await later(by_hand, 800)
-    await refresher.refresh_due()
+    await refresher.run_due()
     assert await jwks(by_hand, record) == KEYS
     await later(by_hand, 101)
-    await refresher.refresh_due()
+    await refresher.run_due()
     assert await jwks(by_hand, record) == OTHER
 
 
 async def test_the_last_good_set_is_kept(by_hand: App, provider: Provider) -> None:
     discoverable(provider)
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
-    await refresher.refresh_due()
+    await refresher.run_due()
     for path, answer in UNUSABLE:
         provider.answers[path] = answer
         asked = provider.asked[path]
         await later(by_hand, 901)
-        await refresher.refresh_due()
+        await refresher.run_due()
         assert provider.asked[path] == asked + 1
         assert await jwks(by_hand, record) == KEYS, answer
 
         at = (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
         discoverable(provider)
         await later(by_hand, 61)  # a failure is tried again sooner
-        await refresher.refresh_due()
+        await refresher.run_due()
         assert (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"] > at
 
 
 async def test_discovery_must_name_a_web_url(by_hand: App, provider: Provider) -> None:
     discoverable(provider, jwks_uri=None)
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
-    await refresher.refresh_due()
+    await refresher.run_due()
     for uri in (7, "", "keys", "file:///etc/passwd", "https://a@b.example", "https://" + "x" * 2048):
         discoverable(provider, jwks_uri=uri)
         await later(by_hand, 61)
-        await refresher.refresh_due()
+        await refresher.run_due()
         assert await jwks(by_hand, record) is None
     assert provider.asked == {DISCOVERY: 7}
 
@@ -133,7 +133,7 @@ async def test_a_provider_inside_our_network_is_not_asked(database_url: str, pro
     discoverable(provider)
     async with running_app(database_url) as app:
         record = await create(app, provider.url)
-        await app.rt.get(JwksRefresher).refresh_due()
+        await app.rt.get(JwksRefresher).run_due()
         assert await jwks(app, record) is None
     assert not provider.asked
 
@@ -168,7 +168,7 @@ async def test_keys_of_a_source_that_was_changed_meanwhile_are_dropped(by_hand: 
     provider.say("/old", KEYS)
     record = await create(by_hand, jwksUrl=f"{provider.url}/old")
     async with provider.news:  # the provider cannot answer before the block ends
-        fetching = asyncio.create_task(refresher.refresh_due())
+        fetching = asyncio.create_task(refresher.run_due())
         async with asyncio.timeout(5):
             while not await claimed(by_hand):
                 await asyncio.sleep(0.01)
@@ -178,7 +178,7 @@ async def test_keys_of_a_source_that_was_changed_meanwhile_are_dropped(by_hand: 
     assert await jwks(by_hand, record) is None
     provider.say("/new", OTHER)
     await later(by_hand, 61)
-    await refresher.refresh_due()
+    await refresher.run_due()
     assert await jwks(by_hand, record) == OTHER
 
 
@@ -198,7 +198,7 @@ async def test_replicas_share_the_work(database_url: str, provider: Provider) ->
             await create(apps[0], f"https://issuer.example/{number}", jwksUrl=f"{provider.url}/keys")
             for number in range(20)
         ]
-        await asyncio.gather(*(app.rt.get(JwksRefresher).refresh_due() for app in apps))
+        await asyncio.gather(*(app.rt.get(JwksRefresher).run_due() for app in apps))
         assert provider.asked == {"/keys": 20}
         for record in records:
             assert await jwks(apps[1], record) == KEYS
@@ -223,18 +223,18 @@ async def test_a_crashed_replicas_claim_comes_back(database_url: str, provider: 
     async with running_app(database_url, WEBHOOK_ALLOWED_CIDRS="127.0.0.0/8") as app:
         record = await create(app, provider.url)
         provider.silent.add(DISCOVERY)
-        crashing = asyncio.create_task(app.rt.get(JwksRefresher).refresh_due())
+        crashing = asyncio.create_task(app.rt.get(JwksRefresher).run_due())
         await provider.asked_for(DISCOVERY)
         for task in asyncio.all_tasks():
-            if task.get_name() == "jwks-fetch":
+            if task.get_name() == "item:truststore.jwks":
                 task.cancel()
         await crashing
         provider.silent.clear()
 
-        await app.rt.get(JwksRefresher).refresh_due()
+        await app.rt.get(JwksRefresher).run_due()
         assert await jwks(app, record) is None
         await later(app, 51)
-        await app.rt.get(JwksRefresher).refresh_due()
+        await app.rt.get(JwksRefresher).run_due()
         assert await jwks(app, record) == KEYS
 
 

@@ -101,6 +101,11 @@ class Claim(msgspec.Struct, frozen=True):
     max_attempts: int
     in_flight: Mapping[UUID, int]
 
+    @property
+    def full(self) -> list[UUID]:
+        """The webhooks without a free place."""
+        return [id for id, attempts in self.in_flight.items() if attempts >= self.per_webhook]
+
 
 class Attempt(msgspec.Struct, frozen=True):
     """A delivery that this process has leased, with its webhook as it was then; `number` counts from 1."""
@@ -135,11 +140,12 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_secs: float | None = None
 
 
-class BreakerRule(msgspec.Struct, frozen=True):
-    """The consecutive failures that open a breaker, and the time until a probe."""
+class Rules(msgspec.Struct, frozen=True):
+    """Attempts of a delivery, the consecutive failures that open a breaker, and the time from then until a probe."""
 
-    threshold: int
-    reset: timedelta
+    max_attempts: int
+    breaker_threshold: int
+    breaker_reset: timedelta
 
 
 class DeliveryStatus(StrEnum):
@@ -157,12 +163,3 @@ class DeliveryQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
     status: Annotated[
         str | None, msgspec.Meta(description="status", extra_json_schema={"enum": list(DeliveryStatus)})
     ] = None
-
-
-class Setback(msgspec.Struct, frozen=True):
-    """What is recorded of an attempt that was not delivered; without a pause it is not tried again."""
-
-    status: DeliveryStatus
-    status_code: int | None
-    error: str | None
-    pause: timedelta | None

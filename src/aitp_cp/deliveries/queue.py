@@ -1,6 +1,6 @@
-"""Claiming deliveries: each statement is one transaction, so no two processes send the same attempt.
+"""The queue of deliveries: each statement is a transaction, so no two processes send the same attempt.
 
-Due times and leases are compared with the database's clock only: the clocks of processes differ.
+Due times and leases are compared with the database's clock only, for the clocks of processes differ.
 Lock order: a delivery's row before its webhook's. Whoever holds a webhook's row waits for no delivery.
 """
 
@@ -12,77 +12,21 @@ from aitp_cp.db import Connection, Record
 from aitp_cp.deliveries.model import Attempt, Claim, DeliveryStatus
 from aitp_cp.deliveries.outbox import body_of
 
-# Rows are locked only of webhooks that get a turn: those with the least in flight here first, then at random, so
-# that a long queue delays nobody else's.
-_TURNS = """
-WITH busy AS (
-    SELECT webhook_id, n FROM unnest($5::uuid[], $6::int[]) AS given (webhook_id, n)
-), turns AS MATERIALIZED (
-    SELECT w.id, $7 - coalesce(busy.n, 0) AS room
-    FROM webhooks AS w LEFT JOIN busy ON busy.webhook_id = w.id
-    WHERE w.active AND w.breaker_state = 'closed' AND coalesce(busy.n, 0) < $7
-      AND EXISTS (
-          SELECT 1 FROM webhook_deliveries AS d
-          WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-            AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
-      )
-    ORDER BY coalesce(busy.n, 0), random()
-    LIMIT $1
-), picked AS (
-    SELECT due.id
-    FROM turns CROSS JOIN LATERAL (
-        SELECT d.id FROM webhook_deliveries AS d
-        WHERE d.webhook_id = turns.id AND d.status NOT IN ('delivered', 'failed')
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
-        ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
-        LIMIT turns.room
-        FOR UPDATE SKIP LOCKED
-    ) AS due
-    ORDER BY row_number() OVER (PARTITION BY turns.id)
-    LIMIT $1
-)
-"""
+# Spelled as in the index webhook_deliveries_queue_idx.
+DUE_AT = "coalesce(d.lease_until, d.next_retry_at, d.created_at)"
+QUEUED = "d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')"
+DUE = f"{QUEUED} AND {DUE_AT} <= now()"
 
-# The webhook's row is what replicas compete for: whoever turns it half-open sends the one probe. Should that process
-# die, the next probe is due when its lease ends. A webhook takes one of the places only with something to send, and
-# the one that has waited longest is first: otherwise some would never be probed.
-_PROBES = """
-WITH ready AS MATERIALIZED (
-    SELECT w.id FROM webhooks AS w
-    WHERE w.active AND w.breaker_state <> 'closed' AND coalesce(w.breaker_next_probe_at <= now(), true)
-      AND NOT w.id = ANY($5::uuid[])
-      AND EXISTS (
-          SELECT 1 FROM webhook_deliveries AS d
-          WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts < $2
-            AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
-      )
-    ORDER BY w.breaker_next_probe_at NULLS FIRST
-    LIMIT $1
-    FOR NO KEY UPDATE SKIP LOCKED
-), picked AS MATERIALIZED (
-    SELECT first.id, ready.id AS webhook_id
-    FROM ready CROSS JOIN LATERAL (
-        SELECT d.id FROM webhook_deliveries AS d
-        WHERE d.webhook_id = ready.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts < $2
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
-        ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
-        LIMIT 1
-        FOR UPDATE SKIP LOCKED
-    ) AS first
-), half_open AS (
-    UPDATE webhooks SET breaker_state = 'half_open', breaker_next_probe_at = now() + $3::interval
-    FROM picked WHERE webhooks.id = picked.webhook_id
-)
-"""
-
-# A row whose process died in its last attempt is not sent again: it has failed. The ids come as an array because a
-# join would let the planner read the whole table.
-_LEASE = """
+# $1 room, $2 attempts of a delivery, $3 lease, $4 lease token. The ids come as an array because a join would let the
+# planner read the whole table.
+LEASE_PICKED = """
 UPDATE webhook_deliveries AS d
+-- Attempts: counted when leased. A delivery whose process died in the last one has failed.
 SET status = CASE WHEN d.attempts < $2 THEN 'in_flight' ELSE 'failed' END,
     attempts = greatest(d.attempts, least(d.attempts + 1, $2)),
     error = CASE WHEN d.attempts < $2 THEN d.error ELSE coalesce(d.error, 'the last attempt was cut short') END,
     next_retry_at = NULL,
+    -- Lease: nobody else claims the delivery before it ends; a result counts only under this claim's token.
     lease_until = CASE WHEN d.attempts < $2 THEN now() + $3::interval END,
     lease_token = CASE WHEN d.attempts < $2 THEN $4::uuid END
 FROM webhooks AS w
@@ -91,11 +35,73 @@ RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.a
           w.url, w.secret
 """
 
-CLAIM_DUE = _TURNS + _LEASE
-CLAIM_PROBES = _PROBES + _LEASE
+# $5, $6 webhooks with attempts in flight here and how many, $7 places per webhook.
+CLAIM_DUE = f"""
+WITH busy AS (
+    SELECT webhook_id, attempts FROM unnest($5::uuid[], $6::int[]) AS in_flight (webhook_id, attempts)
+), turns AS MATERIALIZED (
+    SELECT w.id, $7 - coalesce(busy.attempts, 0) AS places
+    FROM webhooks AS w LEFT JOIN busy ON busy.webhook_id = w.id
+    -- Breaker: an open one holds everything back, and a half-open one everything but its probe.
+    WHERE w.active AND w.breaker_state = 'closed'
+      -- Places per webhook: rows of a webhook without a free place are not even locked.
+      AND coalesce(busy.attempts, 0) < $7
+      AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE {DUE})
+    -- Turns: least in flight first, then at random, so a long queue delays no other webhook.
+    ORDER BY coalesce(busy.attempts, 0), random()
+    LIMIT $1
+), picked AS (
+    SELECT due.id
+    FROM turns AS w CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries AS d
+        WHERE {DUE}
+        -- Order within a webhook: what fell due first.
+        ORDER BY {DUE_AT}
+        LIMIT w.places
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    -- Room of this process: the first of each webhook before the second of any.
+    ORDER BY row_number() OVER (PARTITION BY w.id)
+    LIMIT $1
+)
+{LEASE_PICKED}
+"""
+
+# $5 webhooks without a free place.
+CLAIM_PROBES = f"""
+WITH ready AS MATERIALIZED (
+    SELECT w.id FROM webhooks AS w
+    -- Breaker: it is open, or the process that sent the last probe died and that probe's lease has ended.
+    WHERE w.active AND w.breaker_state <> 'closed' AND coalesce(w.breaker_next_probe_at <= now(), true)
+      -- Places per webhook.
+      AND NOT w.id = ANY($5::uuid[])
+      -- A webhook with nothing to send takes no room.
+      AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE {DUE} AND d.attempts < $2)
+    -- Probes in turn: the webhook that has waited longest is first, or some would never be probed.
+    ORDER BY w.breaker_next_probe_at NULLS FIRST
+    -- Room of this process.
+    LIMIT $1
+    -- One probe per webhook: processes compete for its row, and the one that gets it sends the probe.
+    FOR NO KEY UPDATE SKIP LOCKED
+), picked AS MATERIALIZED (
+    SELECT first.id, w.id AS webhook_id
+    FROM ready AS w CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries AS d
+        WHERE {DUE} AND d.attempts < $2
+        -- Order within a webhook: what fell due first.
+        ORDER BY {DUE_AT}
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS first
+), half_open AS (
+    UPDATE webhooks SET breaker_state = 'half_open', breaker_next_probe_at = now() + $3::interval
+    FROM picked WHERE webhooks.id = picked.webhook_id
+)
+{LEASE_PICKED}
+"""
 
 # Behind a closed breaker the claim itself does this.
-FAIL_USED_UP = """
+FAIL_USED_UP = f"""
 UPDATE webhook_deliveries
 SET status = 'failed', error = coalesce(error, 'the last attempt was cut short'), next_retry_at = NULL,
     lease_until = NULL, lease_token = NULL
@@ -103,8 +109,7 @@ WHERE id = ANY(ARRAY(
     SELECT used_up.id
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
-        WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed') AND d.attempts >= $1
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
+        WHERE {DUE} AND d.attempts >= $1
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     ) AS used_up
@@ -112,15 +117,14 @@ WHERE id = ANY(ARRAY(
 ))
 """
 
-# What waits behind an open breaker comes back spread over a while after the probe. The first stays: it is the probe.
-SPREAD_WAITING = """
+# Deliveries that wait behind an open breaker come back spread over a while after the probe; the first one is the probe.
+SPREAD_WAITING = f"""
 WITH waiting AS MATERIALIZED (
     SELECT late.id
     FROM webhooks AS w CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries AS d
-        WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-          AND coalesce(d.lease_until, d.next_retry_at, d.created_at) <= now()
-        ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
+        WHERE {DUE}
+        ORDER BY {DUE_AT}
         OFFSET 1 LIMIT $1
         FOR UPDATE SKIP LOCKED
     ) AS late
@@ -133,14 +137,14 @@ FROM webhooks AS w
 WHERE d.id = ANY(ARRAY(SELECT id FROM waiting)) AND w.id = d.webhook_id
 """
 
-SECS_TO_NEXT_DUE = """
+SECS_TO_NEXT_DUE = f"""
 SELECT extract(epoch FROM min(
     CASE WHEN w.breaker_state = 'closed' THEN first.due ELSE greatest(first.due, w.breaker_next_probe_at) END
 ) - now())::float8
 FROM webhooks AS w CROSS JOIN LATERAL (
-    SELECT coalesce(d.lease_until, d.next_retry_at, d.created_at) AS due FROM webhook_deliveries AS d
-    WHERE d.webhook_id = w.id AND d.status NOT IN ('delivered', 'failed')
-    ORDER BY coalesce(d.lease_until, d.next_retry_at, d.created_at)
+    SELECT {DUE_AT} AS due FROM webhook_deliveries AS d
+    WHERE {QUEUED}
+    ORDER BY {DUE_AT}
     LIMIT 1
 ) AS first
 WHERE w.active AND NOT w.id = ANY($1::uuid[])
@@ -156,8 +160,7 @@ async def claim_due(conn: Connection, claim: Claim) -> list[Attempt]:
 
 async def claim_probes(conn: Connection, claim: Claim) -> list[Attempt]:
     """Lease one delivery of each webhook whose breaker may let a probe through."""
-    full = [id for id, n in claim.in_flight.items() if n >= claim.per_webhook]
-    return list(_attempts(await conn.fetch(CLAIM_PROBES, *_terms(claim), full), probe=True))
+    return list(_attempts(await conn.fetch(CLAIM_PROBES, *_terms(claim), claim.full), probe=True))
 
 
 async def fail_used_up(conn: Connection, max_attempts: int, limit: int) -> None:
@@ -166,18 +169,18 @@ async def fail_used_up(conn: Connection, max_attempts: int, limit: int) -> None:
 
 
 async def spread_waiting(conn: Connection, limit: int, over: timedelta) -> None:
-    """Put off at most `limit` due deliveries of each webhook with an open breaker, without spending an attempt."""
+    """Postpone at most `limit` due deliveries of each webhook with an open breaker, without spending an attempt."""
     await conn.execute(SPREAD_WAITING, limit, over)
 
 
 async def secs_to_next_due(conn: Connection, full: Sequence[UUID]) -> float | None:
-    """Until a delivery falls due, a lease ends or a probe is allowed; not of webhooks that are at their limit."""
+    """Return the seconds until a delivery falls due, a lease ends or a probe is allowed, `full` webhooks aside."""
     secs: float | None = await conn.fetchval(SECS_TO_NEXT_DUE, full)
     return secs
 
 
 def _terms(claim: Claim) -> tuple[object, ...]:
-    return (claim.room, claim.max_attempts, claim.lease, claim.lease_token)
+    return claim.room, claim.max_attempts, claim.lease, claim.lease_token
 
 
 def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:
@@ -197,7 +200,7 @@ def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:
 
 
 def _body(row: Record) -> bytes:
-    """An older control plane kept no body in some rows; made of the same columns, it is always the same."""
+    """An older control plane stored no body in some rows; made of the same columns, it is always the same."""
     if row["body"] is not None:
         return str(row["body"]).encode()
     return body_of(row["id"], row["event_type"], row["payload"].encode(), row["created_at"])

@@ -1,12 +1,21 @@
-"""How attempts ended, in one statement each; without effect once another process has leased the row anew.
+"""How attempts ended, in one statement each; without effect once another process has leased the delivery anew.
 
-Times are the database's: the clocks of processes differ.
+    closed ──failures reach the threshold──▶ open ──reset time──▶ half-open (one probe in flight)
+      ▲                                       ▲                      │
+      │                                       └────probe fails───────┤
+      └─────────────────────────any success──────────────────────────┘
+
+Times are the database's, for the clocks of processes differ.
 """
 
+import random
 from collections.abc import Sequence
+from datetime import timedelta
 
 from aitp_cp.db import Connection
-from aitp_cp.deliveries.model import Attempt, BreakerRule, Outcome, Setback
+from aitp_cp.deliveries.model import Attempt, DeliveryStatus, Outcome, Rules, Verdict
+from aitp_cp.deliveries.retry import pause
+from aitp_cp.jobs import Done
 
 # Webhooks are locked in the order of their ids, for two processes may close several breakers at once.
 RECORD_DELIVERED = """
@@ -30,9 +39,7 @@ FROM well
 WHERE webhooks.id = well.id
 """
 
-# Opens a closed breaker at the threshold and a half-open one when its probe fails; what was on its way before
-# the breaker opened only counts.
-RECORD_FAILED = """
+RECORD = """
 WITH recorded AS (
     UPDATE webhook_deliveries
     SET status = $3, status_code = $4, error = $5, next_retry_at = now() + $6::interval,
@@ -40,6 +47,14 @@ WITH recorded AS (
     WHERE id = $1 AND lease_token = $2
     RETURNING webhook_id
 )
+"""
+
+# The guard refused the URL: the receiver did not fail, so the breaker stays as it is.
+RECORD_REFUSED = f"{RECORD} SELECT FROM recorded"
+
+# An attempt that was in flight when the breaker opened only counts.
+RECORD_FAILED = f"""
+{RECORD}
 UPDATE webhooks
 SET breaker_failures = breaker_failures + 1,
     breaker_successes = 0,
@@ -54,57 +69,44 @@ FROM recorded
 WHERE webhooks.id = recorded.webhook_id
 """
 
-RECORD_REFUSED = """
-UPDATE webhook_deliveries
-SET status = 'failed', status_code = NULL, error = $3, next_retry_at = NULL, lease_until = NULL, lease_token = NULL
-WHERE id = $1 AND lease_token = $2
-"""
-
-# An address that was changed meanwhile did not say this.
-RECORD_GONE = """
-WITH recorded AS (
-    UPDATE webhook_deliveries
-    SET status = 'failed', status_code = $3, error = $4, next_retry_at = NULL, lease_until = NULL, lease_token = NULL
-    WHERE id = $1 AND lease_token = $2
-    RETURNING webhook_id
-)
+# A URL that was changed since is not gone. A job fails the webhook's other deliveries.
+RECORD_GONE = f"""
+{RECORD}
 UPDATE webhooks SET active = false, deactivated_reason = 'gone', updated_at = now()
 FROM recorded
-WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $5
+WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $7
 """
 
 
-async def record_delivered(conn: Connection, ended: Sequence[tuple[Attempt, Outcome]]) -> None:
-    """One success closes a breaker."""
-    await conn.execute(
-        RECORD_DELIVERED,
-        [attempt.id for attempt, _ in ended],
-        [attempt.lease_token for attempt, _ in ended],
-        [outcome.status_code for _, outcome in ended],
-    )
+async def record(conn: Connection, done: Sequence[Done[Attempt, Outcome]], rules: Rules) -> None:
+    """Record outcomes, those of a fast receiver in one statement; each statement may be repeated."""
+    delivered = [one for one in done if one.result.verdict is Verdict.DELIVERED]
+    if delivered:
+        await conn.execute(
+            RECORD_DELIVERED,
+            [attempt.id for attempt, _ in delivered],
+            [attempt.lease_token for attempt, _ in delivered],
+            [outcome.status_code for _, outcome in delivered],
+        )
+    for attempt, outcome in done:
+        match outcome.verdict:
+            case Verdict.FAILED:
+                again = _pause(attempt, outcome, rules)
+                breaker = (rules.breaker_threshold, attempt.probe, rules.breaker_reset)
+                await conn.execute(RECORD_FAILED, *_values(attempt, outcome, again), *breaker)
+            case Verdict.REFUSED:
+                await conn.execute(RECORD_REFUSED, *_values(attempt, outcome))
+            case Verdict.GONE:
+                await conn.execute(RECORD_GONE, *_values(attempt, outcome), attempt.url)
 
 
-async def record_failed(conn: Connection, attempt: Attempt, setback: Setback, rule: BreakerRule) -> None:
-    await conn.execute(
-        RECORD_FAILED,
-        attempt.id,
-        attempt.lease_token,
-        setback.status,
-        setback.status_code,
-        setback.error,
-        setback.pause,
-        rule.threshold,
-        attempt.probe,
-        rule.reset,
-    )
+def _pause(attempt: Attempt, outcome: Outcome, rules: Rules) -> timedelta | None:
+    """Return the pause before the next attempt; None after the last."""
+    if attempt.number >= rules.max_attempts:
+        return None
+    return pause(attempt.number, outcome.retry_after_secs, random.random())  # noqa: S311 - spreads load, guards nothing
 
 
-async def record_refused(conn: Connection, attempt: Attempt, outcome: Outcome) -> None:
-    """The guard refused: nobody's failure but the URL's, so the breaker stays as it is."""
-    await conn.execute(RECORD_REFUSED, attempt.id, attempt.lease_token, outcome.error)
-
-
-async def record_gone(conn: Connection, attempt: Attempt, outcome: Outcome) -> None:
-    """Deactivate the webhook too; its other deliveries are failed by the sweep."""
-    values = (outcome.status_code, outcome.error, attempt.url)
-    await conn.execute(RECORD_GONE, attempt.id, attempt.lease_token, *values)
+def _values(attempt: Attempt, outcome: Outcome, again: timedelta | None = None) -> tuple[object, ...]:
+    status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
+    return attempt.id, attempt.lease_token, status, outcome.status_code, outcome.error, again

@@ -1,7 +1,7 @@
 """What is done behind the writers of the log: older rows get a position, and invocations are counted."""
 
 from aitp_cp.events import service
-from aitp_cp.jobs import Job
+from aitp_cp.jobs import Job, in_batches
 from aitp_cp.runtime import Runtime
 
 ADOPT_EVERY_SECS = 30
@@ -13,10 +13,7 @@ COUNT_BATCH = 20_000
 
 async def adopt(rt: Runtime) -> None:
     """At boot and ever after, for the older one may still be running; one replica at a time."""
-    adopted = BATCH
-    while adopted == BATCH:
-        async with rt.db.transaction() as conn:
-            adopted = await service.adopt(conn, BATCH)
+    await in_batches(rt, lambda conn: service.adopt(conn, BATCH), size=BATCH, secs=ADOPT_EVERY_SECS)
 
 
 async def count_invocations(rt: Runtime) -> None:

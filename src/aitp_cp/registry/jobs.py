@@ -1,6 +1,6 @@
 """The expiry job: every five minutes and at boot, exactly once per agent across replicas."""
 
-from aitp_cp.jobs import Job
+from aitp_cp.jobs import Job, in_batches
 from aitp_cp.registry import service
 from aitp_cp.runtime import Runtime
 
@@ -8,12 +8,8 @@ EVERY_SECS = 300
 
 
 async def expire_agents(rt: Runtime) -> None:
-    # Rows another replica is expiring are skipped, so replicas share the work and no agent expires twice.
-    while True:
-        async with rt.db.transaction() as conn:
-            expired = await service.expire_due(conn, rt.clock())
-        if expired < service.EXPIRY_BATCH:
-            return
+    """Rows that another replica is expiring are skipped, so replicas share the work and no agent expires twice."""
+    await in_batches(rt, lambda conn: service.expire_due(conn, rt.clock()), size=service.EXPIRY_BATCH, secs=EVERY_SECS)
 
 
 JOBS = (Job("registry.expire", EVERY_SECS, expire_agents),)

@@ -1,4 +1,4 @@
-"""Trust anchors and pinned keys, as asked for, stored and shown."""
+"""Trust anchors and pinned keys as requested, stored and shown."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.web.query import WholeList
 from aitp_cp_client.wire.aid import Aid
@@ -32,25 +31,12 @@ class NewAnchor(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AnchorPatch(msgspec.Struct, frozen=True, rename="camel"):
-    """What is given changes; null removes the key set's URL or the label."""
+    """A change of every member that is present; null removes the key set's URL or the label."""
 
     issuer_url: Url | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
     jwks_url: Url | UnsetType | None = UNSET
     label: Label | UnsetType | None = UNSET
-
-
-class AnchorFields(msgspec.Struct, frozen=True, rename="camel"):
-    """What an administrator decides about an anchor."""
-
-    namespace: str
-    issuer_url: str
-    jwks_url: str | None
-    label: str | None
-
-    @property
-    def source(self) -> "Source":
-        return Source(self.issuer_url, self.jwks_url)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -60,25 +46,12 @@ class Source(msgspec.Struct, frozen=True):
     jwks_url: str | None
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """A stored anchor."""
-
-    id: UUID
-    fields: AnchorFields
-    jwks_cached_at: datetime | None
-    last_error: str | None
-    last_error_at: datetime | None
-    added_by: str | None
-    created_at: datetime
-    updated_at: datetime
-
-
 class AnchorQuery(WholeList, frozen=True, kw_only=True, rename="camel"):
     namespace: Annotated[str | None, Meta(description="only this namespace")] = None
 
 
 class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
-    """`last_error` says why the last fetch of the key set failed; null since one went well."""
+    """`last_error` says why the last fetch of the key set failed; null since one succeeded."""
 
     id: UUID
     namespace: str
@@ -91,6 +64,10 @@ class AnchorView(msgspec.Struct, frozen=True, rename="camel"):
     added_by: str | None
     created_at: str
     updated_at: str
+
+    @property
+    def source(self) -> Source:
+        return Source(self.issuer_url, self.jwks_url)
 
 
 class AnchorList(msgspec.Struct, frozen=True, rename="camel"):
@@ -106,7 +83,7 @@ class CachedKeys(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """An anchor whose key set is to be fetched now, by whoever claimed it."""
+    """An anchor whose key set this process has claimed, to fetch it now."""
 
     id: UUID
     source: Source
@@ -156,20 +133,3 @@ class PinnedKeyView(msgspec.Struct, frozen=True, rename="camel"):
 class PinnedKeyList(msgspec.Struct, frozen=True, rename="camel"):
     pinned_keys: list[PinnedKeyView]
     next_before: str | UnsetType = UNSET
-
-
-def shown(anchor: Anchor) -> AnchorView:
-    """The record of contract section 13."""
-    return AnchorView(
-        id=anchor.id,
-        namespace=anchor.fields.namespace,
-        issuer_url=anchor.fields.issuer_url,
-        jwks_url=anchor.fields.jwks_url,
-        label=anchor.fields.label,
-        jwks_cached_at=iso_or_none(anchor.jwks_cached_at),
-        last_error=anchor.last_error,
-        last_error_at=iso_or_none(anchor.last_error_at),
-        added_by=anchor.added_by,
-        created_at=iso(anchor.created_at),
-        updated_at=iso(anchor.updated_at),
-    )

@@ -11,22 +11,20 @@ from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.truststore.model import (
     ANCHOR_ORDER,
     PINNED_ORDER,
-    Anchor,
-    AnchorFields,
     AnchorList,
+    AnchorView,
     CachedKeys,
     Due,
     PinnedKey,
     PinnedKeyList,
     PinnedKeyView,
     Source,
-    shown,
 )
 
 COLUMNS = """id, namespace, issuer_url, jwks_url, label, jwks_cached_at, jwks_error, jwks_error_at, added_by,
 created_at, updated_at"""
 
-# 1500 is for the members that are bounded, namespace, label and actor among them.
+# 1500 bytes are the limit of all members but the URLs.
 LIST = within_bytes(
     f"""
     SELECT {COLUMNS} FROM trust_anchors
@@ -45,17 +43,15 @@ LOCK = f"{FIND} FOR UPDATE"
 
 FIND_ID = "SELECT id FROM trust_anchors WHERE namespace = $1 AND issuer_url = $2"
 
-INSERT_NEW = f"""
+INSERT_NEW = """
 INSERT INTO trust_anchors (id, namespace, issuer_url, jwks_url, label, added_by, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
 ON CONFLICT (namespace, issuer_url) DO NOTHING
-RETURNING {COLUMNS}
+RETURNING true
 """
 
-REPLACE = f"""
-UPDATE trust_anchors SET namespace = $2, issuer_url = $3, jwks_url = $4, label = $5, updated_at = $6
-WHERE id = $1
-RETURNING {COLUMNS}
+REPLACE = """
+UPDATE trust_anchors SET namespace = $2, issuer_url = $3, jwks_url = $4, label = $5, updated_at = $6 WHERE id = $1
 """
 
 FORGET_KEYS = """
@@ -68,7 +64,7 @@ DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
 
 FIND_KEYS = "SELECT jwks_cache, jwks_cached_at, updated_at FROM trust_anchors WHERE id = $1"
 
-# Due times are the database's: the clocks of replicas differ.
+# Due times are the database's, for the clocks of replicas differ; a claimed anchor falls due again when its lease ends.
 CLAIM_DUE = """
 UPDATE trust_anchors SET jwks_due_at = now() + $1::interval
 WHERE id IN (
@@ -81,7 +77,7 @@ WHERE id IN (
 RETURNING id, issuer_url, jwks_url
 """
 
-# Both leave an anchor alone whose source was changed meanwhile.
+# Neither changes an anchor whose source was changed since it was claimed.
 KEEP_KEYS = """
 UPDATE trust_anchors
 SET jwks_cache = $4::jsonb, jwks_cached_at = now(), jwks_due_at = now() + $5::interval,
@@ -93,7 +89,6 @@ KEEP_FAILURE = """
 UPDATE trust_anchors SET jwks_due_at = now() + $5::interval, jwks_error = $4, jwks_error_at = now()
 WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 """
-
 
 PINNED_COLUMNS = "namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at"
 
@@ -127,50 +122,47 @@ DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3
 async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
     """Oldest first."""
     page = ANCHOR_ORDER.page(await _page(conn, LIST, ANCHOR_ORDER, namespace, window), window)
-    return AnchorList([shown(_anchor(row)) for row in page.rows], page.next_before)
+    return AnchorList([_anchor(row) for row in page.rows], page.next_before)
 
 
-async def find(conn: Connection, id: UUID) -> Anchor | None:
+async def find(conn: Connection, id: UUID) -> AnchorView | None:
     row = await conn.fetchrow(FIND, id)
     return None if row is None else _anchor(row)
 
 
-async def lock(conn: Connection, id: UUID) -> Anchor | None:
+async def lock(conn: Connection, id: UUID) -> AnchorView | None:
     row = await conn.fetchrow(LOCK, id)
     return None if row is None else _anchor(row)
 
 
-async def find_id(conn: Connection, fields: AnchorFields) -> UUID | None:
-    """The anchor that has this namespace and issuer."""
-    found: UUID | None = await conn.fetchval(FIND_ID, fields.namespace, fields.issuer_url)
-    return found
+async def find_id(conn: Connection, namespace: str, issuer_url: str) -> UUID | None:
+    """Return the id of the anchor that has this namespace and issuer."""
+    id: UUID | None = await conn.fetchval(FIND_ID, namespace, issuer_url)
+    return id
 
 
-async def insert_new(conn: Connection, id: UUID, fields: AnchorFields, added_by: str, now: datetime) -> Anchor | None:
-    """None when the namespace has this issuer already; a concurrent creation is waited for."""
-    row = await conn.fetchrow(INSERT_NEW, id, *_values(fields), added_by, now)
-    return None if row is None else _anchor(row)
+async def insert_new(conn: Connection, anchor: AnchorView, now: datetime) -> bool:
+    """Insert an anchor; False when the namespace has this issuer already. Waits for a concurrent creation."""
+    return bool(await conn.fetchval(INSERT_NEW, *_values(anchor), anchor.added_by, now))
 
 
-async def replace(conn: Connection, id: UUID, fields: AnchorFields, now: datetime) -> Anchor:
-    """Raises `UniqueViolation` when another anchor has this namespace and issuer."""
-    row = await conn.fetchrow(REPLACE, id, *_values(fields), now)
-    assert row is not None  # the caller holds the row's lock
-    return _anchor(row)
+async def replace(conn: Connection, anchor: AnchorView, now: datetime) -> None:
+    """Store a locked anchor's members; raises `UniqueViolation` when another has this namespace and issuer."""
+    await conn.execute(REPLACE, *_values(anchor), now)
 
 
 async def forget_keys(conn: Connection, id: UUID) -> None:
-    """Drop the key set and have it fetched again at once."""
+    """Drop the key set, so that it is fetched again at once."""
     await conn.execute(FORGET_KEYS, id)
 
 
-async def delete(conn: Connection, id: UUID) -> Anchor | None:
+async def delete(conn: Connection, id: UUID) -> AnchorView | None:
     row = await conn.fetchrow(DELETE, id)
     return None if row is None else _anchor(row)
 
 
 async def find_keys(conn: Connection, id: UUID) -> CachedKeys | None:
-    """The key set, which an older control plane may have left without a time."""
+    """Return the key set; an older control plane may have left it without a time."""
     row = await conn.fetchrow(FIND_KEYS, id)
     if row is None or row["jwks_cache"] is None:
         return None
@@ -178,18 +170,18 @@ async def find_keys(conn: Connection, id: UUID) -> CachedKeys | None:
 
 
 async def claim_due(conn: Connection, lease: timedelta, limit: int) -> list[Due]:
-    """Anchors to refresh that no other replica is refreshing; theirs again once the lease is over."""
+    """Claim at most `limit` anchors whose key set is due."""
     rows = await conn.fetch(CLAIM_DUE, lease, limit)
     return [Due(row["id"], Source(row["issuer_url"], row["jwks_url"])) for row in rows]
 
 
 async def keep_keys(conn: Connection, due: Due, text: str, again_in: timedelta) -> None:
-    """Store a key set, to be fetched again after a while."""
+    """Store a key set, due again in `again_in`."""
     await conn.execute(KEEP_KEYS, *_claimed(due), text, again_in)
 
 
 async def keep_failure(conn: Connection, due: Due, reason: str, again_in: timedelta) -> None:
-    """Keep the set there is, and show on the anchor why it could not be renewed."""
+    """Keep the last key set, and show on the anchor why it could not be renewed."""
     await conn.execute(KEEP_FAILURE, *_claimed(due), reason, again_in)
 
 
@@ -199,7 +191,7 @@ async def list_pinned(conn: Connection, namespace: str | None, window: Window) -
 
 
 async def find_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> PinnedKeyView | None:
-    """By the canonical AID, or by the `spelling` that the caller used."""
+    """Find a key by the canonical AID, or by the `spelling` that the caller used."""
     row = await conn.fetchrow(FIND_PINNED, namespace, aid, spelling)
     return None if row is None else _pinned(row)
 
@@ -212,7 +204,7 @@ async def upsert_pinned(conn: Connection, key: PinnedKey, added_by: str, now: da
 
 
 async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> bool:
-    """Whether there was such a key."""
+    """Return whether there was such a key."""
     return await conn.fetchval(DELETE_PINNED, namespace, aid, spelling) is not None
 
 
@@ -228,20 +220,23 @@ def _claimed(due: Due) -> Sequence[object]:
     return due.id, due.source.issuer_url, due.source.jwks_url
 
 
-def _values(fields: AnchorFields) -> Sequence[object]:
-    return fields.namespace, fields.issuer_url, fields.jwks_url, fields.label
+def _values(anchor: AnchorView) -> Sequence[object]:
+    return anchor.id, anchor.namespace, anchor.issuer_url, anchor.jwks_url, anchor.label
 
 
-def _anchor(row: Record) -> Anchor:
-    return Anchor(
+def _anchor(row: Record) -> AnchorView:
+    return AnchorView(
         id=row["id"],
-        fields=AnchorFields(row["namespace"], row["issuer_url"], row["jwks_url"], row["label"]),
-        jwks_cached_at=row["jwks_cached_at"],
+        namespace=row["namespace"],
+        issuer_url=row["issuer_url"],
+        jwks_url=row["jwks_url"],
+        label=row["label"],
+        jwks_cached_at=iso_or_none(row["jwks_cached_at"]),
         last_error=row["jwks_error"],
-        last_error_at=row["jwks_error_at"],
+        last_error_at=iso_or_none(row["jwks_error_at"]),
         added_by=row["added_by"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        created_at=iso(row["created_at"]),
+        updated_at=iso(row["updated_at"]),
     )
 
 
