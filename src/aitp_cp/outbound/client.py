@@ -1,4 +1,4 @@
-"""The only way out of this process to a URL that somebody else chose (contract, section 12, SSRF guard)."""
+"""The only client for URLs that somebody else chose (contract, section 12, SSRF guard)."""
 
 import asyncio
 import ssl
@@ -19,15 +19,15 @@ from aitp_cp.outbound.resolver import Lookup, SystemLookup, check_resolved, chec
 USER_AGENT = f"aitp-control-plane/{__version__}"
 LOOKUP_SECS = 5.0
 READ_BYTES = 64 * 1024
-NEXT_ADDRESS_SECS = 0.25  # RFC 8305: how long one address is waited for before the next is tried beside it
+NEXT_ADDRESS_SECS = 0.25  # RFC 8305: until the next address is tried beside one that has not answered
 
-# Told of every request that has ended: method, where it went and how it was answered, how many seconds that took, how
-# it failed; never of a path, a query, a header or a body, for those hold secrets.
+# Called after every request with its method, server and status, the seconds it took and its failure. It never gets a
+# path, a query, a header or a body, for those hold secrets.
 OnCall = Callable[[str, Mapping[str, str | int], float, BaseException | None], None]
 
 
 class GuardedClient:
-    """Every request has a connection of its own, to an address checked for it; nothing stays open in between."""
+    """Each request uses a connection of its own, to an address that was checked for it."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class GuardedClient:
         self._tls = tls_context
 
     async def check_destination(self, url: str) -> None:
-        """For URLs about to be stored: raises `BodyInvalid`, `UrlNotAllowed` or `HostUnresolved`."""
+        """Check a URL before it is stored; raises `BodyInvalid`, `UrlNotAllowed` or `HostUnresolved`."""
         target = check_url(url, self._policy)
         if target.literal is None:
             await check_resolved(target.host, self._policy, self._lookup, LOOKUP_SECS)
@@ -58,7 +58,7 @@ class GuardedClient:
         deadline_secs: float,
         max_bytes: int,
     ) -> Reply:
-        """One request, without proxies, redirects, cookies or decompression.
+        """Send one request, without proxies, redirects, cookies or decompression.
 
         The deadline covers name, connection, TLS and answer. Of the answer's body at most `max_bytes` are read.
         Raises `Refused` (never try again) or `Unreachable` (no answer this time).
@@ -66,25 +66,28 @@ class GuardedClient:
         target = self._target(url)
         try:
             own = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-            written = http1.request(method, target.path, {**own, **headers}, body)
+            request = http1.request(method, target.path, {**own, **headers}, body)
         except ValueError:
             raise Refused("the request cannot be written as HTTP") from None
         answer = http1.Answer(max_bytes)
-        with self._told(method, target, answer):
+        with self._reported(method, target, answer):
+            failure = "the connection was closed before an answer"
             try:
                 async with asyncio.timeout(deadline_secs):
-                    await self._exchange(target, written, answer)
+                    await self._exchange(target, request, answer)
             except TimeoutError:
-                _fail(answer, f"no answer within {deadline_secs:g} s")
+                failure = f"no answer within {deadline_secs:g} s"
             except http1.NotHttp:
-                raise Unreachable("the answer is not valid HTTP") from None
+                failure = "the answer is not valid HTTP"
             except OSError:
-                _fail(answer, "the connection was closed before an answer")
-            return _reply(answer)
+                pass  # the status that arrived before stands
+            if answer.status is None:
+                raise Unreachable(failure)
+            return Reply(answer.status, answer.headers, bytes(answer.body), answer.complete)
 
-    async def _exchange(self, target: Target, written: bytes, answer: http1.Answer) -> None:
+    async def _exchange(self, target: Target, request: bytes, answer: http1.Answer) -> None:
         async with self._connected(target) as (reader, writer):
-            writer.write(written)  # not waited for: the answer may come before all of it is read
+            writer.write(request)  # not awaited: the answer may come before all of it is read
             while not answer.done:
                 data = await reader.read(READ_BYTES)
                 if data:
@@ -120,21 +123,19 @@ class GuardedClient:
                 writer.transport.abort()
 
     @contextmanager
-    def _told(self, method: str, target: Target, answer: http1.Answer) -> Iterator[None]:
-        if self._on_call is None:
-            yield
-            return
-        began, failed = time.perf_counter(), None
+    def _reported(self, method: str, target: Target, answer: http1.Answer) -> Iterator[None]:
+        began, failure = time.perf_counter(), None
         try:
             yield
-        except BaseException as failure:
-            failed = failure
+        except BaseException as raised:
+            failure = raised
             raise
         finally:
-            where: dict[str, str | int] = {"server.address": target.host, "server.port": target.port}
+            attributes: dict[str, str | int] = {"server.address": target.host, "server.port": target.port}
             if answer.status is not None:
-                where["http.response.status_code"] = answer.status
-            self._on_call(method, where, time.perf_counter() - began, failed)
+                attributes["http.response.status_code"] = answer.status
+            if self._on_call is not None:
+                self._on_call(method, attributes, time.perf_counter() - began, failure)
 
     def _target(self, url: str) -> Target:
         try:
@@ -147,15 +148,3 @@ def _address_info(address: Address, port: int) -> AddrInfoType:
     if address.version == 4:
         return AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (str(address), port)
     return AF_INET6, SOCK_STREAM, IPPROTO_TCP, "", (str(address), port, 0, 0)
-
-
-def _fail(answer: http1.Answer, reason: str) -> None:
-    """What had arrived by then stands."""
-    if answer.status is None:
-        raise Unreachable(reason) from None
-
-
-def _reply(answer: http1.Answer) -> Reply:
-    if answer.status is None:
-        raise Unreachable("the connection was closed before an answer")
-    return Reply(answer.status, answer.headers, bytes(answer.body), answer.complete)

@@ -1,4 +1,4 @@
-"""Content codings that a server applies although none was asked for (RFC 9110, section 8.4), undone within a bound."""
+"""Decompresses, within a limit, what a server compressed although nobody requested it (RFC 9110, section 8.4)."""
 
 import zlib
 
@@ -10,15 +10,14 @@ _WINDOWS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, -_ZLIB)}  #
 
 
 class Undecodable(Exception):
-    """The body cannot be had as it was before coding; the text is short and safe to show."""
+    """The body cannot be decompressed; the text is short and safe to show."""
 
 
 def decoded(reply: Reply, max_bytes: int) -> bytes:
-    """The body without its content codings; raises `Undecodable`, also where it is larger than `max_bytes`."""
-    named = [one.strip().lower() for one in reply.headers.get("content-encoding", "").split(",")]
-    codings = [one for one in named if one not in {"", "identity"}]
-    unknown = next((one for one in codings if one not in _WINDOWS), None)
-    if unknown is not None or len(codings) > MAX_CODINGS:
+    """Return the body without its content codings; raises `Undecodable`, also when it is larger than `max_bytes`."""
+    header = [coding.strip().lower() for coding in reply.headers.get("content-encoding", "").split(",")]
+    codings = [coding for coding in header if coding not in {"", "identity"}]
+    if len(codings) > MAX_CODINGS or not _WINDOWS.keys() >= set(codings):
         raise Undecodable("the answer is compressed in a way that was not asked for and is not known")
     body = reply.body
     for coding in reversed(codings):

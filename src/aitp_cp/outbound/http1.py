@@ -1,12 +1,12 @@
-"""HTTP/1.1 as a client of servers that somebody else runs: written exactly, read leniently (RFC 9112).
+"""HTTP/1.1 as a client of other people's servers: written exactly, read leniently (RFC 9112).
 
     head ──"HTTP/1.1 200"──▶ fields ──blank line──▶ body ──▶ done
       │                        │                      │
       ▼ no status line         ▼ limit, end           ▼ limit, end, broken framing
     NotHttp                  done, incomplete       done, incomplete
 
-Once a final status line has arrived, nothing behind it makes it another answer: what cannot be understood ends the
-answer there, incomplete, with the status that it has.
+Nothing behind a final status line changes the status: a part that cannot be understood ends the answer there,
+incomplete.
 """
 
 import re
@@ -74,47 +74,48 @@ class Answer:
         self._phase = "done"
 
     def _advance(self) -> bool:
-        """Take what the buffer holds of the next part; false when more has to arrive."""
+        """Consume the next line or piece of the body; return False when more has to arrive."""
+        if self._phase in ("body", "chunk"):
+            return self._read_body()
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            self._check_unfinished_line()
+            return False
+        line = self._take(end + 1)[:-1].removesuffix(b"\r")
         match self._phase:
             case "status":
-                return self._read_status()
+                self._read_status(line)
             case "fields":
-                return self._read_field()
+                self._read_field(line)
             case "chunk size":
-                return self._read_chunk_size()
-            case "chunk end":
-                return self._read_chunk_end()
+                self._read_chunk_size(line)
             case _:
-                return self._read_body()
+                self._phase = "done" if line else "chunk size"
+        return True
 
-    def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\n")
-        return None if end < 0 else self._take(end + 1)[:-1].removesuffix(b"\r")
+    def _check_unfinished_line(self) -> None:
+        size = len(self._buffer)
+        if self._phase == "status":
+            if size > MAX_STATUS_LINE or not b"HTTP/1.".startswith(bytes(self._buffer[:7])):
+                raise NotHttp
+            return
+        limits = {"fields": MAX_FIELDS - self._fields_size, "chunk size": MAX_CHUNK_LINE, "chunk end": 1}
+        if size > limits[self._phase]:
+            self._phase = "done"
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
 
-    def _read_status(self) -> bool:
-        line = self._line()
-        if line is None:
-            if len(self._buffer) > MAX_STATUS_LINE or not b"HTTP/1.".startswith(bytes(self._buffer[:7])):
-                raise NotHttp
-            return False
-        found = _STATUS_LINE.match(line)
-        if found is None:
+    def _read_status(self, line: bytes) -> None:
+        status_line = _STATUS_LINE.match(line)
+        if status_line is None:
             raise NotHttp
-        self.status = int(found[1])
+        self.status = int(status_line[1])
         self._phase = "fields"
-        return True
 
-    def _read_field(self) -> bool:
-        line = self._line()
-        if line is None:
-            if self._fields_size + len(self._buffer) > MAX_FIELDS:
-                self._phase = "done"
-            return False
+    def _read_field(self, line: bytes) -> None:
         self._fields_size += len(line)
         if self._fields_size > MAX_FIELDS:
             self._phase = "done"
@@ -122,14 +123,13 @@ class Answer:
             self._keep_field(line.decode("latin-1"))
         else:
             self._begin_body()
-        return True
 
     def _keep_field(self, line: str) -> None:
         name, colon, value = line.partition(":")
         if not colon or not _NAME.match(name):
             return  # a folded line, or no header at all
-        known = self.headers.get(name.lower())
-        self.headers[name.lower()] = value.strip() if known is None else f"{known}, {value.strip()}"
+        before = self.headers.get(name.lower())
+        self.headers[name.lower()] = value.strip() if before is None else f"{before}, {value.strip()}"
 
     def _begin_body(self) -> None:
         assert self.status is not None
@@ -148,37 +148,22 @@ class Answer:
                 self.complete, self._phase = True, "done"
 
     def _length(self) -> int | None:
-        given = {one.strip() for one in self.headers.get("content-length", "").split(",")}
-        if given == {""}:
+        lengths = {value.strip() for value in self.headers.get("content-length", "").split(",")}
+        if lengths == {""}:
             return None
-        length = given.pop()
-        self._sound = not given and length.isascii() and length.isdigit() and len(length) < 16
+        length = lengths.pop()
+        self._sound = not lengths and length.isascii() and length.isdigit() and len(length) < 16
         return int(length) if self._sound else None
 
-    def _read_chunk_size(self) -> bool:
-        line = self._line()
-        if line is None:
-            if len(self._buffer) > MAX_CHUNK_LINE:
-                self._phase = "done"
-            return False
-        found = _CHUNK_SIZE.match(line)
-        if found is None:
+    def _read_chunk_size(self, line: bytes) -> None:
+        size = _CHUNK_SIZE.match(line)
+        if size is None:
             self._phase = "done"
-            return True
-        self._left = int(found[1], 16)
+            return
+        self._left = int(size[1], 16)
         self._phase = "chunk"
         if self._left == 0:
-            self.complete, self._phase = self._sound, "done"  # trailers say nothing that anybody asked for
-        return True
-
-    def _read_chunk_end(self) -> bool:
-        line = self._line()
-        if line is None:
-            if len(self._buffer) > 1:
-                self._phase = "done"
-            return False
-        self._phase = "done" if line else "chunk size"
-        return True
+            self.complete, self._phase = self._sound, "done"  # trailers are not read
 
     def _read_body(self) -> bool:
         if not self._buffer:

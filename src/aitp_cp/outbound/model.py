@@ -1,4 +1,4 @@
-"""What may be reached, what was answered, and the two ways of not getting an answer."""
+"""Policies, targets, replies, and the two ways of not getting a reply."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Refused(Exception):
-    """The guard's final word on a destination: trying again is pointless. The text is safe to show."""
+    """The guard refuses a destination: trying again is pointless. The text is safe to show."""
 
 
 class Unreachable(Exception):
@@ -27,7 +27,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that passed every check that needs no name server; `literal` when its host is an address.
+    """A URL that passed every check without a name server; `literal` is its host if that is an address.
 
     `path` is path and query as they were registered, `authority` the value of the Host header.
     """

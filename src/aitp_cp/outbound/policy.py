@@ -1,4 +1,4 @@
-"""What can be said about a URL without asking a name server."""
+"""Checks of a URL that need no name server."""
 
 import re
 from functools import lru_cache
@@ -24,30 +24,33 @@ _NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The policy for webhooks (contract, section 12)."""
+    """Return the policy for webhooks (contract, section 12)."""
     return Policy(settings.production, settings.webhook_url_allowlist, settings.webhook_allowed_cidrs)
 
 
 @lru_cache(maxsize=1024)
 def check_url(text: str, policy: Policy) -> Target:
-    """The destination of a URL; raises `BodyInvalid` when it is none and `UrlNotAllowed` when it may not be used."""
+    """Return the destination of a URL; raises `BodyInvalid`, or `UrlNotAllowed` when it may not be reached."""
     url = parse_url(text)
-    _check_scheme(url, policy)
+    if policy.production and url.scheme != "https":
+        raise UrlNotAllowed("only https URLs are allowed in production")
     host = (url.raw_host or "").lower().removesuffix(".")
     literal = _literal(host)
     if literal is None:
         _check_name(host, policy)
-    _check_allowlist(host, policy)
+    if policy.allowlist and not any(_listed(host, entry.lower().removesuffix(".")) for entry in policy.allowlist):
+        raise UrlNotAllowed("the host is not on the allowlist")
     if literal is not None:
         check_address(literal, policy)
         host = str(literal)
-    return Target(
-        url.scheme, host, _port(url), literal, url.with_host(host).host_port_subcomponent or host, _path(text)
-    )
+    if not url.port:
+        raise UrlNotAllowed("port 0 is not allowed")
+    authority = url.with_host(host).host_port_subcomponent or host
+    return Target(url.scheme, host, url.port, literal, authority, _path(text))
 
 
 def origin_of(text: str) -> str | None:
-    """Scheme, host and port of a stored URL, without the port where it is the scheme's own; None of what is no URL."""
+    """Return scheme, host and port of a stored URL, without a default port; None if it is no URL."""
     try:
         return str(URL(text).origin())
     except ValueError:
@@ -55,14 +58,14 @@ def origin_of(text: str) -> str | None:
 
 
 def check_address(address: Address, policy: Policy) -> None:
-    """Raises `UrlNotAllowed` unless the address is global unicast or in an allowed network."""
+    """Raise `UrlNotAllowed` unless the address is global unicast or in an allowed network."""
     kind = forbidden(address, policy.allowed_cidrs)
     if kind is not None:
         raise UrlNotAllowed(f"the URL leads to {kind}")
 
 
 def parse_url(text: str) -> URL:
-    """An absolute http(s) URL without credentials; raises `BodyInvalid` or `UrlNotAllowed`."""
+    """Return an absolute http(s) URL without credentials; raises `BodyInvalid` or `UrlNotAllowed`."""
     scheme = _SCHEME.match(text)
     if scheme is None or len(text) > MAX_URL_CHARACTERS:
         raise BodyInvalid(f"url must be an absolute URL of at most {MAX_URL_CHARACTERS} characters")
@@ -83,34 +86,18 @@ def parse_url(text: str) -> URL:
 
 
 def _path(text: str) -> str:
-    """Byte for byte, for a signature may cover it; only what is not ASCII is encoded. A fragment is not sent."""
+    """Return path and query byte for byte, for a signature may cover them; only non-ASCII characters are encoded."""
     match = _AUTHORITY.match(text)
     assert match is not None  # a URL without `//` has no host
     path = text[match.end() :].partition("#")[0]
     return _NOT_ASCII.sub(lambda found: quote(found[0], safe=""), path if path.startswith("/") else f"/{path}")
 
 
-def _check_scheme(url: URL, policy: Policy) -> None:
-    if policy.production and url.scheme != "https":
-        raise UrlNotAllowed("only https URLs are allowed in production")
-
-
-def _port(url: URL) -> int:
-    if not url.port:
-        raise UrlNotAllowed("port 0 is not allowed")
-    return url.port
-
-
 def _literal(host: str) -> Address | None:
-    """The address that a host is; raises `UrlNotAllowed` for every spelling but the plain one."""
-    if ":" in host:
-        return _plain(host)
-    if _NUMBER.match(host.rpartition(".")[2]):  # what makes a host an IPv4 address in the URL standard
-        return _plain(host)
-    return None
-
-
-def _plain(host: str) -> Address:
+    """Return the address that a host is; raises `UrlNotAllowed` for every spelling but the plain one."""
+    # A number in the last label makes a host an IPv4 address in the URL standard.
+    if ":" not in host and not _NUMBER.match(host.rpartition(".")[2]):
+        return None
     try:
         address = ip_address(host)
     except ValueError:
@@ -126,11 +113,6 @@ def _check_name(host: str, policy: Policy) -> None:
         raise UrlNotAllowed("the host is not a valid name")
     if labels[-1] == "localhost":  # RFC 6761, section 6.3: always loopback, whatever a name server says
         check_address(LOOPBACK, policy)
-
-
-def _check_allowlist(host: str, policy: Policy) -> None:
-    if policy.allowlist and not any(_listed(host, entry.lower().removesuffix(".")) for entry in policy.allowlist):
-        raise UrlNotAllowed("the host is not on the allowlist")
 
 
 def _listed(host: str, entry: str) -> bool:

@@ -16,34 +16,34 @@ from aitp_cp_client.wire import moments
 
 
 async def list_keys(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
-    """By namespace and AID; without a namespace those of all."""
+    """List the keys of one namespace or of all, by namespace and AID."""
     return await store.list_pinned(conn, namespace, window)
 
 
 async def get(conn: Connection, namespace: str | None, aid: str) -> PinnedKeyView:
-    """Raises `NotFound`."""
-    found = await store.find_pinned(conn, namespace or DEFAULT_NAMESPACE, aids.spelled(aid), aid)
-    if found is None:
+    """Return one key; raises `NotFound`."""
+    key = await store.find_pinned(conn, namespace or DEFAULT_NAMESPACE, aids.spelled(aid), aid)
+    if key is None:
         raise NotFound("no such pinned key")
-    return found
+    return key
 
 
-def requested(asked: NewPinnedKey) -> PinnedKey:
-    """The key a client asks to pin; raises `BodyInvalid`, also for a key that is not the AID's own."""
-    namespace = check_namespace(DEFAULT_NAMESPACE if asked.namespace is None else asked.namespace)
-    aid = aids.recognise(asked.aid)
+def read_key(body: NewPinnedKey) -> PinnedKey:
+    """Return the key to pin; raises `BodyInvalid`, also for a key that is not the AID's own."""
+    aid = aids.recognise(body.aid)
     if aid is None:
         raise BodyInvalid("aid is not an AID")
-    if asked.pubkey != aids.public_key(aid):
+    if body.pubkey != aids.public_key(aid):
         raise BodyInvalid("pubkey is not the key of this AID")
-    expires_at = None if asked.expires_at is None else moments.read(asked.expires_at)
-    if expires_at is None and asked.expires_at is not None:
+    expires_at = None if body.expires_at is None else moments.read(body.expires_at)
+    if expires_at is None and body.expires_at is not None:
         raise BodyInvalid("expiresAt is not a time in the years 1970 to 9999")
-    return PinnedKey(namespace, aid, asked.pubkey, asked.label, expires_at)
+    namespace = check_namespace(DEFAULT_NAMESPACE if body.namespace is None else body.namespace)
+    return PinnedKey(namespace, aid, body.pubkey, body.label, expires_at)
 
 
 async def upsert(conn: Connection, key: PinnedKey, actor: Actor, now: datetime) -> PinnedKeyView:
-    """Pin the key, or replace label and expiry of one that is pinned."""
+    """Pin a key, or replace the label and expiry of a pinned one."""
     stored = await store.upsert_pinned(conn, key, actor.id, now)
     details = {"namespace": key.namespace, "label": key.label, "expiresAt": iso_or_none(key.expires_at)}
     await audit.record(conn, "pinned-key.upsert", actor, key.aid, details, now)
@@ -51,8 +51,8 @@ async def upsert(conn: Connection, key: PinnedKey, actor: Actor, now: datetime) 
 
 
 async def delete(conn: Connection, namespace: str | None, aid: str, actor: Actor, now: datetime) -> None:
-    """Raises `NotFound`."""
-    place = namespace or DEFAULT_NAMESPACE
-    if not await store.delete_pinned(conn, place, aids.spelled(aid), aid):
+    """Unpin a key; raises `NotFound`."""
+    namespace, canonical = namespace or DEFAULT_NAMESPACE, aids.spelled(aid)
+    if not await store.delete_pinned(conn, namespace, canonical, aid):
         raise NotFound("no such pinned key")
-    await audit.record(conn, "pinned-key.delete", actor, aids.spelled(aid), {"namespace": place}, now)
+    await audit.record(conn, "pinned-key.delete", actor, canonical, {"namespace": namespace}, now)

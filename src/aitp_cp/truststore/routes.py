@@ -103,7 +103,7 @@ async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
     actor = actor_of(rt, request)
 
     async def effect(conn: Connection) -> Answer:
-        key = pinned_keys.requested(decode(body, NewPinnedKey))
+        key = pinned_keys.read_key(decode(body, NewPinnedKey))
         return Answer(201, await pinned_keys.upsert(conn, key, actor, rt.clock()))
 
     return await answer_once(rt, request, endpoint="pinned-keys.upsert", caller=actor.id, body=body, effect=effect)
