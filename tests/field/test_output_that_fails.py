@@ -207,7 +207,8 @@ def test_a_failure_that_nobody_foresaw_is_a_sentence(tmp_path: Path) -> None:
     """Row 26: no traceback reaches an operator, unless it is asked for."""
     given = environment(**GOOD, DATABASE_URL="postgresql://127.0.0.1:1/cp", PORT="0")
     broken = (
-        "import aitp_cp.cli.check as check; check.check = lambda: {}['a secret']; from aitp_cp.cli import main; main()"
+        "import aitp_cp.cli.check as check; check.check = lambda: {}['a secret']; "
+        "from aitp_cp_client.commands.entry import main; main()"
     )
     for level, stack in (("info", False), ("debug", True)):
         done = subprocess.run(

@@ -1,9 +1,7 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
 import logging
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from json import dumps
@@ -14,6 +12,7 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from aitp_cp.telemetry.log_writer import LogWriter, Write, to_descriptor
+from aitp_cp_client.tracebacks import format_traceback
 
 TRACE = 5
 LEVELS = {
@@ -28,15 +27,6 @@ LEVELS = {
 LIBRARY_FLOOR = logging.INFO
 # The pool prints a stack each time it finds the database away; whoever needs the database says so in a line.
 CHATTY = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
-
-# The driver quotes rows and arguments in these parts of its messages, and any of them may be a secret.
-QUOTED = (
-    (
-        re.compile(r"^DETAIL:.*?(?=^HINT:|^\S+Error|^Traceback|^During|^The above|\Z)", re.M | re.S),
-        "DETAIL: withheld\n",
-    ),
-    (re.compile(r"(invalid input for query argument \$\d+).*$", re.M), r"\1"),
-)
 
 
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
@@ -212,11 +202,7 @@ def _as_str(_logger: Any, _method: str, line: Any) -> str:
 
 
 def _stack(exc_info: ExcInfo) -> str:
-    """The traceback without local variables, and without what the database quotes of its rows."""
-    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
-    for pattern, replacement in QUOTED:
-        text = pattern.sub(replacement, text)
-    return text
+    return format_traceback(exc_info[1])
 
 
 def _print_stack(text: TextIO, info: ExcInfo) -> None:

@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -46,14 +45,15 @@ def open_standard_files() -> None:
 
 
 def _explain(failure: Exception) -> NoReturn:
-    """Leave with a sentence; the text of a failure may repeat a secret, so a stack is shown without it."""
-    from aitp_cp_client.commands.console import abandon_output, complain
+    """End with a sentence; the text of a failure may repeat a secret, so a traceback is shown only when asked for."""
     from aitp_cp_client.commands.exits import REFUSED
+    from aitp_cp_client.commands.output import abandon_output, complain
+    from aitp_cp_client.tracebacks import format_traceback
 
     reason = failure.strerror if isinstance(failure, OSError) else None
     complain(f"aitp-cp cannot go on: {reason or 'an unexpected failure'} ({type(failure).__name__})")
     if os.environ.get("LOG_LEVEL", "").lower() in {"debug", "trace"}:
-        complain("".join(traceback.format_tb(failure.__traceback__)).rstrip())
+        complain(format_traceback(failure))
     elif reason is None:
         complain("LOG_LEVEL=debug shows where; please report it")
     abandon_output()
