@@ -58,7 +58,7 @@ $(STAMP): requirements-dev.lock pyproject.toml client/pyproject.toml conformance
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "the venv module of $(PYTHON) is needed"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements-dev.lock
 	@$(INSTALL_HERE) -e .
 	@$(INSTALL_HERE) -e client -e conformance
 	@touch $@
