@@ -8,9 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aitp_cp_client.commands import exits
-from aitp_cp_client.commands.connection import key_of_environment, stop
-from aitp_cp_client.commands.console import out
-from aitp_cp_client.commands.output import document, plain
+from aitp_cp_client.commands.connection import key_of_environment
+from aitp_cp_client.commands.output import document, out, plain, stop
 from aitp_cp_client.commands.progress import counting
 from aitp_cp_client.options import base_url, bearer
 from aitp_cp_conformance.catalogue import chosen

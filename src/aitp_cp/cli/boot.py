@@ -8,7 +8,7 @@ from aitp_cp.db.connect import connect
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.migrations.adoption import misplaced
 from aitp_cp.db.schema import current_revision
-from aitp_cp_client.commands.console import stop
+from aitp_cp_client.commands.output import stop
 
 log = structlog.get_logger("aitp_cp.process")
 

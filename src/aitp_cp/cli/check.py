@@ -14,7 +14,7 @@ from rich.text import Text
 
 from aitp_cp.cli.examination import Row, examine
 from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, findings, load
-from aitp_cp_client.commands.console import out
+from aitp_cp_client.commands.output import out
 
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
 SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET")

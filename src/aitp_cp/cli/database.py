@@ -9,7 +9,7 @@ from aitp_cp.cli.exits import DATABASE
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db.failures import sentence
 from aitp_cp.errors import DatabaseUnavailable
-from aitp_cp_client.commands.console import stop
+from aitp_cp_client.commands.output import stop
 
 DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aitp_cp.cli.exits import DATABASE, settings_or_stop
-from aitp_cp_client.commands.console import stop, told
+from aitp_cp_client.commands.output import stop, told
 
 HOME = Path(".aitp-cp")
 SECRETS = "secrets.env"

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from aitp_cp_client.commands.console import stop
+from aitp_cp_client.commands.output import stop
 
 if TYPE_CHECKING:
     from aitp_cp.settings import Command, Settings

@@ -2,7 +2,7 @@
 
 import secrets
 
-from aitp_cp_client.commands.console import line
+from aitp_cp_client.commands.output import line
 
 
 def keygen() -> None:

@@ -17,7 +17,7 @@ from socket import (
 from typing import Any
 
 from aitp_cp.cli.exits import ADDRESS
-from aitp_cp_client.commands.console import stop
+from aitp_cp_client.commands.output import stop
 
 ANY_IPV6 = "::"
 NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}

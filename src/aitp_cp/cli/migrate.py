@@ -6,7 +6,7 @@ from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.exits import DATABASE, settings_or_stop
 from aitp_cp.cli.running import run
 from aitp_cp.settings import Settings
-from aitp_cp_client.commands.console import stop, told
+from aitp_cp_client.commands.output import stop, told
 
 
 def migrate() -> None:

@@ -1,6 +1,6 @@
 """aitp-cp openapi."""
 
-from aitp_cp_client.commands.console import line
+from aitp_cp_client.commands.output import line
 
 
 def openapi() -> None:

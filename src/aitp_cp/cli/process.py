@@ -29,7 +29,7 @@ from aitp_cp.telemetry.spans import OFF, Tracer
 from aitp_cp.web.server import build_server
 from aitp_cp.web.traced import Traced
 from aitp_cp.worker import Background
-from aitp_cp_client.commands.console import stop
+from aitp_cp_client.commands.output import stop
 
 log = structlog.get_logger("aitp_cp.process")
 

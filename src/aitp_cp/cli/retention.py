@@ -12,7 +12,7 @@ from aitp_cp.db import Database
 from aitp_cp.retention import service
 from aitp_cp.retention.model import Swept
 from aitp_cp.settings import Settings
-from aitp_cp_client.commands.console import err, out, told
+from aitp_cp_client.commands.output import err, out, told
 from aitp_cp_client.commands.progress import counting
 
 # Counting on would take longer than it tells; the table shows such a count as "at least".

@@ -14,8 +14,7 @@ import typer
 
 from aitp_cp_client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp_client.commands import exits
-from aitp_cp_client.commands.console import abandon_output
-from aitp_cp_client.commands.output import complain
+from aitp_cp_client.commands.output import output_failed, plain, stop
 from aitp_cp_client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
 
 URL = "AITP_CP_URL"
@@ -38,21 +37,11 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
             sys.stdout.flush()
     except ControlPlaneError as failed:
         again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
-        stop(f"{failed}{again}", code_of(failed))
-    except BrokenPipeError:
-        abandon_output()
-        raise typer.Exit(exits.BROKEN_PIPE) from None
-    except OSError as failure:
-        abandon_output()
-        stop(f"standard output cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
+        stop(plain(f"{failed}{again}"), code_of(failed))
+    except OSError as failure:  # an export to standard output
+        output_failed(failure)
     except KeyboardInterrupt:
         raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None
-
-
-def stop(message: str, code: int) -> NoReturn:
-    """Say on standard error why the command ends, and end it."""
-    complain(message)
-    raise typer.Exit(code)
 
 
 def code_of(failed: ControlPlaneError) -> int:

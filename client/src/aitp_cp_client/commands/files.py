@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
-import typer
-from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from aitp_cp_client.commands import exits
-from aitp_cp_client.commands.output import complain
+from aitp_cp_client.commands.output import err, stop
 
 
 class Sink(Protocol):
@@ -29,7 +27,7 @@ async def save(chunks: AsyncGenerator[bytes, None], path: Path | None) -> None:
     unseen = not sys.stderr.isatty() or (path is None and sys.stdout.isatty())
     with (
         _destination(path) as sink,
-        Progress(*columns, console=Console(stderr=True), transient=True, disable=unseen) as progress,
+        Progress(*columns, console=err, transient=True, disable=unseen) as progress,
     ):
         bar = progress.add_task("", total=None)
         async with aclosing(chunks):
@@ -47,8 +45,7 @@ def _destination(path: Path | None) -> Iterator[Sink]:
         with _whole_or_nothing(path.resolve()) as file:
             yield file
     except OSError as failure:
-        complain(f"{path} cannot be written: {failure.strerror or type(failure).__name__}")
-        raise typer.Exit(exits.REFUSED) from None
+        stop(f"{path} cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from importlib.metadata import entry_points
 import typer
 
 from aitp_cp_client.commands import remote
-from aitp_cp_client.commands.console import line
 from aitp_cp_client.version import __version__
 
 # Each entry point of this group is a Typer object, whose commands stand beside those of this distribution.
@@ -25,6 +24,8 @@ def version(
     show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
 ) -> None:
     if show:
+        from aitp_cp_client.commands.output import line
+
         line(__version__)
         raise typer.Exit
 

@@ -1,88 +1,184 @@
-"""Tables for people, JSON for scripts; nothing an agent chose to be called reaches a terminal as a command."""
+"""The one door for what commands print, and how they end.
+
+Results leave through `line`, `document`, `table`, `fields` and `out`: when one cannot be written, the command ends and
+says so. Notices leave through `told` and `err`: they neither fail nor block the command. Text that somebody else chose
+passes `plain` first, so that no agent's name reaches a terminal as a command.
+"""
 
 import json
+import os
+import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import IO, Any, NoReturn, TextIO, TypeVar, cast
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aitp_cp_client.commands import console
+from aitp_cp_client.commands.exits import BROKEN_PIPE, REFUSED
 from aitp_cp_client.paging import Fetch, rows
 from aitp_cp_client.wire.times import iso
 
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], object]]
 
-# The server's own limit of one page.
-PAGE = 1000
-# More than any row has.
-WIDE = 10_000
+PAGE = 1000  # rows; the server's own limit of one page
+WIDE = 10_000  # columns; wider than any row, so that the terminal breaks lines and nothing is put in between
+NOTICE_TIMEOUT_SECS = 1.0  # how long a notice waits for a pipe that nobody empties
+PIPE_BYTES = 512  # POSIX: a pipe that is ready for writing takes at least this much without blocking
 
 
-class _Screen(Console):
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+class _Results(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        output_failed(BrokenPipeError())
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as failure:
+            output_failed(failure)
+
+
+class _BestEffort:
+    """A text file over a standard file; drops the rest once the standard file fails or blocks for too long."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failed = False
+
+    def write(self, text: str) -> int:
+        if not self._failed:
+            try:
+                self._write(self._file, text)
+            except (OSError, ValueError):
+                self._failed = True
+        return len(text)
+
+    def _write(self, file: TextIO, text: str) -> None:
+        try:
+            number = file.fileno()
+        except OSError:  # a test's, in memory
+            file.write(text)
+            return
+        file.flush()
+        rest = text.encode(file.encoding or "utf-8", "backslashreplace")
+        while rest:
+            poll = select.poll()
+            poll.register(number, select.POLLOUT)
+            if not poll.poll(NOTICE_TIMEOUT_SECS * 1000):
+                raise BlockingIOError
+            rest = rest[os.write(number, rest[:PIPE_BYTES]) :]
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._file.encoding or "utf-8"
+
+    @property
+    def _file(self) -> TextIO:
+        return cast("TextIO", getattr(sys, self._name))
+
+
+out = _Results()
+told = Console(file=cast("IO[str]", _BestEffort("stdout")))
+err = Console(file=cast("IO[str]", _BestEffort("stderr")), stderr=True)
+_wide = _Results(width=WIDE)
 
 
 def plain(text: str) -> str:
-    """The text with everything that is no visible character written as an escape."""
+    """Return the text with every character that is not visible written as an escape."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def line(text: str) -> None:
-    """A line on standard output, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def complain(message: str) -> None:
-    console.complain(plain(message))
+    """Print one line on standard output, as it is, at once."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as failure:
+        output_failed(failure)
 
 
 def note(message: str) -> None:
-    """For people, beside the output."""
-    console.err.print(Text(plain(message), "yellow"), soft_wrap=True)
+    """Print a notice for people on standard error."""
+    err.print(Text(plain(message), "yellow"), soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print on standard error what is wrong; a message may have several lines."""
+    err.print(Text("\n".join(map(plain, message.split("\n"))), "red"), soft_wrap=True)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Say on standard error why the command ends, and end it."""
+    complain(message)
+    raise typer.Exit(code)
+
+
+def output_failed(failure: OSError) -> NoReturn:
+    """End the command because standard output cannot be written; a reader that went away is not an error of ours."""
+    abandon_output()
+    if isinstance(failure, BrokenPipeError):
+        raise typer.Exit(BROKEN_PIPE)
+    stop(f"standard output cannot be written: {failure.strerror or type(failure).__name__}", REFUSED)
+
+
+def abandon_output() -> None:
+    """Point standard output at /dev/null, so that the interpreter's last flush does not fail as well."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, number)
+    os.close(devnull)
 
 
 def compact(record: Any) -> str:
-    """A record on one line of JSON, in ASCII: safe in any terminal, file or pipe."""
+    """Return a record as one line of JSON in ASCII, which is safe in any terminal, file or pipe."""
     return json.dumps(_builtins(record), separators=(",", ":"), default=_moment)
 
 
 def document(record: Any) -> None:
-    """One JSON document in the shape of the API."""
+    """Print one JSON document in the shape of the API."""
     line(json.dumps(_builtins(record), indent=2, default=_moment))
 
 
 def table(rows: Sequence[Row], columns: Columns[Row]) -> None:
-    """A line per row, or where the screen is too narrow a block: ids are there to be copied, so nothing is broken."""
-    shown = Table(*columns)
+    """Print a line per row or, where the terminal is too narrow, a block per row: ids must stay whole to be copied."""
+    lines = Table(*columns)
     for row in rows:
-        shown.add_row(*(_cell(of(row)) for of in columns.values()))
-    page = _page()
-    if page.measure(shown).maximum <= _screen_width():
-        page.print(shown)
+        lines.add_row(*(_cell(of(row)) for of in columns.values()))
+    if not sys.stdout.isatty() or _wide.measure(lines).maximum <= Console().width:
+        _wide.print(lines)
         return
     for row in rows:
         fields({name: of(row) for name, of in columns.items()})
-        page.print()
+        line("")
 
 
 def fields(record: Mapping[str, object]) -> None:
-    """One record, a member per line."""
-    page, width = _page(), max(map(len, record))
+    """Print one record, a member per line."""
+    width = max(map(len, record))
     for name, value in record.items():
-        page.print(Text.assemble((name.ljust(width), "bold"), "  ", _cell(value)), soft_wrap=True)
+        _wide.print(Text.assemble((name.ljust(width), "bold"), "  ", _cell(value)), soft_wrap=True)
 
 
-def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *, as_json: bool) -> None:
-    """Rows as a table, or under the name the API gives them; `found` also says whether there are more."""
-    rows, more = found
+def listing(name: str, page: "tuple[list[Row], bool]", columns: Columns[Row], *, as_json: bool) -> None:
+    """Print what `some` returned: as a table, or as JSON under the name that the API gives the rows."""
+    rows, more = page
     if as_json:
         document({name: rows})
     else:
@@ -92,22 +188,13 @@ def listing(name: str, found: "tuple[list[Row], bool]", columns: Columns[Row], *
 
 
 async def some(fetch: Fetch[Row], limit: int) -> tuple[list[Row], bool]:
-    """At most `limit` rows of a list that is read page by page, and whether there are more."""
-    found: list[Row] = []
+    """Return at most `limit` rows of a list that is read page by page, and whether there are more."""
+    first: list[Row] = []
     async for row in rows(fetch, min(limit + 1, PAGE)):
-        found.append(row)
-        if len(found) > limit:
+        first.append(row)
+        if len(first) > limit:
             break
-    return found[:limit], len(found) > limit
-
-
-def _page() -> Console:
-    """Lines are as long as they are; a terminal wraps them without putting anything in between."""
-    return _Screen(width=WIDE)
-
-
-def _screen_width() -> int:
-    return Console().width if sys.stdout.isatty() else WIDE
+    return first[:limit], len(first) > limit
 
 
 def _cell(value: object) -> Text:

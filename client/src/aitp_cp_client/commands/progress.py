@@ -2,7 +2,7 @@
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aitp_cp_client.commands.console import err
+from aitp_cp_client.commands.output import err
 
 
 def counting(doing: str) -> Progress:

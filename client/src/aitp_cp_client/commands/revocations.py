@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from aitp_cp_client import ControlPlane, Revocation, RevocationList
 from aitp_cp_client.commands import exits
-from aitp_cp_client.commands.connection import run, stop
-from aitp_cp_client.commands.output import Columns, document, fields, line, listing, note, some
+from aitp_cp_client.commands.connection import run
+from aitp_cp_client.commands.output import Columns, document, fields, line, listing, note, some, stop
 
 COLUMNS: Columns[Revocation] = {
     "jti": lambda entry: entry.jti,
