@@ -16,8 +16,7 @@ from rich.console import Console
 
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
-from bench import deliveries, growth, history, life, report, streams, writes
-from bench.reads import cold, reads
+from bench import deliveries, growth, history, life, reads, report, streams, writes
 from bench.report import Row
 from bench.servers import serving
 
@@ -42,14 +41,12 @@ async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> Asy
     if "life" in parts:
         for row in life.measure(dsn, log):
             yield row
-    with serving(dsn, log) as process:
-        if "reads" in parts:
-            yield await cold(process)
-            for read in reads(aids):
-                yield await read.run(process, folder / "bare.log")
-        if "streams" in parts:
-            yield await streams.fan_out(process)
+    if "reads" in parts:
+        async for row in reads.measure(dsn, log, aids):
+            yield row
     if "streams" in parts:
+        with serving(dsn, log) as process:
+            yield await streams.fan_out(process)
         yield await streams.memory(dsn, log)
     if "deliveries" in parts:
         yield await deliveries.measure(dsn, log, aids)

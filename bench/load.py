@@ -45,6 +45,14 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + HEAD_END + body
 
 
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes) -> tuple[int, bytes]:
+    """Send one request; return the status and the body of its answer."""
+    writer.write(raw)
+    head = (await reader.readuntil(HEAD_END)).lower()
+    length = int(head.partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
+    return int(head[9:12]), await reader.readexactly(length)
+
+
 class _Connection(asyncio.Protocol):
     """Sends the next request as soon as the answer to the last one is complete.
 

@@ -16,7 +16,7 @@ from aitp_cp.db import Database
 from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Report, normalise
 from bench.fleet import AGENTS, KEY, batches, manifests, report
-from bench.load import HOST, Outcome, drive, request
+from bench.load import HOST, Outcome, ask, drive, request
 from bench.report import Row, Target, http_row
 from bench.servers import Running
 
@@ -47,19 +47,12 @@ async def _enrol_some(port: int, waiting: Iterator[tuple[str, bytes]], outcome: 
     reader, writer = await asyncio.open_connection(HOST, port)
     for _, manifest in waiting:
         began = time.perf_counter()
-        _, answer = await _ask(reader, writer, request("POST", "/api/registry/enroll", manifest))
+        _, answer = await ask(reader, writer, request("POST", "/api/registry/enroll", manifest))
         bearer = {"authorization": f"Bearer {json.loads(answer)['token']}"}
-        status, _ = await _ask(reader, writer, request("POST", "/api/registry/agents", manifest, **bearer))
+        status, _ = await ask(reader, writer, request("POST", "/api/registry/agents", manifest, **bearer))
         outcome.latencies.append(time.perf_counter() - began)
         outcome.refused += status != 201
     writer.close()
-
-
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes) -> tuple[int, bytes]:
-    writer.write(raw)
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
-    return int(head[9:12]), await reader.readexactly(length)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ _CACHED_KEYS = 10_000  # addresses whose bucket key is remembered; parsing one c
 
 def client_ip(headers: Headers, peer: str | None, *, header: str | None, hops: int) -> str:
     """Return the named header, else the n-th forwarded entry from the right, else the peer (contract, section 4)."""
+    if not header and not hops:
+        return _peer_address(peer) if peer else UNKNOWN
     if header:
         named = _address(headers.get(header))
         if named:

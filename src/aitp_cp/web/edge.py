@@ -56,7 +56,7 @@ class Edge:
         try:
             if self._hosts.active:
                 self._hosts.check_host(Headers(scope=scope))
-            _check_head(scope)
+            _check_head(scope, exchange.header_bytes)
             if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
                 await NO_CONTENT(scope, receive, exchange.send)
             else:
@@ -96,7 +96,7 @@ class Edge:
 class _Exchange:
     """One request and its response."""
 
-    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "status")
+    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "header_bytes", "status")
 
     def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
         self._started = time.perf_counter()
@@ -106,11 +106,14 @@ class _Exchange:
         self.status = 0  # of the response, once it has begun
         settings = rt.settings
         origin = offered = None
+        size = 0
         for name, value in reversed(scope["headers"]):  # the first of several counts
+            size += len(name) + len(value)
             if name == b"x-request-id":
                 offered = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
+        self.header_bytes = size
         peer = scope["client"][0] if scope.get("client") else None
         self.context = scope[CONTEXT] = RequestContext(
             request_id(offered),
@@ -129,14 +132,13 @@ class _Exchange:
 
     def _with_ours(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the headers of the response: the handler's first, then those that every response has."""
-        context = self.context
-        headers = [*given, NOSNIFF, *self._cors, (b"x-request-id", context.request_id.encode())]
         names = [name for name, _ in given]
+        headers = [*given, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
         if b"cache-control" not in names:
             headers.append(NO_STORE)
         if self._rt.draining:
             headers.append(CLOSE)
-        for name, value in context.headers.items():
+        for name, value in self.context.headers.items():
             raw = name.lower().encode()
             if raw not in names:
                 headers.append((raw, value.encode("latin-1")))
@@ -153,12 +155,12 @@ class _Exchange:
         account(self._rt, self.context, self._scope["method"], self.status, time.perf_counter() - self._started)
 
 
-def _check_head(scope: Scope) -> None:
+def _check_head(scope: Scope, header_bytes: int) -> None:
     """Refuse a target that no route could mean, and a head that is too large."""
     path = scope["path"]
     if len(scope["query_string"]) > MAX_QUERY_BYTES or len(path) > MAX_PATH_BYTES:
         raise UriTooLong
-    if sum([len(name) + len(value) for name, value in scope["headers"]]) > MAX_HEADER_BYTES:
+    if header_bytes > MAX_HEADER_BYTES:
         raise HeadersTooLarge
     if "\0" in path:
         raise BadRequest("the path holds a NUL character")

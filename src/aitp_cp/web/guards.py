@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGISendEvent, ASGIVersions
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
 from aitp_cp.web.client_ip import UNKNOWN
@@ -55,12 +55,36 @@ class Cycle(RequestResponseCycle):
     async def send(self, message: ASGISendEvent) -> None:
         if self.transport.is_closing():
             return  # uvloop raises for what is written after the end of a connection
+        if message["type"] == "http.response.start" and not self.flow.write_paused:
+            self._start(message["status"], [*self.default_headers, *message["headers"]])
+            return
         size = len(cast("Any", message).get("body", b""))
         self.unsent.written += size
         if self.scope["http_version"] == "1.0":
             self.chunked_encoding = False
             self.expected_content_length = size
         await super().send(message)
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Write the head as uvicorn does, with one look at all headers instead of two at each."""
+        if self.disconnected:
+            return
+        names = dict(headers)
+        length = names.get(b"content-length")
+        if length is not None:
+            self.chunked_encoding, self.expected_content_length = False, int(length)
+        elif self.scope["method"] != "HEAD" and status not in {204, 304} and self.scope["http_version"] == "1.1":
+            self.chunked_encoding = True
+            headers.append((b"transfer-encoding", b"chunked"))
+        self.keep_alive = self.keep_alive and names.get(b"connection") != b"close"
+        if not self.keep_alive and b"connection" not in names:
+            headers.append((b"connection", b"close"))
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
+            raise RuntimeError("a response header holds a line end")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"%b%b\r\n" % (STATUS_LINE[status], lines))
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -133,7 +157,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._hold(self._held + data)
         else:
             self.active_at = self.loop.time()
-            self._feed(data)
+            if self._tail or self._in_body or self.busy() or data.find(HEAD_END) != len(data) - len(HEAD_END):
+                self._feed(data)
+            else:  # one head and nothing else, as nearly always
+                self._parse(data)
 
     def _feed(self, data: bytes) -> None:
         start, size = 0, len(data)
