@@ -1,22 +1,19 @@
-"""What is noted of every answered request: its latency, and one line of log."""
+"""What is recorded of every answered request: its latency, and one line of log."""
 
 import time
 
 import structlog
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from aitp_cp.errors import AppError
 from aitp_cp.runtime import Runtime
 from aitp_cp.telemetry.logging import RequestLine, log_request
 from aitp_cp.web.context import RequestContext
 
 log = structlog.get_logger("aitp_cp.http")
 
-Text = str | UnsetType
-
 
 class LineBudget:
-    """So many lines in one second; how many there were beyond is said in one line afterwards."""
+    """At most `most` lines in one second; the number of those left out is logged in one line afterwards."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -43,7 +40,7 @@ def account(rt: Runtime, context: RequestContext, method: str, status: int, elap
     rt.metrics.observe_request(context.route, method if matched else "other", status // 100, elapsed)
     if not matched and not _refusal_lines.take():
         return
-    code, reason = _named(context.error)
+    error = context.error
     log_request(
         RequestLine(
             method=method,
@@ -53,14 +50,8 @@ def account(rt: Runtime, context: RequestContext, method: str, status: int, elap
             request_id=context.request_id,
             actor=context.actor,
             client_ip=context.client_ip,
-            code=code,
-            reason=reason,
+            code=UNSET if error is None else error.code,
+            # Only the kind of the failure behind it: its text may hold anything.
+            reason=UNSET if error is None or error.__cause__ is None else type(error.__cause__).__name__,
         )
     )
-
-
-def _named(error: AppError | None) -> tuple[Text, Text]:
-    """The code, and the kind of failure behind it, whose text may hold anything."""
-    if error is None:
-        return UNSET, UNSET
-    return error.code, UNSET if error.__cause__ is None else type(error.__cause__).__name__

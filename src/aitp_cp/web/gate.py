@@ -4,6 +4,7 @@ import hashlib
 import hmac
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from aitp_cp.errors import InvalidApiKey, RateLimited, ServerMisconfigured
 from aitp_cp.runtime import Runtime
@@ -45,7 +46,7 @@ class Gatekeeper:
                 lambda: rt.clock().timestamp(),
             )
 
-    def admit(self, context: RequestContext, endpoint: Endpoint, headers: Headers) -> None:
+    def admit(self, context: RequestContext, endpoint: Endpoint, request: Request) -> None:
         """Let the request through.
 
         Raises `InvalidApiKey`, `ServerMisconfigured`, `OriginNotAllowed` or `RateLimited`.
@@ -54,9 +55,9 @@ class Gatekeeper:
             self._spend_for_address(context, endpoint.limited_by)
             return
         if not self._digests:
-            self._admit_without_keys(context, headers)
+            self._admit_without_keys(context, request.headers)
             return
-        digest = self._known_key(bearer(headers))
+        digest = self._known_key(bearer(request.headers))
         if digest is None:
             # Guessing is throttled like any other anonymous call, and before it learns anything.
             self._spend_for_address(context, Bucket.PUBLIC_IP)
@@ -91,7 +92,8 @@ class Gatekeeper:
         return offered.hex() if any(matches) else None
 
     def _spend_for_address(self, context: RequestContext, bucket: Bucket) -> None:
-        self._spend(context, bucket, bucket_key(context.client_ip))
+        if self._buckets is not None:
+            self._spend(context, bucket, bucket_key(context.client_ip))
 
     def _spend(self, context: RequestContext, bucket: Bucket, key: str) -> None:
         if self._buckets is None or bucket is Bucket.EXEMPT:

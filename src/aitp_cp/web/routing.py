@@ -40,7 +40,7 @@ class Router:
         endpoint, context.route = _choose(methods, scope)
         context.endpoint = endpoint
         request = Request(scope, receive)
-        self._gatekeeper.admit(context, endpoint, request.headers)
+        self._gatekeeper.admit(context, endpoint, request)
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
         if endpoint.bulk and context.caller is not None:
