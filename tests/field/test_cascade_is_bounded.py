@@ -12,7 +12,7 @@ import pytest
 
 from aitp_cp.clock import now
 from aitp_cp.db import Connection, Database
-from aitp_cp.tcts import cascade, service
+from aitp_cp.tcts import cascade, graph, service
 from aitp_cp.tcts.jobs import settle
 from aitp_cp.tcts.model import Budget
 from tests.ingest.support import at, by_jti, normalised, project, report
@@ -114,7 +114,7 @@ async def test_small_batches_end_where_one_unbounded_cascade_would(
                 await settle_one(conn)
         left = await conn.fetchval("SELECT count(*) FROM cascade_work")
         assert left > 0
-        while await service.has_unsettled(conn):
+        while await graph.has_work(conn):
             await settle_one(conn)
     rows = await by_jti(db, "delegations")
     found = {jti: (row["revoked_at"], row["revoked_reason"]) for jti, row in rows.items() if row["revoked"]}
@@ -144,7 +144,7 @@ async def test_earlier_and_earlier_reports_do_not_keep_a_cascade_from_its_end(
             await committed(conn, [revoked(root, NOON - timedelta(minutes=turn))])
             await settle_one(conn)
         assert await conn.fetchval(OPEN) == 0
-        while await service.has_unsettled(conn):
+        while await graph.has_work(conn):
             await settle_one(conn)
         times = await conn.fetch("SELECT DISTINCT revoked_at FROM delegations")
         assert [row["revoked_at"] for row in times] == [NOON - timedelta(minutes=15)]
@@ -197,7 +197,7 @@ async def is_listed(app: App, jti: UUID) -> bool:
 
 async def left(app: App) -> bool:
     async with app.rt.db.connection() as conn:
-        return await service.has_unsettled(conn)
+        return await graph.has_work(conn)
 
 
 async def slowest_report(app: App) -> float:

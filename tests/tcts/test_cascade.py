@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from aitp_cp.db import Connection, Database
-from aitp_cp.tcts import service
+from aitp_cp.tcts import graph, service
 from tests.ingest.support import at, by_jti, normalised, only, project, store, store_each
 
 pytestmark = pytest.mark.anyio
@@ -164,7 +164,7 @@ async def test_a_long_chain_revoked_link_by_link_in_one_batch_stays_quick(db: Da
     async with db.transaction() as conn:
         await conn.execute("SET LOCAL statement_timeout = '2s'")
         await project(conn, normalised(*(revoked(number, when=next(later)) for number in range(1, 500))))
-        while await service.has_unsettled(conn):  # what the batch left to the job
+        while await graph.has_work(conn):  # what the batch left to the job
             assert await service.settle_next(conn)
     found = await by_jti(db, "delegations")
     assert {row["revoked_at"] for row in found.values()} == {NOON}

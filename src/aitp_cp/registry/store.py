@@ -212,7 +212,7 @@ async def deregister(conn: Connection, aid: str, now: datetime) -> None:
 async def expire_due(conn: Connection, now: datetime, limit: int) -> list[ExpiredAgent]:
     """Expire up to `limit` agents that no other replica is expiring right now, ordered by AID."""
     rows = await conn.fetch(EXPIRE_DUE, now, limit)
-    return sorted((ExpiredAgent(*row) for row in rows), key=lambda agent: agent.aid)
+    return sorted((ExpiredAgent(**row) for row in rows), key=lambda agent: agent.aid)
 
 
 async def date_the_gone(conn: Connection) -> None:

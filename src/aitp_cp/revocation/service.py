@@ -26,6 +26,7 @@ from aitp_cp.revocation.model import (
     RevocationPage,
     RevocationView,
 )
+from aitp_cp.tcts import queries
 from aitp_cp.tcts import service as tcts
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
@@ -85,7 +86,7 @@ async def _take_effect(
     await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in entries}, len(requests))
     changes = [_change(request, mine) for request, mine in zip(requests, new, strict=True) if mine]
     await audit.record_all(conn, "revocation.add", changes, now)
-    parties = await tcts.parties(conn, [entry.jti for entry in entries])
+    parties = await queries.parties(conn, [entry.jti for entry in entries])
     events = await log.append(conn, [_event(entry, parties.get(entry.jti), now) for entry in entries], now)
     return {entry.jti: event.seq for entry, event in zip(entries, events, strict=True)}
 

@@ -10,7 +10,7 @@ from aitp_cp.events.model import HistoryFilter
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
 from aitp_cp.sessions.model import ORDER, Replay, ReplayQuery, SessionDetail, SessionExport, SessionFilter, SessionList
-from aitp_cp.tcts import service as tcts
+from aitp_cp.tcts import queries as tcts
 from aitp_cp.web.endpoint import Endpoint, in_path, links
 from aitp_cp.web.export import ExportQuery, Format, Many, One, Pages, Part, pages, stream
 from aitp_cp.web.query import read_query

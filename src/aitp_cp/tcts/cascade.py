@@ -1,13 +1,13 @@
-"""How far a revocation reaches: down every chain of delegations (contract, sections 9, 11 and 21).
+"""Revoke everything below a revoked token, down every chain of delegations (contract, sections 9, 11 and 21).
 
     changed rows ──> find_open ──> items ──> run: a bounded walk ──> items that are left ──> cascade_work
                                      ^                                                            │
                                      └────────────── settle_next, by a job ──────────────────────┘
 
 An item is a revoked token or delegation whose children are not all settled. A delegation is settled when it is revoked
-since the earliest revocation of itself or of anything above it. This holds at every commit: each child of something
-revoked is settled, or an item stands for its parent. So the rows are right once no item is left, whatever the order in
-which items are worked off. Every function here needs the graph lock.
+since the earliest revocation of itself or of anything above it. At every commit, each child of something revoked is
+settled, or an item stands for its parent. So the rows are right once no item is left, whatever the order of the items.
+Every function here needs the graph lock.
 """
 
 import time
@@ -18,7 +18,7 @@ from aitp_cp.db import Connection
 from aitp_cp.tcts import graph, store
 from aitp_cp.tcts.model import Budget, Item, Reached
 
-# One step walks at most this many rows: 25 to 75 ms, and the graph lock is held meanwhile.
+# Rows that one step walks at most: 25 to 75 ms under the graph lock.
 STEP_ROWS = 500
 # Items that one step expands together.
 STEP_ITEMS = 200
@@ -27,10 +27,9 @@ STEP_ITEMS = 200
 async def settle(
     conn: Connection, delegations: Iterable[UUID], revoked: Iterable[UUID], budget: Budget, *, urgent: bool
 ) -> None:
-    """Settle what hangs from `delegations`, which were written, and from `revoked`, whose revocation is new or earlier.
+    """Settle what lies below `delegations`, just written, and `revoked`, whose revocation is new or became earlier.
 
-    Does as much as `budget` allows and leaves the rest to `settle_next`. `urgent` puts the rest before everything that
-    only reports have caused.
+    Does as much as `budget` allows and leaves the rest to `settle_next`; an `urgent` rest goes before all others.
     """
     revoked = set(revoked)
     touched = sorted({*delegations, *revoked})
@@ -44,9 +43,9 @@ async def settle(
 
 
 async def settle_next(conn: Connection, budget: Budget) -> None:
-    """Work off the first items of `cascade_work`."""
+    """Settle the first items of `cascade_work`."""
     items = await graph.pick_work(conn, STEP_ITEMS)
-    # The rows of an entry that did not wait for the graph lock are not even marked themselves.
+    # An entry that did not wait for the graph lock has not even marked its own rows.
     await store.mark_tcts(conn, jtis := sorted(item.jti for item in items))
     await graph.mark_touched(conn, jtis)
     left = await run(conn, items, budget)
@@ -55,7 +54,7 @@ async def settle_next(conn: Connection, budget: Budget) -> None:
 
 
 async def run(conn: Connection, items: Sequence[Item], budget: Budget) -> list[Item]:
-    """Walk down from `items` until nothing or no budget is left; returns the items that remain."""
+    """Walk down from `items` until nothing is left, or no budget; return the items that remain."""
     ends_at = time.monotonic() + budget.secs
     rows, left = budget.rows, _distinct(items)
     while left and rows > 0 and time.monotonic() < ends_at:
@@ -65,10 +64,10 @@ async def run(conn: Connection, items: Sequence[Item], budget: Budget) -> list[I
 
 
 async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[Item], int]:
-    """One bounded walk; returns the items that remain and how many rows it took.
+    """Do one bounded walk; return the items that remain and how many rows it took.
 
-    Items of several times are walked together, which is quick where their subtrees are apart. Where the walk does not
-    end within `rows`, the earliest time goes first: then no delegation is settled twice.
+    Items of several times are walked together, which is quick when their subtrees are apart. If the walk does not end
+    within `rows`, the earliest time goes first: then no delegation is settled twice.
     """
     ordered = sorted(items, key=lambda item: (not item.urgent, item.since, item.jti))
     urgent = ordered[0].urgent
@@ -85,18 +84,18 @@ async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[It
         reached = await graph.reach(conn, [start for start in starts if start.since == earliest], limit)
         walked += len(reached)
     await graph.mark_reached(conn, reached)
-    found = await graph.find_wide(conn, _earliest(reached), urgent=urgent)
+    wide = await graph.find_wide(conn, _earliest(reached), urgent=urgent)
     unfinished = [following for child in children if (following := child.following()) is not None]
-    return _distinct([*unfinished, *found, *later]), walked
+    return _distinct([*unfinished, *wide, *later]), walked
 
 
 def _earliest(reached: Sequence[Reached]) -> list[Reached]:
-    """Each delegation once, with the earliest time it was reached at."""
+    """Return each delegation once, with the earliest time at which it was reached."""
     since: dict[UUID, Reached] = {}
-    for one in reached:
-        known = since.get(one.jti)
-        if known is None or one.since < known.since:
-            since[one.jti] = one
+    for row in reached:
+        known = since.get(row.jti)
+        if known is None or row.since < known.since:
+            since[row.jti] = row
     return list(since.values())
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 from aitp_cp.db import Connection
 from aitp_cp.tcts.model import FIRST, LAST, Children, Item, Reached
 
-# A walk looks at this many children of each delegation; one with more becomes an item, which is read page by page.
+# A walk reads this many children of each delegation; one with more becomes an item, which is read page by page.
 FAN_OUT = 16
-# A list looks this far above each row for something that is not settled, and assumes there is some beyond.
+# A list looks this many levels above each row for something unsettled, and assumes that there is some beyond.
 PENDING_DEPTH = 32
 
 # Since when a delegation is revoked, as far as its row says.
@@ -25,9 +25,9 @@ CAUSES = """
     SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = {source} AND revoked
 """
 
-# The next children in key order, by the parent in their row or by another one they were reported with. Pairs are
-# compared so that only the index on both columns gives the order. With parent_jti = x the primary key would give it
-# too, and is chosen where most delegations have one parent: then each of the others costs a walk over the whole table.
+# The next children in key order, by the parent in their row or another one they were reported with. Comparing pairs
+# leaves the planner only the index on both columns. With parent_jti = x it would choose the primary key where most
+# delegations have one parent, and walk the whole table for each of the others.
 CHILDREN = f"""
     SELECT jti, settled_at FROM (
         (SELECT jti, {SETTLED_AT} AS settled_at FROM delegations
@@ -153,32 +153,32 @@ CASE WHEN EXISTS (SELECT 1 FROM cascade_work) THEN (
 
 
 async def mark_touched(conn: Connection, touched: Sequence[UUID]) -> list[UUID]:
-    """Revoke those of the delegations that they themselves or a parent make revoked; returns those that changed."""
+    """Revoke those of the delegations that are revoked themselves or through a parent; return those that changed."""
     return [row["jti"] for row in await conn.fetch(MARK_TOUCHED, touched)]
 
 
 async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) -> list[Item]:
-    """Those of `sources` that are revoked and may have children that are not settled."""
+    """Return those of `sources` that are revoked and may have unsettled children."""
     return [Item(row["jti"], row["since"], urgent) for row in await conn.fetch(FIND_OPEN, sources)]
 
 
 async def find_wide(conn: Connection, reached: Sequence[Reached], *, urgent: bool) -> list[Item]:
-    """Those of `reached` with more children than a walk looks at, or with children that are not settled."""
+    """Return those of `reached` with more children than a walk reads, or with unsettled children."""
     rows = await conn.fetch(FIND_WIDE, *_columns(reached)) if reached else []
     return [Item(row["jti"], row["since"], urgent) for row in rows]
 
 
 async def expand(conn: Connection, items: Sequence[Item], limit: int) -> list[Children]:
-    """The next `limit` children of each item."""
-    found: list[list[tuple[UUID, bool]]] = [[] for _ in items]
+    """Return the next `limit` children of each item."""
+    rows: list[list[tuple[UUID, bool]]] = [[] for _ in items]
     columns = [[item.jti for item in items], [item.since for item in items], [item.from_jti for item in items]]
     for row in await conn.fetch(EXPAND, *columns, limit + 1):
-        found[row["place"] - 1].append((row["jti"], row["open"]))
-    return [_children(item, rows, limit) for item, rows in zip(items, found, strict=True)]
+        rows[row["place"] - 1].append((row["jti"], row["open"]))
+    return [_children(item, found, limit) for item, found in zip(items, rows, strict=True)]
 
 
 async def reach(conn: Connection, starts: Sequence[Reached], limit: int) -> list[Reached]:
-    """`starts` and everything not settled below them, at most `limit`; one that several lead to may come repeatedly."""
+    """Return `starts` and everything unsettled below them, at most `limit` rows; a delegation may come repeatedly."""
     rows = await conn.fetch(REACH, *_columns(starts), limit) if starts else []
     return [Reached(row["jti"], row["since"]) for row in rows]
 
@@ -189,11 +189,12 @@ async def mark_reached(conn: Connection, reached: Sequence[Reached]) -> None:
 
 
 async def has_work(conn: Connection) -> bool:
+    """Return whether some cascade is not settled to the end."""
     return bool(await conn.fetchval(HAS_WORK))
 
 
 async def pick_work(conn: Connection, limit: int) -> list[Item]:
-    return [Item(*row) for row in await conn.fetch(PICK_WORK, limit)]
+    return [Item(**row) for row in await conn.fetch(PICK_WORK, limit)]
 
 
 async def delete_work(conn: Connection, items: Iterable[Item]) -> None:
@@ -207,7 +208,7 @@ async def add_work(conn: Connection, items: Sequence[Item]) -> None:
 
 
 def _columns(reached: Sequence[Reached]) -> tuple[list[UUID], list[object]]:
-    return [one.jti for one in reached], [one.since for one in reached]
+    return [row.jti for row in reached], [row.since for row in reached]
 
 
 def _children(item: Item, rows: Sequence[tuple[UUID, bool]], limit: int) -> Children:

@@ -1,4 +1,4 @@
-"""One rule per kind of value by which the reports of one caller become one: commutative, associative, idempotent."""
+"""Merge values that one caller reported: each rule is commutative, associative and idempotent."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -7,20 +7,20 @@ from aitp_cp_client.wire import aid as aids
 
 T = TypeVar("T", bound=Any)
 
-# The first ones in order are kept: a union that only grew would let reports fill the disk through one row.
+# The first ones in order are kept; without a limit, reports could fill the disk through one row.
 MAX_GRANTS = 1000
 MAX_GRANTS_BYTES = 64 * 1024
 
 
 def least(one: T | None, other: T | None) -> T | None:
-    """The lesser of two values, or the one that is known."""
+    """Return the lesser of two values, or the only known one."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
 
 
 def union(*grants: Iterable[str]) -> list[str]:
-    """All grants once, by code point, at most `MAX_GRANTS` and `MAX_GRANTS_BYTES` of text."""
+    """Return all grants once, by code point, at most `MAX_GRANTS` and `MAX_GRANTS_BYTES` of text."""
     kept: list[str] = []
     size = 0
     for name in sorted(set().union(*grants))[:MAX_GRANTS]:
@@ -32,10 +32,10 @@ def union(*grants: Iterable[str]) -> list[str]:
 
 
 def is_agent(name: str | None) -> bool:
-    """Whether a party is an AID in its canonical spelling, and no other text that somebody reported."""
+    """Return whether a party is an AID in its canonical spelling."""
     return name is not None and aids.recognise(name) == name
 
 
 def differ(one: T | None, other: T | None) -> bool:
-    """Whether two values are both known, neither is empty, and they are not the same."""
+    """Return whether two values are known, not empty, and different."""
     return bool(one) and bool(other) and one != other

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from aitp_cp.errors import BadRequest, FilterInvalid
 from aitp_cp.runtime import Runtime
-from aitp_cp.tcts import service
+from aitp_cp.tcts import queries
 from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER, DelegationFilter, DelegationList, TctFilter, TctList
 from aitp_cp.web.endpoint import Endpoint, Link, links
 from aitp_cp.web.query import read_query
@@ -15,7 +15,7 @@ from aitp_cp.web.responses import json_response
 async def list_tcts(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TctFilter)
     async with rt.db.connection() as conn:
-        page = await service.list_tcts(conn, query, query.window(TCT_ORDER), rt.clock())
+        page = await queries.list_tcts(conn, query, query.window(TCT_ORDER), rt.clock())
     return json_response(page)
 
 
@@ -27,8 +27,8 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
         if query.root_jti is not None:
             active_at = rt.clock() if query.active else None
-            return json_response(await service.delegation_tree(conn, query.root_jti, active_at))
-        return json_response(await service.list_delegations(conn, query, window, rt.clock()))
+            return json_response(await queries.tree(conn, query.root_jti, active_at))
+        return json_response(await queries.list_delegations(conn, query, window, rt.clock()))
 
 
 ENDPOINTS = (

@@ -1,4 +1,4 @@
-"""Statements on a table whose rows are made of what callers reported (`aitp_cp.tcts.callers`)."""
+"""Statements on a table whose rows are merged from reports of several callers (`aitp_cp.tcts.callers`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import msgspec
 from aitp_cp.db import Connection, Record
 from aitp_cp.tcts.callers import K, Row, S, StoredRow, restored, stored_states
 
-# Beside the reported columns: the first caller, whether others say otherwise, and what each of them said.
+# Beside the reported columns: the first caller, whether others disagree, and what each of them reported.
 KEPT = {"reported_by": "text", "conflict": "boolean", "caller_states": "jsonb"}
 _INSERT = """
 INSERT INTO {table} ({names}, {stamps}) SELECT {values}, {nows} FROM unnest({arrays}) AS new ({names})
@@ -25,9 +25,9 @@ WHERE stored.{key} = new.{key}
 
 @dataclass(frozen=True)
 class Table(Generic[K, S]):
-    """`columns` are the reported ones with their types, the key first; `stamps` are set to the time of writing.
+    """`columns` are the reported ones with their types, the key first; `created` and `updated` get the time of writing.
 
-    `values` and `state` turn what a row shows into those columns and back; `lists` of names are kept as `jsonb`.
+    `values` and `state` turn a state into those columns and back; lists of names are kept as `jsonb`.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Table(Generic[K, S]):
     also_read: str = ""  # a further column for `state`
 
     async def insert_missing(self, conn: Connection, rows: Mapping[K, Row[S]], now: Any) -> set[K]:
-        """Store the rows that are not there; those of concurrent transactions are waited for."""
+        """Insert missing rows and return their keys; waits for concurrent transactions with the same keys."""
         statement = _INSERT.format(stamps=", ".join(self.created), nows=self._nows(self.created), **self._parts())
         records = await conn.fetch(statement, *self._arrays(rows), now)
         return {record[0] for record in records}
 
     async def lock(self, conn: Connection, keys: Sequence[K]) -> dict[K, Row[S]]:
-        """Read rows and keep them locked to the end of the transaction."""
+        """Read rows and lock them to the end of the transaction."""
         also = f", {self.also_read}" if self.also_read else ""
         records = await conn.fetch(_LOCK.format(also=also, **self._parts()), keys)
         return {record[0]: self._restored(record) for record in records}
 
     async def update(self, conn: Connection, rows: Mapping[K, Row[S]], now: Any) -> None:
-        """Write rows that `lock` has returned."""
+        """Write rows that `lock` returned."""
         names = [name for name in (*self.columns, *KEPT) if name != self._key]
         assignments = [f"{name} = new.{name}" for name in names]
         arguments = self._arrays(rows)
@@ -97,6 +97,6 @@ def as_json(names: list[str]) -> str:
 
 
 def as_names(text: str | None) -> list[str]:
-    """A list of names as stored; what an older control plane may have left beside texts is none."""
+    """Read a stored list of names; drop what an older control plane may have left that is not text."""
     found = msgspec.json.decode(text) if text else None
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []

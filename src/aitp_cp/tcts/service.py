@@ -1,22 +1,20 @@
-"""Reported tokens and delegations: writing what reports say, and reading it (contract, sections 9 to 11)."""
+"""Write what reports say of tokens and delegations, and let revocations take effect (contract, sections 9 to 11)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_shared, lock_within, try_lock
 from aitp_cp.protocol.reports import Report
-from aitp_cp.tcts import cascade, graph, queries, store
+from aitp_cp.tcts import cascade, graph, store
 from aitp_cp.tcts.callers import merge
 from aitp_cp.tcts.delegating import merge_delegations
-from aitp_cp.tcts.model import Budget, DelegationFilter, DelegationList, Item, Refusal, TctFilter, TctList
+from aitp_cp.tcts.model import Budget, Item, Refusal
 from aitp_cp.tcts.projection import changes_from
-from aitp_cp.tcts.queries import TctPage
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
-# less than an operator, who wants to see the effect; 10,000 rows take half a second.
+# less than an operator, who wants to see the effect. 10,000 rows take half a second.
 ENTERED = Budget(rows=10_000, secs=0.4)
 REPORTED = Budget(rows=2_000, secs=0.2)
 LEFT_OVER = Budget(rows=4_000, secs=0.15)
@@ -64,48 +62,10 @@ async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: i
         await graph.add_work(conn, [Item(jti, entries[jti], urgent=True) for jti in sorted(entries)])
 
 
-async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
-    """Issuer and subject of those tokens that were reported."""
-    return await store.parties(conn, jtis)
-
-
-async def has_unsettled(conn: Connection) -> bool:
-    """Whether some cascade is not settled to the end."""
-    return await graph.has_work(conn)
-
-
 async def settle_next(conn: Connection) -> bool:
-    """Settle the next part of what is left, in the caller's transaction; False when another process is at it."""
+    """Settle the next part of what is left, in the caller's transaction; False when another process does."""
     if not await try_lock(conn, SETTLING):
         return False
     await lock(conn, GRAPH)
     await cascade.settle_next(conn, LEFT_OVER)
     return True
-
-
-async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> TctList:
-    """Return one page, newest issued first."""
-    return await queries.list_tcts(conn, filter, window, now)
-
-
-async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
-    """The next tokens reported with a session, newest issued first, and where to go on."""
-    return await queries.tcts_of_session(conn, session_id, after, limit)
-
-
-async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> TctPage:
-    """The next tokens that an agent issued or holds, newest issued first, and where to go on."""
-    return await queries.tcts_of_agent(conn, aid, after, limit)
-
-
-async def list_delegations(conn: Connection, filter: DelegationFilter, window: Window, now: datetime) -> DelegationList:
-    """Return one page, newest issued first."""
-    return await queries.list_delegations(conn, filter, window, now)
-
-
-async def delegation_tree(conn: Connection, root: UUID, active_at: datetime | None) -> DelegationList:
-    """Everything delegated from a token or delegation, the latter included, oldest first.
-
-    At most 1000 rows and 32 levels, the upper levels first; `active_at` leaves out what is revoked or expired then.
-    """
-    return DelegationList(await queries.tree(conn, root, active_at))

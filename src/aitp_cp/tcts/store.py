@@ -13,8 +13,8 @@ from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
 
-# Revoked since the earliest report of whoever reported it first; anybody's report of a token reaches further.
-# `placed` tells who that is among callers of one batch. A report that comes again keeps the row from being swept.
+# A token is revoked since the earliest report of its first reporter; a report of kind `tct` reaches further than one of
+# kind `delegation`, whoever sends it. `place` decides who is first in a batch. A repeated report delays the sweep.
 REMEMBER_REVOCATIONS = """
 WITH reported AS (
     SELECT new.*, CASE WHEN known.jti IS NULL
@@ -49,7 +49,7 @@ ON CONFLICT DO NOTHING
 
 COUNT_CHILDREN = """
 SELECT parent_jti, caller, children
-FROM delegation_children JOIN unnest($1::uuid[], $2::text[]) AS asked (parent_jti, caller) USING (parent_jti, caller)
+FROM delegation_children JOIN unnest($1::uuid[], $2::text[]) AS link (parent_jti, caller) USING (parent_jti, caller)
 """
 
 ADD_CHILDREN = """
@@ -57,8 +57,6 @@ INSERT INTO delegation_children AS stored (parent_jti, caller, children)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[])
 ON CONFLICT (parent_jti, caller) DO UPDATE SET children = stored.children + excluded.children
 """
-
-PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
 
 MARK_TCTS = """
 UPDATE issued_tcts SET revoked = true, revoked_at = LEAST(issued_tcts.revoked_at, cause.revoked_at)
@@ -80,14 +78,14 @@ OLD_REPORTS = OldRows("revoked_reports", "created_at")
 
 
 async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange]]) -> None:
-    """Keep the parents beside the one in a delegation's row."""
+    """Store the parents beside the one in a delegation's row."""
     further = [(jti, parent) for jti, row in rows.items() for parent in sorted(row.shown.parents)[1:]]
     if further:
         await conn.execute(ADD_PARENTS, [jti for jti, _ in further], [parent for _, parent in further])
 
 
 async def count_children(conn: Connection, pairs: Sequence[Link]) -> dict[Link, int]:
-    """How many delegations each caller has reported with each parent, as (parent, caller)."""
+    """Return how many delegations each caller has reported with each parent, by (parent, caller)."""
     rows = await conn.fetch(COUNT_CHILDREN, [parent for parent, _ in pairs], [caller for _, caller in pairs])
     return {(row["parent_jti"], row["caller"]): row["children"] for row in rows}
 
@@ -100,7 +98,7 @@ async def add_children(conn: Connection, counts: Mapping[Link, int]) -> None:
 
 
 async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> list[UUID]:
-    """Also of tokens that nobody has reported yet; returns those that may be new, or be revoked earlier or further."""
+    """Store them, also for unreported tokens; return those that may be new, or be revoked earlier or further."""
     rows = await conn.fetch(
         REMEMBER_REVOCATIONS,
         [revocation.jti for revocation in revocations],
@@ -112,13 +110,8 @@ async def remember_revocations(conn: Connection, revocations: Sequence[Revocatio
     return [row["jti"] for row in rows]
 
 
-async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
-    rows = await conn.fetch(PARTIES, jtis)
-    return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
-
-
 async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
-    """Revoke those of `jtis` that a report or the deny list names."""
+    """Revoke those of `jtis` that a report or the deny list revokes."""
     await conn.execute(MARK_TCTS, jtis)
 
 
@@ -127,20 +120,34 @@ def _tct_values(change: TctChange) -> Sequence[Any]:
 
 
 def _tct_state(row: Record) -> TctChange:
-    jti, issuer, subject, audience, grants, *rest = row
-    return TctChange(jti, issuer, subject, audience, as_names(grants), *rest[:4])
+    return TctChange(
+        jti=row["jti"],
+        issuer=row["issuer_aid"],
+        subject=row["subject_aid"],
+        audience=row["audience_aid"],
+        grants=as_names(row["grants"]),
+        binding_cnf=row["binding_cnf"],
+        issued_at=row["issued_at"],
+        expires_at=row["expires_at"],
+        session_id=row["session_id"],
+    )
 
 
 def _delegation_values(change: DelegationChange) -> Sequence[Any]:
-    """Of several parents the least is the one shown."""
+    """The row shows the least of several parents."""
     scope = as_json(change.scope)
     return change.jti, min(change.parents), *change.sides, scope, change.issued_at, change.expires_at
 
 
 def _delegation_state(row: Record) -> DelegationChange:
-    jti, parent, delegator, delegatee, scope, issued_at, expires_at, *_, further = row
     return DelegationChange(
-        jti, frozenset({parent, *further}), delegator, delegatee, as_names(scope), issued_at, expires_at
+        jti=row["jti"],
+        parents=frozenset({row["parent_jti"], *row["further"]}),
+        delegator=row["delegator_aid"],
+        delegatee=row["delegatee_aid"],
+        scope=as_names(row["scope"]),
+        issued_at=row["issued_at"],
+        expires_at=row["expires_at"],
     )
 
 
