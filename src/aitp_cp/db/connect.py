@@ -13,10 +13,10 @@ import asyncpg
 
 from aitp_cp.database_url import DatabaseUrlError, read
 
-CONNECT_TIMEOUT_SECS = 5.0  # a host that is gone without a word must not hold up a request for longer
+CONNECT_TIMEOUT_SECS = 5.0  # the longest that a host which does not answer may hold up a request
 APPLICATION_NAME = "aitp-cp"
 
-# What the guarantees rest on, whatever ALTER DATABASE and ALTER ROLE say. docs/operations.md gives each a reason.
+# The guarantees rest on these, whatever ALTER DATABASE and ALTER ROLE set. docs/operations.md has a reason for each.
 PINNED: Mapping[str, str] = {
     "statement_timeout": "15000",
     "lock_timeout": "5000",
@@ -71,19 +71,19 @@ async def connect(
 
 
 def _pinning(settings: Mapping[str, str]) -> str:
-    """One round trip and no prepared statement, which a pooler may not keep; leaves out what an older server lacks."""
+    """Return one statement, not prepared, for poolers lose those; it skips settings that an older server lacks."""
     rows = ", ".join(f"({_literal(name)}, {_literal(value)})" for name, value in settings.items())
     pins = "SELECT set_config(name, value, false) FROM (VALUES {}) AS pinned (name, value) WHERE {}"
     return pins.format(rows, "current_setting(name, true) IS NOT NULL") + ";" + _DURABLE
 
 
 def _literal(text: str) -> str:
-    """Escaped so that it reads alike whatever standard_conforming_strings was."""
+    """Return an escaped string that means the same whatever standard_conforming_strings is."""
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _require_account() -> None:
-    """Without a user in the URL the account's name counts, and a container's uid may have none."""
+    """Without a user in the URL the driver uses the account's name, and a container's uid may have none."""
     try:
         if not os.environ.get("PGUSER"):
             getpass.getuser()

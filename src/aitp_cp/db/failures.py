@@ -1,4 +1,4 @@
-"""Say why a database cannot be used, in words that hold no address and no secret.
+"""Explain why a database cannot be used, without an address or a secret.
 
 The driver's texts may repeat the URL with its password, so only the kind of a failure and its SQLSTATE are used.
 """
@@ -11,7 +11,7 @@ import asyncpg
 
 from aitp_cp.database_url import DatabaseUrlError
 
-# The first that fits.
+# The first that matches.
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no answer in time"),
     (socket.gaierror, "its host name does not resolve"),
@@ -41,19 +41,19 @@ _STARTUP_PARAMETER = re.compile(r"unsupported startup parameter: ([a-z_]+)")
 
 
 def reason(failure: BaseException | None) -> str:
-    """Return why, for a log or a table; of a wrapped failure the cause counts."""
+    """Return the reason for a log or a table; a wrapped failure is explained by its cause."""
     failure = _cause(failure)
     if failure is None:
         return "the connection was lost"
     if isinstance(failure, DatabaseUrlError):
         return f"DATABASE_URL {failure}"
-    said = _of_the_server(failure) if _is_from_the_server(failure) else _of_the_way(failure)
+    text = _of_the_server(failure) if _is_from_the_server(failure) else _of_the_connection(failure)
     kind = type(failure).__name__
-    return f"{said} ({kind})" if said else kind
+    return f"{text} ({kind})" if text else kind
 
 
 def sentence(failure: BaseException | None) -> str:
-    """Return the same, and whether it is the way or the server that says no: "cannot be reached: …", "refuses: …"."""
+    """Return the reason after "cannot be reached: ", or after "refuses: " when the server itself answered."""
     cause = _cause(failure)
     return f"{'refuses' if cause is not None and _is_from_the_server(cause) else 'cannot be reached'}: {reason(cause)}"
 
@@ -72,12 +72,12 @@ def _of_the_server(failure: BaseException) -> str:
     state, text = str(getattr(failure, "sqlstate", "")), str(failure)
     if state == "28000" and "pg_hba.conf" in text:
         return f"{_NO_RULE}; try sslmode=require" if "no encryption" in text else _NO_RULE
-    if found := _STARTUP_PARAMETER.search(text):
-        return f"a pooler in between refuses the startup parameter {found[1]}: add it to its ignore_startup_parameters"
+    if match := _STARTUP_PARAMETER.search(text):
+        return f"a pooler in between refuses the startup parameter {match[1]}: add it to its ignore_startup_parameters"
     return _STATES.get(state, "")
 
 
-def _of_the_way(failure: BaseException) -> str:
+def _of_the_connection(failure: BaseException) -> str:
     if isinstance(failure, ConnectionError) and "SSL upgrade" in str(failure):
         return "it does not offer TLS; see sslmode"
     return next((sentence for kind, sentence in _KINDS if isinstance(failure, kind)), "")

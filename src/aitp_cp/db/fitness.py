@@ -1,4 +1,4 @@
-"""What makes a database unfit for good: `check`, `migrate`, `serve` and `worker` ask the same questions."""
+"""Check whether a database can serve at all; `check`, `migrate`, `serve` and `worker` use the same checks."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,12 +31,12 @@ _BY_TRANSACTION = (
 async def unfit(dsn: str) -> str | None:
     """Return why this database can never serve, in a sentence that says what to do; raises the driver's errors."""
     async with _session(dsn) as conn:
-        found = await unfit_server(conn)
-    return found or await pooled_by_transaction(dsn)
+        reason = await unfit_server(conn)
+    return reason or await pooled_by_transaction(dsn)
 
 
 async def version(conn: asyncpg.Connection) -> tuple[str, int]:
-    """The server's version as it says it, such as 15.18, and the major number."""
+    """Return the server's version, such as 15.18, and its major number."""
     row = await conn.fetchrow(_VERSION)
     assert row is not None
     return row[0], row[1] // 10_000
@@ -68,7 +68,7 @@ async def undurable(conn: asyncpg.Connection) -> str | None:
 
 async def pooled_by_transaction(dsn: str) -> str | None:
     """Return a sentence when two sessions share a server process, or a session has no transactions of its own."""
-    for _ in range(2):  # a connection that is lost once was lost, one that is lost at every BEGIN is refused it
+    for _ in range(2):  # one lost connection is an accident; one lost at every BEGIN is a pooler that refuses it
         try:
             async with _session(dsn) as one, _session(dsn) as other:
                 return _BY_TRANSACTION if await _share(one, other) else None
@@ -80,7 +80,7 @@ async def pooled_by_transaction(dsn: str) -> str | None:
 async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
     try:
         first = await _pid(one)
-        async with other.transaction():  # holds its server process, which a pooler would have lent to `one`
+        async with other.transaction():  # holds its server process; a pooler would have lent `one` the same
             held = await other.fetchval("SELECT pg_backend_pid()")
             second = await _pid(one)
     except (*_LOST_STATEMENT, TimeoutError):

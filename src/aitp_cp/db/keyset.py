@@ -1,4 +1,4 @@
-"""Keyset paging: the order of a list, the place of a row in it, and the cursor with which a client reads on.
+"""Keyset paging: the order of a list, the place of a row in it, and the cursor of the next page.
 
 A cursor is base64url of a JSON array: the name of the list, then the last row's value of each column of the order. It
 says where to go on and nothing else, so it outlives restarts, replicas and the row itself.
@@ -56,7 +56,7 @@ class Window:
 
     @property
     def rows(self) -> int:
-        """One row more than is shown: it tells whether there is another page."""
+        """One row more than the limit, to see whether there is another page."""
         return self.limit + 1
 
 
@@ -69,7 +69,7 @@ class Page:
 
 
 class Order:
-    """The total order of one list, by two columns; `name` keeps its cursors apart from those of other lists."""
+    """The total order of one list, by two columns; `name` distinguishes its cursors from those of other lists."""
 
     def __init__(self, name: str, first: Key, second: Key) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Order:
         self.sql = f"{first.sql}, {second.sql}"
 
     def restrict(self, where: Where, before: Place | None) -> None:
-        """Leave only the rows that come after a place; None is before the first."""
+        """Restrict to the rows after a place; None means all."""
         if before is None:
             return
         first, second = self.keys
@@ -91,7 +91,7 @@ class Order:
             )
 
     def page(self, rows: Sequence[Record], window: Window) -> Page:
-        """Cut what was read for `window`, which also says `found` where the page may have ended by size."""
+        """Cut the rows of `window` to its limit; a page that may end by size has a column `found`."""
         kept = rows[: window.limit]
         found = rows[0].get("found", len(rows)) if rows else 0
         return Page(kept, self.cursor(self.place(kept[-1])) if found > len(kept) else msgspec.UNSET)

@@ -1,6 +1,6 @@
-"""LISTEN on a connection of its own: a bell that rings when another session said NOTIFY.
+"""LISTEN on a connection of its own, and ring a bell at each NOTIFY of another session.
 
-Nothing depends on it: whoever waits for the bell also looks by himself now and then.
+The bell only makes things quick: its users also look for news themselves, every second.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from aitp_cp.db.failures import reason
 
 log = structlog.get_logger("aitp_cp.db.listener")
 
-# A connection whose other end is gone without a word looks idle for ever: ask it something now and then.
+# A connection whose other end has vanished looks idle for ever, so it is probed this often.
 PROBE_SECS = 10.0
 PROBE_TIMEOUT_SECS = 5.0
 BACKOFF_SECS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
 class Listener:
-    """Rings on every notification of a channel, and once after each (re)connection, for some may have been missed."""
+    """Rings at every notification of a channel, and after each connect, because some may have been missed."""
 
     def __init__(self, dsn: str, channel: str, ring: Callable[[], None], *, probe_secs: float = PROBE_SECS) -> None:
         self._dsn = dsn
@@ -43,11 +43,11 @@ class Listener:
         self._task = asyncio.create_task(self._run(), name="db-listener")
 
     def renew(self) -> None:
-        """Connect anew: the other end may be another server by now."""
+        """Reconnect: the name may lead to another server now."""
         self._lost.set()
 
     async def stop(self) -> None:
-        """End at once, whatever state the connection is in."""
+        """Stop at once, whatever state the connection is in."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -58,7 +58,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except Exception as failure:  # whatever it was, the next connection is the cure
+            except Exception as failure:  # a new connection helps against all of them
                 log.log(DEBUG if failures else WARNING, "not listening", reason=reason(failure))
             failures = 0 if self.connected else failures + 1
             self.connected = False
@@ -82,4 +82,4 @@ class Listener:
                     return
                 await conn.execute("SELECT 1")
         finally:
-            conn.terminate()  # a polite end would wait for an answer that may never come
+            conn.terminate()  # close() would wait for an answer that may never come

@@ -1,6 +1,6 @@
-"""Compare the log's sequence with the log, and set it right.
+"""Compare the log's sequence with the log, and repair it.
 
-A restore of single tables, or a setval by hand, can leave the sequence behind the rows. Events would then be refused
+A restore of single tables, or a setval by hand, can leave the sequence behind the rows. Then events would be refused
 as duplicates of a position, or get positions that every follower has passed.
 """
 
@@ -28,7 +28,7 @@ BEHIND_AND_REFUSED = (
 
 
 class Numbering(NamedTuple):
-    """The next position that would be given out, and the highest one that was, deleted rows included."""
+    """The next position, and the highest one given out so far, deleted rows included."""
 
     next: int
     log_end: int
@@ -39,7 +39,7 @@ class Numbering(NamedTuple):
 
 
 class RepairRefused(Exception):
-    """The role may not set the sequence; `aitp-cp migrate`, run by the role that owns it, sets it."""
+    """The role may not set the sequence; `aitp-cp migrate`, run by its owner, may."""
 
 
 async def read(conn: Connection) -> Numbering:
@@ -49,7 +49,7 @@ async def read(conn: Connection) -> Numbering:
 
 
 async def repair(conn: Connection) -> Numbering | None:
-    """Put the sequence behind the end of the log; return what was found if it was wrong, else None.
+    """Set the sequence to the end of the log if it is behind; return what it was then, else None.
 
     Needs UPDATE on the sequence; raises `RepairRefused` without it.
     """
@@ -58,10 +58,10 @@ async def repair(conn: Connection) -> Numbering | None:
     try:
         async with conn.transaction():
             await lock(conn, LOG)
-            found = await read(conn)  # another replica may have been first
-            if not found.behind:
+            numbering = await read(conn)  # another replica may have been first
+            if not numbering.behind:
                 return None
-            await conn.fetchval(_SET, found.log_end)
+            await conn.fetchval(_SET, numbering.log_end)
     except asyncpg.InsufficientPrivilegeError as refused:
         raise RepairRefused from refused
-    return found
+    return numbering

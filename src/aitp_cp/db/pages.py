@@ -1,14 +1,14 @@
-"""Pages of a list that end by size, whatever number of rows was asked for (contract, part II, section 8)."""
+"""Pages of a list that end by size, whatever the limit of rows (contract, part II, section 8)."""
 
 PAGE_BYTES = 1024 * 1024
 
 
 def within_bytes(page: str, *, columns: str, size: str, order: str, found: str = "count(*) OVER ()") -> str:
-    """Wrap the statement of a page, limit and all, so that it ends before `size` adds up to more than `PAGE_BYTES`.
+    """Return a statement that ends the page `page` before the sum of `size` exceeds `PAGE_BYTES`.
 
-    `size` measures one row in bytes of the answer; `order` is the page's order; both name columns of `page`. The first
-    row comes whatever its size, so that a client that reads on always gets further. Each row also says how many were
-    `found` before the cut; a page that was cut already hands its own number on.
+    `size` measures a row in bytes of the response; `order` is the page's order; both name columns of `page`. The first
+    row comes whatever its size, so that a client always advances. Each row carries how many were `found` before the
+    cut; a page that is cut twice passes its first number on.
     """
     return f"""
 SELECT {columns}, found FROM (

@@ -1,4 +1,4 @@
-"""The connection pool, transactions, and what a driver failure means to a client."""
+"""The connection pool, transactions, and the translation of driver errors."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 ACQUIRE_TIMEOUT_SECS = 5.0
 COMMAND_TIMEOUT_SECS = 20.0
-SAY_EVERY_SECS = 30.0
+LOG_EVERY_SECS = 30.0
 RENEW_EVERY_SECS = 1.0  # a database that stays read-only must not be reconnected to with every refused write
 
 # Also off in recovery; outside a transaction block it is what the next transaction would get.
 WRITABLE = "SELECT current_setting('transaction_read_only') = 'off'"
 
-# What a client may simply send again: the server is away, full, overloaded or asked to yield.
+# The same request may succeed later: the server is away, full, overloaded or shutting down.
 PASSING_FAILURES: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
@@ -45,13 +45,13 @@ PASSING_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.exceptions.ConnectionDoesNotExistError,
-    # An idle connection that the server has just said goodbye to, borrowed before the end of its socket was read.
+    # An idle connection that the server has just closed, borrowed before its end was read.
     asyncpg.InternalClientError,
 )
 
 
 class Connection(Protocol):
-    """What rooms may ask of a connection; rows come back as records, `jsonb` as text."""
+    """What rooms may do with a connection; rows are records, `jsonb` is text."""
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
 
@@ -79,7 +79,7 @@ async def server_time(conn: Connection) -> datetime:
     return at
 
 
-# Told of every statement: its text, how many seconds it took and how it failed; never of its arguments.
+# Called after every statement with its text, its seconds and its error; never with its arguments.
 OnStatement = Callable[[str, float, BaseException | None], None]
 
 
@@ -89,16 +89,16 @@ class Database:
     def __init__(self, dsn: str, *, max_size: int, on_statement: OnStatement | None = None) -> None:
         self.dsn = dsn
         self.max_size = max_size
-        self.commits = 0  # transactions committed by this process: what was read before the last one may be old
+        self.commits = 0  # of this process; what was read before the last one may be stale
         self._on_statement = on_statement
         self._reserve = Reserve(max_size, ACQUIRE_TIMEOUT_SECS)
         self._on_renew: list[Callable[[], None]] = []
-        self._renewed_at = self._said_at = float("-inf")
+        self._renewed_at = self._logged_at = float("-inf")
         self._pool: asyncpg.Pool[Record] | None = None
         self._closing = False
 
     async def open(self) -> None:
-        """Connect; raises `DatabaseUnavailable` when the server cannot be reached, or will not have us."""
+        """Connect; raises `DatabaseUnavailable` when the server cannot be reached or refuses."""
         with _translated():
             self._pool = await asyncpg.create_pool(
                 self.dsn,
@@ -113,17 +113,17 @@ class Database:
     async def _connect(self, dsn: str, **driver: Any) -> asyncpg.Connection:
         try:
             return await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, **driver)
-        except (asyncpg.PostgresError, DatabaseUrlError, KeyError) as refused:  # also what waiting does not cure
+        except (asyncpg.PostgresError, DatabaseUrlError, KeyError) as refused:  # also permanent refusals
             raise DatabaseUnavailable(headers={"Retry-After": "1"}) from refused
 
     async def _prepare(self, conn: asyncpg.Connection) -> None:
         await read_all_times(conn)
-        told = self._on_statement
-        if told is not None:
-            conn.add_query_logger(lambda done: told(done.query, done.elapsed, done.exception))
+        on_statement = self._on_statement
+        if on_statement is not None:
+            conn.add_query_logger(lambda done: on_statement(done.query, done.elapsed, done.exception))
 
     async def close(self) -> None:
-        """Close politely, then by force: shutdown has a budget."""
+        """Close within five seconds, then by force: shutdown has a budget."""
         self._closing = True
         if self._pool is None:
             return
@@ -134,7 +134,7 @@ class Database:
 
     @property
     def in_use(self) -> int:
-        """Connections that some request or job holds at this moment."""
+        """How many connections requests and jobs hold."""
         return 0 if self._pool is None else self._pool.get_size() - self._pool.get_idle_size()
 
     @asynccontextmanager
@@ -157,20 +157,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Borrow a connection inside a transaction that commits when the block ends well."""
+        """Borrow a connection inside a transaction that commits unless the block raises."""
         async with self.connection() as conn:
             try:
                 async with conn.transaction():
                     yield conn
             finally:
-                self.commits += 1  # one that broke off while it was confirmed may have happened
+                self.commits += 1  # one whose confirmation was lost may have happened
 
     def on_renew(self, callback: Callable[[], None]) -> None:
-        """Call when connections are replaced, so that those outside the pool are too."""
+        """Call `callback` when connections are replaced, so that those outside the pool are replaced too."""
         self._on_renew.append(callback)
 
     async def renew(self) -> None:
-        """Replace every connection at its next use: the other end of one was gone without a word, or is a standby."""
+        """Replace every connection at its next use: the server has vanished, or is a standby."""
         self._renewed_at = time.monotonic()
         if self._pool is not None:
             await self._pool.expire_connections()
@@ -178,16 +178,16 @@ class Database:
             callback()
 
     async def renew_read_only(self) -> None:
-        """Connect anew after an answer that the server takes no writes: its name may lead to the primary by now."""
+        """Reconnect after the server refused a write: its name may lead to the primary now."""
         if time.monotonic() - self._renewed_at < RENEW_EVERY_SECS:
             return
-        if time.monotonic() - self._said_at >= SAY_EVERY_SECS:
-            self._said_at = time.monotonic()
+        if time.monotonic() - self._logged_at >= LOG_EVERY_SECS:
+            self._logged_at = time.monotonic()
             log.warning("database_read_only: connections are renewed until the server takes writes")
         await self.renew()
 
     async def takes_writes(self) -> bool:
-        """Whether new transactions may write; if not, connections are renewed. Raises `DatabaseUnavailable`."""
+        """Return whether new transactions may write; if not, renew connections. Raises `DatabaseUnavailable`."""
         async with self.connection() as conn:
             writable = bool(await conn.fetchval(WRITABLE))
         if not writable:
@@ -195,7 +195,7 @@ class Database:
         return writable
 
     async def ping(self, timeout: float) -> bool:
-        """Whether one trivial statement comes back within `timeout` seconds."""
+        """Return whether one trivial statement comes back within `timeout` seconds."""
         try:
             with urgent():
                 async with asyncio.timeout(timeout), self.connection() as conn:

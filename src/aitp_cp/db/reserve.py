@@ -1,4 +1,4 @@
-"""Connections that ordinary work leaves free: for revocation, health, keys and the log (contract, part II, A7)."""
+"""Keep a quarter of the connections for urgent work: revocation, health, keys, the log (contract, part II, A7)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +10,7 @@ _URGENT: ContextVar[bool] = ContextVar("aitp_cp_urgent", default=False)
 
 @contextmanager
 def urgent() -> Iterator[None]:
-    """Let what runs inside, tasks that it starts included, use the connections kept in reserve."""
+    """Let the block, and tasks that it starts, use the reserved connections."""
     token = _URGENT.set(True)
     try:
         yield
@@ -19,7 +19,7 @@ def urgent() -> Iterator[None]:
 
 
 class Reserve:
-    """Keeps ordinary work out of the last quarter of a pool; a pool of less than four connections has no reserve."""
+    """Limits ordinary work to three quarters of a pool; a pool of less than four connections has no reserve."""
 
     def __init__(self, pool_size: int, timeout_secs: float) -> None:
         self._ordinary = asyncio.Semaphore(pool_size - pool_size // 4)
@@ -27,7 +27,7 @@ class Reserve:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Wait until ordinary work may have another connection; raises `TimeoutError`. Urgent work does not wait."""
+        """Wait for a connection that ordinary work may use; raises `TimeoutError`. Urgent work does not wait."""
         if _URGENT.get():
             yield
             return

@@ -48,17 +48,17 @@ SEQUENCES = ("audit_events_seq",)
 
 # Of our own name: `alembic_version` may belong to another application in the same schema.
 VERSION_TABLE = "aitp_cp_version"
-# Where older versions of the control plane keep their revision. They still read it, so a migration updates it too.
+# The version table of older versions. They still read it, so a migration updates it too.
 OLD_VERSION_TABLE = "alembic_version"
 
-# A table further down the search path is somebody else's.
+# A table further down the search path belongs to somebody else.
 _IN_THIS_SCHEMA = "to_regclass('{0}') = to_regclass(quote_ident(current_schema()) || '.{0}')"
 _CURRENT_REVISION = f"SELECT version_num FROM {VERSION_TABLE} WHERE {_IN_THIS_SCHEMA.format(VERSION_TABLE)}"
 _OLD_REVISION = f"""
 SELECT max(version_num) FROM {OLD_VERSION_TABLE}
 WHERE version_num = ANY($1) AND {_IN_THIS_SCHEMA.format(OLD_VERSION_TABLE)}
 """
-# SKIP LOCKED: whoever holds the log lock must not wait for a row, which retention may be deleting.
+# SKIP LOCKED: the holder of the log lock must not wait for a row that retention is deleting.
 _NUMBER_UNSEQUENCED = """
 WITH oldest AS MATERIALIZED (
     SELECT id FROM audit_events WHERE seq IS NULL ORDER BY ts, id LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -72,7 +72,7 @@ SELECT count(*) FROM adopted
 
 
 async def current_revision(conn: Connection) -> str | None:
-    """Return the revision of `current_schema()`, None before the first; not for use inside a transaction."""
+    """Return the revision of `current_schema()`, None before the first. Call it outside a transaction."""
     for question, *args in ((_CURRENT_REVISION,), (_OLD_REVISION, list(REVISIONS))):
         with suppress(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
             if revision := await conn.fetchval(question, *args):
@@ -81,12 +81,12 @@ async def current_revision(conn: Connection) -> str | None:
 
 
 async def number_unsequenced(conn: Connection, limit: int) -> int:
-    """Give the next log positions to at most `limit` events that have none, oldest first; returns how many."""
+    """Give the next log positions to at most `limit` events without one, oldest first; return how many."""
     return await _number(conn, limit, "")
 
 
 async def adopt_unsequenced(conn: Connection, limit: int) -> int:
-    """The same on the current schema, where what an older control plane wrote is marked: it has its deliveries."""
+    """Do the same on the current schema, and mark the rows as adopted: an older control plane has delivered them."""
     return await _number(conn, limit, ", adopted = true")
 
 

@@ -1,7 +1,7 @@
-"""Times on their way out of the database: as text for the API, and as what Python can hold.
+"""Read times from the database: as text for the API, and as Python's `datetime`.
 
-PostgreSQL's calendar is longer than Python's, and has infinities: an older control plane's "never" is one of those.
-What Python cannot hold is read, and shown, as the first or the last moment that it can.
+PostgreSQL's calendar is longer than Python's and has infinities, which an older control plane used for "never". A time
+beyond Python's range is read, and shown, as the first or the last moment of that range.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,12 @@ class _Connection(Protocol):
 
 
 async def read_all_times(conn: _Connection) -> None:
-    """Make the connection read every timestamptz; without this, one row can fail a whole page."""
+    """Make the connection read any timestamptz; otherwise one row could fail a whole page."""
     await conn.set_type_codec("timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple")
 
 
 def shown(column: str) -> str:
-    """The SQL twin of `clock.iso`; null stays null. Several times cheaper than one of the driver's objects."""
+    """Return SQL for `clock.iso(column)`; null stays null. Several times cheaper than formatting a `datetime`."""
     return f"""CASE WHEN {column} >= '10000-01-01' THEN '9999-12-31T23:59:59.999Z'
 WHEN {column} < '0001-01-01' THEN '0001-01-01T00:00:00.000Z'
 ELSE to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
@@ -52,7 +52,7 @@ def _decode(micros: tuple[int]) -> datetime:
 
 
 def _encode(moment: datetime) -> tuple[int]:
-    """The extremes go back as infinities: a list that is read on from one must get past all that lies beyond."""
+    """Write the extremes as infinities: a cursor at one of them must pass everything beyond it."""
     if moment == LAST:
         return (_INFINITY,)
     if moment == FIRST:

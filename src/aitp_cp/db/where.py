@@ -1,8 +1,8 @@
-"""Optional filters as SQL fragments, so that each list endpoint keeps one readable statement."""
+"""Optional filters as SQL fragments, so that each list keeps one readable statement."""
 
 from typing import Any
 
-# Of rows, and with one more, by which a page knows that it is not the last.
+# The usual limits, and one more: a page reads a row beyond its limit to see whether there is a next page.
 COMMON_COUNTS = frozenset({0, 20, 50, 100, 200, 500, 1000, 21, 51, 101, 201, 501, 1001})
 
 
@@ -14,7 +14,7 @@ class Where:
         self._conditions: list[str] = []
 
     def add(self, fragment: str, value: Any) -> None:
-        """Add a condition, unless the filter it belongs to was not given (`None`)."""
+        """Add a condition unless its filter is `None`."""
         if value is not None:
             self._conditions.append(fragment.replace("{}", self.bind(value)))
 
@@ -22,15 +22,15 @@ class Where:
         self._conditions.append(condition)
 
     def bind(self, value: Any) -> str:
-        """Keep one argument and return its placeholder."""
+        """Add an argument and return its placeholder."""
         self.args.append(value)
         return f"${len(self.args)}"
 
     def rows(self, count: int) -> str:
-        """A number of rows, kept as an argument unless it is a common one and there are no others.
+        """Return a limit or offset: as text if it is a usual one and there are no other arguments, else a placeholder.
 
-        The server plans a statement without arguments once, and one with them again and again, for longer than a page
-        takes to read.
+        The server plans a statement without arguments once. One with arguments it plans again and again, which takes
+        longer than reading a page.
         """
         return self.bind(count) if self.args or count not in COMMON_COUNTS else str(count)
 

@@ -1,4 +1,4 @@
-"""Look at a schema before the first change: are its tables the control plane's, and may the role change them?"""
+"""Check a schema before the first change: are its tables the control plane's, and may the role change them?"""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import asyncpg
 
 from aitp_cp.db.schema import VERSION_TABLE
 
-# Key columns and their types. A table of another application that happens to have one of these names differs in them.
+# Key columns and their types. Another application's table with one of these names has others.
 KEYS: Mapping[str, Mapping[str, str]] = {
     "admin_audit_log": {"id": "uuid"},
     "agents": {"aid": "text"},
@@ -29,8 +29,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     VERSION_TABLE: {"version_num": "text"},
 }
 
-# By length-less type; the kinds of text count as one, for some were changed by hand.
-_FOUND = """
+# Types without their length; all kinds of text count as one, because some were changed by hand.
+_COLUMNS = """
 SELECT c.relname, c.relkind::text AS kind, a.attname,
        regexp_replace(format_type(a.atttypid, NULL), '^character( varying)?$', 'text') AS type,
        pg_get_userbyid(c.relowner)::text AS owner, pg_has_role(c.relowner, 'USAGE') AS may_alter
@@ -44,8 +44,8 @@ SELECT current_schema(), current_user, current_setting('search_path'),
        has_schema_privilege(current_schema(), 'CREATE') AS may_create
 """
 
-# Tables that no other application is likely to have together.
-_TELLING = ["audit_events", "handshake_sessions", "issued_tcts", "revocation_entries"]
+# No other application is likely to have all of these.
+_SIGNATURE = ["audit_events", "handshake_sessions", "issued_tcts", "revocation_entries"]
 # The schema of the search path, if any, that holds a control plane's tables.
 _HOME = """
 SELECT nspname::text, nspname = current_schema() AS first FROM pg_namespace
@@ -57,7 +57,7 @@ ORDER BY array_position(current_schemas(false), nspname) LIMIT 1
 
 
 async def obstacle(conn: asyncpg.Connection) -> str | None:
-    """Return why the schema cannot be migrated as it is, with the statement that helps; None when it can."""
+    """Return why the schema cannot be migrated, with the statement that helps; None when it can."""
     schema, role, path, may_create = tuple(await conn.fetchrow(_SCHEMA) or ())
     if schema is None:
         return (
@@ -71,7 +71,7 @@ async def obstacle(conn: asyncpg.Connection) -> str | None:
 
 async def misplaced(conn: asyncpg.Connection) -> str | None:
     """Return a sentence when the control plane's tables are in a later schema of the search path, not in the first."""
-    home = await conn.fetchrow(_HOME, _TELLING)
+    home = await conn.fetchrow(_HOME, _SIGNATURE)
     if home is None or home["first"]:
         return None
     schema = await conn.fetchval("SELECT current_schema()")
@@ -82,19 +82,19 @@ async def misplaced(conn: asyncpg.Connection) -> str | None:
 
 
 async def _foreign_table(conn: asyncpg.Connection, schema: str) -> str | None:
-    found: dict[str, dict[str, str]] = {}
-    for row in await conn.fetch(_FOUND, list(KEYS)):
-        found.setdefault(row["relname"], {})[row["attname"] or ""] = row["type"] or ""
+    tables: dict[str, dict[str, str]] = {}
+    for row in await conn.fetch(_COLUMNS, list(KEYS)):
+        tables.setdefault(row["relname"], {})[row["attname"] or ""] = row["type"] or ""
         if row["kind"] not in _IS_TABLE:
             return f"{schema}.{row['relname']} is not a table: use a schema of the control plane's own"
         if not row["may_alter"]:
             return f"table {schema}.{row['relname']} belongs to role {row['owner']}: run `aitp-cp migrate` as that role"
-    for table, columns in found.items():
-        for column, wanted in KEYS[table].items():
-            if columns.get(column) != wanted:
-                has = columns.get(column, "missing")
+    for table, columns in tables.items():
+        for column, expected in KEYS[table].items():
+            if columns.get(column) != expected:
+                actual = columns.get(column, "missing")
                 return (
-                    f"table {schema}.{table} belongs to another application (its column {column} is {has}, not "
-                    f"{wanted}): use a schema of the control plane's own, first in the role's search_path"
+                    f"table {schema}.{table} belongs to another application (its column {column} is {actual}, not "
+                    f"{expected}): use a schema of the control plane's own, first in the role's search_path"
                 )
     return None

@@ -1,4 +1,4 @@
-"""Bring a database to the newest revision: one process at a time, any number may ask."""
+"""Bring a database to the newest revision: any number of processes may try, one at a time works."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from aitp_cp.db.fitness import unfit
 from aitp_cp.db.locks import MIGRATION
 from aitp_cp.db.migrations import REVISIONS, CannotMigrate, SchemaAhead, needs_upgrade
 from aitp_cp.db.migrations.adoption import obstacle
-from aitp_cp.db.migrations.waiting import TOLD_AFTER_SECS, other_migration, watched
+from aitp_cp.db.migrations.waiting import REPORT_AFTER_SECS, other_migration, watched
 from aitp_cp.db.schema import OLD_VERSION_TABLE, VERSION_TABLE, current_revision
 
 __all__ = ["CannotMigrate", "SchemaAhead", "upgrade"]
@@ -28,13 +28,13 @@ __all__ = ["CannotMigrate", "SchemaAhead", "upgrade"]
 Report = Callable[[str], None]
 
 _POLL_SECONDS = 0.1
-_SAID_EVERY_SECONDS = 30.0
-# A change of a table waits briefly for its lock, for everyone else queues behind it; then it is tried again.
+_REPORT_EVERY_SECONDS = 30.0
+# A change of a table waits briefly for its lock, because everyone else queues behind it; then it is tried again.
 _LOCK_ATTEMPTS = 20
 _SESSION = {"lock_timeout": "3s", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
-# Nothing further down the search path is looked at, created or changed.
+# Nothing further down the search path is read, created or changed.
 _THIS_SCHEMA_ONLY = "SELECT set_config('search_path', quote_ident(current_schema()), false)"
-# As Alembic makes it, with the revision that an older version of the control plane kept under another name.
+# As Alembic makes it, with the revision that an older version kept under another name.
 _ADOPT_VERSION = (
     f"""
     CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
@@ -44,9 +44,9 @@ _ADOPT_VERSION = (
     f"INSERT INTO {VERSION_TABLE} (version_num) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM {VERSION_TABLE})",
 )
 _HAS_VERSION = f"SELECT to_regclass(quote_ident(current_schema()) || '.{VERSION_TABLE}') IS NOT NULL"
-# Replicas of the previous version ask this table whether they are still ready.
-_OLD_VERSION_THERE = f"SELECT 1 WHERE to_regclass('{OLD_VERSION_TABLE}') IS NOT NULL"
-_TELL_OLD_VERSION = f"UPDATE {OLD_VERSION_TABLE} SET version_num = $1 WHERE version_num = ANY($2::text[])"
+# Replicas of the previous version read this table to see whether they are still ready.
+_HAS_OLD_VERSION = f"SELECT 1 WHERE to_regclass('{OLD_VERSION_TABLE}') IS NOT NULL"
+_UPDATE_OLD_VERSION = f"UPDATE {OLD_VERSION_TABLE} SET version_num = $1 WHERE version_num = ANY($2::text[])"
 # lock_not_available, deadlock_detected
 _BUSY = {"55P03", "40P01"}
 
@@ -55,19 +55,18 @@ _BUSY = {"55P03", "40P01"}
 class _Run:
     applied: list[str]
     report: Report
-    tells_old_version: bool
+    has_old_version: bool
 
 
 async def upgrade(dsn: str, *, on_step: Report | None = None) -> list[str]:
-    """Apply the missing revisions and return them; `on_step` hears each step as it is done.
+    """Apply the missing revisions and return them; `on_step` is called after each step.
 
-    Also sets the log's sequence right if it is behind the log. Raises `SchemaAhead` if the database is newer than this
-    code, `CannotMigrate` before the first change, and the driver's errors as they are.
-    An interrupted run leaves nothing that the next one cannot finish.
+    Also repairs the log's sequence. Raises `SchemaAhead` if the database is newer than this code, `CannotMigrate`
+    before the first change, and the driver's errors as they are. The next run finishes an interrupted one.
     """
     report = on_step or (lambda step: None)
-    if found := await unfit(dsn):
-        raise CannotMigrate(found)
+    if reason := await unfit(dsn):
+        raise CannotMigrate(reason)
     conn = await connect(dsn, application_name="aitp-cp migrate", session=_SESSION)
     try:
         current = await current_revision(conn)
@@ -84,8 +83,8 @@ async def upgrade(dsn: str, *, on_step: Report | None = None) -> list[str]:
 
 
 async def _upgrade_locked(dsn: str, conn: asyncpg.Connection, report: Report) -> list[str]:
-    if found := await obstacle(conn):
-        raise CannotMigrate(found)
+    if reason := await obstacle(conn):
+        raise CannotMigrate(reason)
     await conn.execute(_THIS_SCHEMA_ONLY)
     await _lock(conn, report)
     async with watched(dsn, conn.get_server_pid(), report):
@@ -111,14 +110,14 @@ async def _repair_sequence(dsn: str, report: Report) -> None:
 async def _lock(conn: asyncpg.Connection, report: Report) -> None:
     """Wait for the migration lock, which the connection keeps until it closes.
 
-    By polling: a blocked pg_advisory_lock() would hold a snapshot, CREATE INDEX CONCURRENTLY in the
-    process that has the lock would wait for that snapshot, and both would wait for ever.
+    By polling: a blocked pg_advisory_lock() would hold a snapshot, CREATE INDEX CONCURRENTLY in the process that has
+    the lock would wait for that snapshot, and neither would ever go on.
     """
-    say_at = asyncio.get_running_loop().time() + TOLD_AFTER_SECS
+    report_at = asyncio.get_running_loop().time() + REPORT_AFTER_SECS
     while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", MIGRATION.key):
-        if asyncio.get_running_loop().time() >= say_at:
+        if asyncio.get_running_loop().time() >= report_at:
             report(await other_migration(conn))
-            say_at += _SAID_EVERY_SECONDS
+            report_at += _REPORT_EVERY_SECONDS
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -127,7 +126,7 @@ async def _apply(conn: asyncpg.Connection, report: Report) -> list[str]:
         return conn
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=the_connection, poolclass=StaticPool)
-    run = _Run([], report, await conn.fetchval(_OLD_VERSION_THERE) is not None)
+    run = _Run([], report, await conn.fetchval(_HAS_OLD_VERSION) is not None)
     try:
         for attempt in range(1, _LOCK_ATTEMPTS):
             if await _attempt(engine, run):
@@ -142,7 +141,7 @@ async def _apply(conn: asyncpg.Connection, report: Report) -> list[str]:
 
 
 async def _attempt(engine: AsyncEngine, run: _Run) -> bool:
-    """Whether all went well; False when a table was busy, so that trying again makes sense."""
+    """Return False when a table was busy, so that trying again makes sense."""
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, run)
@@ -156,8 +155,8 @@ async def _attempt(engine: AsyncEngine, run: _Run) -> bool:
 def _upgrade(connection: Connection, run: _Run) -> None:
     def on_version_apply(*, step: Any, **_: Any) -> None:
         run.applied.append(step.up_revision_id)
-        if run.tells_old_version:
-            connection.exec_driver_sql(_TELL_OLD_VERSION, (step.up_revision_id, list(REVISIONS)))
+        if run.has_old_version:
+            connection.exec_driver_sql(_UPDATE_OLD_VERSION, (step.up_revision_id, list(REVISIONS)))
         run.report(f"revision {step.up_revision_id}")
 
     config = Config()

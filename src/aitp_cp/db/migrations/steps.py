@@ -1,4 +1,4 @@
-"""What revisions are written with: plain SQL that is safe on a live table and safe to repeat."""
+"""Building blocks of revisions: plain SQL that is safe on a live table and safe to repeat."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def execute(statement: str) -> None:
 
 
 def execute_apart(statements: Iterable[str]) -> None:
-    """Run each statement as its own transaction, so that no lock on a table outlives its change."""
+    """Run each statement in its own transaction, so that no lock on a table outlives its change."""
     with op.get_context().autocommit_block():
         for statement in statements:
             execute(statement)
@@ -35,7 +35,7 @@ def fetch(query: str, *args: Any) -> list[Row[Any]]:
 
 
 def build_indexes(indexes: Mapping[str, str], *, unique: bool = False) -> None:
-    """Build what is missing of `{name: "table (columns)"}` without blocking writers.
+    """Build the missing indexes of `{name: "table (columns)"}` without blocking writers.
 
     An index that an interrupted build left invalid is dropped and built again.
     """
@@ -62,7 +62,7 @@ def number_events() -> None:
 
 @contextmanager
 def _concurrently() -> Iterator[None]:
-    """Outside a transaction and patient: a concurrent build has to outwait every older transaction."""
+    """Run outside a transaction and without a lock timeout: a concurrent build waits for every older transaction."""
     with op.get_context().autocommit_block():
         before = fetch("SHOW lock_timeout")[0][0]
         execute("SET lock_timeout = 0")

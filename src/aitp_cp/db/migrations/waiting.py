@@ -1,4 +1,4 @@
-"""Say what a migration waits for and whose it is, from a second connection beside it."""
+"""Report what a migration waits for, from a second connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from aitp_cp.db.locks import MIGRATION
 Report = Callable[[str], None]
 
 LOOK_EVERY_SECS = 1.0
-TOLD_AFTER_SECS = 2.0
+REPORT_AFTER_SECS = 2.0
 AGAIN_AFTER_SECS = 30.0
 
 # An index build waits for the transactions of others: their virtual transaction ids are locks too.
@@ -24,7 +24,7 @@ FROM pg_stat_activity AS me, unnest(pg_blocking_pids(me.pid)) AS blocker
 LEFT JOIN pg_stat_activity AS a ON a.pid = blocker
 WHERE me.pid = $1 AND clock_timestamp() - me.query_start > $2::float8 * interval '1 second'
 """
-# The holder of the migration lock, which is asked for again and again and never waited for in the server.
+# The holder of the migration lock, which is polled and never waited for in the server.
 _HOLDER = """
 SELECT l.pid, a.application_name, a.usename::text, a.state, a.backend_start AS since, '' AS relation
 FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -47,21 +47,21 @@ async def watched(dsn: str, pid: int, report: Report) -> AsyncIterator[None]:
 
 
 async def other_migration(conn: asyncpg.Connection) -> str:
-    """Say which session holds the migration lock."""
+    """Return a sentence that names the session with the migration lock."""
     row = await conn.fetchrow(_HOLDER, MIGRATION.key)
     return f"waiting for another migration: {_session(row)}" if row else "waiting for another migration"
 
 
 async def _watch(dsn: str, pid: int, report: Report) -> None:
     conn = await connect(dsn, application_name="aitp-cp migrate watch", command_timeout=10)
-    told: dict[str, float] = {}
+    reported_at: dict[str, float] = {}
     try:
         while True:
             now = asyncio.get_running_loop().time()
-            blockers = await conn.fetch(_BLOCKERS, pid, TOLD_AFTER_SECS)
+            blockers = await conn.fetch(_BLOCKERS, pid, REPORT_AFTER_SECS)
             sentences = [f"waiting for {_session(row)}{_holding(row)}" for row in blockers]
-            due = [one for one in sentences if now - told.get(one, float("-inf")) > AGAIN_AFTER_SECS]
-            told |= dict.fromkeys(due, now)
+            due = [text for text in sentences if now - reported_at.get(text, float("-inf")) > AGAIN_AFTER_SECS]
+            reported_at |= dict.fromkeys(due, now)
             for sentence in due:
                 report(sentence)
             await asyncio.sleep(LOOK_EVERY_SECS)
