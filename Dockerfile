@@ -1,8 +1,8 @@
-# Three stages: the wheels of the server and the client, the locked environment, and an image that installs nothing and compiles nothing.
+# Stages: wheels of server and client; the locked environment; an image without installer and compiler.
 FROM python:3.12-slim AS wheel
 WORKDIR /build
 COPY requirements-dev.lock ./
-# The build backend and what it needs, with the hashes of the lock; a package missing here fails the build.
+# The build backend and its dependencies, with hashes; a missing package fails the build.
 RUN awk '/^[a-z]/ {keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/} keep' requirements-dev.lock > backend.lock \
  && python -m pip install --no-cache-dir --require-hashes --only-binary :all: --requirement backend.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -26,7 +26,7 @@ WORKDIR /tmp
 USER 10001:10001
 EXPOSE 4000
 STOPSIGNAL SIGTERM
-# Liveness asks no database: a database that blinks must not restart every replica.
+# Liveness does not query the database: a short outage must not restart every replica.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=40s --retries=3 \
   CMD ["python", "-m", "aitp_cp.cli.alive"]
 ENTRYPOINT ["aitp-cp"]

@@ -1,7 +1,7 @@
-"""Two agents shake hands through the SDK, and each reports to the control plane what it saw of it.
+"""Shake hands between two agents with the SDK, and report both sides to the control plane.
 
-Usage: handshake.py [control plane's URL]; with an API key in API_KEY where its gate is closed. What the initiator holds
-afterwards is kept in .aitp-cp/peer.json, for peer.py.
+Usage: handshake.py [URL of the control plane]. If it requires a key, set API_KEY. Writes the initiator's seed and
+token to .aitp-cp/peer.json, for peer.py.
 """
 
 import base64
@@ -28,8 +28,8 @@ def report(*events: dict[str, Any]) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{CONTROL_PLANE}/api/events", body, headers)).close()
 
 
-def held(completed: str) -> dict[str, Any]:
-    """The token that a side was issued, with its claims in clear."""
+def issued(completed: str) -> dict[str, Any]:
+    """Return the token in a completed handshake, with its decoded claims."""
     token = json.loads(completed)["tct"]
     claims = token.split(".")[1]
     return {"token": token, "claims": json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))}
@@ -49,10 +49,10 @@ commit_ack, issued_to_bob = responder.process_commit(commit, revoked_jtis=set())
 issued_to_alice = initiator.complete(commit_ack, revoked_jtis=set())
 
 complete = {"type": "handshake.complete", "session_id": session, "grants": [GRANT]}
-tct = held(issued_to_alice)
-report({**complete, "role": "initiator", "tct": tct}, {**complete, "role": "responder", "tct": held(issued_to_bob)})
+tct = issued(issued_to_alice)
+report({**complete, "role": "initiator", "tct": tct}, {**complete, "role": "responder", "tct": issued(issued_to_bob)})
 
-kept = Path(".aitp-cp/peer.json")
-kept.parent.mkdir(exist_ok=True)
-kept.write_text(json.dumps({"seed": seed.hex(), "token": tct["token"], "grant": GRANT}))
+state = Path(".aitp-cp/peer.json")
+state.parent.mkdir(exist_ok=True)
+state.write_text(json.dumps({"seed": seed.hex(), "token": tct["token"], "grant": GRANT}))
 print(f"session={session}\njti={tct['claims']['jti']}")
