@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_cp.deliveries.retry import asked_secs, pause
+from aitp_cp.deliveries.retry import pause, retry_after_secs
 
 NOW = datetime(2026, 5, 25, 12, 0, tzinfo=UTC)
 SIX_HOURS = timedelta(hours=6)
@@ -56,16 +56,16 @@ def test_what_a_receiver_asks_for_is_waited_for_up_to_the_cap(attempt: int, aske
     ],
 )
 def test_reading_retry_after(header: str | None, secs: float | None) -> None:
-    assert asked_secs(header, NOW) == secs
+    assert retry_after_secs(header, NOW) == secs
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1), timezones=st.just(UTC)))
 def test_any_date_is_read(moment: datetime) -> None:
-    asked = asked_secs(format_datetime(moment, usegmt=True), NOW)
+    asked = retry_after_secs(format_datetime(moment, usegmt=True), NOW)
     assert asked == max(0, (moment.replace(microsecond=0) - NOW).total_seconds())
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_survived(text: str) -> None:
-    asked = asked_secs(text, NOW)
+    asked = retry_after_secs(text, NOW)
     assert asked is None or pause(1, asked, 0.5) <= SIX_HOURS

@@ -1,20 +1,20 @@
-"""One POST, and what its answer means (contract, section 12)."""
+"""One POST, and what its response means (contract, section 12)."""
 
 from datetime import datetime
 
 from aitp_cp.deliveries.model import Attempt, Outcome, Verdict
-from aitp_cp.deliveries.retry import asked_secs
+from aitp_cp.deliveries.retry import retry_after_secs
 from aitp_cp.deliveries.signing import signature_headers
 from aitp_cp.outbound import GuardedClient, Refused, Reply, Unreachable
 
 DEADLINE_SECS = 10.0
 MAX_ANSWER_BYTES = 64 * 1024
 GONE = 410
-MAY_ASK_TO_WAIT = frozenset({429, 503})
+MAY_NAME_A_PAUSE = frozenset({429, 503})
 
 
 async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcome:
-    """Send the delivery's bytes, signed with the secret of the moment; never raises for what is out there."""
+    """Send the delivery's bytes, signed with the current secret; every failure of the receiver is an outcome."""
     headers = {
         "Content-Type": "application/json",
         "X-Aitp-Event": attempt.event_type,
@@ -34,11 +34,11 @@ async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcom
         return Outcome(Verdict.REFUSED, error=f"not sent: {refused}")
     except Unreachable as failure:
         return Outcome(Verdict.FAILED, error=str(failure))
-    return judge(reply, now)
+    return _outcome(reply, now)
 
 
-def judge(reply: Reply, now: datetime) -> Outcome:
-    """The status alone decides: of the body nothing is kept."""
+def _outcome(reply: Reply, now: datetime) -> Outcome:
+    """The status alone decides; nothing of the body is kept."""
     status = reply.status
     if 200 <= status < 300:
         return Outcome(Verdict.DELIVERED, status)
@@ -47,5 +47,5 @@ def judge(reply: Reply, now: datetime) -> Outcome:
     error = f"the receiver answered {status}"
     if 300 <= status < 400:
         error += "; redirects are not followed"
-    asked = asked_secs(reply.headers.get("retry-after"), now) if status in MAY_ASK_TO_WAIT else None
-    return Outcome(Verdict.FAILED, status, error, asked)
+    secs = retry_after_secs(reply.headers.get("retry-after"), now) if status in MAY_NAME_A_PAUSE else None
+    return Outcome(Verdict.FAILED, status, error, secs)

@@ -64,6 +64,8 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class NewDelivery(msgspec.Struct, frozen=True):
+    """A row to insert; the members are in the order of the statement's columns."""
+
     id: UUID
     webhook_id: UUID
     event_type: str

@@ -1,4 +1,4 @@
-"""The headers by which a receiver knows that a delivery is ours (contract, section 12).
+"""The headers by which a receiver verifies a delivery (contract, section 12).
 
 Both families use the secret's UTF-8 bytes as the key. https://www.standardwebhooks.com: `v1` is HMAC-SHA-256.
 """
@@ -11,7 +11,7 @@ from uuid import UUID
 
 
 def signature_headers(secret: str, delivery_id: UUID, body: bytes, now: datetime) -> dict[str, str]:
-    """Made anew for each attempt: with the secret of the moment, and a time that receivers accept."""
+    """Sign an attempt with the current secret and a time that receivers accept."""
     key = secret.encode()
     timestamp = str(int(now.timestamp()))
     signed = b"%b.%b.%b" % (str(delivery_id).encode(), timestamp.encode(), body)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
@@ -13,6 +15,7 @@ from aitp_cp.deliveries.model import (
     ORDER,
     Cursor,
     DeliveryPage,
+    DeliveryStatus,
     DeliveryView,
     NewDelivery,
     Subscriber,
@@ -77,7 +80,6 @@ WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now
 RETURNING {DELIVERY}
 """
 
-
 COUNT_UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
 
 COUNT_BY_STATUS = """
@@ -86,18 +88,17 @@ SELECT kind.status, (
 ) AS count
 FROM unnest($1::text[]) AS kind (status)
 """
-STATUSES = ["pending", "in_flight", "delivered", "failed"]
-
 FINISHED = OldRows("webhook_deliveries", "created_at", "status IN ('delivered', 'failed')")
 
 
 async def count_unfinished(conn: Connection) -> int:
+    """Count the deliveries that are queued or in flight."""
     return int(await conn.fetchval(COUNT_UNFINISHED))
 
 
 async def count_by_status(conn: Connection, limit: int) -> dict[str, int]:
     """Count the deliveries of each status, up to `limit`."""
-    return {row["status"]: row["count"] for row in await conn.fetch(COUNT_BY_STATUS, STATUSES, limit)}
+    return {row["status"]: row["count"] for row in await conn.fetch(COUNT_BY_STATUS, list(DeliveryStatus), limit)}
 
 
 async def cursor(conn: Connection) -> Cursor | None:
@@ -128,17 +129,8 @@ async def lock_active(conn: Connection) -> list[Subscriber]:
 
 async def insert_deliveries(conn: Connection, deliveries: Sequence[NewDelivery], now: datetime) -> None:
     """Insert deliveries that are due at once, in this order; an event's delivery to a webhook is inserted once."""
-    await conn.execute(
-        INSERT_DELIVERIES,
-        [delivery.id for delivery in deliveries],
-        [delivery.webhook_id for delivery in deliveries],
-        [delivery.event_type for delivery in deliveries],
-        [delivery.payload for delivery in deliveries],
-        [delivery.body for delivery in deliveries],
-        [delivery.event_id for delivery in deliveries],
-        [delivery.event_seq for delivery in deliveries],
-        now,
-    )
+    columns = zip(*map(msgspec.structs.astuple, deliveries), strict=True)
+    await conn.execute(INSERT_DELIVERIES, *map(list, columns), now)
 
 
 async def webhook_is_active(conn: Connection, webhook_id: UUID) -> bool | None:

@@ -1,11 +1,10 @@
-"""What a deleted or gone webhook leaves behind goes in batches, so that no caller waits for it."""
+"""Clears up in batches after deleted and gone webhooks, so that no caller waits for it."""
 
 from datetime import timedelta
 
 from aitp_cp.db import Connection
 
-# Longer than any transaction that still saw the webhook active.
-GRACE = timedelta(minutes=5)
+GRACE = timedelta(minutes=5)  # longer than any transaction that still saw the webhook active
 
 FAIL_UNDELIVERABLE = """
 UPDATE webhook_deliveries
@@ -49,12 +48,12 @@ WHERE w.deleted_at < now() - $1::interval
 
 
 async def fail_undeliverable(conn: Connection, limit: int) -> int:
-    """Fail deliveries that wait for a webhook whose receiver is gone; how many."""
+    """Fail deliveries that wait for a webhook whose receiver is gone; return how many."""
     return _count(await conn.execute(FAIL_UNDELIVERABLE, limit))
 
 
 async def delete_left_over(conn: Connection, limit: int) -> int:
-    """Delete deliveries of deleted webhooks; how many."""
+    """Delete deliveries of deleted webhooks; return how many."""
     return _count(await conn.execute(DELETE_LEFT_OVER, limit))
 
 

@@ -1,4 +1,4 @@
-"""Fetching key sets from identity providers: bounded, through the guarded client, believed only as far as checked."""
+"""Fetches key sets from identity providers, through the guarded client and within limits."""
 
 import msgspec
 
@@ -14,13 +14,13 @@ PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518, 
 
 
 class KeysUnusable(Exception):
-    """The provider answered with something that is no key set; the message is for the log."""
+    """The provider's response is no key set; the message says why."""
 
 
 async def fetch(client: GuardedClient, source: Source, timeout_secs: float) -> str:
-    """The key set's JSON text, without private keys.
+    """Return the key set's JSON text, without private keys.
 
-    Each of the at most two requests may take `timeout_secs`. Raises `KeysUnusable` and what the client raises.
+    It takes one or two requests of at most `timeout_secs` each. Raises `KeysUnusable` and what the client raises.
     """
     url = source.jwks_url or await _discover(client, source.issuer_url, timeout_secs)
     text, value = await _get_object(client, url, timeout_secs)
@@ -34,12 +34,12 @@ async def fetch(client: GuardedClient, source: Source, timeout_secs: float) -> s
 
 
 def _public(key: dict[str, object]) -> dict[str, object]:
-    """Some providers serve what they should keep to themselves; it is neither stored nor served on."""
+    """Drop private members: some providers serve them, and they are neither stored nor served on."""
     return {name: value for name, value in key.items() if name not in PRIVATE}
 
 
 async def _discover(client: GuardedClient, issuer_url: str, timeout_secs: float) -> str:
-    """OpenID Connect Discovery 1.0: the document must name exactly this issuer (section 4.3)."""
+    """Return the URL in the discovery document, which must name this issuer (OpenID Connect Discovery 1.0, 4.3)."""
     _, document = await _get_object(client, urls.discovery_url(issuer_url), timeout_secs)
     if document.get("issuer") != issuer_url:
         raise KeysUnusable("the discovery document names another issuer")

@@ -64,13 +64,16 @@ DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
 
 FIND_KEYS = "SELECT jwks_cache, jwks_cached_at, updated_at FROM trust_anchors WHERE id = $1"
 
-# Due times are the database's, for the clocks of replicas differ; a claimed anchor falls due again when its lease ends.
 CLAIM_DUE = """
-UPDATE trust_anchors SET jwks_due_at = now() + $1::interval
+UPDATE trust_anchors
+-- Lease: a claimed anchor falls due again when its lease ends, by the database's clock.
+SET jwks_due_at = now() + $1::interval
 WHERE id IN (
     SELECT id FROM trust_anchors
     WHERE jwks_due_at IS NULL OR jwks_due_at <= now()
+    -- New anchors first, then those that have waited longest.
     ORDER BY jwks_due_at NULLS FIRST, id
+    -- Room of this process.
     LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -120,7 +123,7 @@ DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3
 
 
 async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
-    """Oldest first."""
+    """List anchors, oldest first."""
     page = ANCHOR_ORDER.page(await _page(conn, LIST, ANCHOR_ORDER, namespace, window), window)
     return AnchorList([_anchor(row) for row in page.rows], page.next_before)
 

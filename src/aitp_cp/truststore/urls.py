@@ -1,4 +1,4 @@
-"""URLs of identity providers, as an administrator or a discovery document gives them."""
+"""URLs of identity providers, from an administrator or a discovery document."""
 
 from aitp_cp.errors import AppError
 from aitp_cp.outbound import parse_url
@@ -8,9 +8,9 @@ DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
 def complaint(url: str) -> str | None:
-    """Why this is no absolute http(s) URL without credentials, as the rest of a sentence; None when it is one.
+    """Return what is wrong with a URL, as the rest of a sentence; None for an absolute http(s) URL without credentials.
 
-    The same syntax as a webhook's URL. Where it leads is checked with each request.
+    The same syntax as a webhook's URL. The destination is checked with each request.
     """
     if len(url) > MAX_URL:
         return f"is longer than {MAX_URL} characters"
@@ -23,5 +23,5 @@ def complaint(url: str) -> str | None:
 
 
 def discovery_url(issuer_url: str) -> str:
-    """Where OpenID Connect Discovery 1.0, section 4, puts an issuer's configuration."""
+    """Return the URL of an issuer's configuration (OpenID Connect Discovery 1.0, section 4)."""
     return issuer_url.rstrip("/") + DISCOVERY_PATH

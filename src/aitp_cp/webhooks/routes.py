@@ -33,7 +33,6 @@ from aitp_cp.webhooks.model import (
     WebhookView,
 )
 
-LIST_LIMIT = 10_000  # rows; an older control plane returned all of them, and nobody has as many
 CATCH_UP_SECS = 2.0  # how long a change waits for the deliveries of the events before it
 WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
 

@@ -107,6 +107,11 @@ async def mark_deleted(conn: Connection, id: UUID) -> None:
     await conn.execute(MARK_DELETED, id)
 
 
+async def count_breakers(conn: Connection) -> dict[str, int]:
+    """Count the webhooks by the state of their breaker."""
+    return {row["breaker_state"]: row["count"] for row in await conn.fetch(COUNT_BREAKERS)}
+
+
 async def find_breaker(conn: Connection, id: UUID) -> BreakerView | None:
     row = await conn.fetchrow(FIND_BREAKER, id)
     return None if row is None else BreakerView(**row)
@@ -131,8 +136,3 @@ def _webhook(row: Record) -> WebhookView:
         created_at=iso(row["created_at"]),
         updated_at=iso(row["updated_at"]),
     )
-
-
-async def count_breakers(conn: Connection) -> dict[str, int]:
-    """Count the webhooks by the state of their breaker."""
-    return {row["breaker_state"]: row["count"] for row in await conn.fetch(COUNT_BREAKERS)}
