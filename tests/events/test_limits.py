@@ -124,7 +124,7 @@ async def test_what_waits_for_a_stuck_reader_is_bounded(database_url: str) -> No
 async def test_a_client_that_takes_nothing_is_cut_although_little_waits(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "WRITE_PATIENCE_SECS", 0.3)
+    monkeypatch.setattr(sse, "WRITE_TIMEOUT_SECS", 0.3)
     async with replica(database_url) as one, one.stream() as stuck:
         stuck.stop_reading()
         await append_numbers(one.rt, range(60), padding=60_000)

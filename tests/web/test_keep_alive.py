@@ -81,7 +81,7 @@ async def test_a_head_that_does_not_arrive_is_not_waited_for(
 
 
 async def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "PATIENCE_SECS", 0.3)
+    monkeypatch.setattr(body, "READ_TIMEOUT_SECS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /api/registry/enroll HTTP/1.1\r\nHost: cp\r\nContent-Length: 9\r\n\r\n{")
     async with asyncio.timeout(10):

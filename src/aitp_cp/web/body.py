@@ -1,4 +1,4 @@
-"""Request bodies: bounded on the bytes read, then decoded into a struct or refused by name."""
+"""Request bodies: read within a limit, then decoded into a struct; an error names the member that is wrong."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
@@ -13,7 +13,7 @@ from aitp_cp.protocol import json_guard
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import BODY_LIMIT
 
-PATIENCE_SECS = 30.0
+READ_TIMEOUT_SECS = 30.0
 SWALLOW_BYTES = 1024 * 1024
 SWALLOW_SECS = 2.0
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -39,7 +39,7 @@ async def read_body(request: Request, count: Count | None = None) -> bytes:
 
 
 def _refuse_codings(request: Request) -> None:
-    """A coded body is refused unread: its size says nothing about what it would decode to."""
+    """Refuse a compressed body unread: its size says nothing about what it decodes to."""
     listed = ",".join(request.headers.getlist("content-encoding")).split(",")
     if any(coding.strip(" \t").lower() not in {"", "identity"} for coding in listed):
         raise EncodingUnsupported(headers={"Accept-Encoding": "identity"})
@@ -50,17 +50,19 @@ async def _whole(request: Request, count: Count | None) -> bytes:
     limit = endpoint.body_limit if endpoint else BODY_LIMIT
     chunks = request.stream()
     try:
-        async with asyncio.timeout(PATIENCE_SECS):
+        async with asyncio.timeout(READ_TIMEOUT_SECS):
             body = await _bounded(chunks, limit, count) if _declared(request) <= limit else None
         if body is not None:
             return body
-        # Who waits to be told to continue is told so by reading on: such a body is best never sent.
+        # Reading on would tell a client that expects 100 to send the body, which is best never sent.
         if "expect" not in request.headers:
             await _swallow(chunks)
     except ClientDisconnect as gone:
         raise BodyInvalid("the client closed the connection before the body was complete") from gone
     except TimeoutError as late:
-        raise BodyInvalid(f"the body did not arrive in {PATIENCE_SECS:g} s", headers={"Connection": "close"}) from late
+        raise BodyInvalid(
+            f"the body did not arrive in {READ_TIMEOUT_SECS:g} s", headers={"Connection": "close"}
+        ) from late
     raise PayloadTooLarge(f"the body is larger than {limit} bytes", headers={"Connection": "close"})
 
 
@@ -81,14 +83,14 @@ def _declared(request: Request) -> int:
 
 
 async def _swallow(chunks: AsyncIterable[bytes]) -> None:
-    """Take the rest of a refused body, within bounds: many clients read no answer before they have sent it all."""
+    """Read the rest of a refused body, within limits: many clients read no response before they have sent it all."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SWALLOW_SECS):
             await _bounded(chunks, SWALLOW_BYTES)
 
 
 def decode(body: bytes, shape: type[T]) -> T:
-    """The body as `shape`; raises `BodyInvalid` naming the member that is wrong."""
+    """Return the body as `shape`; raises `BodyInvalid` naming the member that is wrong."""
     value = json_guard.decode(body)
     if not isinstance(value, dict):
         raise BodyInvalid("the body must be a JSON object")

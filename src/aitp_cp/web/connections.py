@@ -8,12 +8,15 @@ import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from aitp_cp.errors import AppError
 from aitp_cp.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from aitp_cp.web.guards import GuardedProtocol as Connection
 
 SWEEP_SECS = 0.5
 HURRY_SECS = 0.05  # until the next sweep once a client has stopped reading
@@ -36,21 +39,6 @@ class Limits:
     connections: int = 4000
     unsent_bytes: int = 64 * 2**20
     keep_alive_secs: float = 75.0
-
-
-class Connection(Protocol):
-    """What the sweep needs of a connection."""
-
-    transport: asyncio.Transport
-    unsent: "Unsent"
-    endless: bool
-    active_at: float
-    requests: int
-
-    @property
-    def queued(self) -> int: ...
-    def busy(self) -> bool: ...
-    def overdue(self, now: float) -> bool: ...
 
 
 class Unsent:
@@ -94,7 +82,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: "Connection") -> None:
         """Take it in; at the bound, in the place of those that have been idle for longest, or not at all."""
         if len(self._open) >= self._most and not self._close_idle():
             self._cut(connection, "full")
@@ -103,7 +91,7 @@ class Connections:
         if self._timer is None:
             self._sweep_in(SWEEP_SECS)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: "Connection") -> None:
         self._open.discard(connection)
 
     def hurry(self) -> None:
@@ -159,7 +147,7 @@ class Connections:
             self._metrics.unsent_bytes.set(total)
             self._metrics.requests_queued.set(queued)
 
-    def _cut_slowest(self, waiting: list[tuple[float, int, Connection]], total: int) -> int:
+    def _cut_slowest(self, waiting: list[tuple[float, int, "Connection"]], total: int) -> int:
         """Cut the slowest readers; return the bytes that still wait."""
         waiting.sort(key=lambda entry: (entry[0], entry[2].active_at))  # of two equally slow the one that asked first
         cut = 0
@@ -172,7 +160,7 @@ class Connections:
         log.warning("slow_clients_cut", connections=cut, unsent_bytes_left=total)
         return total
 
-    def _cut(self, connection: Connection, reason: str) -> None:
+    def _cut(self, connection: "Connection", reason: str) -> None:
         self._count(reason)
         connection.transport.abort()
 
@@ -181,7 +169,7 @@ class Connections:
             self._metrics.connections_cut.labels(reason).inc()
 
 
-def _close(connection: Connection) -> None:
+def _close(connection: "Connection") -> None:
     if not connection.transport.is_closing():
         connection.transport.close()
 

@@ -1,4 +1,4 @@
-"""Long answers, streamed: while the client reads, no pool connection is held and no more than a page is kept."""
+"""Long responses, streamed: while the client reads, no pool connection is held and at most one page is in memory."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""uvicorn with a graceful end: readiness first, then streams, then the listener (contract, section 16)."""
+"""uvicorn with a graceful shutdown: readiness first, then streams, then the listener (contract, section 16)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,7 +24,7 @@ def _nothing() -> None:
 
 
 class Server(uvicorn.Server):
-    """Told to `end` it runs `drain`, then closes the listener. It handles no signals itself."""
+    """Runs `drain` when told to `end`, then closes the listener. It handles no signals itself."""
 
     def __init__(self, config: uvicorn.Config, drain: Drain, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         return self._ending is not None
 
     def end(self, reason: str) -> None:
-        """Begin the graceful end; `serve` returns when it is done."""
+        """Start the graceful shutdown; `serve` returns when it is done."""
         log.info("draining", reason=reason)
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         try:
             await self._drain()
         except Exception:
-            log.exception("the drain broke off")
+            log.exception("drain_failed")
         finally:
             self.should_exit = True
 

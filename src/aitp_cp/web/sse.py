@@ -1,4 +1,4 @@
-"""Server-sent events: an answer that goes on until somebody ends it."""
+"""Server-sent events: a response without an end of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -17,12 +17,12 @@ HEADERS = {
     "x-accel-buffering": "no",
 }
 
-# What one client may make the process hold: bytes given to the transport, and bytes on their way to it.
+# Bytes that one client may make the process hold: in a write, in the transport, in the socket.
 CHUNK_BYTES = 8 * 1024
 TRANSPORT_BYTES = 8 * 1024
 SOCKET_BYTES = 64 * 1024
-WRITE_PATIENCE_SECS = 30.0
-ABORT_PATIENCE_SECS = 1.0
+WRITE_TIMEOUT_SECS = 30.0
+ABORT_TIMEOUT_SECS = 1.0
 
 CONNECTION = "aitp_cp.connection"
 
@@ -30,17 +30,17 @@ Produce = Callable[["Sink"], Awaitable[None]]
 
 
 class Sink:
-    """Writes to one client, in bounded chunks, for a bounded time."""
+    """Writes to one client, in bounded chunks and within a timeout."""
 
-    def __init__(self, send: Send, leash: asyncio.Timeout) -> None:
+    def __init__(self, send: Send, timeout: asyncio.Timeout) -> None:
         self._send = send
-        self._leash: asyncio.Timeout | None = leash
+        self._timeout: asyncio.Timeout | None = timeout
         self._loop = asyncio.get_running_loop()
         self.last_write = self._loop.time()
-        self.sending = False  # seen from another task: blocked, for the client has not taken what it was sent
+        self.sending = False  # a write waits until the client has read more; other tasks look at this
 
     async def write(self, *frames: bytes) -> None:
-        """Returns once the transport has room again; a client that takes nothing for too long is cut."""
+        """Return once the transport has room again; a client that reads nothing for too long is cut off."""
         for chunk in chunks(frames):
             await self._put(chunk, more=True)
             await asyncio.sleep(0)  # a socket with room never waits, and a burst must not hold up everybody else
@@ -49,7 +49,7 @@ class Sink:
         await self._put(b"", more=False)
 
     async def _put(self, body: bytes, *, more: bool) -> None:
-        guard = self._loop.call_later(WRITE_PATIENCE_SECS, self.cut)
+        guard = self._loop.call_later(WRITE_TIMEOUT_SECS, self.cut)
         self.sending = True
         try:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
@@ -62,18 +62,18 @@ class Sink:
         return self._loop.time()
 
     def cut(self) -> None:
-        """End the stream now, also in the middle of a write that blocks."""
-        leash, self._leash = self._leash, None
-        if leash is not None:
-            leash.reschedule(self._loop.time())
+        """End the stream now, even in the middle of a write."""
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None:
+            timeout.reschedule(self._loop.time())
 
     def release(self) -> None:
-        """After this `cut` does nothing."""
-        self._leash = None
+        """Make later calls of `cut` do nothing."""
+        self._timeout = None
 
 
 def chunks(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """The frames' bytes in pieces of at most `CHUNK_BYTES`; small frames travel together."""
+    """Yield the bytes of the frames in pieces of at most `CHUNK_BYTES`; small frames share a piece."""
     waiting: list[bytes] = []
     size = 0
     for data in frames:
@@ -90,7 +90,7 @@ def chunks(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class EventStream(Response):
-    """Runs `open()` for the length of the stream; what it raises on entry is still an ordinary answer."""
+    """Runs `open()` for the length of the stream; what it raises on entry becomes an ordinary error response."""
 
     def __init__(self, open: Callable[[], AbstractContextManager[Produce]]) -> None:
         self._open = open
@@ -107,16 +107,16 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 if not await _run(produce, send, gone) and transport is not None and not gone.done():
                     transport.abort()
-                    await asyncio.wait([gone], timeout=ABORT_PATIENCE_SECS)
+                    await asyncio.wait([gone], timeout=ABORT_TIMEOUT_SECS)
             finally:
                 gone.cancel()
 
 
 async def _run(produce: Produce, send: Send, gone: asyncio.Task[None]) -> bool:
-    """Whether the stream came to its own end rather than being cut."""
+    """Return whether the stream came to its own end rather than being cut."""
     try:
-        async with asyncio.timeout(None) as leash:
-            sink = Sink(send, leash)
+        async with asyncio.timeout(None) as timeout:
+            sink = Sink(send, timeout)
             gone.add_done_callback(lambda _: sink.cut())
             try:
                 await produce(sink)
@@ -124,7 +124,7 @@ async def _run(produce: Produce, send: Send, gone: asyncio.Task[None]) -> bool:
             finally:
                 sink.release()
     except TimeoutError:
-        if not leash.expired():
+        if not timeout.expired():
             raise
         return False
     return True
