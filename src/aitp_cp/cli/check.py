@@ -1,4 +1,4 @@
-"""aitp-cp check: a doctor's table."""
+"""aitp-cp check: examine the settings, the machine and the database, and print a table."""
 
 import asyncio
 import os
@@ -19,8 +19,7 @@ from aitp_cp_client.commands.output import out
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
 SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "API_KEYS", "ENROLLMENT_SECRET")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-# What a process keeps open besides streams and connections to its database.
-OTHER_FILES = 256
+OTHER_FILES = 256  # a process keeps open besides client and database connections
 
 
 def check() -> None:
@@ -38,10 +37,10 @@ def _examine(environ: Mapping[str, str]) -> list[Row]:
     try:
         settings = load(environ, command="serve")
     except SettingsError as wrong:
-        return [("fail", "settings", str(wrong))]
+        return [Row("fail", "settings", str(wrong))]
     return [
-        ("ok", "settings", "every variable can be read"),
-        *((finding.level, finding.variable, finding.sentence) for finding in findings(settings)),
+        Row("ok", "settings", "every variable can be read"),
+        *(Row(finding.level, finding.variable, finding.sentence) for finding in findings(settings)),
         *_exposure(settings),
         *_secret_files(environ),
         _open_files(settings),
@@ -50,28 +49,28 @@ def _examine(environ: Mapping[str, str]) -> list[Row]:
 
 
 def _exposure(settings: Settings) -> Iterator[Row]:
-    """What is harmless on a desk and is not in production."""
+    """Yield what is harmless in development and risky in production."""
     if not settings.production:
         return
     base = urlsplit(settings.cp_base_url)
     if base.hostname in LOOPBACK:
-        yield "warn", "CP_BASE_URL", "names this machine only, and stands in the signed manifest"
+        yield Row("warn", "CP_BASE_URL", "names this machine only, and stands in the signed manifest")
     elif base.scheme != "https":
-        yield "warn", "CP_BASE_URL", "is not https: the manifest does not advertise the revocation list"
+        yield Row("warn", "CP_BASE_URL", "is not https: the manifest does not advertise the revocation list")
     if any(len(key.get_secret_value()) < MIN_SECRET_CHARACTERS for key in settings.api_keys):
-        yield "warn", "API_KEYS", f"holds a key of fewer than {MIN_SECRET_CHARACTERS} characters"
+        yield Row("warn", "API_KEYS", f"holds a key of fewer than {MIN_SECRET_CHARACTERS} characters")
 
 
 def _secret_files(environ: Mapping[str, str]) -> Iterator[Row]:
     for name in SECRETS:
         path = environ.get(f"{name}_FILE", "").strip()
         if path and Path(path).stat().st_mode & stat.S_IROTH:
-            yield "warn", f"{name}_FILE", "can be read by every user of this machine"
+            yield Row("warn", f"{name}_FILE", "can be read by every user of this machine")
 
 
 def _open_files(settings: Settings) -> Row:
-    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server asks for as many as it may have
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its soft limit to this
     needed = max(settings.max_sse_connections, settings.max_connections) + settings.db_pool_max + OTHER_FILES
     if allowed == resource.RLIM_INFINITY or allowed >= needed:
-        return "ok", "open files", f"{needed} may be needed, the limit allows them"
-    return "warn", "open files", f"the limit is {allowed}; MAX_CONNECTIONS and the pool need {needed}"
+        return Row("ok", "open files", f"{needed} may be needed, the limit allows them")
+    return Row("warn", "open files", f"the limit is {allowed}; MAX_CONNECTIONS and the pool need {needed}")

@@ -1,5 +1,7 @@
 """The server's commands in one list; what a command needs is loaded when it is called."""
 
+import secrets
+
 import typer
 
 app = typer.Typer()
@@ -53,17 +55,20 @@ def check() -> None:
 @app.command()
 def keygen() -> None:
     """Print fresh secrets as environment lines; nothing is stored."""
-    from aitp_cp.cli.keygen import keygen
+    from aitp_cp_client.commands.output import line
 
-    keygen()
+    line(f"CP_AID_SEED_HEX={secrets.token_hex(32)}")
+    line(f"ENROLLMENT_SECRET={secrets.token_urlsafe(48)}")
+    line(f"API_KEYS={secrets.token_urlsafe(32)}")
 
 
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document."""
-    from aitp_cp.cli.openapi import openapi
+    from aitp_cp.app import openapi_document
+    from aitp_cp_client.commands.output import line
 
-    openapi()
+    line(openapi_document().decode())
 
 
 @retention.command("run")

@@ -1,22 +1,35 @@
-"""What `check` asks the database: each question by itself, so that one that fails hides no other."""
+"""What `check` examines in the database: each subject by itself, so that one failure hides no other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
 from aitp_cp.database_url import DatabaseUrlError
-from aitp_cp.db import WRITABLE, fitness
+from aitp_cp.db import WRITABLE, fitness, numbering
 from aitp_cp.db.connect import connect
 from aitp_cp.db.failures import reason, sentence
+from aitp_cp.db.migrations import HEAD, classify
+from aitp_cp.db.migrations.adoption import obstacle
+from aitp_cp.db.schema import SEQUENCES, TABLES, current_revision
+from aitp_cp.deliveries import outbox
 from aitp_cp.settings import Settings
 
 Level = Literal["ok", "info", "warn", "fail"]
-Row = tuple[Level, str, str]
+Finding = tuple[Level, str]
 Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Row(NamedTuple):
+    """One line of the table that `check` prints."""
+
+    level: Level
+    subject: str
+    finding: str
+
 
 TIMEOUT_SECS = 5
 NOTIFICATION_SECS = 2.0
@@ -24,17 +37,16 @@ CLOCK_WARN_SECS = 2.0
 CLOCK_FAIL_SECS = 60.0
 OUTBOX_WARN_EVENTS = 10_000  # as the alert AitpWebhookOutboxLag
 CHANNEL = "aitp_cp_check"
-# Besides the pool: the one that listens.
-EXTRA_CONNECTIONS = 1
+EXTRA_CONNECTIONS = 1  # the listener's, beside the pool
 
 FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUrlError)
 
-# Only in the schema that migrations work in; a name further down the search path is somebody else's.
-# NULL for what does not exist yet.
+# Looks only in the schema that migrations use: a name further down the search path belongs to somebody else.
+# A name that does not exist yet is NULL, and passes.
 NOT_ALLOWED = """
-WITH wanted AS (SELECT name, to_regclass(quote_ident(current_schema()) || '.' || name)::oid AS oid
+WITH named AS (SELECT name, to_regclass(quote_ident(current_schema()) || '.' || name)::oid AS oid
                 FROM unnest($1::text[]) AS name)
-SELECT name FROM wanted WHERE NOT (
+SELECT name FROM named WHERE NOT (
     has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
 )
@@ -64,13 +76,13 @@ FROM pg_stat_ssl WHERE pid = pg_backend_pid()
 
 
 async def examine(settings: Settings) -> list[Row]:
-    """One row per question, or the one that says why none can be asked."""
+    """Return one row per subject, or one that says why the database cannot be examined."""
     try:
         conn = await connect(_dsn(settings), command_timeout=TIMEOUT_SECS, statement_cache_size=0)
     except FAILURES as failure:
-        return [("fail", "database", sentence(failure))]
+        return [Row("fail", "database", sentence(failure))]
     try:
-        return [await _answered(conn, settings, subject, ask) for subject, ask in QUESTIONS]
+        return [await _examined(conn, settings, subject, examiner) for subject, examiner in SUBJECTS]
     finally:
         with suppress(*FAILURES):
             await conn.close(timeout=TIMEOUT_SECS)
@@ -81,33 +93,29 @@ def _dsn(settings: Settings) -> str:
     return settings.database_url.get_secret_value()
 
 
-async def _answered(conn: Conn, settings: Settings, subject: str, ask: "Question") -> Row:
+async def _examined(conn: Conn, settings: Settings, subject: str, examiner: "Examiner") -> Row:
     try:
-        level, finding = await ask(conn, settings)
+        level, finding = await examiner(conn, settings)
     except FAILURES as failure:
-        return "fail", subject, f"cannot be examined: {reason(failure)}"
-    return level, subject, finding
+        return Row("fail", subject, f"cannot be examined: {reason(failure)}")
+    return Row(level, subject, finding)
 
 
-async def _server(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    if found := await fitness.unfit_server(conn):
-        return "fail", found
+async def _server(conn: Conn, settings: Settings) -> Finding:
+    if problem := await fitness.unfit_server(conn):
+        return "fail", problem
     shown, _ = await fitness.version(conn)
     if not await conn.fetchval(WRITABLE):
         return "fail", f"PostgreSQL {shown} takes no writes: a standby, or default_transaction_read_only is on"
     return "ok", f"PostgreSQL {shown}"
 
 
-async def _pooler(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    found = await fitness.pooled_by_transaction(_dsn(settings))
-    return ("fail", found) if found else ("ok", "each connection keeps its server process")
+async def _pooler(conn: Conn, settings: Settings) -> Finding:
+    problem = await fitness.pooled_by_transaction(_dsn(settings))
+    return ("fail", problem) if problem else ("ok", "each connection keeps its server process")
 
 
-async def _schema(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    from aitp_cp.db.migrations import HEAD, classify
-    from aitp_cp.db.migrations.adoption import obstacle
-    from aitp_cp.db.schema import current_revision
-
+async def _schema(conn: Conn, settings: Settings) -> Finding:
     current = await current_revision(conn)
     state = classify(current)
     if state == "head":
@@ -119,30 +127,25 @@ async def _schema(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return "fail", f"ahead ({current}): deploy the version that migrated it"
 
 
-async def _log_sequence(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    from aitp_cp.db import numbering
-
+async def _log_sequence(conn: Conn, settings: Settings) -> Finding:
     try:
-        found = await numbering.read(conn)
+        sequence = await numbering.read(conn)
     except asyncpg.UndefinedTableError:
         return "info", "there is no log yet"
-    if found.behind:
+    if sequence.behind:
         return "fail", (
-            f"the sequence audit_events_seq gives {found.next} next, but the log ends at {found.log_end}: events would "
-            "be refused or never seen; `aitp-cp migrate`, or the next start of a process, sets it right"
+            f"the sequence audit_events_seq gives {sequence.next} next, but the log ends at {sequence.log_end}: events "
+            "would be refused or never seen; `aitp-cp migrate`, or the next start of a process, sets it right"
         )
-    return "ok", f"is past the end of the log ({found.log_end})"
+    return "ok", f"is past the end of the log ({sequence.log_end})"
 
 
-async def _durability(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    found = await fitness.undurable(conn)
-    return ("warn", found) if found else ("ok", "what is answered 200 is on the server's disk")
+async def _durability(conn: Conn, settings: Settings) -> Finding:
+    problem = await fitness.undurable(conn)
+    return ("warn", problem) if problem else ("ok", "what is answered 200 is on the server's disk")
 
 
-async def _permissions(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    from aitp_cp.db.migrations.adoption import obstacle
-    from aitp_cp.db.schema import SEQUENCES, TABLES
-
+async def _permissions(conn: Conn, settings: Settings) -> Finding:
     lacking = [row[0] for row in await conn.fetch(NOT_ALLOWED, list(TABLES), list(SEQUENCES))]
     if lacking:
         return "fail", f"the role may not read and write {', '.join(lacking)}"
@@ -151,15 +154,12 @@ async def _permissions(conn: Conn, settings: Settings) -> tuple[Level, str]:
             f"row-level security hides rows of {', '.join(hidden)} from this role: disable it there, or use the role "
             "that owns the tables"
         )
-    if found := await obstacle(conn):
-        return (
-            "info",
-            f"the role may read and write; migrations need the role that owns the tables: {found}",
-        )
+    if problem := await obstacle(conn):
+        return "info", f"the role may read and write; migrations need the role that owns the tables: {problem}"
     return "ok", "the role may read, write and migrate"
 
 
-async def _clock(conn: Conn, settings: Settings) -> tuple[Level, str]:
+async def _clock(conn: Conn, settings: Settings) -> Finding:
     theirs: datetime = await conn.fetchval("SELECT clock_timestamp()")
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     sentence = f"{apart:.1f} s apart from the database's"
@@ -168,7 +168,7 @@ async def _clock(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return ("warn" if apart > CLOCK_WARN_SECS else "ok"), sentence
 
 
-async def _connections(conn: Conn, settings: Settings) -> tuple[Level, str]:
+async def _connections(conn: Conn, settings: Settings) -> Finding:
     allowed, used = tuple(await conn.fetchrow(CONNECTIONS) or (0, 0))
     needed = settings.db_pool_max + EXTRA_CONNECTIONS
     sentence = f"{allowed} are allowed, {used} are taken; a process may need {needed}"
@@ -177,21 +177,19 @@ async def _connections(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return ("warn" if needed > allowed - used else "ok"), sentence
 
 
-async def _notifications(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    """A pooler between that lends a connection per transaction swallows them."""
-    heard = asyncio.Event()
-    await conn.add_listener(CHANNEL, lambda *_: heard.set())
+async def _notifications(conn: Conn, settings: Settings) -> Finding:
+    """Send ourselves one: a pooler that lends a connection per transaction swallows it."""
+    arrived = asyncio.Event()
+    await conn.add_listener(CHANNEL, lambda *_: arrived.set())
     await conn.execute(f"NOTIFY {CHANNEL}")
     try:
-        await asyncio.wait_for(heard.wait(), NOTIFICATION_SECS)
+        await asyncio.wait_for(arrived.wait(), NOTIFICATION_SECS)
     except TimeoutError:
         return "warn", "do not arrive; see the row pooler. Events are late by up to a second"
     return "ok", "arrive"
 
 
-async def _outbox(conn: Conn, settings: Settings) -> tuple[Level, str]:
-    from aitp_cp.deliveries import outbox
-
+async def _outbox(conn: Conn, settings: Settings) -> Finding:
     try:
         waiting = await outbox.lag(conn)
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
@@ -201,7 +199,7 @@ async def _outbox(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return "ok", "deliveries follow the log"
 
 
-async def _encryption(conn: Conn, settings: Settings) -> tuple[Level, str]:
+async def _encryption(conn: Conn, settings: Settings) -> Finding:
     encrypted, local = tuple(await conn.fetchrow(ENCRYPTED) or (False, False))
     if encrypted:
         return "ok", "the connection is encrypted"
@@ -210,8 +208,8 @@ async def _encryption(conn: Conn, settings: Settings) -> tuple[Level, str]:
     return "info", "the connection is not encrypted: add ?sslmode=require unless the network is yours"
 
 
-Question = Callable[[Conn, Settings], Awaitable[tuple[Level, str]]]
-QUESTIONS: tuple[tuple[str, Question], ...] = (
+Examiner = Callable[[Conn, Settings], Awaitable[Finding]]
+SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("database", _server),
     ("pooler", _pooler),
     ("durability", _durability),

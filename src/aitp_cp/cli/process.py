@@ -33,17 +33,17 @@ from aitp_cp_client.commands.output import stop
 
 log = structlog.get_logger("aitp_cp.process")
 
-SEED = "CP_AID_SEED_HEX"  # warned of with the identity that its absence leads to
+SEED = "CP_AID_SEED_HEX"  # its warning comes later, with the identity that was made up
 Life = Callable[[Ending], Awaitable[None]]
 
-DATABASE_ATTEMPTS = 30
+DATABASE_ATTEMPTS = 30  # a database that starts beside the process needs some seconds
 DATABASE_RETRY_SECS = 1.0
-WAITED_FOR: tuple[type[BaseException], ...] = (DatabaseUnavailable, *PASSING_FAILURES)
+PASSING: tuple[type[BaseException], ...] = (DatabaseUnavailable, *PASSING_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """For whoever started the process: called once it listens, and before it exits without waiting for anything."""
+    """Callbacks: once the process listens, and before it exits without waiting for anything."""
 
     listening: Callable[[], None] = lambda: None
     leaving: Callable[[], None] = lambda: None
@@ -54,32 +54,32 @@ NO_HOOKS = Hooks()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one of several processes stands: its sockets, and the pipe that only the parent keeps open."""
+    """What one of several processes gets: its sockets, and a pipe whose other end only the parent holds."""
 
     sockets: list[socket]
     parent: int
 
 
 def announce(settings: Settings, *, warn: bool = True) -> None:
-    """Begin to log, and say what deserves a warning."""
+    """Start logging, and log what `check` would find in the settings."""
     logging.configure(settings.log_level, json=settings.production)
     if not warn:
         return
-    say = {"info": log.info, "warn": log.warning, "fail": log.error}
+    log_at = {"info": log.info, "warn": log.warning, "fail": log.error}
     for finding in findings(settings):
         if finding.variable != SEED:
-            say[finding.level](f"{finding.variable} {finding.sentence}")
+            log_at[finding.level](f"{finding.variable} {finding.sentence}")
 
 
 def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:
-    """Serve until told to end; raises `typer.Exit` with the reason's code when it cannot start."""
+    """Serve until a request to end; raises `typer.Exit` with the reason's code when the process cannot start."""
     sockets = place.sockets if place else open_sockets(settings.host, settings.port, 1)[0]
     life = partial(_serve, settings, jobs=jobs, sockets=sockets, hooks=hooks)
     _run(life, parent=place.parent if place else None, leaving=hooks.leaving)
 
 
 def work(settings: Settings) -> None:
-    """Run the jobs that replicas share, without a port, until told to end."""
+    """Run the jobs that replicas share, without a port, until a request to end."""
     _run(partial(_work, settings))
 
 
@@ -107,13 +107,13 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
             listening=hooks.listening,
         )
 
-        def told(reason: str) -> None:
+        def end(reason: str) -> None:
             if server.ending:
                 exit_at_once(reason, hooks.leaving)
             server.end(reason)
 
-        with ending.heard_by(told):
-            _say_hello(rt, port=settings.port)
+        with ending.handled_by(end):
+            _log_start(rt, port=settings.port)
             try:
                 await server.serve(sockets)
             except OSError as failure:  # another process listens there since the address was taken
@@ -124,11 +124,11 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
 
 async def _work(settings: Settings, ending: Ending) -> None:
     async with _opened(settings) as rt:
-        await open_app(rt)  # jobs lean on what it opens: the tail wakes some, others use its caches
+        await open_app(rt)  # jobs need what it opens: the tail wakes some, others read its caches
         _start_jobs(rt, shared=True)
         ended = asyncio.Event()
-        with ending.heard_by(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
-            _say_hello(rt)
+        with ending.handled_by(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
+            _log_start(rt)
             await ended.wait()
             rt.draining = True
             await rt.stack.aclose()
@@ -137,7 +137,7 @@ async def _work(settings: Settings, ending: Ending) -> None:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Runtime]:
-    """The runtime on a database that answers and has this version's schema."""
+    """Open the runtime on a database that answers and has this version's schema."""
     tracer = _tracer(settings)
     async with AsyncExitStack() as stack:
         rt = await _await_database(stack, settings, tracer)
@@ -155,17 +155,17 @@ def _tracer(settings: Settings) -> Tracer:
 
 
 async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> Runtime:
-    """Containers start in any order: wait a while for the database before giving up."""
+    """Open the runtime; retry for half a minute, because containers start in any order."""
     assert settings.database_url is not None
     dsn = settings.database_url.get_secret_value()
     for attempt in range(DATABASE_ATTEMPTS + 1):
         try:
             await require_fit(dsn)
             return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
-        except WAITED_FOR as failure:
+        except PASSING as failure:
             if attempt == DATABASE_ATTEMPTS:
                 raise DatabaseUnavailable from failure
-            log.warning("waiting for the database", reason=sentence(failure))
+            log.warning("waiting_for_database", reason=sentence(failure))
             await asyncio.sleep(DATABASE_RETRY_SECS)
     raise AssertionError("the last attempt returns or raises")
 
@@ -176,7 +176,7 @@ def _start_jobs(rt: Runtime, *, shared: bool) -> None:
     rt.stack.push_async_callback(background.stop)
 
 
-def _say_hello(rt: Runtime, **more: int) -> None:
+def _log_start(rt: Runtime, **more: int) -> None:
     if rt.settings.cp_aid_seed_hex is None:
         log.warning(f"{SEED} is unset: this identity is a fresh one and ends with this process", aid=rt.signer.aid)
     environment = "production" if rt.settings.production else "development"
@@ -184,7 +184,7 @@ def _say_hello(rt: Runtime, **more: int) -> None:
 
 
 async def _drain(rt: Runtime) -> None:
-    """Readiness first; requests go on being served while the streams end, spread over the window."""
+    """Fail readiness, then end the streams, spread over the window; requests are served meanwhile."""
     rt.draining = True
     window_secs = rt.settings.drain_window_ms / 1000
     await asyncio.gather(end_streams(rt, window_secs), asyncio.sleep(window_secs))

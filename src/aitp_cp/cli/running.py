@@ -1,4 +1,4 @@
-"""An event loop that ends when it is told to: by SIGTERM, by SIGINT, or by the end of the parent process."""
+"""Run an event loop until SIGTERM, SIGINT, or the end of the parent process."""
 
 import asyncio
 import os
@@ -14,32 +14,31 @@ import structlog
 from aitp_cp.telemetry import logging
 
 T = TypeVar("T")
-Told = Callable[[str], None]
+Handler = Callable[[str], None]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PARENT_ENDED = "the parent ended"
-# A process that serves nobody yet is gone within a second, whatever it waits for.
-LEAVE_SECS = 0.3
+LEAVE_SECS = 0.3  # for an orderly end before anything is served, so that the process is gone within a second
 
 log = structlog.get_logger("aitp_cp.process")
 
 
 class Ending:
-    """Who hears that the process is told to end, and why; the last to take it over."""
+    """Passes a request to end, with its reason, to the handler that was set last."""
 
-    def __init__(self, heard_by: Told) -> None:
-        self._heard_by = heard_by
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
-    def tell(self, reason: str) -> None:
-        self._heard_by(reason)
+    def request(self, reason: str) -> None:
+        self._handler(reason)
 
     @contextmanager
-    def heard_by(self, told: Told) -> Iterator[None]:
-        before, self._heard_by = self._heard_by, told
+    def handled_by(self, handler: Handler) -> Iterator[None]:
+        before, self._handler = self._handler, handler
         try:
             yield
         finally:
-            self._heard_by = before
+            self._handler = before
 
 
 def run(
@@ -50,10 +49,10 @@ def run(
     code: int | None = None,
     leaving: Callable[[], None] = lambda: None,
 ) -> T:
-    """Run `life` to its end, or cancel it when told to end, and leave with `code` or 128 + the signal.
+    """Run `life` to its end; on a request to end, cancel it and exit with `code` or 128 + the signal's number.
 
-    `life` may take over what happens then. `parent` is a pipe whose other end only the parent holds; with it the
-    signals are the parent's to hear. `leaving` is called before an exit that waits for nothing else.
+    `life` may handle the request itself. `parent` is a pipe whose other end only the parent holds; with it, the parent
+    handles the signals. `leaving` is called before an exit that waits for nothing else.
     """
     codes: list[int] = []
 
@@ -64,14 +63,14 @@ def run(
         def cancel(reason: str) -> None:
             if codes:
                 exit_at_once(reason, leaving)
-            codes.append(number_of(reason) if code is None else code)
+            codes.append(exit_code(reason) if code is None else code)
             if logging.configured():
                 log.info("ending", reason=reason)
             threading.Thread(target=_leave_soon, args=(codes[0], leaving), daemon=True).start()
             task.cancel()
 
         ending = Ending(cancel)
-        with _signals(ending) if parent is None else _end_of(parent, ending):
+        with _on_signals(ending) if parent is None else _on_end_of(parent, ending):
             return await life(ending)
 
     try:
@@ -79,18 +78,18 @@ def run(
     except asyncio.CancelledError:
         if not codes:
             raise
-        _leave(codes[0], leaving)  # taking the interpreter apart would cost more time than all of this
+        _leave(codes[0], leaving)  # tearing the interpreter down would take longer than everything above
 
 
 def exit_at_once(reason: str, leaving: Callable[[], None] = lambda: None) -> NoReturn:
-    """The second request to end: nothing is waited for but `leaving`."""
+    """Handle a second request to end: call `leaving` and wait for nothing else."""
     if logging.configured():
-        log.warning("exiting at once", reason=reason)
-    _leave(number_of(reason), leaving)
+        log.warning("exiting_at_once", reason=reason)
+    _leave(exit_code(reason), leaving)
 
 
-def number_of(reason: str) -> int:
-    """The exit code of a process that a signal ended."""
+def exit_code(reason: str) -> int:
+    """Return the exit code that a shell reports for a process that a signal ended."""
     return 128 + getattr(signal, reason, signal.SIGTERM)
 
 
@@ -104,18 +103,18 @@ def _leave(code: int, leaving: Callable[[], None]) -> NoReturn:
     try:
         leaving()
     except Exception:
-        log.exception("something is left behind")
+        log.exception("cleanup_failed")
     logging.flush()
     os._exit(code)
 
 
 @contextmanager
-def _signals(ending: Ending) -> Iterator[None]:
-    """Hear the signals; whoever handled them before does so again afterwards."""
+def _on_signals(ending: Ending) -> Iterator[None]:
+    """Turn signals into requests to end; the handlers from before return afterwards."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
-        loop.add_signal_handler(number, ending.tell, number.name)
+        loop.add_signal_handler(number, ending.request, number.name)
     try:
         yield
     finally:
@@ -125,12 +124,12 @@ def _signals(ending: Ending) -> Iterator[None]:
 
 
 @contextmanager
-def _end_of(parent: int, ending: Ending) -> Iterator[None]:
+def _on_end_of(parent: int, ending: Ending) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
         loop.remove_reader(parent)  # the end of a pipe can be read again and again
-        ending.tell(PARENT_ENDED)
+        ending.request(PARENT_ENDED)
 
     loop.add_reader(parent, ended)
     try:
