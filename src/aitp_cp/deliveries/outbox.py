@@ -44,9 +44,10 @@ class Step(NamedTuple):
 async def step(db: Database) -> Step:
     """Enqueue the deliveries of the next events, a bounded number; raises `DatabaseUnavailable`."""
     async with db.connection() as conn:
-        if await store.cursor(conn) is None:
+        cursor = await store.cursor(conn)
+        if cursor is None:
             await _begin(conn)
-        elif await lag(conn) == 0:
+        elif cursor.through == await log.newest_position(conn):
             return Step()
     async with db.transaction() as conn:
         cursor = await store.hold_cursor(conn)
