@@ -145,6 +145,9 @@ async def test_what_means_nothing_is_not_kept(database_url: str, monkeypatch: py
         await execute(app, FILL_AGENTS, 3)
         for n in range(30):
             await app.http.get(f"{AGENTS}?include_manifest=true&x={n}{'y' * 2000}")
+        assert not cache._entries
+        for n in range(30):
+            await app.http.get(f"{AGENTS}?include_manifest=true&x={n}")
         assert len(cache._entries) == 1
         for n in range(50):
             await app.http.get(f"{AGENTS}?namespace={n}")

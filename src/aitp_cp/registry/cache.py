@@ -66,7 +66,7 @@ class RegistryCache(Memo[CachedRead]):
     async def page(self, filter: ListFilter) -> Response:
         """Return a page of agents as JSON."""
         if filter.status != Status.ACTIVE:
-            return (await _page(self._rt, filter)).response
+            return await self.read_page(filter)
         cached = self.find(filter)
         if cached is None:
             if len(self._lists) >= MAX_LISTS:
@@ -74,6 +74,10 @@ class RegistryCache(Memo[CachedRead]):
             self._lists.add(filter)
             cached = await self.get(filter, lambda: _page(self._rt, filter))
         return cached.response
+
+    async def read_page(self, filter: ListFilter) -> Response:
+        """Return a page of agents as JSON, past the cache."""
+        return (await _page(self._rt, filter)).response
 
     def changed(self, aid: str, joins: Collection[str | None] | None = ()) -> None:
         """Forget what a change of an agent makes untrue.

@@ -47,6 +47,7 @@ from aitp_cp.web.query import decode_query
 from aitp_cp.web.responses import json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
+MAX_KEPT_QUERY_BYTES = 1024  # longer ones are no keys of the cache, which counts the bytes of responses
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
 AID = in_path("aid", "the agent's AID, percent-encoded")
@@ -98,11 +99,15 @@ async def register(rt: Runtime, request: Request) -> Response:
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
-    return await rt.get(RegistryCache).page(_list_filter(request.scope["query_string"]))
+    raw = request.scope["query_string"]
+    cache = rt.get(RegistryCache)
+    if len(raw) > MAX_KEPT_QUERY_BYTES:
+        return await cache.read_page(decode_query(raw, ListFilter))
+    return await cache.page(_short_filter(raw))
 
 
 @lru_cache(maxsize=256)
-def _list_filter(raw: bytes) -> ListFilter:
+def _short_filter(raw: bytes) -> ListFilter:
     return decode_query(raw, ListFilter)
 
 
