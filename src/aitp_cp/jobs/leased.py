@@ -72,14 +72,17 @@ class LeasedLoop(Loop, Generic[Item, Result]):
         return self._in_flight.values()
 
     async def turn(self) -> float:
-        room = self.places - len(self._in_flight)
-        if room <= 0:
+        if len(self._in_flight) >= self.places:
             return self.poll_secs  # the first item that ends wakes the loop
         async with self.rt.db.connection() as conn:
-            items = await self.claim(conn, room)
-            for item in items:
-                self._begin(item)
-            return self.busy_secs if items else await self.secs_to_next(conn)
+            # Counted here, because items end while the loop waits for a connection.
+            items = await self.claim(conn, self.places - len(self._in_flight))
+        for item in items:
+            self._begin(item)
+        if items:
+            return self.busy_secs
+        async with self.rt.db.connection() as conn:
+            return await self.secs_to_next(conn)
 
     async def run_due(self) -> None:
         """Work off all that is due and return, in a process where the loop is not started."""
