@@ -6,23 +6,25 @@ owner takes it over.
 
 import fcntl
 import os
+import re
+import shlex
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 from aitp_cp.db.embedded_place import MAJOR, EmbeddedError, Place, own_directory, prepare
 
 __all__ = ["AlreadyRunning", "EmbeddedError", "Server", "start"]
 
-_START_SECONDS = 120.0
-_ORPHAN_SECONDS = 10.0
-_TRACES_OF_A_CRASH = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
+_START_SECONDS = "120"  # recovery after a crash included
+_ORPHAN_SECONDS = 10.0  # for the backends of a killed server to notice
+_LISTEN_SECONDS = 3.0  # from a server's first file to its socket
+_IN_USE = "pre-existing shared memory block"
 _DEFAULT_PORT = 5432
 _LOG_MAX_BYTES = 16 * 1024 * 1024
 # The parent's environment may hold secrets and PG* variables; Postgres needs neither.
@@ -53,6 +55,11 @@ class AlreadyRunning(EmbeddedError):
         self.pid = pid
 
 
+class _Status(NamedTuple):
+    pid: int
+    options: str  # as pg_ctl shows them, each in quotes
+
+
 class Server:
     """A running Postgres; made by `start`, also a context manager that stops it."""
 
@@ -77,7 +84,7 @@ class Server:
         """Shut down fast, then harder; a second call does nothing. Raises EmbeddedError if it survives."""
         if self._lock is None:
             return
-        _shut_down(self._place, self.pid)
+        _stop(self._place)
         os.close(self._lock)
         self._lock = None
 
@@ -101,7 +108,7 @@ def start(home: Path, *, durable: bool = True, port: int | None = None) -> Serve
         lock = _claim(home)
         place = prepare(home)
         _initialise(place, durable)
-        pid = _run(place, _command(place, durable, port))
+        pid = _run(place, _options(place, durable, port))
     except BaseException as error:
         if lock >= 0:
             os.close(lock)
@@ -135,15 +142,7 @@ def _initialise(place: Place, durable: bool) -> None:
     options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     # The builtin provider sorts alike on every platform and needs no locale installed.
     options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", *([] if durable else ["--no-sync"])]
-    done = subprocess.run(
-        [place.bin_dir / "initdb", "-D", part, *options],
-        capture_output=True,
-        text=True,
-        cwd="/",
-        env=_ENVIRONMENT,
-        check=False,
-        **place.account.process_options(),
-    )
+    done = _execute(place, "initdb", "-D", str(part), *options)
     if done.returncode:
         raise EmbeddedError(f"initdb failed:\n{(done.stderr or done.stdout)[-2000:]}")
     part.rename(place.data)
@@ -162,7 +161,7 @@ def _check_version(place: Place) -> None:
         )
 
 
-def _command(place: Place, durable: bool, port: int | None) -> list[str]:
+def _options(place: Place, durable: bool, port: int | None) -> list[str]:
     sockets = str(place.socket_dir).replace('"', '""')
     settings = _SETTINGS | ({} if durable else _NOT_DURABLE)
     settings |= {
@@ -170,129 +169,88 @@ def _command(place: Place, durable: bool, port: int | None) -> list[str]:
         "listen_addresses": "127.0.0.1" if port else "",
         "unix_socket_directories": f'"{sockets}"',
     }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return [str(place.bin_dir / "postgres"), "-D", str(place.data), *options]
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _run(place: Place, command: list[str]) -> int:
-    """Take over the server an earlier owner left running, if it runs as wanted; else launch one."""
-    pid, _ = _pid_file(place)
-    running = _command_line(pid) if pid is not None else ""
-    if pid is not None and running == " ".join(command):
-        # It may be on its way out; then a new one is wanted after all.
-        with suppress(EmbeddedError):
-            return _await_ready(place, pid, 0)
-    elif pid is not None and f"postgres -D {place.data} " in running:
-        _shut_down(place, pid)
-    elif running or pid is None:
-        # Another program has the number now, or a crash left the file empty: Postgres would give up over both.
-        (place.data / "postmaster.pid").unlink(missing_ok=True)
-    return _launch_after_crash(place, command)
-
-
-def _launch_after_crash(place: Place, command: list[str]) -> int:
-    """Launch; a killed postmaster holds its file until it is buried, and its backends the memory until they notice."""
+def _run(place: Place, options: list[str]) -> int:
+    """Take over the server that a killed owner left, if it runs with these options; else start one."""
+    left = _status(place)
+    if left is not None and _answers(place, left):
+        if left.options == " ".join(f'"{option}"' for option in ("-D", ".", *options)):
+            return left.pid
+        _stop(place)
+    # The file of a server that is gone, with the number of another program perhaps. Postgres does not rely on it
+    # alone: it refuses to start while a process still uses the data.
+    (place.data / "postmaster.pid").unlink(missing_ok=True)
     deadline = time.monotonic() + _ORPHAN_SECONDS
     while True:
         try:
-            return _launch(place, command)
-        except EmbeddedError as error:
-            if not any(trace in str(error) for trace in _TRACES_OF_A_CRASH) or time.monotonic() > deadline:
+            return _launch(place, options)
+        except EmbeddedError as error:  # the processes of a killed server need a moment to notice
+            if _IN_USE not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 
 
-def _launch(place: Place, command: list[str]) -> int:
-    log = _open_log(place)
+def _launch(place: Place, options: list[str]) -> int:
+    log = place.data / "server.log"
+    size = log.stat().st_size if log.exists() else 0
+    if size > _LOG_MAX_BYTES:
+        log.unlink()
+        size = 0
     try:
-        begin = os.lseek(log, 0, os.SEEK_END)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=_ENVIRONMENT,
-            start_new_session=True,
-            **place.account.process_options(),
-        )
-    finally:
-        os.close(log)
-    # It may outlive this object, and this process: that is no mistake worth a ResourceWarning.
-    process.returncode = 0
-    try:
-        return _await_ready(place, process.pid, begin)
+        done = _pg_ctl(place, "start", "-w", "-t", _START_SECONDS, "-l", log.name, "-o", shlex.join(options))
+        status = _status(place)
     except BaseException:
-        _shut_down(place, process.pid)
+        _stop(place)
         raise
+    if done.returncode or status is None:
+        with suppress(OSError), log.open("rb") as file:
+            file.seek(max(size, log.stat().st_size - 4000))
+            raise EmbeddedError(f"Postgres did not start:\n{file.read().decode(errors='replace')}")
+        raise EmbeddedError(f"Postgres did not start:\n{done.stderr or done.stdout}")
+    return status.pid
 
 
-def _open_log(place: Place) -> int:
-    path = place.data / "server.log"
-    with suppress(FileNotFoundError):
-        if path.lstat().st_size > _LOG_MAX_BYTES:
-            path.unlink()
-    log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    if os.geteuid() != place.account.uid:
-        os.fchown(log, place.account.uid, place.account.gid)
-    return log
+def _status(place: Place) -> _Status | None:
+    """Return the server that the pid file names, and what it was started with; None if no such process exists."""
+    found = re.search(r"PID: (\d+)\)\n\S+ (.*)", _pg_ctl(place, "status").stdout)
+    return _Status(int(found[1]), found[2].strip()) if found else None
 
 
-def _await_ready(place: Place, pid: int, log_begin: int) -> int:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if _pid_file(place) == (pid, "ready"):
-            return pid
-        if _gone(pid):
-            raise EmbeddedError(f"Postgres did not start:\n{_log_tail(place, log_begin)}")
-        time.sleep(0.02)
-    raise EmbeddedError(f"Postgres was not ready within {_START_SECONDS:.0f} s:\n{_log_tail(place, log_begin)}")
+def _answers(place: Place, server: _Status) -> bool:
+    """Return whether it is Postgres indeed: one that starts up or shuts down says so. It gets a moment to listen."""
+    port = re.search(r'"port=(\d+)"', server.options)
+    command = ["pg_isready", "-t", "3", "-h", str(place.socket_dir), "-p", port[1] if port else str(_DEFAULT_PORT)]
+    deadline = time.monotonic() + _LISTEN_SECONDS
+    while (code := _execute(place, *command).returncode) not in {0, 1}:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return code in {0, 1}
 
 
-def _log_tail(place: Place, begin: int) -> str:
-    try:
-        log = os.open(place.data / "server.log", os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        return f"(no server log: {error.strerror})"
-    with open(log, "rb") as file:
-        file.seek(max(begin, os.fstat(log).st_size - 4000))
-        return file.read().decode(errors="replace")
+def _stop(place: Place) -> None:
+    """Shut down fast, then without a checkpoint; raises EmbeddedError if the server survives both."""
+    for mode, seconds in (("fast", "30"), ("immediate", "10")):
+        if not _pg_ctl(place, "stop", "-w", "-t", seconds, "-m", mode).returncode or _status(place) is None:
+            return
+    raise EmbeddedError(f"the Postgres of {place.data} does not stop")
 
 
-def _pid_file(place: Place) -> tuple[int | None, str]:
-    """The process and the state that Postgres says about itself: line 1 and line 8 of its file."""
-    try:
-        lines = (place.data / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return None, ""
-    pid = abs(int(lines[0])) if lines and lines[0].strip().lstrip("-").isdigit() else None
-    return pid, lines[7].strip() if len(lines) > 7 else ""
+def _pg_ctl(place: Place, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    # From within the folder: pg_ctl hands paths to a shell, where a quote in one would end it.
+    return _execute(place, "pg_ctl", "-D", ".", *arguments)
 
 
-def _command_line(pid: int) -> str:
-    """The arguments of a process; empty if there is none, or only its exit status is left."""
-    if Path("/proc/self/cmdline").exists():
-        with suppress(OSError):
-            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).rstrip("\0").replace("\0", " ")
-        return ""
-    question = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
-    shown = subprocess.run(question, capture_output=True, text=True, check=False)
-    return shown.stdout.strip()
-
-
-def _shut_down(place: Place, pid: int) -> None:
-    for number, seconds in ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if _gone(pid):
-                return
-            time.sleep(0.01)
-    raise EmbeddedError(f"Postgres (process {pid}) of {place.data} does not stop")
-
-
-def _gone(pid: int) -> bool:
-    with suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return not _command_line(pid)
+def _execute(place: Place, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [place.bin_dir / program, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=place.data if place.data.is_dir() else "/",
+        env=_ENVIRONMENT,
+        check=False,
+        **place.account.process_options(),
+    )
