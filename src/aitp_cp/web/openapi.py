@@ -5,30 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aitp_cp.errors import (
-    AppError,
-    BadRequest,
-    BodyInvalid,
-    Conflict,
-    DatabaseUnavailable,
-    EncodingUnsupported,
-    FilterInvalid,
-    HeadersTooLarge,
-    HostUnknown,
-    IdempotencyInFlight,
-    IdempotencyKeyInvalid,
-    IdempotencyKeyReused,
-    Internal,
-    InvalidApiKey,
-    NotFound,
-    OffsetTooLarge,
-    OriginNotAllowed,
-    PayloadTooLarge,
-    RateLimited,
-    ServerMisconfigured,
-    ShuttingDown,
-    UriTooLong,
-)
+from aitp_cp import errors
+from aitp_cp.errors import AppError
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
 from aitp_cp.web.schemas import parameters_of, schemas_of
 
@@ -38,13 +16,13 @@ ERROR_SCHEMA = {
     "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
 }
 EVERYWHERE: tuple[type[AppError], ...] = (
-    BadRequest,
-    UriTooLong,
-    HostUnknown,
-    HeadersTooLarge,
-    Internal,
-    ShuttingDown,
-    DatabaseUnavailable,
+    errors.BadRequest,
+    errors.UriTooLong,
+    errors.HostUnknown,
+    errors.HeadersTooLarge,
+    errors.Internal,
+    errors.ShuttingDown,
+    errors.DatabaseUnavailable,
 )
 
 
@@ -77,16 +55,11 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
 
 
 def _shapes(table: Iterable[Endpoint]) -> tuple[list[Any], list[Any]]:
-    """The shapes of bodies and those of answers, each once."""
-    bodies: list[Any] = []
-    answers: list[Any] = []
-    for endpoint in table:
-        if endpoint.body is not None and endpoint.body not in bodies:
-            bodies.append(endpoint.body)
-        for shape in (shape for answer in endpoint.answers.values() for shape in _forms(answer)):
-            if shape is not None and not isinstance(shape, str) and shape not in answers:
-                answers.append(shape)
-    return bodies, answers
+    """Return the shapes of bodies and those of answers, each once."""
+    bodies = dict.fromkeys(endpoint.body for endpoint in table if endpoint.body is not None)
+    forms = (form for endpoint in table for answer in endpoint.answers.values() for form in _forms(answer))
+    answers = dict.fromkeys(form for form in forms if form is not None and not isinstance(form, str))
+    return list(bodies), list(answers)
 
 
 def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:
@@ -184,28 +157,29 @@ def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:
 
 
 def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
-    """Errors that come from being gated, limited, idempotent, filtered, a list or given a body."""
-    found: list[type[AppError]] = []
-    if endpoint.gate is Gate.API_KEY:
-        found += [InvalidApiKey, ServerMisconfigured, OriginNotAllowed]
-    if endpoint.limited_by is not Bucket.EXEMPT:
-        found.append(RateLimited)
-    if endpoint.idempotent:
-        found += [IdempotencyKeyInvalid, IdempotencyInFlight, IdempotencyKeyReused]
-    if endpoint.body is not None:
-        found += [BodyInvalid, PayloadTooLarge, EncodingUnsupported]
-    if endpoint.method != "GET":
-        found.append(Conflict)
-    if "{" in endpoint.path:
-        found.append(NotFound)
-    if endpoint.query is not None:
-        found.append(FilterInvalid)
-    if endpoint.is_list:
-        found.append(OffsetTooLarge)
-    return found
+    """Return the errors that come from being gated, limited, idempotent, filtered, a list or given a body."""
+    rules: list[tuple[bool, tuple[type[AppError], ...]]] = [
+        (
+            endpoint.gate is Gate.API_KEY,
+            (errors.InvalidApiKey, errors.ServerMisconfigured, errors.OriginNotAllowed),
+        ),
+        (endpoint.limited_by is not Bucket.EXEMPT, (errors.RateLimited,)),
+        (
+            endpoint.idempotent,
+            (errors.IdempotencyKeyInvalid, errors.IdempotencyInFlight, errors.IdempotencyKeyReused),
+        ),
+        (
+            endpoint.body is not None,
+            (errors.BodyInvalid, errors.PayloadTooLarge, errors.EncodingUnsupported),
+        ),
+        (endpoint.method != "GET", (errors.Conflict,)),
+        ("{" in endpoint.path, (errors.NotFound,)),
+        (endpoint.query is not None, (errors.FilterInvalid,)),
+        (endpoint.is_list, (errors.OffsetTooLarge,)),
+    ]
+    return [error for applies, listed in rules if applies for error in listed]
 
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
-    schemes = {Gate.OPEN: None, Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey"}
-    scheme = schemes[endpoint.gate]
-    return [] if scheme is None else [{scheme: []}]
+    schemes = {Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey"}
+    return [{schemes[endpoint.gate]: []}] if endpoint.gate in schemes else []
