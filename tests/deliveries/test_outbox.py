@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 
 from aitp_cp.clock import now
-from aitp_cp.deliveries.model import DELIVERABLE
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
+from aitp_cp.protocol.vocabulary import DELIVERABLE
 from tests.deliveries.support import LOCAL, log_of, patch, report, sql, subscribe
 from tests.support.app import App, running_app
 

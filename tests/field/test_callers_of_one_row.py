@@ -244,7 +244,8 @@ async def test_one_caller_hangs_no_more_than_so_many_delegations_below_a_parent(
 
     async def project(caller: str, *events: Row) -> list[Any]:
         async with db.transaction() as conn:
-            return await tcts.project(conn, [told_by(caller, event) for event in events], now())
+            effect = await tcts.project(conn, [told_by(caller, event) for event in events], now())
+        return effect.refusals
 
     one = [delegation(jti=str(uuid4())) for _ in range(5)]
     assert len(await project(A, *one)) == 2

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from aitp_cp.deliveries.model import DELIVERABLE
-from aitp_cp.ops.figures import KNOWN_TYPES, MAX_LABELS
+from aitp_cp.ops.figures import MAX_LABELS
 from aitp_cp.ops.jobs import refresh
+from aitp_cp.protocol.vocabulary import DELIVERABLE, VOCABULARY, Target, types_of
 from aitp_cp.sessions.projection import STATUS_OF
 from aitp_cp.tcts.projection import DELEGATING, ISSUING, REVOKING
 from tests.support.agents import manifest, new_agent
@@ -45,5 +45,6 @@ async def test_known_types_always_have_a_label(database_url: str) -> None:
 
 def test_every_type_with_a_meaning_is_known() -> None:
     """Row A13: the types that are delivered and those that projections read."""
-    meant = DELIVERABLE | set(STATUS_OF) | ISSUING | set(REVOKING) | {DELEGATING}
-    assert meant <= KNOWN_TYPES
+    assert types_of(Target.SESSIONS) == set(STATUS_OF)
+    assert types_of(Target.TOKENS) == ISSUING | set(REVOKING) | {DELEGATING}
+    assert VOCABULARY.keys() >= DELIVERABLE

@@ -1,6 +1,5 @@
 """What only the control plane says, nobody can report (rows 29, A6)."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import pytest
 
 from aitp_cp import events
-from aitp_cp.events.model import OWN_SOURCE
-from aitp_cp.protocol import reports
+from aitp_cp.protocol.vocabulary import RESERVED_TYPES, VOCABULARY, Emitter, is_reserved
 from tests.support.app import App, running_app
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +16,7 @@ SOURCE = Path(events.__file__).parents[1]
 ITEMS: list[tuple[dict[str, Any], str]] = [
     ({"source": "cp"}, "source"),
     ({"source": "cp", "type": "agent.deregistered", "aid_a": "a"}, "type"),
-    *(({"type": kind}, "type") for kind in sorted(reports.RESERVED_TYPES)),
+    *(({"type": kind}, "type") for kind in sorted(RESERVED_TYPES)),
     *(({"type": kind}, "type") for kind in ("apikey.created", "apikey.rotated", "apikey.revoked", "apikey.")),
 ]
 # Consumers compare exactly, so these are names like any other.
@@ -50,15 +48,10 @@ async def stored(app: App) -> set[tuple[str, str]]:
 
 def test_whatever_the_control_plane_appends_is_reserved_or_a_reported_type_too() -> None:
     """Row 29: a type that the control plane emits, and that is not reserved, is one that agents report as well."""
-    assert reports.RESERVED_SOURCE == OWN_SOURCE
-    literals = {
-        literal
-        for file in SOURCE.rglob("*.py")
-        if file.parent.name in {"registry", "revocation", "webhooks", "truststore", "containment", "keys", "accounts"}
-        for literal in re.findall(
-            r'(?:agent_event\(|type=|_TYPE = |TCT_REVOKED = )\s*"([a-z]+\.[a-z.]+)"', file.read_text()
-        )
-    }
-    assert {"agent.registered", "agent.expired", "agent.deregistered", "tct.revoked", "webhook.test"} <= literals
-    unreserved = {kind for kind in literals - reports.RESERVED_TYPES if not kind.startswith("apikey.")}
-    assert unreserved == {"tct.revoked"}, json.dumps(sorted(unreserved))
+    rooms = {"registry", "revocation", "webhooks", "deliveries", "truststore", "containment", "keys", "accounts"}
+    files = [file.read_text() for file in SOURCE.rglob("*.py") if file.parent.name in rooms]
+    literals = {name for text in files for name in re.findall(r'(?:agent_event\(|type=)\s*"([a-z]+\.[a-z.]+)"', text)}
+    assert {"agent.registered", "agent.expired", "agent.deregistered"} <= literals
+    assert literals <= {name for name, kind in VOCABULARY.items() if kind.emitter is not Emitter.REPORTERS}
+    assert {name for name, kind in VOCABULARY.items() if kind.emitter is Emitter.BOTH} == {"tct.revoked"}
+    assert all(is_reserved(name) for name, kind in VOCABULARY.items() if kind.emitter is Emitter.CONTROL_PLANE)

@@ -19,6 +19,7 @@ def rendered() -> dict[Path, str]:
         DOCS / "settings.md": _settings_page(),
         DOCS / "architecture.md": _with_table("architecture.md", "layout", layout.picture()),
         DOCS / "api.md": _api_page(),
+        DOCS / "events.md": _with_table("events.md", "types", tables.event_types()),
         DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
         DOCS / "metrics.md": _with_table("metrics.md", "metrics", tables.metrics()),
     }

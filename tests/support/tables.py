@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from aitp_cp import errors
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.errors import AppError
+from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.telemetry.metrics import Metrics
 from aitp_cp.web.caller_reads import BUCKET
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
@@ -88,6 +89,14 @@ def metric_names() -> Iterator[str]:
     """Every name a scrape can show."""
     for family in metric_families():
         yield from (family.name + suffix for suffix in SUFFIXES.get(family.type, ("",)))
+
+
+def event_types() -> str:
+    lines = ["| type | emitted by | sent to webhooks | meaning or effect |", "|---|---|---|---|"]
+    for name, kind in VOCABULARY.items():
+        sent = {None: "—", name: "yes"}.get(kind.delivered_as, f"as `{kind.delivered_as}`")
+        lines.append(f"| `{name}` | {kind.emitter} | {sent} | {kind.about} |")
+    return "\n".join(lines)
 
 
 def metrics() -> str:

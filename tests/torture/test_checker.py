@@ -136,12 +136,12 @@ def delegation_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
 
 def invocation_not_counted(record: Record, truth: Truth) -> tuple[str, str, str]:
     truth.counts[0]["invocations"] -= 1
-    return "invocations", "lost", "1 of those"
+    return "invocations", "lost", "1 of "
 
 
 def invocation_counted_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
     truth.counts[0]["invocations"] += 1
-    return "invocations", "duplicated", "1 of those"
+    return "invocations", "duplicated", "1 of "
 
 
 def stream_with_a_gap(record: Record, truth: Truth) -> tuple[str, str, str]:

@@ -24,8 +24,7 @@ _QUERIES = {
     "audit": "SELECT action, target_id, details FROM admin_audit_log",
     "anchors": "SELECT id::text, issuer_url FROM trust_anchors",
     "keys": "SELECT scope, key FROM idempotency_keys",
-    "counts": """SELECT counted_through, coalesce((SELECT sum(count) FROM invocation_counts), 0)::int AS invocations
-                 FROM invocation_progress""",
+    "counts": "SELECT coalesce(sum(count), 0)::int AS invocations FROM capability_counts",
 }
 _JSON = {"grants", "payload", "events", "details"}
 

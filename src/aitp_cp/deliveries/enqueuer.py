@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from aitp_cp.deliveries import outbox
-from aitp_cp.deliveries.model import delivered_as
 from aitp_cp.events.model import Event
 from aitp_cp.jobs import Loop
+from aitp_cp.protocol.vocabulary import DELIVERED_AS
 from aitp_cp.runtime import Runtime
 
 BUSY_SECS = 0.05  # until the next look while another process enqueues: it may die with what woke this one
@@ -23,7 +23,7 @@ class Enqueuer(Loop):
 
     def on_events(self, events: Sequence[Event]) -> None:
         """For the tail: enqueue the deliveries of new events at once."""
-        if any(delivered_as(event.type) for event in events):
+        if any(event.type in DELIVERED_AS for event in events):
             self.on_reset()
 
     def on_reset(self) -> None:

@@ -9,29 +9,10 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.protocol.vocabulary import DELIVERABLE
 from aitp_cp.web.query import PageQuery
 
 ORDER = Order("deliveries", Key("created_at", datetime, descending=True), Key("id", UUID))
-
-DELIVERABLE = frozenset(
-    {
-        "agent.registered",
-        "agent.expired",
-        "agent.deregistered",
-        "handshake.complete",
-        "handshake.failed",
-        "tct.revoked",
-    }
-)
-# Spellings that agents report and receivers never see.
-ALIASES: Mapping[str, str] = {"handshake.completed": "handshake.complete"}
-TEST_TYPE = "webhook.test"
-
-
-def delivered_as(event_type: str) -> str | None:
-    """Return the type under which an event is delivered; None when it is not."""
-    canonical = ALIASES.get(event_type, event_type)
-    return canonical if canonical in DELIVERABLE else None
 
 
 def event_types(stored: str) -> list[str]:

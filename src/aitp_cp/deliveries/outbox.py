@@ -17,13 +17,14 @@ import structlog
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Database
 from aitp_cp.deliveries import store
-from aitp_cp.deliveries.model import ALIASES, DELIVERABLE, Cursor, NewDelivery, Subscriber, delivered_as
+from aitp_cp.deliveries.model import Cursor, NewDelivery, Subscriber
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event
+from aitp_cp.protocol.vocabulary import DELIVERED_AS
 
 logger = structlog.get_logger("aitp_cp.deliveries")
 
-TYPES = (*sorted(DELIVERABLE), *ALIASES)
+TYPES = tuple(DELIVERED_AS)
 # Limits of one transaction, though it always takes one event with all its deliveries: some 30 ms, and the bodies in
 # memory.
 MAX_DELIVERIES = 1000
@@ -133,7 +134,7 @@ async def _rewind(conn: Connection, cursor: Cursor) -> Step:
 
 
 def _deliveries(event: Event, subscribers: Sequence[Subscriber], now: datetime) -> Iterator[NewDelivery]:
-    event_type, seq = delivered_as(event.type), event.seq or 0
+    event_type, seq = DELIVERED_AS.get(event.type), event.seq or 0
     if event_type is None:
         return
     interested = [subscriber.id for subscriber in subscribers if subscriber.wants(event_type, seq)]

@@ -11,9 +11,10 @@ from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import store
-from aitp_cp.deliveries.model import TEST_TYPE, DeliveryPage, DeliveryView, NewDelivery
+from aitp_cp.deliveries.model import DeliveryPage, DeliveryView, NewDelivery
 from aitp_cp.deliveries.outbox import body_of
 from aitp_cp.errors import NotFound
+from aitp_cp.protocol.vocabulary import TEST_TYPE
 
 
 async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:

@@ -9,13 +9,12 @@ from msgspec import Meta
 
 from aitp_cp.clock import iso
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.protocol.vocabulary import OWN_SOURCE
 from aitp_cp.web.query import AidFilter, PageQuery
 
 # What a legacy writer stored has no place in the log for some seconds; it comes first among the events of its time.
 UNPLACED = 2**63 - 1
 HISTORY_ORDER = Order("events", Key("ts", datetime, descending=True), Key("seq", int, descending=True, absent=UNPLACED))
-
-OWN_SOURCE = "cp"
 
 
 class NewEvent(msgspec.Struct, frozen=True):

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import msgspec
 
+from aitp_cp.events.projection import Refusal
 from aitp_cp.idempotency.model import Answer, Once
 from aitp_cp.protocol.reports import Batch, Problem
-from aitp_cp.tcts.model import Refusal
 
 
 class IngestAnswer(msgspec.Struct, frozen=True):

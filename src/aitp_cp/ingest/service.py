@@ -9,6 +9,7 @@ from aitp_cp.db import Connection, Database
 from aitp_cp.errors import AppError, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
+from aitp_cp.events.projection import Refusal
 from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
@@ -16,6 +17,9 @@ from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
+
+# In lock order: the graph of tokens before any row, tokens before sessions. Agents and the log come last.
+PROJECTIONS = (tcts.PROJECTION, sessions.PROJECTION)
 
 MAX_ATTEMPTS = 20  # each one follows a commit of another group that holds some of the same events
 
@@ -61,9 +65,13 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     fresh = list({report.id: report for report in reversed(reports) if report.id not in known}.values())[::-1]
     if not fresh:
         return StoredGroup(set(), {})
-    refusals = await tcts.project(conn, fresh, now)
-    sides = await sessions.project(conn, fresh, now)
-    await presence.seen(conn, sides | {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}, now)
+    aids = {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}
+    refusals: list[Refusal] = []
+    for projection in PROJECTIONS:
+        effect = await projection.apply(conn, [report for report in fresh if report.type in projection.types], now)
+        aids |= effect.aids
+        refusals += effect.refusals
+    await presence.seen(conn, aids, now)
     new = await log.append(conn, [_event(report) for report in fresh], now)
     if len(new) < len(fresh):
         raise Overtaken

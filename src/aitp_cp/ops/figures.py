@@ -9,39 +9,15 @@ from aitp_cp.deliveries import store as deliveries
 from aitp_cp.events import counts as events
 from aitp_cp.events.model import Event
 from aitp_cp.events.tail import Tail
+from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.registry import store as registry
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
 from aitp_cp.webhooks import store as webhooks
 
-# Types that the control plane emits or projects: reporters cannot use up their labels.
-KNOWN_TYPES = frozenset(
-    {
-        "agent.contained",
-        "agent.deregistered",
-        "agent.expired",
-        "agent.registered",
-        "agent.released",
-        "apikey.created",
-        "apikey.revoked",
-        "apikey.rotated",
-        "capability.invoked",
-        "delegation.issued",
-        "delegation.revoked",
-        "handshake.complete",
-        "handshake.completed",
-        "handshake.failed",
-        "handshake.started",
-        "tct.issued",
-        "tct.renewal.issued",
-        "tct.revoked",
-        "token.forged",
-        "unknown",
-    }
-)
 LIMIT = 100_000  # each count ends here, so that none grows with its table
 MAX_LABELS = 200
-MAX_TYPES = MAX_LABELS - len(KNOWN_TYPES)  # of the other types that get a label of their own
+MAX_TYPES = MAX_LABELS - len(VOCABULARY)  # other types with a label of their own; reporters cannot use up the rest
 OTHER = "other"
 BREAKER_STATES = ("closed", "open", "half_open")
 
@@ -94,7 +70,7 @@ class Figures:
 
     def _label(self, name: str) -> str:
         """Reporters choose types, so their number and characters are bounded here."""
-        if name not in KNOWN_TYPES and name not in self._types:
+        if name not in VOCABULARY and name not in self._types:
             if len(self._types) >= MAX_TYPES:
                 return OTHER
             self._types.add(name)

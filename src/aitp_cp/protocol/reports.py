@@ -10,6 +10,7 @@ import msgspec
 
 from aitp_cp.errors import BodyInvalid, PayloadTooLarge
 from aitp_cp.protocol import json_guard, json_numbers, json_salvage, tokens
+from aitp_cp.protocol.vocabulary import OWN_SOURCE, UNKNOWN_TYPE, is_reserved
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
 
@@ -19,24 +20,8 @@ MAX_PROBLEMS = 20
 MAX_TYPE = MAX_SOURCE = 128
 MAX_AID = 512
 MAX_SESSION = MAX_RUN = 255
-UNKNOWN_TYPE = "unknown"
 DEFAULT_SOURCE = "playground"
-
-# What the control plane alone says. Consumers compare exactly, so other spellings are other names.
-RESERVED_SOURCE = "cp"
-RESERVED_TYPES = frozenset(
-    {
-        "agent.registered",
-        "agent.deregistered",
-        "agent.expired",
-        "agent.contained",
-        "agent.released",
-        "token.forged",
-        "webhook.test",
-    }
-)
-RESERVED_TYPE_PREFIX = "apikey."
-RESERVED = "reserved"
+RESERVED = "reserved"  # consumers compare exactly, so other spellings of a reserved name are other names
 
 _WHOLE = "event"
 _MAX_FIELD_NAME = 128
@@ -241,14 +226,14 @@ def _id(written: dict[str, Any], text: bytes, caller: str) -> UUID | None:
 
 def _type(item: dict[str, Any]) -> str:
     kind = _bounded(_text(item.get("type")) or UNKNOWN_TYPE, "type", MAX_TYPE)
-    if kind in RESERVED_TYPES or kind.startswith(RESERVED_TYPE_PREFIX):
+    if is_reserved(kind):
         raise _Refused("type", RESERVED)
     return kind
 
 
 def _source(item: dict[str, Any]) -> str:
     source = _bounded(_text(item.get("source")) or DEFAULT_SOURCE, "source", MAX_SOURCE)
-    if source == RESERVED_SOURCE:
+    if source == OWN_SOURCE:
         raise _Refused("source", RESERVED)
     return source
 

@@ -24,11 +24,11 @@ import structlog
 
 from aitp_cp.db import urgent
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
-from aitp_cp.events.model import OWN_SOURCE, Event
+from aitp_cp.events.model import Event
+from aitp_cp.protocol.vocabulary import OWN_SOURCE, TCT_REVOKED
 from aitp_cp.revocation import signing, store
 from aitp_cp.revocation.freshness import Change, Freshness, Moment, Reading
 from aitp_cp.revocation.model import Signed, Stored
-from aitp_cp.revocation.service import TCT_REVOKED
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.responses import Response, json_bytes, max_age

@@ -15,6 +15,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, Conflict
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
+from aitp_cp.protocol.vocabulary import TCT_REVOKED
 from aitp_cp.revocation import store
 from aitp_cp.revocation.jti import read_jti, read_jtis
 from aitp_cp.revocation.model import (
@@ -30,8 +31,6 @@ from aitp_cp.tcts import queries
 from aitp_cp.tcts import service as tcts
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
-
-TCT_REVOKED = "tct.revoked"
 
 # A clock may be ahead; a revocation of the far future would never take effect, and the first one stands.
 CLOCK_AHEAD = timedelta(minutes=5)

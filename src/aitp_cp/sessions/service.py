@@ -6,7 +6,9 @@ from datetime import datetime
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
 from aitp_cp.errors import NotFound
+from aitp_cp.events.projection import Effect, Projection
 from aitp_cp.protocol.reports import Report
+from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.sessions import store
 from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
 from aitp_cp.sessions.projection import changes_from
@@ -14,10 +16,10 @@ from aitp_cp.sessions.store import SESSIONS, SessionPage
 from aitp_cp.tcts.callers import merge
 
 
-async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> set[str]:
+async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> Effect:
     """Merge what `reports` say into the table, by the rules of `aitp_cp.tcts.callers`.
 
-    Returns the AIDs of both sides, which a report may name only in its token.
+    The effect names the AIDs of both sides, which a report may name only in its token.
     """
     changes = changes_from(reports)
     await merge(
@@ -27,7 +29,10 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         update=lambda rows: SESSIONS.update(conn, rows, now),
     )
     states = [report.state for reported in changes.values() for report in reported]
-    return {aid for state in states for aid in (state.aid_a, state.aid_b) if aid}
+    return Effect(aids={aid for state in states for aid in (state.aid_a, state.aid_b) if aid})
+
+
+PROJECTION = Projection(types_of(Target.SESSIONS), project)
 
 
 async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:

@@ -6,9 +6,10 @@ from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
+from aitp_cp.events.projection import Refusal
 from aitp_cp.tcts import store
 from aitp_cp.tcts.callers import Reported, Row, by_key, merge
-from aitp_cp.tcts.model import DelegationChange, Link, Refusal
+from aitp_cp.tcts.model import DelegationChange, Link
 from aitp_cp.tcts.store import DELEGATIONS
 
 # Delegations that one caller may report with the same parent: far more than agents make, and no load for a revocation.

@@ -169,14 +169,6 @@ class Revocation(msgspec.Struct, frozen=True):
     caller: str
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """A report that is stored and projects nothing; `field` and `reason` as in the answer to its batch."""
-
-    event_id: UUID
-    field: str
-    reason: str
-
-
 class Changes(msgspec.Struct, frozen=True):
     """Everything a group of reports says, in its order; tokens by jti."""
 

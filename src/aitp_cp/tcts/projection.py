@@ -1,6 +1,6 @@
 """From reports to changes of issued_tcts, delegations and the reported revocations (contract, section 9)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -34,13 +34,12 @@ REVOKED_JTI = (*OWN_JTI, "tct_jti", "tctJti", "delegation_jti", "delegationJti")
 REVOKED_AT = ("revoked_at", "revokedAt")
 
 
-def changes_from(reports: Iterable[Report], now: datetime) -> Changes:
+def changes_from(reports: Sequence[Report], now: datetime) -> Changes:
     """What `reports`, received at `now`, say; never raises."""
-    relevant = [report for report in reports if report.type in ISSUING | REVOKING.keys() | {DELEGATING}]
     return Changes(
-        by_key((change.jti, _reported(report, change)) for report in relevant for change in issued(report, now)),
-        [_reported(report, change) for report in relevant for change in delegated(report, now)],
-        [revocation for report in relevant for revocation in revoked(report, now)],
+        by_key((change.jti, _reported(report, change)) for report in reports for change in issued(report, now)),
+        [_reported(report, change) for report in reports for change in delegated(report, now)],
+        [revocation for report in reports for revocation in revoked(report, now)],
     )
 
 

@@ -6,11 +6,13 @@ from uuid import UUID
 
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_shared, lock_within, try_lock
+from aitp_cp.events.projection import Effect, Projection
 from aitp_cp.protocol.reports import Report
+from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.tcts import cascade, graph, store
 from aitp_cp.tcts.callers import merge
 from aitp_cp.tcts.delegating import merge_delegations
-from aitp_cp.tcts.model import Budget, Item, Refusal
+from aitp_cp.tcts.model import Budget, Item
 from aitp_cp.tcts.projection import changes_from
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
@@ -21,16 +23,15 @@ LEFT_OVER = Budget(rows=4_000, secs=0.15)
 GRAPH_WAIT_SECS = 0.3
 
 
-async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> list[Refusal]:
+async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> Effect:
     """Merge what `reports`, received at `now`, say into the tables, by the rules of `aitp_cp.tcts.callers`.
 
-    Returns the reports that project nothing because one of their caller's parents has too many delegations.
-
-    Must come before any other row lock of the transaction. Lock order: the graph lock, rows in key order, the log lock.
+    A report is refused when its caller has too many delegations of one parent. Must come before any other row lock of
+    the transaction. Lock order: the graph lock, rows in key order, the log lock.
     """
     changes = changes_from(reports, now)
     if not changes:
-        return []
+        return Effect()
     await (lock if changes.delegations or changes.revocations else lock_shared)(conn, GRAPH)
     revoked: list[UUID] = []
     if changes.revocations:
@@ -45,7 +46,10 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     await store.mark_tcts(conn, sorted({*changes.tcts, *revoked}))
     written = {report.state.jti for report in changes.delegations}
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
-    return refusals
+    return Effect(refusals=refusals)
+
+
+PROJECTION = Projection(types_of(Target.TOKENS), project)
 
 
 async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: int = 1) -> None:

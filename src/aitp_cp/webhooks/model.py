@@ -7,9 +7,12 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.protocol.vocabulary import DELIVERABLE
 
 ORDER = Order("webhooks", Key("created_at", datetime), Key("id", UUID))
 
+# Anything else is refused as BODY_INVALID, in a sentence that names them.
+EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(DELIVERABLE)})]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
@@ -17,7 +20,7 @@ class NewWebhook(msgspec.Struct, frozen=True):
     """The request body of a creation; without events all deliverable types are sent."""
 
     url: str
-    events: list[str] | None = None
+    events: list[EventType] | None = None
     secret: Secret | None = None
     active: bool | None = None
 
@@ -26,7 +29,7 @@ class WebhookPatch(msgspec.Struct, frozen=True):
     """A change of every member that is present and not null."""
 
     url: str | None = None
-    events: list[str] | None = None
+    events: list[EventType] | None = None
     secret: Secret | None = None
     active: bool | None = None
 

@@ -15,10 +15,10 @@ from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import WEBHOOK_CREATION, lock
-from aitp_cp.deliveries.model import DELIVERABLE
 from aitp_cp.errors import BodyInvalid, NotFound, WebhooksLimit
 from aitp_cp.events import service as log
 from aitp_cp.outbound import origin_of
+from aitp_cp.protocol.vocabulary import DELIVERABLE
 from aitp_cp.webhooks import store
 from aitp_cp.webhooks.model import (
     BreakerView,
