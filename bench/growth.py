@@ -83,7 +83,6 @@ async def measure(dsn: str, folder: Path) -> list[Measured]:
     for first, last in zip((0, *SIZES), SIZES, strict=False):
         await history.load(dsn, first, last)
         with serving(dsn, log, RETENTION_ENABLED="false", REGISTRY_CACHE_MIB="0") as server:
-            await history.counted(dsn)
             for one in measured:
                 outcome = await _read(server.port, one.path.format(**names))
                 one.by_size[last] = outcome.percentile(0.50), outcome.percentile(0.99)

@@ -1,12 +1,9 @@
 """A past of any length, loaded by COPY: events with sessions, tokens, delegations and deliveries in proportion."""
 
-import asyncio
 import tempfile
 from typing import Any
 
 import asyncpg
-
-from aitp_cp.events.invocations import BEHIND
 
 LOADING = {"synchronous_commit": "off", "maintenance_work_mem": "512MB", "timezone": "UTC"}
 TIMEOUT_SECS = 900
@@ -94,16 +91,6 @@ async def load(dsn: str, first: int, last: int) -> None:
         await conn.execute("; ".join(index["definition"] for index in indexes))
         await conn.execute("VACUUM ANALYZE")
         await conn.execute("CHECKPOINT")
-    finally:
-        await conn.close()
-
-
-async def counted(dsn: str) -> None:
-    """Wait until a server that has just started has counted the invocations that were loaded."""
-    conn = await asyncpg.connect(dsn)
-    try:
-        while await conn.fetchval(BEHIND):  # noqa: ASYNC110 - another process does the counting
-            await asyncio.sleep(0.1)
     finally:
         await conn.close()
 

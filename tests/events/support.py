@@ -12,8 +12,8 @@ from uuid import uuid4
 import asyncpg
 
 from aitp_cp.clock import now
-from aitp_cp.events import service
-from aitp_cp.events.model import Event, NewEvent
+from aitp_cp.events import history, service
+from aitp_cp.events.model import Event, HistoryFilter, NewEvent
 from aitp_cp.events.routes import ENDPOINTS
 from aitp_cp.events.stream import Streams
 from aitp_cp.events.tail import Tail
@@ -34,14 +34,20 @@ def new_event(number: int = 0, *, type: str = "demo.event", padding: int = 0, **
 
 
 async def append(rt: Runtime, *events: NewEvent) -> list[Event]:
-    """One committed batch."""
+    """One committed batch: what was new, as the log shows it."""
     async with rt.db.transaction() as conn:
-        return await service.append(conn, events, now())
+        positions = await service.append(conn, events, now())
+        if not positions:
+            return []
+        page = await history.after(conn, HistoryFilter(), min(positions.values()) - 1, 100_000)
+        return [event for event in page.events if event.id in positions]
 
 
 async def append_numbers(rt: Runtime, numbers: Iterable[int], **more: Any) -> list[int]:
     """One batch of numbered events; their positions."""
-    return [event.seq or 0 for event in await append(rt, *(new_event(number, **more) for number in numbers))]
+    async with rt.db.transaction() as conn:
+        positions = await service.append(conn, [new_event(number, **more) for number in numbers], now())
+    return list(positions.values())
 
 
 @asynccontextmanager

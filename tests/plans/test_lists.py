@@ -15,6 +15,7 @@ from aitp_cp.dashboard import store as dashboard
 from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import outbox
 from aitp_cp.deliveries import store as deliveries
+from aitp_cp.events import history as lists
 from aitp_cp.events import invocations
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
@@ -40,6 +41,7 @@ DAY_AGO = NOW - timedelta(days=1)
 JTI = uuid4()
 PLACE = (DAY_AGO, 100_000)
 TOLD = events.READ_LOG.format(
+    shown=events.SHOWN,
     columns=events.COLUMNS,
     where="seq > $1 AND seq <= $2 AND type = ANY($3::text[]) AND adopted = $4",
     after="$1",
@@ -50,11 +52,11 @@ HOOK = UUID(hashlib.md5(b"hook3").hexdigest())
 
 
 def history(limit: int = 100, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
-    return lambda conn: events.newest(conn, HistoryFilter(**wanted), Window(limit, offset, before))
+    return lambda conn: lists.newest(conn, HistoryFilter(**wanted), Window(limit, offset, before))
 
 
 def log(**wanted: Any) -> Ask:
-    return lambda conn: events.after(conn, HistoryFilter(**wanted), 150_000, 100)
+    return lambda conn: lists.after(conn, HistoryFilter(**wanted), 150_000, 100)
 
 
 def session_list(limit: int = 200, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
@@ -101,9 +103,9 @@ LISTS: dict[str, list[Ask]] = {
     ],
     "the log in order": [log(), log(type="type-3"), log(run_id=RUN)],
     "events of a session or agent": [
-        *page(events.of_session, HistoryFilter(session_id=SESSION, since=DAY_AGO), PLACE),
-        *page(events.of_aid, BUSY, PLACE),
-        *page(events.of_aid, RARE, PLACE),
+        *page(lists.of_session, HistoryFilter(session_id=SESSION, since=DAY_AGO), PLACE),
+        *page(lists.of_aid, BUSY, PLACE),
+        *page(lists.of_aid, RARE, PLACE),
     ],
     "GET /api/sessions": [
         session_list(),
@@ -189,9 +191,6 @@ LISTS: dict[str, list[Ask]] = {
     "dashboard": [
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
-        lambda conn: conn.fetch(invocations.SINCE_BY_THE_LOG, DAY_AGO, 10),
-        lambda conn: conn.fetchval(invocations.COUNT_NEXT, 1000, 500),
-        lambda conn: conn.fetchval(invocations.BEHIND),
         lambda conn: registry.first_registered(conn, NOW, 1000),
         lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
         session_list(limit=20, since=DAY_AGO),

@@ -66,9 +66,13 @@ def test_no_statement_has_its_table_put_in_later(file: Path) -> None:
         assert [text for text in texts(ast.parse(file.read_text())) if PUT_IN.search(text)] == []
 
 
+# Kept empty for the previous version, which may still run (docs/decisions/0016).
+RETIRED = {"invocation_counts", "invocation_progress"}
+
+
 def test_each_table_is_named_by_its_owner() -> None:
     by_owner = {(table, room(file)) for file, tables in FOUND.items() for table in tables}
-    assert {(table, owner) for table, owner in TABLES.items()} - by_owner == set()
+    assert {(table, owner) for table, owner in TABLES.items() if table not in RETIRED} - by_owner == set()
     assert SHARED.keys() - by_owner == set(), "an exception that nobody uses"
 
 

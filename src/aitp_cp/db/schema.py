@@ -17,6 +17,7 @@ TABLES: Mapping[str, str] = {
     "admin_audit_log": "audit",
     "agents": "registry",
     "audit_events": "events",
+    "capability_counts": "events",
     "cascade_work": "tcts",
     "delegation_children": "tcts",
     "delegation_parents": "tcts",

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from aitp_cp.clock import iso
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.protocol.vocabulary import OWN_SOURCE
 from aitp_cp.web.query import AidFilter, PageQuery
@@ -104,14 +103,13 @@ class LogSpan(msgspec.Struct, frozen=True):
 class LogPage(msgspec.Struct, frozen=True):
     """Events in log order up to position `last`, whether the span holds `more`, and how far retention had deleted.
 
-    `skipped` rows among them could not be read. `anchor` is the id of the event at the position before the span.
+    `anchor` is the id of the event at the position before the span.
     """
 
     events: list[Event]
     last: int
     more: bool
     deleted_through: int
-    skipped: int = 0
     anchor: UUID | None = None
 
 
@@ -129,23 +127,6 @@ class LogExtent(msgspec.Struct, frozen=True):
     newest: int | None
     deleted_through: int
     holds_cursor: bool
-
-
-def appended(event: NewEvent, seq: int) -> Event:
-    """The wire form of an event that has just been given its place."""
-    return Event(
-        id=event.id,
-        type=event.type,
-        ts=iso(event.ts),
-        aid_a=event.aid_a,
-        aid_b=event.aid_b,
-        session_id=event.session_id,
-        run_id=event.run_id,
-        grants=msgspec.Raw(msgspec.json.encode(event.grants or [])),
-        payload=msgspec.Raw(event.payload.encode()),
-        source=event.source,
-        seq=seq,
-    )
 
 
 class CapabilityCount(msgspec.Struct, frozen=True):

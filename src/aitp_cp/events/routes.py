@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from aitp_cp.errors import FilterInvalid, SseCapacity
 from aitp_cp.events import cursor as cursors
-from aitp_cp.events import service
+from aitp_cp.events import history as lists
 from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage, StreamQuery
 from aitp_cp.events.stream import Streams
 from aitp_cp.runtime import Runtime
@@ -23,8 +23,8 @@ async def history(rt: Runtime, request: Request) -> Response:
     window, after = query.window(HISTORY_ORDER), _after(query)
     async with rt.db.connection() as conn:
         if after is not None:
-            return json_response(await service.after(conn, query, after, window.limit))
-        return json_response(await service.newest(conn, query, window))
+            return json_response(await lists.after(conn, query, after, window.limit))
+        return json_response(await lists.newest(conn, query, window))
 
 
 def _after(query: HistoryFilter) -> int | None:

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import structlog
 
+from aitp_cp.db import Connection
 from aitp_cp.errors import RETRIABLE, SseCapacity
 from aitp_cp.events import cursor as cursors
-from aitp_cp.events import reader, store
-from aitp_cp.events.model import HistoryFilter, LogExtent, LogSpan
+from aitp_cp.events import store
+from aitp_cp.events.model import HistoryFilter, LogSpan
 from aitp_cp.events.ring import Frame, frame, passes
 from aitp_cp.events.tail import Tail, rows_next
 from aitp_cp.runtime import Runtime
@@ -129,14 +130,14 @@ class Stream:
     async def _start_anew(self, sink: Sink) -> None:
         self._replaced = False
         self._at = self._tail.ring.before_newest()
-        extent = await self._patiently(sink, lambda: self._extent(self._at))
+        extent = await self._patiently(sink, lambda conn: store.extent(conn, self._at))
         if extent is not None:
             self._told = extent.deleted_through
             await sink.write(cursors.reset_frame("cursor_unknown", extent))
 
     async def _check(self, sink: Sink, cursor: int) -> None:
         """Say aloud that something after the cursor is gone, or that nothing is known of it."""
-        extent = await self._patiently(sink, lambda: self._extent(cursor))
+        extent = await self._patiently(sink, lambda conn: store.extent(conn, cursor))
         if extent is None:
             return
         verdict = cursors.judge(cursor, extent)
@@ -149,14 +150,10 @@ class Stream:
         if verdict != "known":
             await sink.write(cursors.reset_frame(verdict, extent))
 
-    async def _extent(self, cursor: int) -> LogExtent:
-        async with self._db.connection() as conn:
-            return await store.extent(conn, cursor)
-
     async def _catch_up(self, sink: Sink) -> None:
         """One page of the table."""
         span = LogSpan(self._at, min(self._at + SPAN, self._tail.last), self._rows, PAGE_BYTES)
-        page = await self._patiently(sink, lambda: reader.read(self._db, self._wanted, span))
+        page = await self._patiently(sink, lambda conn: store.read_log(conn, self._wanted, span))
         if page is None:
             return
         if page.deleted_through > max(self._at, self._told):  # retention has overtaken this reader
@@ -169,12 +166,16 @@ class Stream:
         await sink.write(*frames)
         await self._breathe(sink)
 
-    async def _patiently(self, sink: Sink, ask: Callable[[], Awaitable[T]]) -> T | None:
+    async def _patiently(self, sink: Sink, query: Callable[[Connection], Awaitable[T]]) -> T | None:
         """The answer, however long the database is away; None when the stream is to end."""
         while self._farewell is None:
             try:
-                async with asyncio.timeout(max(self._heartbeat, DATABASE_RETRY_SECS)), self._turn:
-                    return await ask()
+                async with (
+                    asyncio.timeout(max(self._heartbeat, DATABASE_RETRY_SECS)),
+                    self._turn,
+                    self._db.connection() as conn,
+                ):
+                    return await query(conn)
             except (*RETRIABLE, TimeoutError):
                 await self._breathe(sink)
             await self._rest(min(self._heartbeat, DATABASE_RETRY_SECS))

@@ -11,7 +11,7 @@ import structlog
 from aitp_cp.db import numbering, urgent
 from aitp_cp.db.listener import Listener
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable
-from aitp_cp.events import reader, store
+from aitp_cp.events import store
 from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
 from aitp_cp.events.ring import Frame, Ring, frame
 from aitp_cp.runtime import Runtime
@@ -195,18 +195,17 @@ class Tail:
                 return
 
     async def _read(self, after: int) -> LogPage:
-        page = await reader.read(self._rt.db, EVERYTHING, LogSpan(after, MAX_SEQ, self._rows, PAGE_BYTES))
+        async with self._rt.db.connection() as conn:
+            page = await store.read_log(conn, EVERYTHING, LogSpan(after, MAX_SEQ, self._rows, PAGE_BYTES))
         self._rows = rows_next(page, PAGE_ROWS)
         return page
 
     def _keep(self, page: LogPage) -> list[Frame]:
         frames = [frame(event) for event in page.events]
         self.last = page.last
-        if page.events or page.skipped:
-            newest = page.events[-1] if page.events else None
-            self._anchor = newest.id if newest and newest.seq == page.last else None  # unknown: it could not be read
+        if page.events:
+            self._anchor = page.events[-1].id
         self._rt.metrics.backlog_dropped.inc(self.ring.append(frames))
-        self._rt.metrics.tail_skipped.inc(page.skipped)
         return frames
 
     def _publish(self, page: LogPage) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
 from aitp_cp.db import Connection, Database
 from aitp_cp.errors import AppError, Conflict
 from aitp_cp.events import service as log
@@ -13,6 +11,7 @@ from aitp_cp.events.projection import Refusal
 from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
+from aitp_cp.protocol import json_numbers
 from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
@@ -75,7 +74,7 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     new = await log.append(conn, [_event(report) for report in fresh], now)
     if len(new) < len(fresh):
         raise Overtaken
-    return StoredGroup({event.id for event in new}, {refusal.event_id: refusal for refusal in refusals})
+    return StoredGroup(set(new), {refusal.event_id: refusal for refusal in refusals})
 
 
 def _counted(submission: Submission, stored: StoredGroup) -> IngestAnswer:
@@ -107,6 +106,6 @@ def _event(report: Report) -> NewEvent:
         session_id=report.session_id,
         run_id=report.run_id,
         grants=report.grants,
-        payload=msgspec.json.encode(report.payload).decode(),
+        payload=json_numbers.encode(report.payload).decode(),
         source=report.source,
     )

@@ -79,15 +79,16 @@ async def revoke(conn: Connection, requests: Sequence[Request], now: datetime) -
 
 async def _take_effect(
     conn: Connection, requests: Sequence[Request], new: Sequence[Sequence[Revocation]], now: datetime
-) -> dict[UUID, int | None]:
+) -> dict[UUID, int]:
     """Return the positions of the events in the log."""
     entries = [entry for mine in new for entry in mine]
     await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in entries}, len(requests))
     changes = [_change(request, mine) for request, mine in zip(requests, new, strict=True) if mine]
     await audit.record_all(conn, "revocation.add", changes, now)
     parties = await queries.parties(conn, [entry.jti for entry in entries])
-    events = await log.append(conn, [_event(entry, parties.get(entry.jti), now) for entry in entries], now)
-    return {entry.jti: event.seq for entry, event in zip(entries, events, strict=True)}
+    events = {entry.jti: _event(entry, parties.get(entry.jti), now) for entry in entries}
+    positions = await log.append(conn, list(events.values()), now)
+    return {jti: positions[event.id] for jti, event in events.items()}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> RevocationPage:

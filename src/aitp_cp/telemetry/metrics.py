@@ -103,7 +103,6 @@ class Metrics:
             "event_backlog_dropped", "events that memory had no room for; streams read on"
         )
         self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
-        self.tail_skipped = self._counter("tail_skipped_events", "rows of the log that could not be read")
         self.tail_resets = self._counter("tail_resets", "times the log was found replaced: a restore, a failover")
 
     def _count_the_connections(self) -> None:

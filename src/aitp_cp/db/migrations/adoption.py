@@ -11,6 +11,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "admin_audit_log": {"id": "uuid"},
     "agents": {"aid": "text"},
     "audit_events": {"id": "uuid"},
+    "capability_counts": {"bucket": "timestamp with time zone", "capability": "text"},
     "delegation_parents": {"jti": "uuid", "parent_jti": "uuid"},
     "delegations": {"jti": "uuid"},
     "enrollment_jtis": {"jti": "text"},

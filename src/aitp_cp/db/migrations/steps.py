@@ -51,6 +51,13 @@ def build_indexes(indexes: Mapping[str, str], *, unique: bool = False) -> None:
             report(f"index {name}")
 
 
+def drop_indexes(names: Iterable[str]) -> None:
+    """Drop indexes without blocking readers or writers."""
+    with _concurrently():
+        for name in names:
+            execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
 def number_events() -> None:
     """Give every event without a log position one, oldest first, a batch to a transaction."""
     total = 0

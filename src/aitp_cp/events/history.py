@@ -1,0 +1,142 @@
+"""The lists of events: the newest, the log in order, and the events of a session or an agent (contract, section 9)."""
+
+from datetime import datetime
+
+from aitp_cp.db import Connection, Where
+from aitp_cp.db.keyset import Window
+from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
+from aitp_cp.events.store import COLUMNS, SHOWN, event_of
+
+NEWEST = """
+SELECT {shown}, ts FROM audit_events
+WHERE {where}
+ORDER BY {order}
+LIMIT {limit} OFFSET {offset}
+"""
+
+# Each branch on an index of its own; an OR over them would read and sort everything a busy agent ever did.
+BRANCH = "(SELECT {columns} FROM audit_events WHERE {where} AND {branch} ORDER BY {order} LIMIT {reach})"
+NEWEST_OF_BRANCHES = """
+SELECT {shown}, ts FROM ({branches}) AS either
+ORDER BY {order}
+LIMIT {limit} OFFSET {offset}
+"""
+
+AFTER = """
+SELECT {shown} FROM audit_events
+WHERE {where}
+ORDER BY seq
+LIMIT {limit}
+"""
+
+# Exports and replays read on by place, (ts, seq): only what has a position in the log appears in them.
+OF_SESSION = """
+SELECT {shown}, ts FROM audit_events
+WHERE session_id = $1 AND seq IS NOT NULL AND {where}
+ORDER BY ts, seq
+LIMIT {limit}
+"""
+
+OF_AID = """
+SELECT {shown}, ts FROM (
+    (SELECT {columns} FROM audit_events WHERE aid_a = $1 AND seq IS NOT NULL AND {where}
+     ORDER BY ts DESC, seq DESC LIMIT {limit})
+    UNION ALL
+    (SELECT {columns} FROM audit_events
+     WHERE aid_b = $1 AND aid_a IS DISTINCT FROM $1 AND seq IS NOT NULL AND {where}
+     ORDER BY ts DESC, seq DESC LIMIT {limit})
+) AS either
+ORDER BY ts DESC, seq DESC
+LIMIT {limit}
+"""
+
+# The clamped time is never later than the one that is shown, and has an index.
+UNTIL = "ts <= {} AND (claimed_ts IS NULL OR claimed_ts <= {})"
+
+EventPlace = tuple[datetime, int]
+EventPage = tuple[list[Event], EventPlace | None]
+
+
+async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> HistoryPage:
+    """Return a page, newest first by `ts`, which counts as 5 minutes after the receipt at most."""
+    where = _conditions(filter)
+    HISTORY_ORDER.restrict(where, window.before)
+    branches = _branches(filter, where)
+    parts = {"shown": SHOWN, "order": HISTORY_ORDER.sql, "where": where.sql()}
+    if not branches:
+        statement = NEWEST.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
+    else:
+        parts |= {"columns": COLUMNS, "reach": where.bind(window.rows + window.offset)}
+        selects = [BRANCH.format(branch=branch, **parts) for branch in branches]
+        statement = NEWEST_OF_BRANCHES.format(
+            branches=" UNION ALL ".join(selects),
+            limit=where.bind(window.rows),
+            offset=where.bind(window.offset),
+            **parts,
+        )
+    page = HISTORY_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return HistoryPage([event_of(row) for row in page.rows], len(page.rows), next_before=page.next_before)
+
+
+async def after(conn: Connection, filter: HistoryFilter, seq: int, limit: int) -> HistoryPage:
+    """Return a page in log order; `next_after` is the cursor of the next one, unmoved when there is nothing new.
+
+    Events of legacy writers appear once they have a position.
+    """
+    where = _conditions(filter)
+    where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
+    where.add("seq > {}", seq)
+    where.add("(aid_a = {} OR aid_b = {})", filter.aid)
+    statement = AFTER.format(shown=SHOWN, where=where.sql(), limit=where.bind(limit))
+    events = [event_of(row) for row in await conn.fetch(statement, *where.args)]
+    return HistoryPage(events, len(events), events[-1].seq if events else seq)
+
+
+async def of_session(conn: Connection, filter: HistoryFilter, place: EventPlace | None, limit: int) -> EventPage:
+    """Return the next events of `filter.session_id` between `since` and `until`, oldest first, and where to go on."""
+    where = Where()
+    where.bind(filter.session_id)
+    where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
+    where.add(UNTIL, filter.until)
+    return await _page(conn, OF_SESSION, where, ">", place, limit)
+
+
+async def of_aid(conn: Connection, aid: str, place: EventPlace | None, limit: int) -> EventPage:
+    """Return the next events with this agent on either side, newest first, and where to go on."""
+    where = Where()
+    where.bind(aid)
+    return await _page(conn, OF_AID, where, "<", place, limit)
+
+
+async def _page(
+    conn: Connection, query: str, where: Where, beyond: str, place: EventPlace | None, limit: int
+) -> EventPage:
+    if place is not None:
+        where.always(f"(ts, seq) {beyond} ({where.bind(place[0])}::timestamptz, {where.bind(place[1])}::bigint)")
+    statement = query.format(shown=SHOWN, columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
+    rows = await conn.fetch(statement, *where.args)
+    full = len(rows) == limit
+    return [event_of(row) for row in rows], (rows[-1]["ts"], rows[-1]["seq"]) if full else None
+
+
+def _branches(filter: HistoryFilter, where: Where) -> list[str]:
+    """The conditions that an index of its own serves each: either side, and `since` by the order or by the claim."""
+    sides = ["true"]
+    if filter.aid is not None:
+        aid = where.bind(filter.aid)
+        sides = [f"aid_a = {aid}", f"aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}"]
+    if filter.since is not None:
+        since = where.bind(filter.since)
+        times = (f"ts >= {since}", f"ts < {since} AND claimed_ts >= {since}")
+        return [f"{side} AND {time}" for side in sides for time in times]
+    return [] if filter.aid is None else sides
+
+
+def _conditions(filter: HistoryFilter) -> Where:
+    """All filters but the side and `since`."""
+    where = Where()
+    where.add("type = {}", filter.type)
+    where.add("session_id = {}", filter.session_id)
+    where.add("run_id = {}", filter.run_id)
+    where.add(UNTIL, filter.until)
+    return where
