@@ -2,6 +2,8 @@
 
 import asyncpg
 
+Description = dict[str, list[tuple[object, ...]]]
+
 _QUERIES = {
     "columns": """
         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
@@ -27,5 +29,5 @@ _QUERIES = {
 }
 
 
-async def describe(conn: asyncpg.Connection) -> dict[str, list[tuple[object, ...]]]:
+async def describe(conn: asyncpg.Connection) -> Description:
     return {kind: [tuple(row) for row in await conn.fetch(query)] for kind, query in _QUERIES.items()}

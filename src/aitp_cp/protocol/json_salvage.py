@@ -12,7 +12,7 @@ _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 
 
 def decode(body: bytes) -> Any:
-    """Return the JSON value, with lone surrogates kept, and floats and endless integers as `msgspec.Raw`.
+    """Return the JSON value, with lone surrogates kept, and floats and endless integers as `json_numbers.Written`.
 
     What nests too deeply to be decoded is cut, but is still deeper than `json_guard.MAX_DEPTH`. Raises `ValueError`
     when the body is not JSON, or nests too deeply outside its events.

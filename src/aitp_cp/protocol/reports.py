@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,20 +21,16 @@ MAX_TYPE = MAX_SOURCE = 128
 MAX_AID = 512
 MAX_SESSION = MAX_RUN = 255
 DEFAULT_SOURCE = "playground"
-RESERVED = "reserved"  # consumers compare exactly, so other spellings of a reserved name are other names
+RESERVED = "reserved"  # names are compared exactly, as consumers do: another spelling is another name
 
 _WHOLE = "event"
 _MAX_FIELD_NAME = 128
 _RANDOM_BITS = ~(0xF << 76 | 0x3 << 62)
 _VERSION_8 = 0x8 << 76 | 0x2 << 62
-_DECODER = msgspec.json.Decoder()
-_SORTED = msgspec.json.Encoder(order="sorted")
-
-Dice = Callable[[], UUID]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One reported event; `ts` is UTC with milliseconds, and is the time of receipt unless `usable_ts`.
+    """One reported event; `ts` is UTC with milliseconds, the time of receipt when the reported one cannot be read.
 
     `index` is its place in the batch, `caller` the actor that reported it, as the audit log shows actors. `payload`
     holds a `tokens.Redacted` for each raw token: projections read it with `tokens.text_of`, and encoding shows the
@@ -53,7 +49,6 @@ class Report(msgspec.Struct, frozen=True):
     grants: list[str] | None
     payload: Any
     source: str
-    usable_ts: bool
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -72,22 +67,6 @@ class Batch(msgspec.Struct, frozen=True):
     dropped: int
 
 
-class _Receipt(NamedTuple):
-    """What holds for each item of a batch."""
-
-    caller: str
-    now: datetime
-    random_uuid: Dice
-    redact: bool
-
-
-class _Item(NamedTuple):
-    """One item: with numbers as they were written, and with their values, if the whole batch could be read at once."""
-
-    written: Any
-    values: Any = None
-
-
 class _Refused(Exception):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)
@@ -95,7 +74,9 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def normalise(body: bytes, caller: str, now: datetime, random_uuid: Dice, *, redact: bool = True) -> Batch:
+def normalise(
+    body: bytes, caller: str, now: datetime, random_uuid: Callable[[], UUID], *, redact: bool = True
+) -> Batch:
     """Read a batch; `caller` is the fingerprint that scopes event ids (see `event_id`), free of NUL.
 
     With `redact`, raw tokens are taken out of each item before anything but its id is made of it.
@@ -106,15 +87,17 @@ def normalise(body: bytes, caller: str, now: datetime, random_uuid: Dice, *, red
     items = _items(body)
     if len(items) > MAX_EVENTS:
         raise PayloadTooLarge(f"a batch holds at most {MAX_EVENTS} events")
-    receipt = _Receipt(caller, now, random_uuid, redact and tokens.may_hold_token(body))
+    redact = redact and tokens.may_hold_token(body)
     reports: list[Report] = []
-    refusals: list[Problem] = []
+    problems: list[Problem] = []
     for index, item in enumerate(items):
         try:
-            reports.append(_report(index, item, receipt))
+            text = _checked(item)
+            id = _id(item, text, caller) or random_uuid()
+            reports.append(_report(index, id, tokens.redact(item) if redact else item, caller, now))
         except _Refused as refused:
-            refusals.append(Problem(index, refused.field, refused.reason))
-    return Batch(reports, refusals[:MAX_PROBLEMS], len(refusals))
+            problems.append(Problem(index, refused.field, refused.reason))
+    return Batch(reports, problems[:MAX_PROBLEMS], len(problems))
 
 
 def event_id(caller: str, kind: str, text: bytes) -> UUID:
@@ -127,15 +110,11 @@ def event_id(caller: str, kind: str, text: bytes) -> UUID:
     return UUID(int=int.from_bytes(digest[:16], "big") & _RANDOM_BITS | _VERSION_8)
 
 
-def _items(body: bytes) -> list[_Item]:
+def _items(body: bytes) -> list[Any]:
     try:
-        written = _events(json_numbers.decode(body))
+        return _events(json_numbers.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _salvaged(body)
-    try:
-        return list(map(_Item, written, _events(_DECODER.decode(body))))
-    except msgspec.DecodeError:  # a number is beyond the range of a double
-        return [_Item(item) for item in written]
 
 
 def _events(document: Any) -> list[Any]:
@@ -145,137 +124,120 @@ def _events(document: Any) -> list[Any]:
     return events
 
 
-def _salvaged(body: bytes) -> list[_Item]:
-    """Return the items of a document that msgspec refuses; refusals stand for those that nest too deeply."""
+def _salvaged(body: bytes) -> list[Any]:
+    """Return the items of a document that msgspec refuses; a `_Refused` stands for one that nests too deeply."""
     try:
         items = _events(json_salvage.decode(body))
     except ValueError as refused:
         raise BodyInvalid("the body is not JSON") from refused
     too_deep = _Refused(_WHOLE, json_guard.TOO_DEEP)
-    return [_Item(too_deep if json_guard.fault_in(item) == json_guard.TOO_DEEP else item) for item in items]
+    return [too_deep if json_guard.fault_in(item) == json_guard.TOO_DEEP else item for item in items]
 
 
-def _report(index: int, found: _Item, receipt: _Receipt) -> Report:
-    written = found.written
-    if isinstance(written, _Refused):
-        raise written
-    if not isinstance(written, dict):
-        raise _Refused(_WHOLE, "is not an object")
-    text = _checked(written)
-    _check_payload_size(written, text)
-    item: dict[str, Any] = json_numbers.values(text) if found.values is None else found.values
-    if receipt.redact:
-        item = tokens.redact(item)
-    payload = item.get("payload")
-    reported_ts = moments.read(item.get("ts"))
-    return Report(
-        id=_id(written, text, receipt.caller) or receipt.random_uuid(),
-        index=index,
-        caller=receipt.caller,
-        type=_type(item),
-        ts=reported_ts or receipt.now,
-        aid_a=_aid(item, "aid_a", "aidA", "initiator"),
-        aid_b=_aid(item, "aid_b", "aidB", "target"),
-        session_id=_session(item),
-        run_id=_run(item),
-        grants=_grants(item.get("grants")),
-        payload=item if payload is None else payload,
-        source=_source(item),
-        usable_ts=reported_ts is not None,
-    )
-
-
-def _checked(written: dict[str, Any]) -> bytes:
+def _checked(item: Any) -> bytes:
     """The item's sorted JSON with numbers as they were written, once it is known to be storable."""
+    if isinstance(item, _Refused):
+        raise item
+    if not isinstance(item, dict):
+        raise _Refused(_WHOLE, "is not an object")
     try:
-        text = _SORTED.encode(written)
+        text = json_numbers.encode_written(item)
     except (UnicodeEncodeError, RecursionError) as unfit:
-        raise _locate(written) from unfit
-    if not json_guard.looks_clean(text) and json_guard.fault_in(written) is not None:
-        raise _locate(written)
+        raise _locate(item) from unfit
+    if not json_guard.looks_clean(text) and json_guard.fault_in(item) is not None:
+        raise _locate(item)
+    if len(text) > MAX_PAYLOAD:  # the payload is a part of the item, so most items need no second look
+        _check_payload_size(item)
     return text
 
 
 def _locate(item: dict[str, Any]) -> _Refused:
     for name, member in item.items():
-        if (found := json_guard.fault_in(name)) is not None:
-            return _Refused(_WHOLE, f"has a member name that {found}")
-        if (found := json_guard.fault_in(member, json_guard.MAX_DEPTH - 1)) is not None:
-            return _Refused(tokens.redact_text(name)[:_MAX_FIELD_NAME], found)
+        if (fault := json_guard.fault_in(name)) is not None:
+            return _Refused(_WHOLE, f"has a member name that {fault}")
+        if (fault := json_guard.fault_in(member, json_guard.MAX_DEPTH - 1)) is not None:
+            return _Refused(tokens.redact_text(name)[:_MAX_FIELD_NAME], fault)
     return _Refused(_WHOLE, json_guard.TOO_DEEP)
 
 
-def _check_payload_size(written: dict[str, Any], text: bytes) -> None:
-    if len(text) <= MAX_PAYLOAD:  # the payload is a part of the item, so most items need no second look
-        return
-    payload = written.get("payload")
-    if payload is None or len(_SORTED.encode(payload)) > MAX_PAYLOAD:
-        kind = tokens.redact_text(_text(written.get("type")) or UNKNOWN_TYPE)
-        raise PayloadTooLarge(
-            f"an event's payload is larger than {MAX_PAYLOAD} bytes", extra={"eventType": kind[:MAX_TYPE]}
-        )
+def _check_payload_size(item: dict[str, Any]) -> None:
+    payload = item.get("payload")
+    if payload is None or len(json_numbers.encode_written(payload)) > MAX_PAYLOAD:
+        event_type = tokens.redact_text(_text(item.get("type")) or UNKNOWN_TYPE)[:MAX_TYPE]
+        message = f"an event's payload is larger than {MAX_PAYLOAD} bytes"
+        raise PayloadTooLarge(message, extra={"eventType": event_type})
 
 
-def _id(written: dict[str, Any], text: bytes, caller: str) -> UUID | None:
+def _id(item: dict[str, Any], text: bytes, caller: str) -> UUID | None:
     """An item with a time is the same event when it comes again, even if nobody can read the time."""
-    own = _text(written.get("id"))
+    own = _text(item.get("id"))
     if own is not None:
         return event_id(caller, "id", own.encode())
-    return event_id(caller, "event", text) if written.get("ts") not in (None, "") else None
+    return event_id(caller, "event", text) if item.get("ts") not in (None, "") else None
 
 
-def _type(item: dict[str, Any]) -> str:
-    kind = _bounded(_text(item.get("type")) or UNKNOWN_TYPE, "type", MAX_TYPE)
-    if is_reserved(kind):
+def _report(index: int, id: UUID, item: dict[str, Any], caller: str, now: datetime) -> Report:
+    get = item.get
+    payload, playground = get("payload"), get("playground")
+    run = _text(get("run_id")) or _text(get("runId"))
+    if run is None and isinstance(playground, dict):
+        run = _text(playground.get("run_id")) or _text(playground.get("runId"))
+    return Report(
+        id=id,
+        index=index,
+        caller=caller,
+        type=_type(get("type")),
+        ts=moments.read(get("ts")) or now,
+        aid_a=_aid(_text(get("aid_a")) or _text(get("aidA")), get("initiator"), "aid_a"),
+        aid_b=_aid(_text(get("aid_b")) or _text(get("aidB")), get("target"), "aid_b"),
+        session_id=_bounded(_text(get("session_id")) or _text(get("sessionId")), "session_id", MAX_SESSION),
+        run_id=_bounded(run, "run_id", MAX_RUN),
+        grants=_grants(get("grants")),
+        payload=item if payload is None else payload,
+        source=_source(get("source")),
+    )
+
+
+def _type(value: object) -> str:
+    event_type = _bounded(_text(value), "type", MAX_TYPE) or UNKNOWN_TYPE
+    if is_reserved(event_type):
         raise _Refused("type", RESERVED)
-    return kind
+    return event_type
 
 
-def _source(item: dict[str, Any]) -> str:
-    source = _bounded(_text(item.get("source")) or DEFAULT_SOURCE, "source", MAX_SOURCE)
+def _source(value: object) -> str:
+    source = _bounded(_text(value), "source", MAX_SOURCE) or DEFAULT_SOURCE
     if source == OWN_SOURCE:
         raise _Refused("source", RESERVED)
     return source
 
 
-def _aid(item: dict[str, Any], snake: str, camel: str, stand_in: str) -> str | None:
-    given = _text(item.get(snake)) or _text(item.get(camel))
-    if given is None:
-        return aids.recognise(item.get(stand_in))
-    return aids.recognise(given) or _bounded(given, snake, MAX_AID)
+def _aid(text: str | None, stand_in: object, field: str) -> str | None:
+    """One side of the event; `stand_in` counts only when it is an AID."""
+    if text is None:
+        return aids.recognise(stand_in)
+    return aids.recognise(text) or _bounded(text, field, MAX_AID)
 
 
-def _session(item: dict[str, Any]) -> str | None:
-    given = _text(item.get("session_id")) or _text(item.get("sessionId"))
-    return None if given is None else _bounded(given, "session_id", MAX_SESSION)
-
-
-def _run(item: dict[str, Any]) -> str | None:
-    given = _text(item.get("run_id")) or _text(item.get("runId"))
-    if given is None and isinstance(playground := item.get("playground"), dict):
-        given = _text(playground.get("run_id")) or _text(playground.get("runId"))
-    return None if given is None else _bounded(given, "run_id", MAX_RUN)
-
-
-def _grants(given: object) -> list[str] | None:
-    if not isinstance(given, list):
+def _grants(value: object) -> list[str] | None:
+    if not isinstance(value, list):
         return None
-    texts = (grant.text if isinstance(grant, tokens.Redacted) else grant for grant in given)
+    texts = (grant.text if isinstance(grant, tokens.Redacted) else grant for grant in value)
     return [grant for grant in texts if isinstance(grant, str)]
 
 
-def _text(given: object) -> str | None:
+def _text(value: object) -> str | None:
     """A name or id; integers are accepted as text, and an empty or otherwise odd one counts as not given."""
-    if isinstance(given, str):
-        return given or None
-    if isinstance(given, tokens.Redacted):
-        return given.text
-    if isinstance(given, int) and not isinstance(given, bool):
-        return str(given) if abs(given) < 10**MAX_AID else None
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, tokens.Redacted):
+        return value.text
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**MAX_AID else None
     return None
 
 
-def _bounded(text: str, field: str, limit: int) -> str:
-    if len(text) > limit:
+def _bounded(text: str | None, field: str, limit: int) -> str | None:
+    if text is not None and len(text) > limit:
         raise _Refused(field, f"is longer than {limit} characters")
     return text

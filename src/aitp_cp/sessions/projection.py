@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
+from aitp_cp.protocol import json_numbers
 from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions.model import SessionChange, Status
 from aitp_cp.tcts.callers import Reported, by_key
@@ -69,4 +68,4 @@ def _error(value: object) -> str | None:
         value = value.get("message") or value
     if value is None or isinstance(value, str):
         return value or None
-    return msgspec.json.encode(value).decode()
+    return json_numbers.encode(value).decode()

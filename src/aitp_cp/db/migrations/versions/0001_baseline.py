@@ -203,11 +203,36 @@ INDEXES = {
     "webhooks_active_idx": "webhooks (active)",
 }
 
+# Of these, the indexes that a later one begins with, and which. A database that begins here has no use for both: each
+# costs every report time. An adopted database keeps them for the control plane that it came from.
+EXTENDED_BY = {
+    "admin_audit_created_idx": "admin_audit_newest_idx",
+    "agents_status_idx": "agents_status_expiry_idx",
+    "audit_events_aid_a_idx": "audit_events_aid_a_ts_idx",
+    "audit_events_run_id_idx": "audit_events_run_ts_seq_idx",
+    "audit_events_session_idx": "audit_events_session_ts_idx",
+    "audit_events_type_idx": "audit_events_type_ts_idx",
+    "delegations_delegatee_idx": "delegations_delegatee_issued_idx",
+    "delegations_delegator_idx": "delegations_delegator_issued_idx",
+    "delegations_parent_idx": "delegations_parent_jti_idx",
+    "issued_tcts_audience_idx": "issued_tcts_audience_issued_idx",
+    "issued_tcts_issuer_idx": "issued_tcts_issuer_issued_idx",
+    "issued_tcts_session_idx": "issued_tcts_session_issued_idx",
+    "issued_tcts_subject_idx": "issued_tcts_subject_issued_idx",
+    "sessions_aid_a_idx": "sessions_aid_a_created_idx",
+    "sessions_aid_b_idx": "sessions_aid_b_created_idx",
+    "sessions_run_id_idx": "sessions_run_created_idx",
+    "sessions_status_idx": "sessions_status_created_idx",
+    "trust_anchors_namespace_idx": "trust_anchors_namespace_issuer_uniq",
+    "webhook_deliveries_webhook_idx": "webhook_deliveries_newest_idx",
+}
+
 UNIQUE_INDEXES = {"trust_anchors_namespace_issuer_uniq": "trust_anchors (namespace, issuer_url)"}
 
 _COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
 """
+_EXISTS = "SELECT 1 WHERE to_regclass($1) IS NOT NULL"
 _HAS_CONSTRAINT = "SELECT 1 FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype::text = $2"
 _ADD_FOREIGN_KEY = """
 ALTER TABLE webhook_deliveries ADD CONSTRAINT webhook_deliveries_webhook_id_webhooks_id_fk
@@ -222,9 +247,12 @@ ALTER TABLE webhook_deliveries VALIDATE CONSTRAINT webhook_deliveries_webhook_id
 
 
 def upgrade() -> None:
+    begins_here = not any(fetch(_EXISTS, table) for table in TABLES)
     for table in TABLES:
         _complete_table(table)
-    build_indexes(INDEXES)
+    missing = [name for name in EXTENDED_BY if not fetch(_EXISTS, name)]  # what is there may have to be built again
+    unneeded = {name for name in missing if begins_here or fetch(_EXISTS, EXTENDED_BY[name])}
+    build_indexes({name: target for name, target in INDEXES.items() if name not in unneeded})
     build_indexes(UNIQUE_INDEXES, unique=True)
     if not fetch(_HAS_CONSTRAINT, "webhook_deliveries", "f"):
         _add_foreign_key()
