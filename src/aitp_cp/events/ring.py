@@ -20,19 +20,19 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-def frame(event: Event) -> Frame:
+def frame_of(event: Event) -> Frame:
     """Encode an event once; never an `event:` line, for clients listen to unnamed messages only."""
     seq = event.seq or 0
     data = b"id: %d\ndata: %b\n\n" % (seq, one_line(msgspec.json.encode(event)))
     return Frame(seq, event.type, event.run_id, event.aid_a, event.aid_b, data)
 
 
-def passes(wanted: HistoryFilter, one: Frame) -> bool:
+def passes(filter: HistoryFilter, frame: Frame) -> bool:
     """Whether a stream with this filter shows the frame; the aid may be on either side."""
     return (
-        (wanted.type is None or wanted.type == one.type)
-        and (wanted.run_id is None or wanted.run_id == one.run_id)
-        and (wanted.aid is None or wanted.aid in (one.aid_a, one.aid_b))
+        (filter.type is None or filter.type == frame.type)
+        and (filter.run_id is None or filter.run_id == frame.run_id)
+        and (filter.aid is None or filter.aid in (frame.aid_a, frame.aid_b))
     )
 
 
@@ -56,16 +56,16 @@ class Ring:
         return self.base + len(self._frames)
 
     def begin(self, seq: int) -> None:
-        """Drop every frame; what comes after `seq` will be appended."""
+        """Drop every frame; the next one appended follows `seq`."""
         self.base = self.end
         self._frames = []
         self._bytes = 0
         self._floor = seq
 
     def append(self, frames: Sequence[Frame]) -> int:
-        """Add frames and let the oldest go; how many of those to be kept had to go for want of bytes."""
+        """Add frames and drop the oldest; returns how many of the `keep` newest did not fit into `max_bytes`."""
         self._frames.extend(frames)
-        self._bytes += sum(len(one.data) for one in frames)
+        self._bytes += sum(len(frame.data) for frame in frames)
         self._drop(len(self._frames) - self._limit)
         missed = 0
         while self._bytes > self._max_bytes:
@@ -76,21 +76,21 @@ class Ring:
     def _drop(self, count: int) -> None:
         if count <= 0:
             return
-        self._bytes -= sum(len(one.data) for one in self._frames[:count])
+        self._bytes -= sum(len(frame.data) for frame in self._frames[:count])
         self._floor = self._frames[count - 1].seq
         self.base += count
         del self._frames[:count]
 
     def before_newest(self) -> int:
-        """In the log: the place after which those to be kept come, where a stream without a cursor starts."""
+        """Return the position of the log after which a stream without a cursor starts."""
         first = max(0, len(self._frames) - self._keep)
         return self._frames[first - 1].seq if first else self._floor
 
     def position_after(self, seq: int) -> int | None:
-        """Where the first frame after `seq` is or will be; None when it may be gone from here."""
+        """Return where the first frame after `seq` is or will be; None when it may have been dropped."""
         if seq < self._floor:
             return None
-        return self.base + bisect_right(self._frames, seq, key=lambda one: one.seq)
+        return self.base + bisect_right(self._frames, seq, key=lambda frame: frame.seq)
 
     def at(self, position: int) -> Frame:
         return self._frames[position - self.base]

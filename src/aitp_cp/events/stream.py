@@ -1,4 +1,4 @@
-"""Streams of the log: what is in memory or in the table after a cursor, then live, without gap or duplicate."""
+"""Streams of the log: what follows a cursor, from memory or the table, then live, without gap or duplicate."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from aitp_cp.errors import RETRIABLE, SseCapacity
 from aitp_cp.events import cursor as cursors
 from aitp_cp.events import store
 from aitp_cp.events.model import HistoryFilter, LogSpan
-from aitp_cp.events.ring import Frame, frame, passes
+from aitp_cp.events.ring import Frame, frame_of, passes
 from aitp_cp.events.tail import Tail, rows_next
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.sse import CHUNK_BYTES, HEARTBEAT, OPENING, Produce, Sink
@@ -26,31 +26,29 @@ T = TypeVar("T")
 CAPACITY_RETRY_SECS = 30
 # Streams that catch up share few connections, so that a thousand reconnecting at once leave the pool to others.
 READERS = 4
-# A page of the table in the hands of a slow client counts against what one stream may hold.
+# A page of the table that a slow client has not read yet is memory of this stream.
 PAGE_ROWS = 64
 PAGE_BYTES = 24 * 1024
-# With a rare filter a page may find nothing: this many positions at a time keep each statement short.
-SPAN = 5000
+SPAN = 5000  # positions read by one statement: with a rare filter it may find nothing in them
 DATABASE_RETRY_SECS = 1.0
 END_GRACE_SECS = 1.0
-# A timer may fire a little before its time.
-TIMER_SLACK_SECS = 0.002
+TIMER_SLACK_SECS = 0.002  # a timer may fire this much early
 RECONNECT_MS = (1000, 5000)
 
 
 class Stream:
-    """One client's way through the log. Its queue is the ring: it holds a position there, and no events."""
+    """The stream of one client. Its queue is the ring: it holds a position there, and no events."""
 
-    def __init__(self, streams: "Streams", wanted: HistoryFilter, cursor: int | None) -> None:
+    def __init__(self, streams: "Streams", filter: HistoryFilter, cursor: int | None) -> None:
         self._db = streams.db
         self._tail = streams.tail
         self._turn = streams.turn
         self._heartbeat = streams.heartbeat_secs
-        self._wanted = wanted
+        self._filter = filter
         self._cursor = cursor
-        self._at = 0  # in the log: everything up to here is done with
-        self._told = 0  # in the log: deletions up to here are known to the client
-        self._position = 0  # in the ring: the next frame
+        self._seq = 0  # the last position of the log that was sent or filtered out
+        self._reset_through = 0  # the client knows of deletions up to this position of the log
+        self._position = 0  # the next frame in the ring
         self._rows = PAGE_ROWS
         self._bell: asyncio.Future[None] | None = None
         self._farewell: bytes | None = None
@@ -58,9 +56,9 @@ class Stream:
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:
-        """Write to the client until told to end.
+        """Write to the client until `end` is called.
 
-        One that falls behind what memory holds goes on from the table, unless it is its client that takes nothing.
+        When the ring drops frames before they are sent, continue from the table; but cut a client that reads nothing.
         """
         self._sink = sink
         await sink.write(OPENING)
@@ -77,23 +75,23 @@ class Stream:
         await sink.write(self._farewell)
 
     def end(self, farewell: bytes) -> None:
-        """Say this and end, as soon as the client has taken what is on its way."""
+        """Send the farewell and end, after what is being sent."""
         self._farewell = farewell
         _ring(self._bell)
 
     def start_anew(self) -> None:
-        """Send a reset and go on in a log that is not the one before: its positions mean other events."""
+        """Send a reset and continue in a log that was replaced: its positions mean other events."""
         self._replaced = True
         _ring(self._bell)
 
     def cut(self) -> None:
-        """End without another word."""
+        """End without a farewell."""
         if self._sink is not None:
             self._sink.cut()
 
     @property
     def running(self) -> bool:
-        """Whether it has something to send, and a client that takes it."""
+        """Whether there are frames to send, and a client that reads them."""
         return self._position < self._tail.ring.end and self._sink is not None and not self._sink.sending
 
     def published(self, frames: Sequence[Frame]) -> None:
@@ -103,23 +101,23 @@ class Stream:
             log.info("stream cut: its reader is too slow")
             self.cut()
         elif self._bell is not None and not self._bell.done():
-            if overtaken or any(passes(self._wanted, one) for one in frames):
+            if overtaken or any(passes(self._filter, frame) for frame in frames):
                 _ring(self._bell)
             else:
                 self._position = ring.end
-                self._at = max(self._at, frames[-1].seq)
+                self._seq = max(self._seq, frames[-1].seq)
 
     async def _begin(self, sink: Sink) -> None:
-        """Find what the client has already: without a cursor, all but the newest events in memory."""
+        """Set where the client starts: after its cursor, or before the newest events in memory."""
         if self._cursor is None:
-            self._at = self._tail.ring.before_newest()
+            self._seq = self._tail.ring.before_newest()
         else:
             await self._check(sink, self._cursor)
 
     async def _reach_the_ring(self, sink: Sink) -> None:
-        """Bring the client to where the ring takes over; what is older comes from the table."""
+        """Send from the table what is older than the ring."""
         ring = self._tail.ring
-        while (position := ring.position_after(self._at)) is None and not self._interrupted:
+        while (position := ring.position_after(self._seq)) is None and not self._interrupted:
             await self._catch_up(sink)
         self._position = ring.end if position is None else position
 
@@ -129,45 +127,45 @@ class Stream:
 
     async def _start_anew(self, sink: Sink) -> None:
         self._replaced = False
-        self._at = self._tail.ring.before_newest()
-        extent = await self._patiently(sink, lambda conn: store.extent(conn, self._at))
+        self._seq = self._tail.ring.before_newest()
+        extent = await self._query(sink, lambda conn: store.extent(conn, self._seq))
         if extent is not None:
-            self._told = extent.deleted_through
+            self._reset_through = extent.deleted_through
             await sink.write(cursors.reset_frame("cursor_unknown", extent))
 
     async def _check(self, sink: Sink, cursor: int) -> None:
-        """Say aloud that something after the cursor is gone, or that nothing is known of it."""
-        extent = await self._patiently(sink, lambda conn: store.extent(conn, cursor))
+        """Send a reset when events after the cursor are gone, or the cursor is unknown."""
+        extent = await self._query(sink, lambda conn: store.extent(conn, cursor))
         if extent is None:
             return
         verdict = cursors.judge(cursor, extent)
-        self._at = cursor
-        self._told = extent.deleted_through
+        self._seq = cursor
+        self._reset_through = extent.deleted_through
         if verdict == "cursor_expired":
-            self._at = max(cursor, cursors.oldest(extent) - 1)
+            self._seq = max(cursor, cursors.oldest(extent) - 1)
         if verdict == "cursor_unknown":
-            self._at = self._tail.ring.before_newest()
+            self._seq = self._tail.ring.before_newest()
         if verdict != "known":
             await sink.write(cursors.reset_frame(verdict, extent))
 
     async def _catch_up(self, sink: Sink) -> None:
-        """One page of the table."""
-        span = LogSpan(self._at, min(self._at + SPAN, self._tail.last), self._rows, PAGE_BYTES)
-        page = await self._patiently(sink, lambda conn: store.read_log(conn, self._wanted, span))
+        """Send one page of the table."""
+        span = LogSpan(self._seq, min(self._seq + SPAN, self._tail.last), self._rows, PAGE_BYTES)
+        page = await self._query(sink, lambda conn: store.read_log(conn, self._filter, span))
         if page is None:
             return
-        if page.deleted_through > max(self._at, self._told):  # retention has overtaken this reader
-            await self._check(sink, self._at)
+        if page.deleted_through > max(self._seq, self._reset_through):  # retention has deleted what comes next
+            await self._check(sink, self._seq)
             return
         self._rows = rows_next(page, PAGE_ROWS)
-        self._at = page.last if page.more else span.through
-        frames = [frame(event).data for event in page.events]
+        self._seq = page.last if page.more else span.through
+        frames = [frame_of(event).data for event in page.events]
         del page
         await sink.write(*frames)
         await self._breathe(sink)
 
-    async def _patiently(self, sink: Sink, query: Callable[[Connection], Awaitable[T]]) -> T | None:
-        """The answer, however long the database is away; None when the stream is to end."""
+    async def _query(self, sink: Sink, statement: Callable[[Connection], Awaitable[T]]) -> T | None:
+        """Return the statement's result, however long the database is away; None when the stream ends."""
         while self._farewell is None:
             try:
                 async with (
@@ -175,7 +173,7 @@ class Stream:
                     self._turn,
                     self._db.connection() as conn,
                 ):
-                    return await query(conn)
+                    return await statement(conn)
             except (*RETRIABLE, TimeoutError):
                 await self._breathe(sink)
             await self._rest(min(self._heartbeat, DATABASE_RETRY_SECS))
@@ -191,27 +189,27 @@ class Stream:
                 await self._breathe(sink)
 
     def _collect(self) -> list[bytes]:
-        """The next frames that pass the filter, about a chunk of them."""
+        """Return the next frames that pass the filter, about a chunk of them."""
         ring, size = self._tail.ring, 0
-        frames: list[bytes] = []
+        data: list[bytes] = []
         while self._position < ring.end and size < CHUNK_BYTES:
-            one = ring.at(self._position)
+            frame = ring.at(self._position)
             self._position += 1
-            if one.seq <= self._at:
+            if frame.seq <= self._seq:
                 continue
-            self._at = one.seq
-            if passes(self._wanted, one):
-                frames.append(one.data)
-                size += len(one.data)
-        return frames
+            self._seq = frame.seq
+            if passes(self._filter, frame):
+                data.append(frame.data)
+                size += len(frame.data)
+        return data
 
     async def _breathe(self, sink: Sink) -> None:
-        """A heartbeat, when it is time for one."""
+        """Send a heartbeat if one is due."""
         if sink.now() - sink.last_write >= self._heartbeat - TIMER_SLACK_SECS:
             await sink.write(HEARTBEAT)
 
     async def _rest(self, secs: float) -> None:
-        """Wait for the bell, for so long."""
+        """Wait for the bell, at most `secs`."""
         loop = asyncio.get_running_loop()
         self._bell = loop.create_future()
         timer = loop.call_later(max(0.0, secs), _ring, self._bell)
@@ -223,7 +221,7 @@ class Stream:
 
 
 class Streams:
-    """The open streams of this process: their slots, what they share, and their end."""
+    """The open streams of this process: their slots, what they share, and how they end."""
 
     def __init__(self, rt: Runtime, tail: Tail, *, spread: Callable[[float, float], float] = random.uniform) -> None:
         self.db = rt.db
@@ -242,9 +240,9 @@ class Streams:
         tail.on_reset(self.start_anew)
 
     @contextmanager
-    def opened(self, wanted: HistoryFilter, cursor: int | None, caller: str | None = None) -> Iterator[Produce]:
-        """Hold a slot for the length of the block, one of the caller's if it is known; raises `SseCapacity`."""
-        with self._slot(caller), self._running(wanted, cursor) as produce:
+    def opened(self, filter: HistoryFilter, cursor: int | None, caller: str | None = None) -> Iterator[Produce]:
+        """Hold a slot inside the block, one of the caller's if it is known; raises `SseCapacity`."""
+        with self._slot(caller), self._running(filter, cursor) as produce:
             yield produce
 
     @contextmanager
@@ -266,8 +264,8 @@ class Streams:
                 del self._callers[caller]
 
     @contextmanager
-    def _running(self, wanted: HistoryFilter, cursor: int | None) -> Iterator[Produce]:
-        stream = Stream(self, wanted, cursor)
+    def _running(self, filter: HistoryFilter, cursor: int | None) -> Iterator[Produce]:
+        stream = Stream(self, filter, cursor)
         self._open.add(stream)
         self._empty.clear()
         self._metrics.sse_opened.inc()
@@ -283,14 +281,14 @@ class Streams:
                 self._empty.set()
 
     def start_anew(self) -> None:
-        """Called by the tail when the log was replaced: cursors of open streams mean nothing any more."""
+        """For the tail: the log was replaced, so cursors of open streams mean nothing any more."""
         for stream in self._open:
             stream.start_anew()
 
     async def end(self, window_secs: float) -> None:
-        """End every stream at a moment of its own within the window, and those that come meanwhile too.
+        """End each stream at a random moment of the window, those that open meanwhile too.
 
-        Returns after the window; who has not taken its farewell a second later is cut.
+        Returns after the window. Cuts streams whose client has not read the farewell a second later.
         """
         loop = asyncio.get_running_loop()
         self._ends_at = loop.time() + window_secs

@@ -13,7 +13,7 @@ from aitp_cp.db.listener import Listener
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable
 from aitp_cp.events import store
 from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
-from aitp_cp.events.ring import Frame, Ring, frame
+from aitp_cp.events.ring import Frame, Ring, frame_of
 from aitp_cp.runtime import Runtime
 
 log = structlog.get_logger("aitp_cp.events")
@@ -36,11 +36,11 @@ Callback = Callable[[Sequence[Event]], None]
 
 
 class Follower(Protocol):
-    """Told of every page; must neither wait nor fail."""
+    """Receives every page; must neither wait nor fail."""
 
     @property
     def running(self) -> bool:
-        """Whether it is still busy with what was published, and waits for nobody."""
+        """Whether it still works on what was published, and waits for nobody."""
 
     def published(self, frames: Sequence[Frame]) -> None: ...
 
@@ -54,7 +54,7 @@ class Tail:
     def __init__(self, rt: Runtime) -> None:
         self.ring = Ring(rt.settings.max_audit_events_memory, window=WINDOW_EVENTS, max_bytes=WINDOW_BYTES)
         self.last = 0
-        self.begun_at = 0  # what lies up to here was there before this process
+        self.begun_at = 0  # events up to this position were there before this process
         self._rt = rt
         self._bell = asyncio.Event()
         self._listener = Listener(rt.db.dsn, CHANNEL, self._bell.set)
@@ -69,15 +69,15 @@ class Tail:
         self._read_to_end = 0.0
 
     def behind(self) -> float:
-        """Seconds since the log had last been read to its end."""
+        """Return the seconds since the log was last read to its end."""
         return asyncio.get_running_loop().time() - self._read_to_end
 
     def on_events(self, callback: Callback) -> None:
-        """Call with each page of new events before any stream sees it; not with those that memory is filled with."""
+        """Call with each page of new events before any stream sees it; not with those that fill memory at the start."""
         self._callbacks.append(callback)
 
     def on_reset(self, callback: Callable[[], None]) -> None:
-        """Call when the log was replaced by another, as a restore does: what was learnt from it may be wrong."""
+        """Call when the log was replaced, as by a restore: what was read from it before may be wrong."""
         self._reset_callbacks.append(callback)
 
     def on_notice(self, channel: str, callback: Callable[[str], None]) -> None:
@@ -129,7 +129,7 @@ class Tail:
                     await asyncio.wait_for(self._bell.wait(), POLL_SECS)
 
     async def step(self) -> bool:
-        """Read and publish one page; whether more is waiting already."""
+        """Read and publish one page; returns whether there is more."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         more = False
@@ -148,7 +148,7 @@ class Tail:
         return more
 
     async def _advance(self) -> bool:
-        """Publish the next page, or start anew in a log that was replaced; whether more is waiting already."""
+        """Publish the next page, or start anew in a log that was replaced; returns whether there is more."""
         page = await self._read(self.last)
         gone = page.anchor is None and page.deleted_through >= self.last  # retention took the event at `last`
         if self._anchor is not None and page.anchor != self._anchor and not gone:
@@ -186,7 +186,7 @@ class Tail:
             log.warning("log_sequence_repaired", next=repaired.next, log_end=repaired.log_end)
 
     async def _give_way(self) -> None:
-        """Let followers send what they have: publishing faster than they can would push it out of memory."""
+        """Let followers send first: publishing faster than they do would push frames out of memory."""
         loop = asyncio.get_running_loop()
         until = loop.time() + GIVE_WAY_SECS
         while any(follower.running for follower in self._followers):
@@ -201,7 +201,7 @@ class Tail:
         return page
 
     def _keep(self, page: LogPage) -> list[Frame]:
-        frames = [frame(event) for event in page.events]
+        frames = [frame_of(event) for event in page.events]
         self.last = page.last
         if page.events:
             self._anchor = page.events[-1].id
@@ -227,5 +227,5 @@ class Tail:
 
 
 def rows_next(page: LogPage, most: int) -> int:
-    """How many rows to ask for after this page: not many more than fit, for the database measures all of them."""
+    """Return the next page's rows: not many more than fit, because the database measures all of them."""
     return min(most, 2 * len(page.events) + 8) if page.more else most

@@ -81,9 +81,10 @@ COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, 
 # A handshake took place when its reports say, but not after they came in: clocks that are ahead are not believed.
 HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 
-# In the order of `SessionView`.
-SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")},
-    {shown("completed_at")}, {shown("created_at")}, {shown("updated_at")}, coalesce(conflict, false) AS disputed"""
+# Times have names of their own, for lists are ordered by the column.
+SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")} AS shown_started,
+    {shown("completed_at")} AS shown_completed, {shown("created_at")} AS shown_created,
+    {shown("updated_at")} AS shown_updated, coalesce(conflict, false) AS disputed"""
 
 FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
 
@@ -171,5 +172,18 @@ async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, o
 
 
 def _view(row: Record) -> SessionView:
-    session_id, aid_a, aid_b, status, grants, run_id, boundary, error, *rest = row
-    return SessionView(session_id, aid_a, aid_b, status, stored_array(grants), run_id, boundary, error, *rest[:5])
+    return SessionView(
+        session_id=row["session_id"],
+        aid_a=row["aid_a"],
+        aid_b=row["aid_b"],
+        status=row["status"],
+        grants=stored_array(row["grants"]),
+        run_id=row["run_id"],
+        boundary=row["boundary"],
+        error=row["error"],
+        started_at=row["shown_started"],
+        completed_at=row["shown_completed"],
+        created_at=row["shown_created"],
+        updated_at=row["shown_updated"],
+        conflict=row["disputed"],
+    )
