@@ -30,7 +30,7 @@ async def require_fit(dsn: str) -> None:
         if await conn.fetchval(WRITABLE):
             await _repair_sequence(conn)
         else:
-            log.warning("database_read_only: not ready before the server takes writes")
+            log.warning("database_read_only", effect="not ready until the server accepts writes")
     finally:
         conn.terminate()
 

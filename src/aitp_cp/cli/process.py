@@ -178,7 +178,7 @@ def _start_jobs(rt: Runtime, *, shared: bool) -> None:
 
 def _log_start(rt: Runtime, **more: int) -> None:
     if rt.settings.cp_aid_seed_hex is None:
-        log.warning(f"{SEED} is unset: this identity is a fresh one and ends with this process", aid=rt.signer.aid)
+        log.warning("identity_not_kept", reason=f"{SEED} is unset", aid=rt.signer.aid)
     environment = "production" if rt.settings.production else "development"
     log.info("starting", aid=rt.signer.aid, version=__version__, environment=environment, **more)
 

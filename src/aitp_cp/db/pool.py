@@ -183,7 +183,7 @@ class Database:
             return
         if time.monotonic() - self._logged_at >= LOG_EVERY_SECS:
             self._logged_at = time.monotonic()
-            log.warning("database_read_only: connections are renewed until the server takes writes")
+            log.warning("database_read_only", effect="connections are renewed until the server accepts writes")
         await self.renew()
 
     async def takes_writes(self) -> bool:

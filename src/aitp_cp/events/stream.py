@@ -98,7 +98,7 @@ class Stream:
         ring = self._tail.ring
         overtaken = self._position < ring.base
         if overtaken and self._sink is not None and self._sink.sending:
-            log.info("stream cut: its reader is too slow")
+            log.info("stream_cut", reason="the reader is too slow")
             self.cut()
         elif self._bell is not None and not self._bell.done():
             if overtaken or any(passes(self._filter, frame) for frame in frames):

@@ -143,7 +143,7 @@ class Tail:
             if loop.time() - started > READ_TIMEOUT_SECS:
                 await self._rt.db.renew()
         except Exception:
-            log.exception("the log cannot be followed")
+            log.exception("log_tail_failed")
         self._rt.metrics.tail_lag.set(loop.time() - self._read_to_end)
         return more
 
@@ -168,19 +168,19 @@ class Tail:
         await self._fill()
         self._replaced = False
         self._rt.metrics.tail_resets.inc()
-        log.warning("log_replaced: streams and caches start anew", position=was, log_end=self.last)
+        log.warning("log_replaced", position=was, log_end=self.last)
         for callback in self._reset_callbacks:
             try:
                 callback()
             except Exception:
-                log.exception("a follower of the log failed")
+                log.exception("log_follower_failed")
 
     async def _repair_sequence(self) -> None:
         try:
             async with self._rt.db.connection() as conn:
                 repaired = await numbering.repair(conn)
         except numbering.RepairRefused:
-            log.error("log_sequence_behind: the role may not set audit_events_seq; run `aitp-cp migrate` as its owner")
+            log.error("log_sequence_behind", remedy="run `aitp-cp migrate` as the owner of audit_events_seq")
             return
         if repaired:
             log.warning("log_sequence_repaired", next=repaired.next, log_end=repaired.log_end)
@@ -216,14 +216,14 @@ class Tail:
             try:
                 callback(page.events)
             except Exception:
-                log.exception("a follower of the log failed")
+                log.exception("log_follower_failed")
         for follower in tuple(self._followers):
             follower.published(frames)
 
     def _report(self, *, failing: bool) -> None:
         if failing != self._failing:
             self._failing = failing
-            log.warning("the log cannot be read for now" if failing else "the log is being read again", seq=self.last)
+            log.warning("log_unreadable" if failing else "log_readable_again", seq=self.last)
 
 
 def rows_next(page: LogPage, most: int) -> int:
