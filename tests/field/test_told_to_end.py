@@ -171,6 +171,7 @@ def test_as_process_one_it_drains(database_url: str, tmp_path: Path) -> None:
             return False
 
         eventually(ready)
+        eventually(lambda: command.log().count("Started server process") == 2)  # one that starts leaves at once
         command.tell()
         assert command.wait(20) == 0
         assert command.log().count("stopped") == 2

@@ -135,7 +135,7 @@ async def test_batches_end_when_one_is_not_full_or_the_time_is_up(app: App) -> N
         return 3
 
     await in_batches(app.rt, full, size=3, secs=0.12)
-    assert endless == 3
+    assert 1 <= endless <= 3
 
 
 async def test_one_process_at_a_time_runs_a_batch(app: App) -> None:

@@ -44,11 +44,7 @@ SET deleted_at = now(), active = false, url = '', secret = '', breaker_state = '
 WHERE id = $1
 """
 
-BREAKER = """
-breaker_state AS state, breaker_failures AS failures, breaker_successes AS consecutive_successes,
-round(extract(epoch FROM breaker_opened_at) * 1000)::bigint AS opened_at,
-round(extract(epoch FROM breaker_next_probe_at) * 1000)::bigint AS next_probe_at
-"""
+BREAKER = "breaker_state, breaker_failures, breaker_successes, breaker_opened_at, breaker_next_probe_at"
 
 COUNT_BREAKERS = "SELECT breaker_state, count(*) FROM webhooks WHERE deleted_at IS NULL GROUP BY breaker_state"
 
@@ -114,13 +110,13 @@ async def count_breakers(conn: Connection) -> dict[str, int]:
 
 async def find_breaker(conn: Connection, id: UUID) -> BreakerView | None:
     row = await conn.fetchrow(FIND_BREAKER, id)
-    return None if row is None else BreakerView(**row)
+    return None if row is None else _breaker(row)
 
 
 async def reset_breaker(conn: Connection, id: UUID) -> BreakerView | None:
     """Close the breaker; None when there is no such webhook."""
     row = await conn.fetchrow(RESET_BREAKER, id)
-    return None if row is None else BreakerView(**row)
+    return None if row is None else _breaker(row)
 
 
 def _values(webhook: WebhookView) -> Sequence[object]:
@@ -136,3 +132,17 @@ def _webhook(row: Record) -> WebhookView:
         created_at=iso(row["created_at"]),
         updated_at=iso(row["updated_at"]),
     )
+
+
+def _breaker(row: Record) -> BreakerView:
+    return BreakerView(
+        state=row["breaker_state"],
+        failures=row["breaker_failures"],
+        consecutive_successes=row["breaker_successes"],
+        opened_at=_epoch_ms(row["breaker_opened_at"]),
+        next_probe_at=_epoch_ms(row["breaker_next_probe_at"]),
+    )
+
+
+def _epoch_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
