@@ -66,7 +66,7 @@ def test_what_deserves_a_warning_gets_one(database_url: str, tmp_path: Path) -> 
         aid = httpx.get(f"{server.url}/api/health").json()["aid"]
     for variable in lacking:
         assert len(re.findall(rf"warning.*{variable}", log)) == 1
-    assert re.search(rf"warning.*CP_AID_SEED_HEX.*{aid}", log)
+    assert re.search(rf"warning.*{aid}.*CP_AID_SEED_HEX", log)
 
 
 @pytest.mark.parametrize("environment", [{"CP_ENV": "production"}, {"NODE_ENV": "production"}])

@@ -1,4 +1,4 @@
-"""The switch from the job that counted invocations to triggers counts every event once (decision 16)."""
+"""The switch from the job that counted invocations to triggers counts every event once (decision 18)."""
 
 import asyncio
 import importlib

@@ -66,7 +66,7 @@ def test_no_statement_has_its_table_put_in_later(file: Path) -> None:
         assert [text for text in texts(ast.parse(file.read_text())) if PUT_IN.search(text)] == []
 
 
-# Kept empty for the previous version, which may still run (docs/decisions/0016).
+# Kept empty for the previous version, which may still run (docs/decisions/0018).
 RETIRED = {"invocation_counts", "invocation_progress"}
 
 

@@ -1,4 +1,4 @@
-"""How often each capability was invoked (decision 16).
+"""How often each capability was invoked (decision 18).
 
 Triggers count the events of the log by ten minutes into `capability_counts`, in the transaction that appends or deletes
 them (revision 0018). What has no position yet, and the ten minutes that a range only touches, is read off the log.

@@ -1,4 +1,4 @@
-"""Count invocations in the statement that gives an event its position in the log, whoever writes (decision 16).
+"""Count invocations in the statement that gives an event its position in the log, whoever writes (decision 18).
 
 Triggers keep `capability_counts` equal to the log at any moment: an older control plane, retention and a person are
 counted too. The older version counted with a job into `invocation_counts`, up to a position in `invocation_progress`.
