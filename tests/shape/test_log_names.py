@@ -16,7 +16,7 @@ def names_in(file: Path) -> Iterator[str]:
             continue
         if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "log" and node.args):
             continue
-        yield from (part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant))
+        yield from (str(part.value) for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant))
 
 
 def test_every_log_event_has_a_stable_name() -> None:
