@@ -67,7 +67,7 @@ def test_the_deadline_of_an_answer_grows_with_its_size() -> None:
 
 
 async def test_an_answer_that_is_not_taken_is_cut(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row A5: also when its connection has been closed from this side, for what is unsent is still held."""
+    """Row A5: a connection closed from this side counts too, because its unsent bytes are still held."""
     monkeypatch.setattr(connections, "ANSWER_SECS", 0.3)
     monkeypatch.setattr(connections, "ANSWER_BYTES_PER_SEC", 100 * MIB)
     async with listening(database_url, OWN) as server:

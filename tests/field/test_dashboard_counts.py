@@ -92,7 +92,7 @@ async def test_writers_of_the_same_agent_do_not_wait_for_each_others_counts(app:
 
 
 async def test_counting_begins_with_what_is_there(app: App) -> None:
-    """Row 32: an upgrade counts the rows of older versions once, also when it is interrupted and run again."""
+    """Row 32: an upgrade counts the rows of older versions once, even if it is interrupted and run again."""
     agent = new_agent()
     await registered(app, manifest(agent))
     async with app.rt.db.connection() as conn:

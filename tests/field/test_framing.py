@@ -222,7 +222,7 @@ BROKEN_CHUNKS = [
 
 @pytest.mark.parametrize("body", BROKEN_CHUNKS)
 def test_a_broken_chunk_is_answered_once(server: Process, body: bytes) -> None:
-    """Row A1: also when the request has been answered before its body broke."""
+    """Row A1: the same holds for a request that was answered before its body broke."""
     before = events_in(server)
     for segments in ((chunked() + body + SMUGGLED,), (chunked(), body, SMUGGLED)):
         assert [reply.status for reply in exchange(server, *segments)] == [400]

@@ -85,10 +85,7 @@ def play(port: int, trick: Trick) -> socket.socket:
 def test_no_trick_touches_another_clients_request(server: Process, tmp_path: Path, kind: str) -> None:
     """Row A1: each trick is followed by an operator's request, while its connection is open and afterwards."""
     if not installed(kind):
-        warnings.warn(
-            f"{kind} is not installed: {len(played(''))} tricks LEFT OUT (.ci/setup)", ToolMissing, stacklevel=1
-        )
-        pytest.skip(f"{kind} is not installed: run .ci/setup")
+        left_out(kind)
     aid = enrolled(server)
     with gateway(kind, server.port, tmp_path) as port:
         for number, (name, trick) in enumerate(played(aid)):

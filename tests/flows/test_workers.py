@@ -39,7 +39,7 @@ def test_they_answer_as_one_and_the_dead_are_replaced(database_url: str, tmp_pat
         first = children(server.running.pid)
         assert len(first) == 2
         aids = {httpx.get(f"{server.url}/api/health").json()["aid"] for _ in range(20)}
-        assert len(aids) == 1  # one identity, also when nobody gave one
+        assert len(aids) == 1  # one identity, even if none was configured
         for _ in range(30):
             httpx.get(f"{server.url}/api/livez")
         assert metric(server, LIVEZ) == 30

@@ -14,7 +14,7 @@ class Undecodable(Exception):
 
 
 def decoded(reply: Reply, max_bytes: int) -> bytes:
-    """Return the body without its content codings; raises `Undecodable`, also when it is larger than `max_bytes`."""
+    """Return the body without its content codings; raises `Undecodable`. More than `max_bytes` is undecodable too."""
     header = [coding.strip().lower() for coding in reply.headers.get("content-encoding", "").split(",")]
     codings = [coding for coding in header if coding not in {"", "identity"}]
     if len(codings) > MAX_CODINGS or not _WINDOWS.keys() >= set(codings):

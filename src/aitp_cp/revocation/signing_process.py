@@ -1,8 +1,8 @@
 """Signs long lists in a process of its own.
 
 The SDK holds the interpreter's lock while it signs: a third of a second for 100,000 entries, in which the event loop
-would stand still. The child gets the key over a pipe, never by its arguments, and ends when that pipe is closed:
-also when its parent is killed.
+would stand still. The child gets the key over a pipe, never by its arguments, and ends when that pipe is closed,
+which includes the parent being killed.
 """
 
 import gc

@@ -92,7 +92,7 @@ def _is_quoted(text: str) -> bool:
 
 @contextmanager
 def _orderly_end() -> Iterator[None]:
-    """A file that is half written goes away also when the process is told to end."""
+    """Remove a half-written file even if the process is told to end."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(exits.TERMINATED)
