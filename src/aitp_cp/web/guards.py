@@ -51,6 +51,7 @@ class Cycle(RequestResponseCycle):
     """One request and its response. Below HTTP/1.1 there are no chunks: the connection ends the response."""
 
     unsent: Unsent
+    _head = b""  # is written together with the body
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.transport.is_closing():
@@ -58,11 +59,15 @@ class Cycle(RequestResponseCycle):
         if message["type"] == "http.response.start" and not self.flow.write_paused:
             self._start(message["status"], [*self.default_headers, *message["headers"]])
             return
-        size = len(cast("Any", message).get("body", b""))
-        self.unsent.written += size
+        body = cast("Any", message).get("body", b"")
+        self.unsent.written += len(body)
         if self.scope["http_version"] == "1.0":
             self.chunked_encoding = False
-            self.expected_content_length = size
+            self.expected_content_length = len(body)
+        if self._head:
+            message = cast("ASGISendEvent", {**message, "body": self._head + body})
+            self.expected_content_length += len(self._head)
+            self._head = b""
         await super().send(message)
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -84,7 +89,11 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("a response header holds a line end")
         self.response_started = True
         self.waiting_for_100_continue = False
-        self.transport.write(b"%b%b\r\n" % (STATUS_LINE[status], lines))
+        head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+        if length is None or self.scope["method"] == "HEAD":
+            self.transport.write(head)
+        else:
+            self._head = head
 
 
 class GuardedProtocol(HttpToolsProtocol):
