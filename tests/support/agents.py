@@ -52,9 +52,16 @@ class Agent:
         return "p256." + b64url(r.to_bytes(32, "big") + low_s.to_bytes(32, "big"))
 
     def sign_jws(self, typ: str, claims: dict[str, Any]) -> str:
-        """A compact JWS; Ed25519 only."""
-        parts = ".".join(b64url(compact(part)) for part in ({"alg": "EdDSA", "typ": typ}, claims))
-        return f"{parts}.{b64url(Ed25519PrivateKey.from_private_bytes(self.seed).sign(parts.encode()))}"
+        """A compact JWS as agents write it."""
+        alg = "EdDSA" if self.suite == "ed25519" else "ES256"
+        return self.sign_parts(compact({"alg": alg, "typ": typ}), compact(claims))
+
+    def sign_parts(self, header: bytes, payload: bytes) -> str:
+        """A compact JWS of any header and payload, signed as this agent's key demands."""
+        text = f"{b64url(header)}.{b64url(payload)}"
+        if self.suite == "ed25519":
+            return f"{text}.{b64url(Ed25519PrivateKey.from_private_bytes(self.seed).sign(text.encode()))}"
+        return f"{text}.{self.sign_digest(hashlib.sha256(text.encode()).digest()).removeprefix('p256.')}"
 
 
 def new_agent(suite: Suite = "ed25519") -> Agent:
