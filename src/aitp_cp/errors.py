@@ -172,6 +172,36 @@ class AgentDeregistered(AppError):
     sentence = "the agent was deregistered after this manifest was published"
 
 
+# -- agents that speak for themselves -----------------------------------------------------------
+
+
+class ProofInvalid(AppError):
+    status, code, sentence = 401, "PROOF_INVALID", "the signed answer to the challenge is not valid"
+
+
+class AgentTokenInvalid(AppError):
+    status, code, sentence = 401, "AGENT_TOKEN_INVALID", "the agent token is not valid"
+
+
+class SignatureInvalid(AppError):
+    status, code, sentence = 401, "SIGNATURE_INVALID", "the signature of the request is not valid"
+
+
+class AgentNotActive(AppError):
+    status, code = 403, "AGENT_NOT_ACTIVE"
+    sentence = "the agent is not registered, or its registration has ended: register it, then report again"
+
+
+class ProofRequired(AppError):
+    status, code = 403, "PROOF_REQUIRED"
+    sentence = "this control plane registers agents that prove their key: send an agent token in X-Aitp-Agent-Token"
+
+
+class SignatureRequired(AppError):
+    status, code = 403, "SIGNATURE_REQUIRED"
+    sentence = "this control plane takes reports from agents only: report with an agent token or a signature"
+
+
 class HandshakeUnsupported(AppError):
     status, code, sentence = 501, "HANDSHAKE_UNSUPPORTED", "the control plane never takes part in a handshake"
 
