@@ -68,7 +68,7 @@ def test_anything_else_is_no_nonce(value: object) -> None:
     assert "one of this" in nonce_refused(value)
 
 
-@pytest.mark.parametrize("aid", [AID, OTHER])
+@pytest.mark.parametrize("aid", [AID, OTHER], ids=["ed25519", "p256"])
 def test_a_token_says_who_and_until_when(aid: Aid) -> None:
     token = TOKENS.token(aid, NOW)
     assert is_agent_token(token)
