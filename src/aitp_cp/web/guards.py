@@ -36,6 +36,7 @@ MAX_HELD_BYTES = 16 * 1024
 # The parser gathers a trailer or a chunk's extension without a word: bytes of a body without any of its content.
 MAX_SILENT_BYTES = 4 * 1024
 PIECE_BYTES = 16 * 1024
+COPIED_BYTES = 4 * 1024  # of a body behind its head; the cache shares the bytes of larger ones among connections
 HEAD_TIMEOUT_SECS = 20.0  # a connection without a request, or the head of one
 BODY_TIMEOUT_SECS = 30.0  # the body of a request that has been answered already
 # A refused client may go on sending this much before it must have read its answer.
@@ -54,8 +55,8 @@ class Cycle(RequestResponseCycle):
     _head = b""  # is written together with the body
 
     async def send(self, message: ASGISendEvent) -> None:
-        if self.transport.is_closing():
-            return  # uvloop raises for what is written after the end of a connection
+        if self.transport.is_closing():  # uvloop raises for what is written then
+            return
         if message["type"] == "http.response.start" and not self.flow.write_paused:
             self._start(message["status"], [*self.default_headers, *message["headers"]])
             return
@@ -64,10 +65,12 @@ class Cycle(RequestResponseCycle):
         if self.scope["http_version"] == "1.0":
             self.chunked_encoding = False
             self.expected_content_length = len(body)
-        if self._head:
-            message = cast("ASGISendEvent", {**message, "body": self._head + body})
-            self.expected_content_length += len(self._head)
-            self._head = b""
+        head, self._head = self._head, b""
+        if head and len(body) <= COPIED_BYTES:
+            message = cast("ASGISendEvent", {**message, "body": head + body})
+            self.expected_content_length += len(head)
+        elif head:
+            self.transport.write(head)
         await super().send(message)
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -75,8 +78,7 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         names = dict(headers)
-        length = names.get(b"content-length")
-        if length is not None:
+        if length := names.get(b"content-length"):
             self.chunked_encoding, self.expected_content_length = False, int(length)
         elif self.scope["method"] != "HEAD" and status not in {204, 304} and self.scope["http_version"] == "1.1":
             self.chunked_encoding = True
@@ -90,7 +92,7 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
-        if length is None or self.scope["method"] == "HEAD":
+        if not length or self.scope["method"] == "HEAD":
             self.transport.write(head)
         else:
             self._head = head
