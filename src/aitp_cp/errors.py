@@ -101,6 +101,23 @@ class InvalidApiKey(AppError):
     status, code, sentence = 401, "INVALID_API_KEY", "missing or invalid API key"
 
 
+class ApiKeyExpired(AppError):
+    status, code, sentence = 401, "API_KEY_EXPIRED", "the API key has expired"
+
+
+class ApiKeyRevoked(AppError):
+    status, code, sentence = 401, "API_KEY_REVOKED", "the API key was revoked"
+
+
+class ScopeMissing(AppError):
+    status, code, sentence = 403, "SCOPE_MISSING", "the credential lacks the scope in `required`"
+
+
+class GrantExceeded(AppError):
+    status, code = 403, "GRANT_EXCEEDED"
+    sentence = "nobody grants a scope, a lifetime or a rate beyond his own: `field` names what goes beyond"
+
+
 class OriginNotAllowed(AppError):
     status, code = 403, "ORIGIN_NOT_ALLOWED"
     sentence = "without API keys a page of another origin may not call this; set API_KEYS, or list it in CORS_ORIGIN"
@@ -111,7 +128,15 @@ class RateLimited(AppError):
 
 
 class ServerMisconfigured(AppError):
-    status, code, sentence = 503, "SERVER_MISCONFIGURED", "no API keys are configured on this server"
+    status, code = 503, "SERVER_MISCONFIGURED"
+    sentence = "there is no API key yet: create one with `aitp-cp keys create`, or set API_KEYS"
+
+
+# -- API keys ---------------------------------------------------------------------------------
+
+
+class KeyNotActive(AppError):
+    status, code, sentence = 409, "KEY_NOT_ACTIVE", "the key has expired or was revoked"
 
 
 # -- idempotency ------------------------------------------------------------------------------

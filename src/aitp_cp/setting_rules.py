@@ -3,6 +3,7 @@
 A value that can never match anything is refused; what browsers normalise is normalised. No message repeats a value.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -21,6 +22,10 @@ _ORIGIN = re.compile(r"https?://[^/\s?#@]+/?\Z", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"change.?(me|this)|replace.?(me|this)|example|placeholder|your.?(api|secret|key|seed)", re.I)
 
 
+DIGEST_PREFIX = "sha256:"
+_HEX_DIGEST = re.compile(r"[0-9A-Fa-f]{64}\Z")
+
+
 def is_quoted(text: str) -> bool:
     """Whether matching quotes enclose the text: programs differ in whether they remove those of an env file."""
     return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
@@ -35,10 +40,19 @@ def weakness(secret: str) -> str | None:
     return "is an example from a document" if _PLACEHOLDER.search(secret) else None
 
 
+def key_digest(entry: str) -> bytes:
+    """Return the SHA-256 of a key of `API_KEYS`, which may be written as `sha256:<64 hex>`; raises `ValueError`."""
+    if not entry.startswith(DIGEST_PREFIX):
+        return hashlib.sha256(entry.encode()).digest()
+    if not _HEX_DIGEST.match(entry.removeprefix(DIGEST_PREFIX)):
+        raise ValueError(f"holds an entry with {DIGEST_PREFIX} and not 64 hex digits after it")
+    return bytes.fromhex(entry.removeprefix(DIGEST_PREFIX))
+
+
 def weak_keys(keys: Sequence[str]) -> str | None:
-    """The first of these keys that can be guessed, by its number, and why."""
+    """The first of these keys that can be guessed, by its number, and why; a digest does not tell."""
     for number, key in enumerate(keys, 1):
-        if reason := weakness(key):
+        if not key.startswith(DIGEST_PREFIX) and (reason := weakness(key)):
             return f"key {number} of {len(keys)} {reason}"
     return None
 

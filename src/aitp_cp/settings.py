@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         None, description="PostgreSQL connection URL; required, except under `dev`, which runs an embedded Postgres."
     )
     db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
-    api_keys: Secrets = Field((), description="Comma-separated keys that open the gated routes.")
+    api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
     api_keys_allow_weak: bool = Field(
         False, description="Start in production with API keys that can be guessed; `check` fails all the same."
     )
@@ -214,6 +214,13 @@ class Settings(BaseSettings):
         if seed is not None and not _HEX_64.match(seed.get_secret_value()):
             raise ValueError("must be 64 hex digits")
         return seed
+
+    @field_validator("api_keys")
+    @classmethod
+    def _digests(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            rules.key_digest(key.get_secret_value())
+        return keys
 
     @field_validator("enrollment_secret")
     @classmethod

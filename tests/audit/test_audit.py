@@ -14,7 +14,7 @@ from tests.support.rows import execute
 
 pytestmark = pytest.mark.anyio
 
-MEMBERS = {"id", "action", "actorId", "targetId", "details", "requestId", "createdAt"}
+MEMBERS = {"id", "action", "actorId", "actorName", "targetId", "details", "requestId", "createdAt"}
 
 
 async def page(app: App, **filters: str) -> list[dict[str, Any]]:

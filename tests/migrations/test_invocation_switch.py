@@ -66,7 +66,7 @@ async def test_what_the_job_has_and_has_not_counted_counts_once(database_url: st
             await conn.execute(statement)
         await conn.execute(OLD_APPEND, 100)
         assert await conn.fetchval(OLD_JOB, 40) == 40
-        assert await upgrade(database_url) == ["0018_capability_counts"]
+        assert (await upgrade(database_url))[0] == "0018_capability_counts"
         assert await figures(conn) == (100, 100, 100)
 
 

@@ -15,7 +15,7 @@ from aitp_cp.web.caller_reads import BUCKET
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.schemas import parameters_of
 
-GATES = {Gate.OPEN: "none", Gate.ENROLLMENT_TOKEN: "enrollment token", Gate.API_KEY: "API key"}
+GATES = {Gate.OPEN: "none", Gate.ENROLLMENT_TOKEN: "enrollment token", Gate.CREDENTIAL: "any credential"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
@@ -37,14 +37,13 @@ def endpoints() -> str:
 
 def _endpoint(endpoint: Endpoint) -> str:
     bucket = "—" if endpoint.limited_by is Bucket.EXEMPT else f"`{endpoint.limited_by}`"
-    if endpoint.bulk and endpoint.gate is Gate.API_KEY:
+    needs = f"`{endpoint.scope}`" if endpoint.scope else GATES[endpoint.gate]
+    if endpoint.bulk and endpoint.gated:
         bucket += f", `{BUCKET}`"
     codes = ", ".join(f"`{error.code}`" for error in endpoint.errors) or "—"
     answers = ", ".join(map(str, endpoint.answers)) or "—"
     about = endpoint.summary + ("; takes `Idempotency-Key`" if endpoint.idempotent else "")
-    return (
-        f"| `{endpoint.method} {endpoint.path}` | {GATES[endpoint.gate]} | {bucket} | {answers} | {codes} | {about} |"
-    )
+    return f"| `{endpoint.method} {endpoint.path}` | {needs} | {bucket} | {answers} | {codes} | {about} |"
 
 
 def parameters() -> str:

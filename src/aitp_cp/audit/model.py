@@ -16,6 +16,7 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     id: UUID
     action: str
     actor_id: str | None
+    actor_name: str | None
     target_id: str | None
     details: msgspec.Raw
     request_id: str | None
@@ -29,14 +30,16 @@ class AuditPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who asks for a change: `apikey:<16 hex>` or `enrollment:<aid>`, and the request it came in.
+    """Who asks for a change, such as `key:<family>`, `apikey:<16 hex>` or `enrollment:<aid>`, and in which request.
 
-    `on_failure` is called when a row of theirs could not be written.
+    `name` is the key's name, or the person's from single sign-on. `on_failure` is called when a row of theirs could
+    not be written.
     """
 
     id: str
     request_id: str | None
     on_failure: Callable[[], None] = lambda: None
+    name: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit import service
 from aitp_cp.audit.model import ORDER, Actor, AuditPage
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint
@@ -15,7 +16,7 @@ from aitp_cp.web.responses import json_response
 def actor_of(rt: Runtime, request: Request) -> Actor:
     """The caller as audit rows name it."""
     context = context_of(request)
-    return Actor(context.actor, context.request_id, rt.metrics.admin_audit_insert_failures.inc)
+    return Actor(context.actor, context.request_id, rt.metrics.admin_audit_insert_failures.inc, context.actor_name)
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
@@ -28,6 +29,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/audit",
+        scope=Scope.AUDIT_READ,
         handler=list_entries,
         summary="The admin audit log, newest first",
         tag="audit",

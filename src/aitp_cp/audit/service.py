@@ -25,6 +25,10 @@ Action = Literal[
     "trust-anchor.delete",
     "pinned-key.upsert",
     "pinned-key.delete",
+    "key.create",
+    "key.update",
+    "key.rotate",
+    "key.revoke",
 ]
 
 

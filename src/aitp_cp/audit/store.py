@@ -14,19 +14,19 @@ from aitp_cp.db.pages import within_bytes
 from aitp_cp.db.sweep import OldRows
 
 INSERT = """
-INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at)
-SELECT id, $2, actor_id, target_id, details::jsonb, request_id, $7
-FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-    AS new (id, actor_id, target_id, details, request_id)
+INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at, actor_name)
+SELECT id, $2, actor_id, target_id, details::jsonb, request_id, $7, actor_name
+FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $8::text[])
+    AS new (id, actor_id, target_id, details, request_id, actor_name)
 """
 
-COLUMNS = "id, action, actor_id, target_id, details, request_id, created_at"
+COLUMNS = "id, action, actor_id, actor_name, target_id, details, request_id, created_at"
 
 # 300 is for the names of members, id and time.
 PAGE = within_bytes(
     f"SELECT {COLUMNS} FROM admin_audit_log WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
     columns=COLUMNS,
-    size="300 + octet_length(concat(action, actor_id, target_id, request_id, details::text))",
+    size="300 + octet_length(concat(action, actor_id, actor_name, target_id, request_id, details::text))",
     order=ORDER.sql,
 )
 
@@ -43,6 +43,7 @@ async def insert(conn: Connection, action: str, changes: Sequence[Change], now: 
         [msgspec.json.encode(change.details).decode() for change in changes],
         [change.actor.request_id for change in changes],
         now,
+        [change.actor.name for change in changes],
     )
 
 
@@ -59,6 +60,7 @@ def _entry(row: Record) -> AuditEntry:
         id=row["id"],
         action=row["action"],
         actor_id=row["actor_id"],
+        actor_name=row["actor_name"],
         target_id=row["target_id"],
         details=msgspec.Raw((row["details"] or "{}").encode()),
         request_id=row["request_id"],

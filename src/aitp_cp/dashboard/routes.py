@@ -9,6 +9,7 @@ from starlette.responses import Response
 from aitp_cp.dashboard import service
 from aitp_cp.dashboard.model import AgentActivities, Overview, OverviewQuery, Range
 from aitp_cp.events.model import Event
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, links
 from aitp_cp.web.memo import Memo
@@ -62,6 +63,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/dashboard/overview",
+        scope=Scope.DASHBOARD_READ,
         handler=overview,
         summary="Key figures, recent sessions and charts of a range of time",
         tag="dashboard",
@@ -73,6 +75,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/dashboard/agents",
+        scope=Scope.DASHBOARD_READ,
         handler=agents,
         summary="What each agent did",
         tag="dashboard",

@@ -16,6 +16,7 @@ TABLES: Mapping[str, str] = {
     "activity_counts": "dashboard",
     "admin_audit_log": "audit",
     "agents": "registry",
+    "api_keys": "keys",
     "audit_events": "events",
     "capability_counts": "events",
     "cascade_work": "tcts",

@@ -8,6 +8,7 @@ from aitp_cp.deliveries import outbox, service
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.model import ORDER, DeliveryPage, DeliveryQuery, DeliveryView
 from aitp_cp.errors import IdInvalid, NotFound
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
@@ -48,6 +49,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/webhooks/{id}/deliveries",
+        scope=Scope.WEBHOOKS_READ,
         handler=list_deliveries,
         summary="The delivery log, newest first",
         tag="webhooks",
@@ -61,6 +63,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/webhooks/{id}/deliveries/{deliveryId}/redeliver",
+        scope=Scope.WEBHOOKS_WRITE,
         handler=redeliver,
         summary="Send a delivery again, byte for byte",
         tag="webhooks",
@@ -72,6 +75,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/webhooks/{id}/test",
+        scope=Scope.WEBHOOKS_WRITE,
         handler=send_test,
         summary="Send a `webhook.test` delivery",
         tag="webhooks",

@@ -8,6 +8,7 @@ from aitp_cp.events import cursor as cursors
 from aitp_cp.events import history as lists
 from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage, StreamQuery
 from aitp_cp.events.stream import Streams
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, Link, links
@@ -51,6 +52,7 @@ async def stream(rt: Runtime, request: Request) -> Response:
 STREAM = Endpoint(
     method="GET",
     path="/api/events/stream",
+    scope=Scope.EVENTS_READ,
     handler=stream,
     summary="Events as they happen, as server-sent events",
     tag="events",
@@ -64,6 +66,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/events/history",
+        scope=Scope.EVENTS_READ,
         handler=history,
         summary="Events, newest first, or in log order from a cursor",
         tag="events",

@@ -14,6 +14,7 @@ from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.protocol.reports import Batch, normalise
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
@@ -62,6 +63,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/events",
+        scope=Scope.EVENTS_WRITE,
         handler=ingest,
         summary="Report events; each is stored once however often it is sent",
         tag="events",

@@ -17,6 +17,9 @@ TCT_REVOKED = "tct.revoked"
 CAPABILITY_INVOKED = "capability.invoked"
 # The control plane alone emits what begins like this, whether listed below or not (contract, part II, section 9).
 RESERVED_PREFIX = "apikey."
+KEY_CREATED = "apikey.created"
+KEY_ROTATED = "apikey.rotated"
+KEY_REVOKED = "apikey.revoked"
 
 
 class Emitter(StrEnum):
@@ -62,9 +65,9 @@ VOCABULARY: Mapping[str, EventType] = {
     "agent.deregistered": _own("an agent has left, or was removed", "agent.deregistered"),
     "agent.contained": _own("reserved, not emitted yet"),
     "agent.released": _own("reserved, not emitted yet"),
-    "apikey.created": _own("reserved, not emitted yet"),
-    "apikey.rotated": _own("reserved, not emitted yet"),
-    "apikey.revoked": _own("reserved, not emitted yet"),
+    KEY_CREATED: _own("an API key was created: `id`, `family`"),
+    KEY_ROTATED: _own("an API key got a successor: `id` and `family` of the old one, `replacedBy`"),
+    KEY_REVOKED: _own("an API key was revoked: `id`, `family`"),
     "token.forged": _own("reserved, not emitted yet"),
     TEST_TYPE: _own("sent by `POST /api/webhooks/{id}/test` alone, whatever types a webhook asks for; never logged"),
     "handshake.started": _reported("a session with status `started`", Target.SESSIONS),

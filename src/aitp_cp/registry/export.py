@@ -8,6 +8,7 @@ from aitp_cp.clock import iso
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import service
 from aitp_cp.registry.model import AgentView
 from aitp_cp.runtime import Runtime
@@ -61,6 +62,7 @@ def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
 EXPORT = Endpoint(
     method="GET",
     path="/api/registry/agents/{aid}/export",
+    scope=Scope.EVENTS_READ,
     handler=export,
     summary="An agent with its sessions, tokens and newest events, as a file",
     tag="registry",

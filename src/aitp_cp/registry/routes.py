@@ -26,6 +26,7 @@ from aitp_cp.idempotency.model import Answer
 from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import enrolment, service
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.model import (
@@ -226,6 +227,7 @@ ENDPOINTS = (
     Endpoint(
         method="PATCH",
         path="/api/registry/agents/{aid}",
+        scope=Scope.AGENTS_WRITE,
         handler=update,
         summary="Move an agent to another namespace",
         tag="registry",
@@ -238,6 +240,7 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE",
         path="/api/registry/agents/{aid}",
+        scope=Scope.AGENTS_WRITE,
         handler=deregister,
         summary="Deregister an agent",
         tag="registry",

@@ -7,6 +7,7 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.errors import AppError, BodyInvalid, JtiInvalid, RevocationUnavailable
 from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.service import check_key, once_for
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.jti import read_jti
@@ -62,6 +63,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/revocation/entries",
+        scope=Scope.REVOCATION_WRITE,
         handler=add_entry,
         summary="Revoke tokens and everything delegated from them; the first revocation of a token stands",
         tag="revocation",
@@ -78,6 +80,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/revocation/entries",
+        scope=Scope.REVOCATION_READ,
         handler=list_entries,
         summary="Revoked tokens, newest first",
         tag="revocation",

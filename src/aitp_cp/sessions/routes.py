@@ -7,6 +7,7 @@ from aitp_cp.clock import iso
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
 from aitp_cp.sessions.model import ORDER, Replay, ReplayQuery, SessionDetail, SessionExport, SessionFilter, SessionList
@@ -74,6 +75,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/sessions",
+        scope=Scope.EVENTS_READ,
         handler=list_sessions,
         summary="Handshake sessions, newest first",
         tag="sessions",
@@ -89,6 +91,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/sessions/{id}",
+        scope=Scope.EVENTS_READ,
         handler=get_session,
         summary="One session with its events, oldest first",
         tag="sessions",
@@ -105,6 +108,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/sessions/{id}/export",
+        scope=Scope.EVENTS_READ,
         handler=export,
         summary="One session with its tokens and events, as a file",
         tag="sessions",
@@ -117,6 +121,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/sessions/{id}/replay",
+        scope=Scope.EVENTS_READ,
         handler=replay,
         summary="The events of a session, oldest first; none for an unknown session",
         tag="sessions",

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.errors import BadRequest, FilterInvalid
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
 from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER, DelegationFilter, DelegationList, TctFilter, TctList
@@ -35,6 +36,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/tcts",
+        scope=Scope.EVENTS_READ,
         handler=list_tcts,
         summary="Tokens that agents reported, newest issued first",
         tag="tcts",
@@ -51,6 +53,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/delegations",
+        scope=Scope.EVENTS_READ,
         handler=list_delegations,
         summary="Delegations, newest issued first, or the tree under one token",
         tag="tcts",

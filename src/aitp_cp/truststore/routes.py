@@ -9,6 +9,7 @@ from aitp_cp.db import Connection
 from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid, IdInvalid, JwksNotCached, NotFound
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import pinned_keys, service
 from aitp_cp.truststore.model import (
@@ -122,6 +123,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/trust-anchors",
+        scope=Scope.TRUST_READ,
         handler=list_anchors,
         summary="Trust anchors, oldest first",
         tag="trust store",
@@ -133,6 +135,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/trust-anchors",
+        scope=Scope.TRUST_WRITE,
         handler=create_anchor,
         summary="Trust an identity provider in a namespace",
         tag="trust store",
@@ -148,6 +151,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/trust-anchors/{id}",
+        scope=Scope.TRUST_READ,
         handler=get_anchor,
         summary="One trust anchor",
         tag="trust store",
@@ -159,6 +163,7 @@ ENDPOINTS = (
     Endpoint(
         method="PATCH",
         path="/api/trust-anchors/{id}",
+        scope=Scope.TRUST_WRITE,
         handler=update_anchor,
         summary="Change a trust anchor; keys of another source are dropped",
         tag="trust store",
@@ -171,6 +176,7 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE",
         path="/api/trust-anchors/{id}",
+        scope=Scope.TRUST_WRITE,
         handler=delete_anchor,
         summary="Trust an identity provider no longer",
         tag="trust store",
@@ -181,6 +187,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/trust-anchors/{id}/jwks",
+        scope=Scope.TRUST_READ,
         handler=get_jwks,
         summary="The key set last fetched from an identity provider",
         tag="trust store",
@@ -191,6 +198,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/pinned-keys",
+        scope=Scope.TRUST_READ,
         handler=get_pinned_keys,
         summary="Pinned keys, or with aid the one of that agent",
         tag="trust store",
@@ -205,6 +213,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/pinned-keys",
+        scope=Scope.TRUST_WRITE,
         handler=upsert_pinned_key,
         summary="Pin an agent's key, or replace label and expiry",
         tag="trust store",
@@ -217,6 +226,7 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE",
         path="/api/pinned-keys",
+        scope=Scope.TRUST_WRITE,
         handler=delete_pinned_key,
         summary="Unpin an agent's key",
         tag="trust store",

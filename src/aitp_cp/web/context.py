@@ -2,15 +2,19 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import getrandbits
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Scope as AsgiScope
+
+from aitp_cp.protocol.scopes import Scope
 
 if TYPE_CHECKING:
     from aitp_cp.errors import AppError
     from aitp_cp.web.endpoint import Endpoint
+    from aitp_cp.web.principal import Kind, Principal
 
 CONTEXT = "aitp_cp"
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
@@ -27,11 +31,28 @@ class RequestContext:
     request_id: str
     client_ip: str
     actor: str = ANONYMOUS
+    principal: "Principal | None" = None  # set by the gate of an endpoint that needs a credential
     caller: str | None = None  # whom the limits per caller count; None without a credential
     endpoint: "Endpoint | None" = None
     route: str = UNMATCHED  # the endpoint's path as logs and metrics show it
     error: "AppError | None" = None  # what the response says
     headers: dict[str, str] = field(default_factory=dict)  # added to every response
+
+    @property
+    def actor_name(self) -> str | None:
+        return None if self.principal is None else self.principal.name
+
+    @property
+    def kind(self) -> "Kind | None":
+        return None if self.principal is None else self.principal.kind
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return frozenset() if self.principal is None else self.principal.scopes
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return None if self.principal is None else self.principal.expires_at
 
 
 def request_id(offered: str | None) -> str:
@@ -45,7 +66,7 @@ def request_id(offered: str | None) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{variant}{digits[15:18]}-{digits[18:30]}"
 
 
-def context_of(source: Request | Scope) -> RequestContext:
+def context_of(source: Request | AsgiScope) -> RequestContext:
     scope = source.scope if isinstance(source, Request) else source
     context: RequestContext = scope[CONTEXT]
     return context

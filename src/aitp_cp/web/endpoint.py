@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.errors import AppError
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.query import PageQuery
 
@@ -20,11 +21,12 @@ BODY_LIMIT = 64 * 1024
 
 
 class Gate(StrEnum):
-    """Who may call: anyone, the holder of an enrollment token, or the holder of an API key."""
+    """Who may call: anyone, the holder of an enrollment token, of a credential with the scope, or of any credential."""
 
     OPEN = "open"
     ENROLLMENT_TOKEN = "enrollment-token"  # noqa: S105 - the name of a gate
     API_KEY = "api-key"
+    CREDENTIAL = "credential"
 
 
 class Bucket(StrEnum):
@@ -70,6 +72,7 @@ class Endpoint:
     summary: str
     tag: str
     gate: Gate = Gate.API_KEY
+    scope: Scope | None = None  # what a credential needs; every endpoint behind `Gate.API_KEY` has one
     bucket: Bucket | None = None
     query: type[Struct] | None = None  # its described fields are the query parameters
     params: tuple[Param, ...] = ()  # in the path or a header
@@ -81,6 +84,15 @@ class Endpoint:
     bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
+
+    def __post_init__(self) -> None:
+        if (self.scope is not None) != (self.gate is Gate.API_KEY):
+            raise TypeError(f"{self.name}: an endpoint has a scope if it is behind Gate.API_KEY, and only then")
+
+    @property
+    def gated(self) -> bool:
+        """Whether it needs a credential of any kind but an enrollment token."""
+        return self.gate in (Gate.API_KEY, Gate.CREDENTIAL)
 
     @property
     def name(self) -> str:
@@ -99,7 +111,7 @@ class Endpoint:
     def limited_by(self) -> Bucket:
         if self.bucket is not None:
             return self.bucket
-        return Bucket.API_KEY if self.gate is Gate.API_KEY else Bucket.PUBLIC_IP
+        return Bucket.API_KEY if self.gated else Bucket.PUBLIC_IP
 
 
 def in_path(name: str, about: str) -> Param:

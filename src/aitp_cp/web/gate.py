@@ -1,18 +1,33 @@
-"""Authentication and rate limits, before a request reaches its endpoint."""
+"""Authentication, scopes and rate limits, before a request reaches its endpoint."""
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from aitp_cp.errors import InvalidApiKey, RateLimited, ServerMisconfigured
+from aitp_cp.errors import (
+    ApiKeyExpired,
+    ApiKeyRevoked,
+    AppError,
+    DatabaseUnavailable,
+    InvalidApiKey,
+    RateLimited,
+    ScopeMissing,
+    ServerMisconfigured,
+)
+from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.runtime import Runtime
+from aitp_cp.setting_rules import key_digest
 from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import RequestContext
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.endpoint import Bucket, Endpoint
 from aitp_cp.web.hosts import HostRule
+from aitp_cp.web.principal import ANYONE, BEARER, Credentials, Kind, Principal
 from aitp_cp.web.ratelimit import TokenBuckets
+
+REFUSALS = (InvalidApiKey, ApiKeyExpired, ApiKeyRevoked)
 
 
 def bearer(headers: Headers) -> str | None:
@@ -25,9 +40,10 @@ def bearer(headers: Headers) -> str | None:
 class Gatekeeper:
     """Admits requests to endpoints; knows keys only by their SHA-256 digest."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Runtime, credentials: Sequence[Credentials] = ()) -> None:
         settings = rt.settings
-        self._digests = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in settings.api_keys]
+        self._environment = [_of_environment(key.get_secret_value()) for key in settings.api_keys]
+        self._kinds = {kind.prefix: kind for kind in credentials}
         self._production = settings.production
         self._hosts = HostRule(settings)
         self._drops = rt.metrics.rate_limit_drops
@@ -46,62 +62,102 @@ class Gatekeeper:
                 lambda: rt.clock().timestamp(),
             )
 
-    def admit(self, context: RequestContext, endpoint: Endpoint, request: Request) -> None:
+    async def admit(self, context: RequestContext, endpoint: Endpoint, request: Request) -> None:
         """Let the request through.
 
-        Raises `InvalidApiKey`, `ServerMisconfigured`, `OriginNotAllowed` or `RateLimited`.
+        Raises `InvalidApiKey`, `ApiKeyExpired`, `ApiKeyRevoked`, `ScopeMissing`, `ServerMisconfigured`,
+        `DatabaseUnavailable`, `OriginNotAllowed` or `RateLimited`.
         """
-        if endpoint.gate is not Gate.API_KEY:
+        if not endpoint.gated:
             self._spend_for_address(context, endpoint.limited_by)
             return
-        if not self._digests:
-            self._admit_without_keys(context, request.headers)
+        if not self._production and not self._keys_exist:
+            self._hosts.check_origin(request.headers)
+            self._spend_for_address(context, Bucket.API_KEY)
+            context.principal = ANYONE
             return
-        digest = self._known_key(bearer(request.headers))
-        if digest is None:
-            # Guessing is throttled like any other anonymous call, and before it learns anything.
-            self._spend_for_address(context, Bucket.PUBLIC_IP)
-            raise InvalidApiKey(headers={"WWW-Authenticate": "Bearer"})
-        context.actor = context.caller = "apikey:" + digest[:16]
-        self._spend(context, Bucket.API_KEY, digest)
+        principal = await self._identify(context, request.headers)
+        context.principal = principal
+        context.actor = context.caller = principal.actor
+        self._spend(context, Bucket.API_KEY, principal.actor, principal.rate_per_min)
+        scope = endpoint.scope
+        if scope is not None and scope not in principal.scopes:
+            raise ScopeMissing(f"the credential lacks the scope {scope}", extra={"required": str(scope)})
 
     def charge(self, context: RequestContext, headers: Headers) -> None:
         """Spend a token for a request that reaches no endpoint; raises `RateLimited`."""
-        digest = self._known_key(bearer(headers))
-        if digest is None:
+        principal = self._find(headers)
+        if principal is None:
             self._spend_for_address(context, Bucket.PUBLIC_IP)
         else:
-            self._spend(context, Bucket.API_KEY, digest)
+            self._spend(context, Bucket.API_KEY, principal.actor, principal.rate_per_min)
 
     def recognises(self, headers: Headers) -> bool:
-        """Return whether the request carries a valid API key; nothing is spent."""
-        return self._known_key(bearer(headers)) is not None
+        """Return whether the request carries a credential that memory knows to be valid; nothing is spent."""
+        return self._find(headers) is not None
 
-    def _admit_without_keys(self, context: RequestContext, headers: Headers) -> None:
-        if self._production:
-            raise ServerMisconfigured
-        self._hosts.check_origin(headers)
-        self._spend_for_address(context, Bucket.API_KEY)
+    @property
+    def _keys_exist(self) -> bool:
+        return bool(self._environment) or any(kind.exist for kind in self._kinds.values())
 
-    def _known_key(self, credential: str | None) -> str | None:
-        if credential is None:
+    async def _identify(self, context: RequestContext, headers: Headers) -> Principal:
+        """Return who calls; one that is refused, or that the database is asked about, spends a guess first."""
+        token = bearer(headers) or ""
+        digest = _digest(token)
+        kind = self._kinds.get(token[:4])
+        refusal: AppError = InvalidApiKey(headers=BEARER)
+        try:
+            principal = self._in_memory(token, digest, kind)
+        except REFUSALS as refused:
+            principal, refusal, kind = None, refused, None
+        if principal is not None:
+            return principal
+        if kind is not None or self._keys_exist:
+            # Guessing is throttled like any other anonymous call, and before it learns anything.
+            self._spend_for_address(context, Bucket.PUBLIC_IP)
+        principal = None if kind is None else await kind.look_up(token, digest)
+        if principal is None:
+            raise refusal if self._keys_exist else ServerMisconfigured
+        return principal
+
+    def _in_memory(self, token: str, digest: bytes, kind: Credentials | None) -> Principal | None:
+        match = None
+        for known, principal in self._environment:  # all of them, so that the time says nothing
+            if hmac.compare_digest(digest, known):
+                match = principal
+        if match is not None or kind is None:
+            return match
+        return kind.find(token, digest)
+
+    def _find(self, headers: Headers) -> Principal | None:
+        token = bearer(headers) or ""
+        try:
+            return self._in_memory(token, _digest(token), self._kinds.get(token[:4]))
+        except (*REFUSALS, DatabaseUnavailable):
             return None
-        # Latin-1 gives back the bytes as they were sent, which for a key outside ASCII are its UTF-8.
-        offered = hashlib.sha256(credential.encode("latin-1")).digest()
-        matches = [hmac.compare_digest(offered, known) for known in self._digests]
-        return offered.hex() if any(matches) else None
 
     def _spend_for_address(self, context: RequestContext, bucket: Bucket) -> None:
         if self._buckets is not None:
             self._spend(context, bucket, bucket_key(context.client_ip))
 
-    def _spend(self, context: RequestContext, bucket: Bucket, key: str) -> None:
+    def _spend(self, context: RequestContext, bucket: Bucket, key: str, per_min: int | None = None) -> None:
         if self._buckets is None or bucket is Bucket.EXEMPT:
             return
-        decision = self._buckets.take(bucket, key)
+        decision = self._buckets.take(bucket, key, per_min)
         if decision is None:
             return
         if not decision.allowed:
             self._drops.labels(bucket=str(bucket)).inc()
             raise RateLimited(extra={"bucket": str(bucket)}, headers=decision.headers())
         context.headers |= decision.headers()
+
+
+def _digest(token: str) -> bytes:
+    # Latin-1 gives back the bytes as they were sent, which for a key outside ASCII are its UTF-8.
+    return hashlib.sha256(token.encode("latin-1")).digest()
+
+
+def _of_environment(entry: str) -> tuple[bytes, Principal]:
+    digest = key_digest(entry)
+    actor = "apikey:" + digest.hex()[:16]
+    return digest, Principal(actor=actor, kind=Kind.ENVIRONMENT, scopes=ALL_SCOPES)

@@ -47,7 +47,11 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
         "components": {
             "schemas": {**components, "Error": ERROR_SCHEMA},
             "securitySchemes": {
-                "apiKey": {"type": "http", "scheme": "bearer", "description": "one of API_KEYS"},
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "an API key",
+                },
                 "enrollmentToken": {"type": "http", "scheme": "bearer", "description": "from /api/registry/enroll"},
             },
         },
@@ -71,6 +75,8 @@ def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
         "responses": _responses(endpoint, schemas),
         "security": _security(endpoint),
     }
+    if endpoint.scope is not None:
+        operation["x-required-scope"] = str(endpoint.scope)
     if endpoint.body is not None:
         operation["requestBody"] = {
             "required": True,
@@ -160,9 +166,16 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
     """Return the errors that come from being gated, limited, idempotent, filtered, a list or given a body."""
     rules: list[tuple[bool, tuple[type[AppError], ...]]] = [
         (
-            endpoint.gate is Gate.API_KEY,
-            (errors.InvalidApiKey, errors.ServerMisconfigured, errors.OriginNotAllowed),
+            endpoint.gated,
+            (
+                errors.InvalidApiKey,
+                errors.ApiKeyExpired,
+                errors.ApiKeyRevoked,
+                errors.ServerMisconfigured,
+                errors.OriginNotAllowed,
+            ),
         ),
+        (endpoint.scope is not None, (errors.ScopeMissing,)),
         (endpoint.limited_by is not Bucket.EXEMPT, (errors.RateLimited,)),
         (
             endpoint.idempotent,
@@ -181,5 +194,5 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
 
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
-    schemes = {Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey"}
+    schemes = {Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey", Gate.CREDENTIAL: "apiKey"}
     return [{schemes[endpoint.gate]: []}] if endpoint.gate in schemes else []

@@ -45,13 +45,16 @@ class TokenBuckets:
         self._max_keys = max_keys
         self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # tokens, as of when
 
-    def take(self, bucket: str, key: str) -> Decision | None:
-        """Spend one token of `key`; None when this kind of bucket is disabled (limit 0)."""
-        limit = self._limits[bucket]
+    def take(self, bucket: str, key: str, per_min: int | None = None) -> Decision | None:
+        """Spend one token of `key`; None when this kind of bucket is disabled (limit 0).
+
+        `per_min` is a limit of this key's own, in requests a minute whatever the window of the others is.
+        """
+        limit, window = (self._limits[bucket], self._window) if per_min is None else (per_min, 60.0)
         if limit == 0:
             return None
         now = self._epoch()
-        rate = limit / self._window
+        rate = limit / window
         tokens, since = self._levels.pop((bucket, key), (float(limit), now))
         tokens = min(float(limit), tokens + max(0.0, now - since) * rate)
         allowed = tokens >= 1.0

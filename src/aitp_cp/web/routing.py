@@ -1,6 +1,6 @@
 """From the endpoint table to an ASGI application: match, admit, handle."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from re import Pattern
 from urllib.parse import quote, unquote
 
@@ -16,6 +16,7 @@ from aitp_cp.web.caller_reads import CallerReads
 from aitp_cp.web.context import BODY, CONTEXT, RequestContext
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.gate import Gatekeeper
+from aitp_cp.web.principal import Credentials
 
 Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 
@@ -23,9 +24,9 @@ Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 class Router:
     """Looks a fixed path up in a table; tries only patterns of the same number of segments otherwise."""
 
-    def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint], credentials: Sequence[Credentials] = ()) -> None:
         self._rt = rt
-        self._gatekeeper = Gatekeeper(rt)
+        self._gatekeeper = Gatekeeper(rt, credentials)
         self.recognises = self._gatekeeper.recognises
         self.charge = self._gatekeeper.charge
         self._reads = CallerReads(rt.metrics.rate_limit_drops)
@@ -40,7 +41,7 @@ class Router:
         endpoint, context.route = _choose(methods, scope)
         context.endpoint = endpoint
         request = Request(scope, receive)
-        self._gatekeeper.admit(context, endpoint, request)
+        await self._gatekeeper.admit(context, endpoint, request)
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
         if endpoint.bulk and context.caller is not None:

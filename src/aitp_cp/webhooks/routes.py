@@ -14,6 +14,7 @@ from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, IdInvalid, Not
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.outbound import GuardedClient
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
@@ -128,6 +129,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/webhooks",
+        scope=Scope.WEBHOOKS_READ,
         handler=list_webhooks,
         summary="Webhooks, oldest first, without their secrets",
         tag="webhooks",
@@ -139,6 +141,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/webhooks",
+        scope=Scope.WEBHOOKS_WRITE,
         handler=create,
         summary="Subscribe a URL to events; the secret is shown this once",
         tag="webhooks",
@@ -151,6 +154,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/webhooks/{id}",
+        scope=Scope.WEBHOOKS_READ,
         handler=get,
         summary="One webhook",
         tag="webhooks",
@@ -163,6 +167,7 @@ ENDPOINTS = (
         Endpoint(
             method=method,
             path="/api/webhooks/{id}",
+            scope=Scope.WEBHOOKS_WRITE,
             handler=update,
             summary="Change what is given; a new host gets a new secret, which is shown this once",
             tag="webhooks",
@@ -177,6 +182,7 @@ ENDPOINTS = (
     Endpoint(
         method="DELETE",
         path="/api/webhooks/{id}",
+        scope=Scope.WEBHOOKS_WRITE,
         handler=delete,
         summary="Delete a webhook with all its deliveries",
         tag="webhooks",
@@ -188,6 +194,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/webhooks/{id}/circuit-breaker",
+        scope=Scope.WEBHOOKS_READ,
         handler=get_breaker,
         summary="Whether deliveries are held back after failures",
         tag="webhooks",
@@ -199,6 +206,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/api/webhooks/{id}/circuit-breaker/reset",
+        scope=Scope.WEBHOOKS_WRITE,
         handler=reset_breaker,
         summary="Close the circuit breaker",
         tag="webhooks",

@@ -1,0 +1,148 @@
+"""Statements on api_keys."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.db import Connection, Where
+from aitp_cp.db.keyset import Page, Window
+from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.views import View
+from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter
+
+KEY = View(ApiKey, {}, arrays=("scopes",))
+
+# 1500 bytes are the limit of all members but the two texts.
+LIST = within_bytes(
+    f"SELECT {KEY.sql} FROM api_keys WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
+    columns=KEY.sql,
+    size=f"1500 + {json_bytes('name')} + coalesce({json_bytes('revoked_reason')}, 0)",
+    order=ORDER.sql,
+)
+
+FIND = f"SELECT {KEY.sql} FROM api_keys WHERE id = ANY($1::uuid[])"
+FIND_BY_DIGEST = f"SELECT {KEY.sql} FROM api_keys WHERE digest = $1"
+
+# In the order of ids, so that two changes of the same keys never deadlock.
+LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
+
+ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
+
+LIVE = f"""
+SELECT {KEY.sql} FROM api_keys
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) AND id > $2
+ORDER BY id
+LIMIT $3
+"""
+
+INSERT = """
+INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_by, created_at, expires_at, rate_per_min, adopts)
+VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)
+"""
+
+UPDATE = "UPDATE api_keys SET name = $2, rate_per_min = $3 WHERE id = $1"
+
+REPLACE = "UPDATE api_keys SET replaced_by = $2, expires_at = $3 WHERE id = $1"
+
+REVOKE = f"""
+UPDATE api_keys SET revoked_at = $2, revoked_reason = $3
+WHERE revoked_at IS NULL AND (id = $1 OR family = $4)
+RETURNING {KEY.sql}
+"""
+
+# SKIP LOCKED: a key that is being changed is marked with its next use.
+MARK_USED = f"""
+WITH used AS (
+    SELECT stored.id, used_at, ip FROM api_keys AS stored
+    JOIN unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, used_at, ip) ON used.id = stored.id
+    WHERE last_used_at IS NULL OR last_used_at < used_at
+    ORDER BY stored.id
+    FOR NO KEY UPDATE OF stored SKIP LOCKED
+), marked AS (
+    UPDATE api_keys AS stored SET last_used_at = used.used_at, last_used_ip = used.ip
+    FROM used WHERE stored.id = used.id
+    RETURNING stored.*
+)
+SELECT {KEY.sql} FROM marked
+"""
+
+COUNT = """
+SELECT count(*) FILTER (WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)) AS active,
+       count(*) FILTER (WHERE revoked_at IS NULL AND expires_at <= $1) AS expired,
+       count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked
+FROM (SELECT revoked_at, expires_at FROM api_keys LIMIT $2) AS counted
+"""
+
+
+async def page(conn: Connection, state: KeyFilter, window: Window, now: datetime) -> tuple[list[ApiKey], Page]:
+    """Return the keys of a page, newest first."""
+    where = Where()
+    if state is KeyFilter.REVOKED:
+        where.always("revoked_at IS NOT NULL")
+    elif state is not KeyFilter.ALL:
+        where.always("revoked_at IS NULL")
+        active = state is KeyFilter.ACTIVE
+        where.add("(expires_at IS NULL OR expires_at > {})" if active else "expires_at <= {}", now)
+    ORDER.restrict(where, window.before)
+    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return [KEY.read(row) for row in page.rows], page
+
+
+async def find(conn: Connection, ids: Sequence[UUID]) -> list[ApiKey]:
+    return [KEY.read(row) for row in await conn.fetch(FIND, ids)]
+
+
+async def find_by_digest(conn: Connection, digest: bytes) -> ApiKey | None:
+    row = await conn.fetchrow(FIND_BY_DIGEST, digest)
+    return None if row is None else KEY.read(row)
+
+
+async def lock(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ApiKey]:
+    """Lock the keys until the transaction ends, and return those that exist."""
+    return {key.id: key for key in (KEY.read(row) for row in await conn.fetch(LOCK, ids))}
+
+
+async def exist(conn: Connection) -> bool:
+    """Return whether there is any key, live or not."""
+    return bool(await conn.fetchval(ANY))
+
+
+async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list[ApiKey]:
+    """Return the next keys that are neither revoked nor expired, in the order of ids."""
+    return [KEY.read(row) for row in await conn.fetch(LIVE, now, after, limit)]
+
+
+async def insert(conn: Connection, key: ApiKey) -> None:
+    scopes = msgspec.json.encode(key.scopes).decode()
+    given = (key.id, key.family, key.name, key.shown, key.digest, scopes, key.created_by)
+    await conn.execute(INSERT, *given, key.created_at, key.expires_at, key.rate_per_min, key.adopts)
+
+
+async def update(conn: Connection, key: ApiKey) -> None:
+    """Write what a PATCH may change."""
+    await conn.execute(UPDATE, key.id, key.name, key.rate_per_min)
+
+
+async def replace(conn: Connection, key: ApiKey) -> None:
+    """Write what a rotation changes of the old key."""
+    await conn.execute(REPLACE, key.id, key.replaced_by, key.expires_at)
+
+
+async def revoke(conn: Connection, key: ApiKey, reason: str | None, now: datetime, *, family: bool) -> list[ApiKey]:
+    """Revoke one key or its family; return those that were not revoked before."""
+    rows = await conn.fetch(REVOKE, key.id, now, reason, key.family if family else None)
+    return [KEY.read(row) for row in rows]
+
+
+async def mark_used(conn: Connection, uses: Mapping[UUID, tuple[datetime, str]]) -> list[ApiKey]:
+    """Keep when and from where keys were used last; return them as they are now."""
+    times, addresses = [used_at for used_at, _ in uses.values()], [address for _, address in uses.values()]
+    return [KEY.read(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
+
+
+async def count_by_state(conn: Connection, now: datetime, limit: int) -> dict[str, int]:
+    row = await conn.fetchrow(COUNT, now, limit)
+    return dict(row or {})
