@@ -10,8 +10,11 @@ from aitp_cp_client.health import Health, Readiness
 from aitp_cp_client.options import Retries, Timeouts
 from aitp_cp_client.paging import Rows
 from aitp_cp_client.published import Manifest, RevocationList
+from aitp_cp_client.reporting.model import Counters, Limits
+from aitp_cp_client.reporting.reporter import Reporter, ThreadReporter
 from aitp_cp_client.revocation import BulkRevocation, Revocation
 from aitp_cp_client.sessions import Session, SessionDetail
+from aitp_cp_client.signing import SigningKey
 from aitp_cp_client.tokens import Delegation, Tct
 from aitp_cp_client.trust import AnchorPatch, PinnedKey, TrustAnchor
 from aitp_cp_client.webhooks import Breaker, Delivery, MovedWebhook, Webhook
@@ -25,6 +28,7 @@ __all__ = [
     "BulkRevocation",
     "ControlPlane",
     "ControlPlaneError",
+    "Counters",
     "Delegation",
     "Delivery",
     "Deregistration",
@@ -32,12 +36,14 @@ __all__ = [
     "Event",
     "Health",
     "Ingested",
+    "Limits",
     "Manifest",
     "MovedWebhook",
     "Overview",
     "PinnedKey",
     "Readiness",
     "Registration",
+    "Reporter",
     "Reset",
     "Retries",
     "Revocation",
@@ -45,7 +51,9 @@ __all__ = [
     "Rows",
     "Session",
     "SessionDetail",
+    "SigningKey",
     "Tct",
+    "ThreadReporter",
     "Timeouts",
     "TrustAnchor",
     "Webhook",

@@ -1,0 +1,3 @@
+from tests.support.served import server
+
+__all__ = ["server"]

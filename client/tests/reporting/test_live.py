@@ -1,0 +1,108 @@
+"""A reporter and a real control plane: what the helpers for the SDK's objects become there, and kill -9 of agents."""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import aitp
+import pytest
+
+from aitp_cp_client import ControlPlane, Reporter
+from client.tests.reporting import crashes
+from tests.support.app import API_KEY
+from tests.support.process import Process
+from tests.support.rendered import ROOT
+
+pytestmark = pytest.mark.anyio
+
+GRANT = "demo.echo"
+KILLS = int(os.environ.get("REPORTER_KILLS", "12"))
+
+
+class Pair:
+    """Two agents of the SDK after a handshake."""
+
+    def __init__(self) -> None:
+        self.alice, self.bob = aitp.AitpAgent.generate(), aitp.AitpAgent.generate("p256")
+        self.alice.build_manifest("alice", "https://alice.example/aitp", [GRANT])
+        peer = self.bob.build_manifest("bob", "https://bob.example/aitp", [GRANT])
+        initiator = self.alice.new_session(pinned_keys=[self.bob.aid])
+        responder = self.bob.new_responder(pinned_keys=[self.alice.aid])
+        hello_ack, self.session = responder.process_hello(initiator.build_hello(peer, [GRANT]))
+        commit = initiator.process_hello_ack(hello_ack, self.session)
+        commit_ack, self.to_bob = responder.process_commit(commit, revoked_jtis=set())
+        self.to_alice = initiator.complete(commit_ack, revoked_jtis=set())
+
+
+async def test_a_handshake_is_reported_from_both_sides(server: Process) -> None:
+    pair = Pair()
+    async with ControlPlane(server.url, API_KEY) as cp, Reporter(server.url, API_KEY) as reporter:
+        reporter.handshake_complete(pair.session, pair.to_alice, "initiator", run_id="both")
+        reporter.handshake_started(pair.session, pair.alice.aid, pair.bob.aid, run_id="both")
+        reporter.handshake_complete(pair.session, pair.to_bob, "responder", run_id="both")
+        assert await reporter.flush(10)
+        assert (reporter.counters.sent, reporter.counters.refused) == (3, 0)
+        session = (await cp.sessions.get(pair.session)).session
+        assert (session.status, session.grants) == ("complete", [GRANT])
+        assert (session.aid_a, session.aid_b) == (pair.alice.aid, pair.bob.aid)
+        tcts = [tct async for tct in cp.tcts.each(session_id=pair.session)]
+        assert {(tct.issuer, tct.subject) for tct in tcts} == {
+            (pair.alice.aid, pair.bob.aid),
+            (pair.bob.aid, pair.alice.aid),
+        }
+        stored = json.dumps([event.payload async for event in cp.events.log(run_id="both")])
+        assert "eyJ" not in stored
+
+
+async def test_the_life_of_a_token(server: Process) -> None:
+    pair, carol = Pair(), aitp.AitpAgent.generate()
+    held = json.loads(pair.to_alice)
+    delegation = pair.alice.build_delegation(held["grant_voucher"], carol.aid, [GRANT])
+    request = pair.alice.build_renewal_request(held["tct"])
+    renewed = pair.bob.process_renewal_request(request, 4_102_444_800, 3600, revoked_jtis=set())
+    async with ControlPlane(server.url, API_KEY) as cp, Reporter(server.url, API_KEY) as reporter:
+        reporter.tct_issued(pair.to_alice, session_id=pair.session)
+        reporter.tct_renewed(renewed, session_id=pair.session)
+        reporter.delegation_issued(delegation)
+        assert await reporter.flush(10)
+        tcts = [tct async for tct in cp.tcts.each(session_id=pair.session)]
+        assert len(tcts) == 2
+        [shown] = [each async for each in cp.delegations.each(delegator=pair.alice.aid)]
+        assert (shown.delegatee, shown.scope, shown.revoked) == (carol.aid, [GRANT], False)
+        reporter.delegation_revoked(delegation, "done")
+        reporter.tct_revoked(str(tcts[0].jti), "key lost")
+        reporter.handshake_failed(str(uuid4()), "POP_FAILED", pair.alice.aid, target=pair.bob.aid, run_id="failed")
+        assert await reporter.flush(10)
+        [shown] = [each async for each in cp.delegations.each(delegator=pair.alice.aid)]
+        assert shown.revoked
+        assert {tct.revoked async for tct in cp.tcts.each(session_id=pair.session)} == {True, False}
+        [failed] = [each async for each in cp.sessions.each(run_id="failed")]
+        assert (failed.status, failed.error) == ("failed", "POP_FAILED")
+
+
+async def test_a_kill_loses_nothing_that_was_safe_and_sends_nothing_twice(server: Process, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    command = [sys.executable, "-m", crashes.__name__, server.url, API_KEY, str(tmp_path / "spool"), str(KILLS)]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, str(seed)], cwd=ROOT, env=environment(), capture_output=True, timeout=60 + KILLS
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    safe = json.loads(done.stdout)
+    async with ControlPlane(server.url, API_KEY) as control_plane:
+        logged = [event.payload["n"] async for event in control_plane.events.log(run_id=crashes.RUN)]
+    print(f"seed {seed}: {KILLS} kills, {len(logged)} events, {sum(last >= 0 for last in safe)} agents were told")
+    assert all(one < other for one, other in pairwise(logged)), "twice, or out of order"
+    stored = set(logged)
+    for number, last in enumerate(safe):
+        assert set(range(number * 1_000_000, last + 1)) <= stored
+    assert any(last >= 0 for last in safe)
+
+
+def environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
