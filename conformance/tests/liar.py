@@ -1,4 +1,4 @@
-"""A reverse proxy that tells the truth but for one thing."""
+"""A reverse proxy that falsifies responses in one way."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,8 +13,8 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive",
 
 
 @dataclass
-class Told:
-    """An answer on its way to the client; a lie changes it in place."""
+class Reply:
+    """A response on its way to the client; a lie changes it in place."""
 
     method: str
     path: str
@@ -23,16 +23,16 @@ class Told:
     body: bytes = b""
 
 
-Lie = Callable[[Told], None]
+Lie = Callable[[Reply], None]
 
 
-def truth(_: Told) -> None:
+def truth(_: Reply) -> None:
     pass
 
 
 @asynccontextmanager
 async def lying(url: str, lie: Lie) -> AsyncIterator[str]:
-    """The address of a proxy in front of `url` for as long as the block lasts."""
+    """Yield the address of a proxy in front of `url`."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def pass_on(request: web.Request) -> web.StreamResponse:
@@ -58,21 +58,21 @@ async def lying(url: str, lie: Lie) -> AsyncIterator[str]:
 
 async def _answered(request: web.Request, answer: aiohttp.ClientResponse, lie: Lie) -> web.StreamResponse:
     headers = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
-    told = Told(request.method, request.path, answer.status, headers)
+    reply = Reply(request.method, request.path, answer.status, headers)
     if answer.content_type == "text/event-stream":
-        return await _streamed(request, answer, told, lie)
-    told.body = await answer.read()
-    lie(told)
-    return web.Response(status=told.status, body=told.body or None, headers=told.headers)
+        return await _streamed(request, answer, reply, lie)
+    reply.body = await answer.read()
+    lie(reply)
+    return web.Response(status=reply.status, body=reply.body or None, headers=reply.headers)
 
 
-async def _streamed(request: web.Request, answer: aiohttp.ClientResponse, told: Told, lie: Lie) -> web.StreamResponse:
-    lie(told)
-    response = web.StreamResponse(status=told.status, headers=told.headers)
+async def _streamed(request: web.Request, answer: aiohttp.ClientResponse, reply: Reply, lie: Lie) -> web.StreamResponse:
+    lie(reply)
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
     await response.prepare(request)
     with suppress(ConnectionError):
         async for chunk in answer.content.iter_any():
-            told.body = chunk
-            lie(told)
-            await response.write(told.body)
+            reply.body = chunk
+            lie(reply)
+            await response.write(reply.body)
     return response

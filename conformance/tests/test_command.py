@@ -1,4 +1,4 @@
-"""aitp-cp conformance: what it prints and how it leaves."""
+"""aitp-cp conformance: output and exit codes."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @contextmanager
 def refusing(status: int, body: bytes) -> Iterator[str]:
-    """The address of a server that has one answer."""
+    """Yield the address of a server that answers every request alike."""
 
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -36,15 +36,15 @@ def refusing(status: int, body: bytes) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as there:
-        Thread(target=there.serve_forever).start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        Thread(target=server.serve_forever).start()
         try:
-            yield f"http://127.0.0.1:{there.server_port}"
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
-            there.shutdown()
+            server.shutdown()
 
 
-def test_the_report_is_grouped_by_section_and_says_what_was_skipped(server: Process) -> None:
+def test_the_report_is_grouped_by_section_and_names_skipped_checks(server: Process) -> None:
     done = run("conformance", "--url", server.url, "--api-key", API_KEY, "--section", "6", "--section", "4")
     assert done.returncode == 0
     text = said(done)
@@ -65,15 +65,15 @@ def test_the_report_as_json(server: Process) -> None:
     assert set(report["results"][0]) == {"section", "name", "sentence", "extension", "outcome", "detail", "ms"}
 
 
-def test_a_broken_sentence_is_shown_and_leaves_with_1(server: Process) -> None:
-    """Every page of a control plane under another path is missing, so nothing keeps its sentence."""
+def test_a_failed_check_is_shown_and_exits_with_1(server: Process) -> None:
+    """Under a wrong base path every route is missing, so every check fails."""
     done = run("conformance", "--url", f"{server.url}/elsewhere", "--section", "6")
     assert done.returncode == 1
     assert "NOT_FOUND" in done.stdout
 
 
 @pytest.mark.parametrize(("status", "key", "code"), [(404, "", 1), (401, "k", 4)], ids=["checks", "key"])
-def test_what_a_deployment_answers_cannot_steer_the_terminal(status: int, key: str, code: int) -> None:
+def test_a_response_cannot_control_the_terminal(status: int, key: str, code: int) -> None:
     hostile = '{"error":"\x1b[2Jred\x9b31m\u202e","code":"X"}'.encode()
     with refusing(status, hostile) as url:
         done = run("conformance", "--url", url, "--section", "6", AITP_CP_API_KEY=key)
@@ -84,7 +84,7 @@ def test_what_a_deployment_answers_cannot_steer_the_terminal(status: int, key: s
         assert scripts.stdout.isascii()
 
 
-def test_the_key_comes_from_a_file_too(server: Process, tmp_path: Path) -> None:
+def test_the_key_can_come_from_a_file(server: Process, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(f"{API_KEY}\n")
     arguments = ("conformance", "--url", server.url, "--section", "13", "--json")
@@ -109,27 +109,27 @@ def test_the_key_comes_from_a_file_too(server: Process, tmp_path: Path) -> None:
         ("--url", "http://cp.example", "--patience", "-1"),
     ],
 )
-def test_wrong_use_leaves_with_2(arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     done = run("conformance", *arguments, AITP_CP_URL="", AITP_CP_API_KEY="")
     assert done.returncode == 2
     assert "secret" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("key", ["two words", "new\nline", "ünicode"])
-def test_a_key_that_no_header_can_carry_leaves_with_2(key: str) -> None:
+def test_a_key_that_is_no_header_value_exits_with_2(key: str) -> None:
     done = run("conformance", "--url", "http://cp.example", AITP_CP_API_KEY=key)
     assert (done.returncode, done.stdout) == (2, "")
     assert "API key" in done.stderr
     assert key not in done.stderr
 
 
-def test_nobody_there_leaves_with_5() -> None:
+def test_an_unreachable_deployment_exits_with_5() -> None:
     done = run("conformance", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 5
     assert "cannot be reached" in said(done)
 
 
-def test_a_refused_key_leaves_with_4(server: Process) -> None:
+def test_a_refused_key_exits_with_4(server: Process) -> None:
     done = run("conformance", "--url", server.url, "--api-key", "a-wrong-key")
     assert done.returncode == 4
     assert "a-wrong-key" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The kit notices: a true answer passes, and each of these lies fails the check whose sentence it breaks."""
+"""The kit detects violations: each lie fails the checks whose sentences it breaks; true responses pass."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import pytest
 from aitp_cp_conformance.catalogue import CHECKS
 from aitp_cp_conformance.model import Options, Report
 from aitp_cp_conformance.runner import run
-from conformance.tests.liar import Lie, Told, lying, truth
+from conformance.tests.liar import Lie, Reply, lying, truth
 from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
@@ -25,13 +25,13 @@ BY_NAME = {check.name: check for check in CHECKS}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with migrated_database() as dsn, Process(dsn, tmp_path_factory.mktemp("detection") / "log") as process:
-        # A lie about the entries of a list is one only where there are some.
+        # A lie that removes entries needs an entry.
         httpx.post(f"{process.url}/api/revocation/entries", json={"jti": str(uuid4())}, headers=AUTH).raise_for_status()
         yield process
 
 
 def outcomes(url: str, lie: Lie, names: list[str]) -> dict[str, str]:
-    """How these checks end at a deployment that answers with this lie."""
+    """Run these checks through the lie; return their outcomes by name."""
     report = asyncio.run(_report(url, lie, names))
     return {result.name: result.outcome for result in report.results}
 
@@ -43,66 +43,66 @@ async def _report(url: str, lie: Lie, names: list[str]) -> Report:
 
 
 def without(header: str) -> Lie:
-    def lie(told: Told) -> None:
-        told.headers.popall(header, None)
+    def lie(reply: Reply) -> None:
+        reply.headers.popall(header, None)
 
     return lie
 
 
 def with_header(header: str, value: str, *, path: str = "") -> Lie:
-    def lie(told: Told) -> None:
-        if path in told.path and header in told.headers:
-            told.headers[header] = value
+    def lie(reply: Reply) -> None:
+        if path in reply.path and header in reply.headers:
+            reply.headers[header] = value
 
     return lie
 
 
 def in_text(pattern: str, replacement: str, *, path: str = "") -> Lie:
-    """Every match in an answer's text is replaced."""
+    """Replace every match in the text of a response."""
 
-    def lie(told: Told) -> None:
-        if path in told.path:
-            told.body = re.sub(pattern.encode(), replacement.encode(), told.body)
+    def lie(reply: Reply) -> None:
+        if path in reply.path:
+            reply.body = re.sub(pattern.encode(), replacement.encode(), reply.body)
 
     return lie
 
 
 def in_json(change: Callable[[Any], Any], *, path: str, method: str = "") -> Lie:
-    """The decoded answer is replaced by what `change` makes of it."""
+    """Replace the decoded response by the result of `change`."""
 
-    def lie(told: Told) -> None:
-        if told.path.startswith(path) and method in told.method and told.status < 300 and told.body:
-            told.body = json.dumps(change(json.loads(told.body))).encode()
+    def lie(reply: Reply) -> None:
+        if reply.path.startswith(path) and method in reply.method and reply.status < 300 and reply.body:
+            reply.body = json.dumps(change(json.loads(reply.body))).encode()
 
     return lie
 
 
 def status(instead_of: int, value: int, *, path: str = "") -> Lie:
-    def lie(told: Told) -> None:
-        if told.status == instead_of and path in told.path:
-            told.status = value
+    def lie(reply: Reply) -> None:
+        if reply.status == instead_of and path in reply.path:
+            reply.status = value
 
     return lie
 
 
 def member(name: str, value: Any) -> Callable[[Any], Any]:
-    return lambda said: {**said, name: value}
+    return lambda body: {**body, name: value}
 
 
 def each(name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda said: {**said, name: [change(row) for row in said[name]]} if name in said else said
+    return lambda body: {**body, name: [change(row) for row in body[name]]} if name in body else body
 
 
 def turned(name: str) -> Callable[[Any], Any]:
-    return lambda said: {**said, name: said[name][::-1]} if name in said else said
+    return lambda body: {**body, name: body[name][::-1]} if name in body else body
 
 
-def no_entries(said: Any) -> Any:
-    return {**said, "revocation_list": {**said["revocation_list"], "entries": []}}
+def no_entries(body: Any) -> Any:
+    return {**body, "revocation_list": {**body["revocation_list"], "entries": []}}
 
 
-def all_new(said: Any) -> Any:
-    return {**said, "inserted": said["ingested"], "duplicates": 0}
+def all_new(body: Any) -> Any:
+    return {**body, "inserted": body["ingested"], "duplicates": 0}
 
 
 LIES: dict[str, tuple[Lie, list[str]]] = {
@@ -137,7 +137,7 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
     ),
     "a longer token": (in_json(member("expiresIn", 600), path="/api/registry/enroll"), ["enrolment.enrolment_answer"]),
     "a manifest printed anew": (
-        in_json(lambda said: said, path="/api/registry/agents/aid"),
+        in_json(lambda body: body, path="/api/registry/agents/aid"),
         ["registry.manifest_bytes"],
     ),
     "discovery in disorder": (in_json(turned("agents"), path="/api/registry/agents"), ["registry.discovery_order"]),

@@ -1,4 +1,4 @@
-"""The whole kit against the real command: with the settings of a deployment, and with those of a workshop."""
+"""The whole kit against the real command, with production settings and with development settings."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.postgres import migrated_database
 from tests.support.process import Process
 
 ORIGIN = "https://console.example"
-# Generous, so that nothing waits: the same checks under narrow limits are in the second run.
+# High limits, so that nothing waits; the second run has the default limits.
 PRODUCTION: dict[str, Any] = {
     "CP_ENV": "production",
     "CP_BASE_URL": "https://cp.example",
@@ -26,27 +26,27 @@ PRODUCTION: dict[str, Any] = {
     "RATE_LIMIT_PUBLIC_PER_IP_MIN": "100000",
     "RATE_LIMIT_API_KEY_PER_MIN": "100000",
 }
-# The numbers of the defaults, refilled in a second.
+# The default limits, with a window of one second instead of one minute.
 DEVELOPMENT: dict[str, Any] = {
     "CP_ENV": "development",
     "RATE_LIMIT_ENABLED": "true",
     "RATE_LIMIT_WINDOW_MS": "1000",
     "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
 }
-# No receiver is allowed by production's rules, and generous limits are met by nobody.
-UNSEEN_IN_PRODUCTION = {
+# Production allows no local receiver, and no check reaches the high limits.
+SKIPPED_IN_PRODUCTION = {
     *(check.name for check in CHECKS if check.name.startswith("deliveries.")),
     "rate_limits.refusal",
     "rate_limits.retry_after",
     "rate_limits.refusal_figures",
     "rate_limits.forged_addresses",
 }
-UNSEEN_IN_DEVELOPMENT = {"webhooks.plain_url", "enrolment.plain_endpoint"}
+SKIPPED_IN_DEVELOPMENT = {"webhooks.plain_url", "enrolment.plain_endpoint"}
 
 
-def checked(server: Process, **told: Any) -> Report:
+def checked(server: Process, **options: Any) -> Report:
     # The address is never connected to: webhooks of these checks are inactive.
-    return asyncio.run(run(Options(url=server.url, api_key=API_KEY, webhook_host="1.1.1.1", **told), CHECKS))
+    return asyncio.run(run(Options(url=server.url, api_key=API_KEY, webhook_host="1.1.1.1", **options), CHECKS))
 
 
 def failures(report: Report) -> list[str]:
@@ -67,10 +67,10 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process
         assert server.terminate() == 0
 
 
-def test_a_deployment_keeps_every_sentence(deployed: tuple[Process, Report]) -> None:
+def test_a_production_deployment_passes_every_check(deployed: tuple[Process, Report]) -> None:
     server, report = deployed
     assert failures(report) == []
-    assert skipped(report) == UNSEEN_IN_PRODUCTION
+    assert skipped(report) == SKIPPED_IN_PRODUCTION
     assert len(report.results) == len(CHECKS)
     assert "Traceback" not in server.log()
 
@@ -85,10 +85,10 @@ def test_nothing_is_left_behind(deployed: tuple[Process, Report]) -> None:
         assert http.get("/api/pinned-keys").json() == {"pinnedKeys": []}
 
 
-def test_a_workshop_keeps_the_sentences_about_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
+def test_a_development_deployment_passes_the_checks_of_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log", **DEVELOPMENT) as server:
         report = checked(server, environment="development", receiver_host="127.0.0.1")
         assert failures(report) == []
-        assert skipped(report) == UNSEEN_IN_DEVELOPMENT
+        assert skipped(report) == SKIPPED_IN_DEVELOPMENT
         assert report.left == []
         assert "Traceback" not in server.log()

@@ -1,4 +1,4 @@
-"""The story of the kit's README, pasted as it stands."""
+"""Runs the commands of the kit's README as printed."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def server(tmp_path: Path) -> Iterator[Process]:
 
 
 def test_the_run(server: Process, tmp_path: Path) -> None:
-    told = Readme("conformance").paste("Run", server.url, tmp_path)
-    assert "6. Health" in told
+    output = Readme("conformance").paste("Run", server.url, tmp_path)
+    assert "6. Health" in output
     report = json.loads((tmp_path / "conformance.json").read_text())
     assert {result["section"] for result in report["results"]} == {"6"}

@@ -1,4 +1,4 @@
-"""How a run begins, is patient, ends and tidies."""
+"""The start of a run, waiting for rate limits, its end and the cleanup."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process, free_port
 
-# What a server may answer to everything and still keep these.
+# Checks that pass even if every request gets the same response.
 INDIFFERENT = {
     "access.open_routes",
     "access.open_twins",
@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @asynccontextmanager
 async def stub(answer: Any) -> AsyncIterator[str]:
-    """A server whose every answer comes from `answer(request)`."""
+    """A server that answers every request with `answer(request)`."""
 
     async def handle(request: web.Request) -> web.Response:
         await request.read()
@@ -56,23 +56,23 @@ async def stub(answer: Any) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def said(status: int, body: str, **headers: str) -> Any:
+def fixed(status: int, body: str, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: web.Response(status=status, text=body, headers=named, content_type="application/json")
 
 
-async def against(answer: Any, checks: tuple[Check, ...] = CHECKS, **told: Any) -> Report:
+async def against(answer: Any, checks: tuple[Check, ...] = CHECKS, **options: Any) -> Report:
     async with stub(answer) as url:
-        return await run(Options(url=url, **{"patience_secs": 0, **told}), checks)
+        return await run(Options(url=url, **{"patience_secs": 0, **options}), checks)
 
 
-def one(body: Any) -> tuple[Check, ...]:
-    return (Check("13", "a sentence of the test's own", body, extension=False),)
+def single_check(body: Any) -> tuple[Check, ...]:
+    return (Check("13", "a sentence for this test", body, extension=False),)
 
 
 def anchors(server: Process) -> list[Any]:
-    found: list[Any] = httpx.get(f"{server.url}/api/trust-anchors", headers=AUTH).json()["trustAnchors"]
-    return found
+    rows: list[Any] = httpx.get(f"{server.url}/api/trust-anchors", headers=AUTH).json()["trustAnchors"]
+    return rows
 
 
 def test_every_check_has_a_name_and_a_section_of_the_contract() -> None:
@@ -84,42 +84,42 @@ def test_every_check_has_a_name_and_a_section_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "{}"), (200, "<html>"), (500, '{"error":"x","code":"INTERNAL"}')])
-def test_a_server_that_answers_everything_alike_passes_next_to_nothing(status: int, body: str) -> None:
-    report = asyncio.run(against(said(status, body), api_key="k", origin="https://browser.example"))
+def test_a_server_with_one_response_for_everything_passes_almost_no_check(status: int, body: str) -> None:
+    report = asyncio.run(against(fixed(status, body), api_key="k", origin="https://browser.example"))
     assert {result.name for result in report.results if result.outcome == "passed"} <= INDIFFERENT
     assert report.count("failed") > 300
 
 
-def test_nobody_there_is_told_from_a_failure() -> None:
+def test_an_unreachable_deployment_is_not_a_failed_check() -> None:
     with pytest.raises(Unreachable):
         asyncio.run(run(Options(url=f"http://127.0.0.1:{free_port()}"), CHECKS))
 
 
-def test_a_refused_key_is_told_before_anything_is_made(server: Process) -> None:
+def test_a_refused_key_is_reported_before_anything_is_created(server: Process) -> None:
     with pytest.raises(KeyRefused):
         asyncio.run(run(Options(url=server.url, api_key="wrong"), CHECKS))
 
 
-def test_without_a_key_what_needs_one_is_skipped(server: Process) -> None:
+def test_checks_that_need_a_key_are_skipped_without_one(server: Process) -> None:
     report = asyncio.run(run(Options(url=server.url), chosen(frozenset({"6", "7", "13"}))))
     outcomes = {section: {r.outcome for r in report.results if r.section == section} for section in ("6", "7", "13")}
     assert outcomes == {"6": {"passed"}, "7": {"passed"}, "13": {"skipped"}}
 
 
-def test_a_limit_that_asks_for_too_much_patience_skips_and_is_never_passed() -> None:
-    limited = said(429, '{"error":"x","code":"RATE_LIMITED","bucket":"public-ip"}', Retry_After="7")
+def test_a_limit_that_needs_more_patience_skips_and_never_passes() -> None:
+    limited = fixed(429, '{"error":"x","code":"RATE_LIMITED","bucket":"public-ip"}', Retry_After="7")
 
     def answer(request: web.Request) -> web.Response:
-        response: web.Response = (said(200, "{}") if request.path == "/api/audit" else limited)(request)
+        response: web.Response = (fixed(200, "{}") if request.path == "/api/audit" else limited)(request)
         return response
 
     report = asyncio.run(against(answer, chosen(frozenset({"6"}))))
     assert {(result.outcome, result.detail) for result in report.results} == {
-        ("skipped", "the rate limit public-ip asks for more --patience")
+        ("skipped", "the rate limit public-ip needs more --patience")
     }
 
 
-def test_a_limit_is_waited_for_as_long_as_it_asks() -> None:
+def test_a_run_waits_for_the_seconds_of_retry_after() -> None:
     calls: list[str] = []
     waits: list[str] = []
 
@@ -129,17 +129,17 @@ def test_a_limit_is_waited_for_as_long_as_it_asks() -> None:
             return web.Response(status=429, headers={"Retry-After": "1"})
         return web.json_response({"ok": True})
 
-    async def look() -> Report:
+    async def run_livez() -> Report:
         livez = tuple(check for check in CHECKS if check.name == "health.livez")
         async with stub(answer) as url:
             return await run(Options(url=url, patience_secs=1), livez, Watcher(waits=waits.append))
 
-    report = asyncio.run(look())
+    report = asyncio.run(run_livez())
     assert [result.outcome for result in report.results] == ["passed"]
     assert (calls.count("/api/livez"), len(waits)) == (2, 1)
 
 
-def test_what_a_check_made_is_taken_away_although_it_failed(server: Process) -> None:
+def test_records_of_a_failed_check_are_deleted(server: Process) -> None:
     seen: list[int] = []
 
     async def body(cp: Deployment) -> None:
@@ -147,23 +147,23 @@ def test_what_a_check_made_is_taken_away_although_it_failed(server: Process) -> 
         seen.append(len(anchors(server)))
         raise KeyError("gone wrong")
 
-    report = asyncio.run(run(Options(url=server.url, api_key=API_KEY), one(body)))
+    report = asyncio.run(run(Options(url=server.url, api_key=API_KEY), single_check(body)))
     assert [result.outcome for result in report.results] == ["failed"]
     assert (seen, anchors(server), report.left) == ([1], [], [])
 
 
-def test_what_was_made_is_taken_away_when_the_run_is_cancelled(server: Process) -> None:
+def test_records_are_deleted_when_the_run_is_cancelled(server: Process) -> None:
     async def body(cp: Deployment) -> None:
         await add_anchor(cp)
         assert len(anchors(server)) == 1
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(run(Options(url=server.url, api_key=API_KEY), one(body)))
+        asyncio.run(run(Options(url=server.url, api_key=API_KEY), single_check(body)))
     assert anchors(server) == []
 
 
-def test_the_deny_list_is_left_alone_when_asked(server: Process) -> None:
+def test_no_revoke_adds_no_entry_to_the_deny_list(server: Process) -> None:
     checks = tuple(
         check for check in CHECKS if check.name.startswith(("revocation.", "idempotency.replayed_revocation"))
     )
@@ -173,12 +173,12 @@ def test_the_deny_list_is_left_alone_when_asked(server: Process) -> None:
     assert httpx.get(f"{server.url}/api/revocation/entries", headers=AUTH).json()["count"] == 0
 
 
-def test_a_skipped_preparation_skips_what_leans_on_it(server: Process) -> None:
+def test_a_skipped_fixture_skips_the_checks_that_use_it(server: Process) -> None:
     async def preparation(cp: Deployment) -> None:
         raise Skipped("not today")
 
     async def body(cp: Deployment) -> None:
         await cp.shared(preparation)
 
-    report = asyncio.run(run(Options(url=server.url, api_key=API_KEY), one(body) * 2))
+    report = asyncio.run(run(Options(url=server.url, api_key=API_KEY), single_check(body) * 2))
     assert [(result.outcome, result.detail) for result in report.results] == [("skipped", "not today")] * 2

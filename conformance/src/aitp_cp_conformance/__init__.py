@@ -1,3 +1,3 @@
-"""The contract as checks that a stranger can run against any deployment, over HTTP alone."""
+"""The contract as checks that run against any deployment over HTTP."""
 
 __version__ = "0.1.0"

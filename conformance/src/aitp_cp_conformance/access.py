@@ -72,7 +72,7 @@ def wrong_keys(key: str) -> list[dict[str, str]]:
     ]
 
 
-@check("3", "health, metrics and signed documents need nothing")
+@check("3", "health, metrics and signed documents need no credentials")
 async def open_routes(cp: Deployment) -> None:
     for path in OPEN:
         expect.status(await cp.public.get(path), 200)
@@ -84,13 +84,13 @@ async def open_twins(cp: Deployment) -> None:
         expect.status(await cp.public.get(f"/api/well-known/{name}"), 200)
 
 
-@check("3", "`/api/livez` and `/api/openapi.json` need nothing", extension=True)
+@check("3", "`/api/livez` and `/api/openapi.json` need no credentials", extension=True)
 async def open_extensions(cp: Deployment) -> None:
     for path in ("/api/livez", "/api/openapi.json"):
         expect.status(await cp.public.get(path), 200)
 
 
-@check("3", "an agent's record and manifest need nothing")
+@check("3", "an agent's record and manifest need no credentials")
 async def open_agents(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     for path in (agent.path, f"{agent.path}/manifest"):
@@ -104,7 +104,7 @@ async def gated_routes(cp: Deployment) -> None:
         expect.error(await cp.public.call(method, path), 401, "INVALID_API_KEY")
 
 
-@check("3", "routes beyond other control planes' need a key too", extension=True)
+@check("3", "the routes of extensions need an API key too", extension=True)
 async def gated_extensions(cp: Deployment) -> None:
     cp.require_key()
     for method, path in GATED_EXTENSIONS:
@@ -117,14 +117,14 @@ async def wrong_key(cp: Deployment) -> None:
         expect.error(await cp.public.get("/api/audit", headers), 401, "INVALID_API_KEY")
 
 
-@check("3", "a refused key is told `WWW-Authenticate: Bearer`")
+@check("3", "a response to a refused key has `WWW-Authenticate: Bearer`")
 async def challenge(cp: Deployment) -> None:
     cp.require_key()
     for headers in ({}, {"Authorization": f"Bearer {cp.run}"}):
         expect.header(await cp.public.get("/api/audit", headers), "www-authenticate", "Bearer")
 
 
-@check("3", "a key in the query opens nothing")
+@check("3", "a key in the query is ignored")
 async def key_in_query(cp: Deployment) -> None:
     cp.require_key()
     for name in ("api_key", "apiKey", "key", "token", "access_token"):
@@ -132,7 +132,7 @@ async def key_in_query(cp: Deployment) -> None:
         expect.error(await cp.public.get("/api/audit", **{name: "in-the-query"}), 401, "INVALID_API_KEY")
 
 
-@check("3", "who has no key learns nothing else about the request")
+@check("3", "without a key the response says nothing else about the request")
 async def gate_comes_first(cp: Deployment) -> None:
     cp.require_key()
     for method, path, body in (
@@ -144,7 +144,7 @@ async def gate_comes_first(cp: Deployment) -> None:
         expect.error(await cp.public.call(method, path, body), 401, "INVALID_API_KEY")
 
 
-@check("3", "a key that is not ASCII is refused, not an error of the server")
+@check("3", "a key that is not ASCII is 401, not a server error")
 async def strange_key(cp: Deployment) -> None:
     cp.require_key()
     for key in ("schlüssel", "🔑", "k" * 4000):
@@ -169,6 +169,6 @@ async def actor(cp: Deployment) -> None:
     made = (await cp.admin.post("/api/trust-anchors", {"issuerUrl": issuer, "namespace": cp.namespace})).ok(201)
     answer = await cp.admin.get("/api/audit", limit=50)
     [row] = [row for row in expect.rows(answer, "entries") if row.get("targetId") == made["id"]]
-    wanted = "apikey:" + hashlib.sha256(key.encode()).hexdigest()[:16]
-    expect.equal(row.get("actorId"), wanted, "actorId")
+    expected = "apikey:" + hashlib.sha256(key.encode()).hexdigest()[:16]
+    expect.equal(row.get("actorId"), expected, "actorId")
     expect.that(key.encode() not in answer.body, "the audit shows the key")

@@ -4,7 +4,7 @@ import aitp
 
 
 class Agent:
-    """A key of an agent's own, made from a 32-byte seed; builds and signs its manifest with the SDK."""
+    """An agent with a key from a 32-byte seed; the SDK builds and signs its manifest."""
 
     __slots__ = ("_sdk", "seed")
 

@@ -1,4 +1,4 @@
-"""Agents that the kit enrols: sound ones by the SDK, and manifests that it would not build, signed all the same."""
+"""Agents that the kit enrols: valid manifests from the SDK, and signed manifests that the SDK refuses to build."""
 
 import base64
 import hashlib
@@ -20,8 +20,8 @@ def new_agent(*, p256: bool = False) -> Agent:
     return Agent(token_bytes(32), p256=p256)
 
 
-def sound(agent: Agent, **changes: Any) -> dict[str, Any]:
-    """The members of a manifest published now, with some changed, and not signed yet."""
+def manifest_members(agent: Agent, **changes: Any) -> dict[str, Any]:
+    """Return the unsigned members of a manifest published now, with `changes` applied."""
     now = int(time.time())
     challenge = token_bytes(16)
     key = agent.aid.rpartition(":")[2]
@@ -42,20 +42,20 @@ def sound(agent: Agent, **changes: Any) -> dict[str, Any]:
 
 
 def crafted(agent: Agent, **changes: Any) -> bytes:
-    """An authentic envelope with any members changed before it was signed; Ed25519 only."""
-    fields = sound(agent, **changes)
+    """Return an envelope with members changed before signing; Ed25519 only."""
+    fields = manifest_members(agent, **changes)
     return compact({"manifest": {**fields, "signature": _sign(agent, rfc8785.dumps(fields))}})
 
 
 def tampered(envelope: bytes, **changes: Any) -> bytes:
-    """The envelope with members changed after it was signed."""
+    """Return the envelope with members changed after signing."""
     document = json.loads(envelope)
     document["manifest"].update(changes)
     return compact(document)
 
 
 def respelled(envelope: bytes) -> bytes:
-    """The same document in other bytes: members in reverse order, blanks between them."""
+    """Return the same document in other bytes: members in reverse order, indented."""
     document = json.loads(envelope)
     document["manifest"] = dict(reversed(document["manifest"].items()))
     return json.dumps(document, indent=2).encode()

@@ -13,7 +13,7 @@ MEMBERS = ("id", "action", "actorId", "targetId", "details", "requestId", "creat
 
 
 async def actions_on(cp: Deployment, target: str) -> list[str]:
-    """The actions on this target, oldest first."""
+    """Return the actions on this target, oldest first."""
     rows: list[dict[str, Any]] = expect.rows(await cp.admin.get(PATH, limit=100), "entries")
     return [row["action"] for row in reversed(rows) if target in (row["targetId"] or "")]
 
@@ -21,17 +21,17 @@ async def actions_on(cp: Deployment, target: str) -> list[str]:
 @check("13", "an entry of the audit has all its members, newest first")
 async def entries(cp: Deployment) -> None:
     await add_anchor(cp)
-    await asyncio.sleep(PAUSE_SECS)  # entries of one moment have no order
+    await asyncio.sleep(PAUSE_SECS)  # entries of the same millisecond have no order
     await add_anchor(cp)
-    said = (await cp.admin.get(PATH, limit=100)).ok()
-    expect.equal(said.get("count"), len(said["entries"]), "`count`")
-    for row in said["entries"]:
+    body = (await cp.admin.get(PATH, limit=100)).ok()
+    expect.equal(body.get("count"), len(body["entries"]), "`count`")
+    for row in body["entries"]:
         expect.members(row, MEMBERS, "an audit row")
-    times = [expect.moment(row["createdAt"], "createdAt") for row in said["entries"]]
+    times = [expect.moment(row["createdAt"], "createdAt") for row in body["entries"]]
     expect.equal(times, sorted(times, reverse=True), "the order of the audit")
 
 
-@check("13", "the audit is read in pages of 100 unless told otherwise")
+@check("13", "the audit returns pages of at most 100 by default")
 async def pages(cp: Deployment) -> None:
     for _ in range(3):
         await add_anchor(cp)
@@ -46,16 +46,16 @@ async def anchors(cp: Deployment) -> None:
     id = (await add_anchor(cp))["id"]
     await cp.admin.patch(f"{ANCHORS}/{id}", {"label": "changed"})
     await cp.admin.delete(f"{ANCHORS}/{id}")
-    wanted = ["trust-anchor.create", "trust-anchor.update", "trust-anchor.delete"]
-    expect.equal(await actions_on(cp, id), wanted, "the actions on a trust anchor")
+    expected = ["trust-anchor.create", "trust-anchor.update", "trust-anchor.delete"]
+    expect.equal(await actions_on(cp, id), expected, "the actions on a trust anchor")
 
 
 @check("13", "changes of pinned keys are audited")
 async def pinned_keys(cp: Deployment) -> None:
     aid = (await pin(cp))["aid"]
     await cp.admin.delete(KEYS, namespace=cp.namespace, aid=aid)
-    wanted = ["pinned-key.upsert", "pinned-key.delete"]
-    expect.equal(await actions_on(cp, aid), wanted, "the actions on a pinned key")
+    expected = ["pinned-key.upsert", "pinned-key.delete"]
+    expect.equal(await actions_on(cp, aid), expected, "the actions on a pinned key")
 
 
 @check("13", "a refused change writes no row")

@@ -1,4 +1,4 @@
-"""Contract, section 2: how large and how deep a body may be, and what its strings may hold."""
+"""Contract, section 2: size, depth and strings of request bodies."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -49,7 +49,7 @@ async def large_manifest(cp: Deployment) -> None:
     expect.error(await cp.public.post(AGENTS, padded(SMALL + 1)), 413, "PAYLOAD_TOO_LARGE")
 
 
-@check("2", "a batch of events may have 256 KiB, and one byte more is 413 `PAYLOAD_TOO_LARGE`")
+@check("2", "a batch of events may have 256 KiB; one byte more is 413 `PAYLOAD_TOO_LARGE`")
 async def large_batch(cp: Deployment) -> None:
     expect.error(await cp.admin.post("/api/events", padded(LARGE)), 400, "BODY_INVALID")
     expect.error(await cp.admin.post("/api/events", padded(LARGE + 1)), 413, "PAYLOAD_TOO_LARGE")
@@ -103,4 +103,4 @@ async def lone_surrogates(cp: Deployment) -> None:
         b'{"issuerUrl": "' + issuer + b'", "label": "\\ud83d\\ude00", "namespace": "' + cp.namespace.encode() + b'"}'
     )
     stored = (await cp.admin.post("/api/trust-anchors", paired)).ok(201)
-    expect.equal(stored.get("label"), "\U0001f600", "a label given as a surrogate pair")
+    expect.equal(stored.get("label"), "\U0001f600", "a label sent as a surrogate pair")

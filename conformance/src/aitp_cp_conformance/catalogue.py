@@ -31,8 +31,8 @@ from aitp_cp_conformance import (
 )
 from aitp_cp_conformance.check import Check
 
-# What all others lean on comes first: once enrolling meets its limit, the rest of section 8 goes slowly. The checks of
-# rate limits come last, for they read what the others ran into.
+# The checks that others depend on run first: once enrolling meets its rate limit, the rest of section 8 is slow.
+# The checks of rate limits run last: they read the 429 responses of the others.
 ROOMS: tuple[ModuleType, ...] = (
     health,
     identity,
@@ -71,5 +71,5 @@ CHECKS: tuple[Check, ...] = tuple(check for room in ROOMS for check in _checks_i
 
 
 def chosen(sections: frozenset[str]) -> tuple[Check, ...]:
-    """The checks of these sections; of all when none is named."""
+    """Return the checks of these sections, or all checks."""
     return tuple(check for check in CHECKS if not sections or check.section in sections)

@@ -1,4 +1,4 @@
-"""What a check is."""
+"""A check: one sentence of the contract and the function that tests it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ Body = Callable[[Deployment], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One sentence of one section, and the function that looks whether it is kept.
+    """A sentence of the contract, and the function that tests it.
 
-    An extension is what the contract marks [+]: other control planes need not have it.
+    An extension is marked [+] in the contract: other control planes may lack it.
     """
 
     section: str
@@ -26,5 +26,5 @@ class Check:
 
 
 def check(section: str, sentence: str, *, extension: bool = False) -> Callable[[Body], Check]:
-    """Turn a function of a deployment into the check of a sentence."""
+    """Decorate a function that tests this sentence on a deployment."""
     return lambda body: Check(section, sentence, body, extension)

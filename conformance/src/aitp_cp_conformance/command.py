@@ -1,4 +1,4 @@
-"""`aitp-cp conformance` and its options; the kit is loaded when the command is called."""
+"""`aitp-cp conformance` and its options; loads the kit only when the command runs."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class ConformanceOptions:
-    """One deployment, and what its operator knows about it."""
+    """The deployment, and facts about it that the kit cannot detect."""
 
     url: Annotated[str | None, typer.Option(envvar="AITP_CP_URL", help="As in https://cp.example.")] = None
     api_key: Annotated[
@@ -32,14 +32,14 @@ class ConformanceOptions:
     receiver_host: Annotated[
         str | None, typer.Option(help="An address of this machine that it may send webhooks to.")
     ] = None
-    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait, in all, where rate limits ask to.")] = 300
-    revoke: Annotated[bool, typer.Option(help="Add a few entries to the deny list, which stay.")] = True
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait in total for rate limits.")] = 300
+    revoke: Annotated[bool, typer.Option(help="Add a few permanent entries to the deny list.")] = True
 
 
 @app.command("conformance")
 @as_options(ConformanceOptions)
 def conformance(options: ConformanceOptions) -> None:
-    """Check any deployment against the contract, from outside; exits 1 when it breaks a sentence."""
+    """Check a deployment against the contract, from outside; exits 1 when a check fails."""
     from aitp_cp_conformance.report import conformance
 
     conformance(options)

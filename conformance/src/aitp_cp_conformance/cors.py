@@ -1,4 +1,4 @@
-"""Contract, section 2: which browser origins may read answers."""
+"""Contract, section 2: CORS."""
 
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.check import check
@@ -32,7 +32,7 @@ def listed(answer: Answer, name: str) -> set[str]:
 
 
 async def allowed_origin(cp: Deployment) -> str:
-    """An origin that may read answers: the operator's word, or any at all where everybody may."""
+    """Return an allowed origin: the one of --origin, or any origin if all are allowed."""
     if cp.options.origin is not None:
         return cp.options.origin
     answer = await cp.public.get("/api/health", {"Origin": f"https://{cp.run}.example"})
@@ -67,7 +67,7 @@ async def origin_refused(cp: Deployment) -> None:
         expect.that(shown != origin, f"the origin {origin} is echoed")
 
 
-@check("2", "what browsers may read of the headers is exposed")
+@check("2", "the headers that browsers may read are exposed")
 async def exposed(cp: Deployment) -> None:
     answer = await cp.public.get("/api/health", {"Origin": await cp.shared(allowed_origin)})
     missing = EXPOSED - listed(answer, "access-control-expose-headers")
@@ -81,19 +81,19 @@ async def errors_readable(cp: Deployment) -> None:
         await cp.public.get(f"/api/{cp.run}", {"Origin": origin}),
         await cp.public.call("DELETE", "/api/health", None, {"Origin": origin}),
     ):
-        expect.that(answer.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{answer}, unreadable for {origin}")
+        expect.that(answer.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{answer}, which {origin} may not read")
 
 
 @check("2", "a preflight is 204 and names the methods and request headers")
 async def preflight(cp: Deployment) -> None:
     origin = await cp.shared(allowed_origin)
-    asked = {
+    request_headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "PATCH",
         "Access-Control-Request-Headers": "authorization, content-type",
     }
     for path in ("/api/webhooks", "/api/events", "/.well-known/aitp-revocation-list"):
-        answer = await cp.public.preflight(path, asked)
+        answer = await cp.public.preflight(path, request_headers)
         expect.status(answer, 204)
         expect.equal(answer.body, b"", f"the body of {answer.request}")
         expect.that(answer.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{answer.request} does not allow {origin}")
@@ -104,6 +104,6 @@ async def preflight(cp: Deployment) -> None:
 
 @check("2", "a preflight reaches no handler")
 async def preflight_alone(cp: Deployment) -> None:
-    asked = {"Origin": "https://browser.example", "Access-Control-Request-Method": "POST"}
+    request_headers = {"Origin": "https://browser.example", "Access-Control-Request-Method": "POST"}
     for path in ("/api/audit", "/api/registry/enroll", "/api/webhooks/not-a-uuid"):
-        expect.status(await cp.public.preflight(path, asked), 204)
+        expect.status(await cp.public.preflight(path, request_headers), 204)

@@ -41,33 +41,33 @@ SPANS = {"1h": 60, "24h": 24, "7d": 7, "30d": 30}
 
 async def overview(cp: Deployment, **query: str) -> dict[str, Any]:
     await cp.shared(session)
-    said: dict[str, Any] = (await cp.admin.get(OVERVIEW, **query)).ok()
-    expect.members(said, ("range", "kpis", "recentSessions", "charts"), "the overview")
-    return said
+    body: dict[str, Any] = (await cp.admin.get(OVERVIEW, **query)).ok()
+    expect.members(body, ("range", "kpis", "recentSessions", "charts"), "the overview")
+    return body
 
 
 @check("10", "the overview has its range, seven figures, recent sessions and three charts")
 async def overview_members(cp: Deployment) -> None:
-    said = await overview(cp)
-    expect.members(said["kpis"], KPIS, "the figures")
+    body = await overview(cp)
+    expect.members(body["kpis"], KPIS, "the figures")
     for name in KPIS:
-        expect.that(isinstance(said["kpis"][name], int) and said["kpis"][name] >= 0, f"{name} is no count")
-    expect.members(said["charts"], CHARTS, "the charts")
+        expect.that(isinstance(body["kpis"][name], int) and body["kpis"][name] >= 0, f"{name} is no count")
+    expect.members(body["charts"], CHARTS, "the charts")
     for name, members in CHARTS.items():
-        expect.that(isinstance(said["charts"][name], list), f"{name} is no list")
-        for entry in said["charts"][name]:
+        expect.that(isinstance(body["charts"][name], list), f"{name} is no list")
+        for entry in body["charts"][name]:
             expect.equal(set(entry), members, f"the members of an entry of {name}")
 
 
 @check("10", "`range` is 1h, 24h, 7d or 30d, with the alias `window`; anything else is 24h")
 async def overview_range(cp: Deployment) -> None:
-    for query, wanted in (
+    for query, expected in (
         *(({"range": name}, name) for name in BUCKETS),
         ({"window": "7d"}, "7d"),
         ({}, "24h"),
         ({"range": "2y"}, "24h"),
     ):
-        expect.equal((await overview(cp, **query))["range"], wanted, f"the range with {query}")
+        expect.equal((await overview(cp, **query))["range"], expected, f"the range with {query}")
 
 
 @check("10", "buckets are minutes, hours or days, zero-filled ISO strings")

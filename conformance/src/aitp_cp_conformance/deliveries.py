@@ -1,4 +1,4 @@
-"""Contract, section 12: deliveries, to a receiver on this machine; only where the operator says --receiver-host."""
+"""Contract, section 12: deliveries to a receiver on this machine. Skipped without --receiver-host."""
 
 import asyncio
 import base64
@@ -25,33 +25,33 @@ DELIVERY = ("id", "eventType", "status", "attempts", "statusCode", "error", "cre
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as it came; header names are lowercase."""
+    """A received request; header names are lowercase."""
 
     headers: dict[str, str]
     body: bytes
 
     @property
     def json(self) -> dict[str, Any]:
-        said: dict[str, Any] = json.loads(self.body)
-        return said
+        body: dict[str, Any] = json.loads(self.body)
+        return body
 
 
 @dataclass(slots=True)
 class Receiver:
-    """What arrived, and what is answered to it."""
+    """A web server that queues requests and answers each with `status` and `headers`."""
 
     url: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    got: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
+    requests: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
 
     async def answer(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.put_nowait(Received(headers, await request.read()))
+        self.requests.put_nowait(Received(headers, await request.read()))
         return web.Response(status=self.status, headers=self.headers)
 
     async def next(self, kind: str) -> Received:
-        """The next delivery of this type; those of others' events are passed over."""
+        """Return the next delivery of this type and drop the others."""
         try:
             return await asyncio.wait_for(self._first(kind), ARRIVES_WITHIN_SECS)
         except TimeoutError:
@@ -59,14 +59,14 @@ class Receiver:
 
     async def _first(self, kind: str) -> Received:
         while True:
-            received = await self.got.get()
+            received = await self.requests.get()
             if received.headers.get("x-aitp-event") == kind:
                 return received
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A webhook whose deliveries come here."""
+    """A webhook and the receiver of its deliveries."""
 
     id: str
     secret: str
@@ -79,7 +79,7 @@ class Subscription:
 
 @asynccontextmanager
 async def subscribed(cp: Deployment, *events: str) -> AsyncIterator[Subscription]:
-    """A receiver and its webhook for as long as the block lasts."""
+    """Yield a receiver and its webhook; remove both afterwards."""
     host = cp.options.receiver_host
     if host is None:
         cp.skip("name an address of this machine that the deployment may send to with --receiver-host")
@@ -101,7 +101,7 @@ async def subscribed(cp: Deployment, *events: str) -> AsyncIterator[Subscription
 
 
 async def fail_handshake(cp: Deployment) -> str:
-    """Report something deliverable that concerns nobody; its run."""
+    """Report a handshake that failed; return its run."""
     run = cp.name("run")
     await cp.report(event("handshake.failed", run_id=run, session_id=cp.name("session"), payload={"error": "x"}))
     return run
@@ -115,7 +115,7 @@ async def next_of(hook: Subscription, run: str) -> Received:
 
 
 async def _settled(cp: Deployment, hook: Subscription, status: str) -> dict[str, Any]:
-    """The newest delivery once it has this status."""
+    """Wait until the newest delivery has this status; return it."""
 
     async def look() -> dict[str, Any] | None:
         rows = expect.rows(await cp.admin.get(f"{hook.path}/deliveries", limit=1), "deliveries")
@@ -128,24 +128,24 @@ async def _settled(cp: Deployment, hook: Subscription, status: str) -> dict[str,
 async def delivered(cp: Deployment) -> None:
     async with subscribed(cp, "handshake.failed") as hook:
         run = await fail_handshake(cp)
-        said = (await next_of(hook, run)).json
-        expect.equal(set(said), {"deliveryId", "eventType", "payload", "enqueuedAt"}, "the members of a delivery")
+        delivery = (await next_of(hook, run)).json
+        expect.equal(set(delivery), {"deliveryId", "eventType", "payload", "enqueuedAt"}, "the members of a delivery")
         [stored] = await cp.history(runId=run)
-        shown = {name: said["payload"].get(name) for name in ("id", "type", "ts", "sessionId", "payload")}
+        shown = {name: delivery["payload"].get(name) for name in ("id", "type", "ts", "sessionId", "payload")}
         expect.equal(shown, {name: stored[name] for name in shown}, "the event delivered")
-        expect.moment(said["enqueuedAt"], "enqueuedAt")
+        expect.moment(delivery["enqueuedAt"], "enqueuedAt")
 
 
-@check("12", "a delivery names its event and itself, and signs its body")
+@check("12", "a delivery has headers for its event type and its id, and signs its body")
 async def signed(cp: Deployment) -> None:
     async with subscribed(cp, "handshake.failed") as hook:
         received = await next_of(hook, await fail_handshake(cp))
-        said = received.json
+        delivery = received.json
         names = (received.headers.get("x-aitp-event"), received.headers.get("x-aitp-delivery"))
-        expect.equal(names, (said["eventType"], said["deliveryId"]), "X-Aitp-Event and X-Aitp-Delivery")
+        expect.equal(names, (delivery["eventType"], delivery["deliveryId"]), "X-Aitp-Event and X-Aitp-Delivery")
         expect.that(received.headers.get("content-type", "").startswith("application/json"), "it is not JSON")
-        wanted = "sha256=" + hmac.new(hook.secret.encode(), received.body, hashlib.sha256).hexdigest()
-        expect.that(received.headers.get("x-aitp-signature") == wanted, "X-AITP-Signature does not verify")
+        expected = "sha256=" + hmac.new(hook.secret.encode(), received.body, hashlib.sha256).hexdigest()
+        expect.that(received.headers.get("x-aitp-signature") == expected, "X-AITP-Signature does not verify")
 
 
 @check("12", "a delivery carries the Standard Webhooks signature", extension=True)
@@ -156,18 +156,20 @@ async def signed_by_standard(cp: Deployment) -> None:
         expect.equal(id, received.json["deliveryId"], "webhook-id")
         expect.that(stamp.isdigit() and abs(int(stamp) - time.time()) < 300, f"webhook-timestamp is {stamp!r}")
         digest = hmac.new(hook.secret.encode(), f"{id}.{stamp}.".encode() + received.body, hashlib.sha256).digest()
-        wanted = "v1," + base64.b64encode(digest).decode()
-        expect.that(received.headers.get("webhook-signature") == wanted, "webhook-signature does not verify")
+        expected = "v1," + base64.b64encode(digest).decode()
+        expect.that(received.headers.get("webhook-signature") == expected, "webhook-signature does not verify")
         expect.that(received.headers.get("user-agent"), "no User-Agent")
 
 
-@check("12", "types that were not asked for are not delivered")
-async def only_asked(cp: Deployment) -> None:
+@check("12", "types outside the subscription are not delivered")
+async def only_subscribed(cp: Deployment) -> None:
     async with subscribed(cp, "handshake.failed") as hook:
         await cp.report(event("handshake.complete", session_id=cp.name("session")))
         await next_of(hook, await fail_handshake(cp))
-        kinds = [hook.receiver.got.get_nowait().headers["x-aitp-event"] for _ in range(hook.receiver.got.qsize())]
-        expect.that("handshake.complete" not in kinds, "a type that was not asked for is delivered")
+        kinds = [
+            hook.receiver.requests.get_nowait().headers["x-aitp-event"] for _ in range(hook.receiver.requests.qsize())
+        ]
+        expect.that("handshake.complete" not in kinds, "a type outside the subscription is delivered")
 
 
 @check("12", "an inactive webhook is sent nothing new")
@@ -175,7 +177,7 @@ async def inactive(cp: Deployment) -> None:
     async with subscribed(cp, "handshake.failed") as quiet, subscribed(cp, "handshake.failed") as loud:
         (await cp.admin.patch(quiet.path, {"active": False})).ok()
         await next_of(loud, await fail_handshake(cp))
-        expect.equal(quiet.receiver.got.qsize(), 0, "the number of deliveries to an inactive webhook")
+        expect.equal(quiet.receiver.requests.qsize(), 0, "the number of deliveries to an inactive webhook")
 
 
 @check("12", "a test is 202 and sends a `webhook.test` delivery", extension=True)
@@ -186,7 +188,7 @@ async def tested(cp: Deployment) -> None:
         expect.equal(received.json["eventType"], "webhook.test", "eventType")
 
 
-@check("12", "the delivery log shows what was sent and how it ended", extension=True)
+@check("12", "the delivery log shows each delivery and its outcome", extension=True)
 async def logged(cp: Deployment) -> None:
     async with subscribed(cp, "tct.revoked") as hook:
         await cp.admin.post(f"{hook.path}/test")
@@ -194,12 +196,12 @@ async def logged(cp: Deployment) -> None:
         expect.members(row, DELIVERY, "a delivery")
         shown = (row["eventType"], row["attempts"], row["statusCode"], row["error"])
         expect.equal(shown, ("webhook.test", 1, 200, None), "the delivery")
-        for status, wanted in (("delivered", 1), ("failed", 0)):
-            said = (await cp.admin.get(f"{hook.path}/deliveries", status=status)).ok()
-            expect.equal(said["count"], wanted, f"the count of deliveries {status}")
+        for status, expected in (("delivered", 1), ("failed", 0)):
+            body = (await cp.admin.get(f"{hook.path}/deliveries", status=status)).ok()
+            expect.equal(body["count"], expected, f"the count of deliveries {status}")
 
 
-@check("12", "a delivery is sent again byte for byte by `redeliver`, 202", extension=True)
+@check("12", "`redeliver` is 202 and sends the same bytes again", extension=True)
 async def redelivered(cp: Deployment) -> None:
     async with subscribed(cp, "tct.revoked") as hook:
         await cp.admin.post(f"{hook.path}/test")
@@ -217,11 +219,11 @@ async def not_followed(cp: Deployment) -> None:
         await next_of(hook, await fail_handshake(cp))
 
         async def counted() -> bool | None:
-            said = (await cp.admin.get(f"{hook.path}/circuit-breaker")).ok()
-            return True if said["failures"] >= 1 else None
+            body = (await cp.admin.get(f"{hook.path}/circuit-breaker")).ok()
+            return True if body["failures"] >= 1 else None
 
         await cp.eventually(counted, "a failure counted by the breaker", ARRIVES_WITHIN_SECS)
-        expect.equal(elsewhere.receiver.got.qsize(), 0, "the number of requests that followed a redirect")
+        expect.equal(elsewhere.receiver.requests.qsize(), 0, "the number of requests that followed a redirect")
 
 
 @check("12", "410 deactivates the webhook", extension=True)

@@ -1,4 +1,4 @@
-"""Contract, section 8: an agent enrols with its signed manifest. The limit of five a minute makes these checks slow."""
+"""Contract, section 8: enrolment. Slow under the default limit of five a minute."""
 
 import time
 from typing import Any
@@ -17,12 +17,12 @@ CLOCK_SKEW_SECS = 30
 
 
 async def refused(cp: Deployment, manifest: bytes, code: str = "MANIFEST_INVALID") -> dict[str, Any]:
-    """What is said to an enrolment that must be refused."""
+    """Enrol with a manifest that must be refused; return the error body."""
     return expect.error(await cp.public.post(ENROLL, manifest), 400, code)
 
 
 def token_claims(token: str) -> dict[str, Any]:
-    """The JSON part of an enrollment token."""
+    """Decode the JSON part of an enrollment token."""
     try:
         claims: dict[str, Any] = msgspec.json.decode(unb64url(token.split(".")[0]))
     except ValueError:
@@ -33,11 +33,11 @@ def token_claims(token: str) -> dict[str, Any]:
 @check("8", 'enrolment answers {"token","expiresIn":300,"aid","jti","exp"}')
 async def enrolment_answer(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    said = agent.enrolled
-    expect.members(said, ("token", "expiresIn", "aid", "jti", "exp"), "the answer to an enrolment")
-    expect.equal((said["expiresIn"], said["aid"]), (300, agent.aid), "expiresIn and aid")
-    expect.that(said["jti"], "jti is empty")
-    expect.that(isinstance(said["exp"], int), f"exp is {said['exp']!r}, not epoch seconds")
+    body = agent.enrolled
+    expect.members(body, ("token", "expiresIn", "aid", "jti", "exp"), "the answer to an enrolment")
+    expect.equal((body["expiresIn"], body["aid"]), (300, agent.aid), "expiresIn and aid")
+    expect.that(body["jti"], "jti is empty")
+    expect.that(isinstance(body["exp"], int), f"exp is {body['exp']!r}, not epoch seconds")
 
 
 @check("8", "the token expires five minutes after it was made")
@@ -60,9 +60,9 @@ async def token_content(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     claims = token_claims(agent.enrolled["token"])
     expect.members(claims, ("sub", "scope", "iat", "exp", "jti"), "the token's JSON")
-    said = {name: agent.enrolled[name] for name in ("aid", "jti", "exp")}
+    expected = {name: agent.enrolled[name] for name in ("aid", "jti", "exp")}
     shown = {"aid": claims["sub"], "jti": claims["jti"], "exp": claims["exp"]}
-    expect.equal(shown, said, "what the token says of itself")
+    expect.equal(shown, expected, "sub, jti and exp in the token")
     expect.equal(claims["scope"], "register", "scope")
 
 
@@ -93,8 +93,8 @@ async def no_envelope(cp: Deployment) -> None:
 
 @check("8", "a manifest that the SDK rejects is 400 `MANIFEST_INVALID` with its `verifyCode`")
 async def rejected(cp: Deployment) -> None:
-    said = await refused(cp, tampered(crafted(new_agent()), display_name="Somebody else"))
-    expect.that(isinstance(said.get("verifyCode"), str) and said["verifyCode"], f"no verifyCode in {said}")
+    body = await refused(cp, tampered(crafted(new_agent()), display_name="Somebody else"))
+    expect.that(isinstance(body.get("verifyCode"), str) and body["verifyCode"], f"no verifyCode in {body}")
 
 
 @check("8", "an expired manifest is 400 `MANIFEST_EXPIRED`")

@@ -1,5 +1,6 @@
-"""What checks demand of answers; every refusal says what was asked, what came and what should have."""
+"""Assertions on responses; a failure names the request, the response and the expectation."""
 
+import json
 import re
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -17,63 +18,69 @@ def that(condition: object, complaint: str) -> None:
         raise Broken(complaint)
 
 
-def equal(got: object, wanted: object, what: str) -> None:
-    if got != wanted:
-        raise Broken(f"{what} is {got!r}, not {wanted!r}")
+def equal(actual: object, expected: object, what: str) -> None:
+    if actual != expected:
+        raise Broken(f"{what} is {actual!r}, not {expected!r}")
 
 
-def status(answer: Answer, *wanted: int) -> None:
-    if answer.status not in wanted:
-        raise Broken(f"{answer}, not {' or '.join(map(str, wanted))}")
+def status(answer: Answer, *expected: int) -> None:
+    if answer.status not in expected:
+        raise Broken(f"{answer}, not {' or '.join(map(str, expected))}")
 
 
-def error(answer: Answer, wanted: int, code: str) -> dict[str, Any]:
-    """The body of an error in the one shape of every error."""
-    status(answer, wanted)
-    said = answer.json
-    that(isinstance(said, dict), f"{answer}; an error is a JSON object")
-    that(isinstance(said.get("error"), str) and said["error"].strip(), f"{answer}; `error` is no sentence")
-    if said.get("code") != code:
-        raise Broken(f"{answer}; its code is not {code}")
-    found: dict[str, Any] = said
-    return found
+def error(answer: Answer, expected: int, code: str) -> dict[str, Any]:
+    """Check status, shape and code of an error; return its body."""
+    status(answer, expected)
+    body: dict[str, Any] = answer.json
+    that(isinstance(body, dict), f"{answer}; an error is a JSON object")
+    that(isinstance(body.get("error"), str) and body["error"].strip(), f"{answer}; `error` is no sentence")
+    that(body.get("code") == code, f"{answer}; its code is not {code}")
+    return body
 
 
-def header(answer: Answer, name: str, wanted: str) -> None:
-    """The header is there once, with this value."""
+def header(answer: Answer, name: str, expected: str) -> None:
+    """Check that the header occurs once, with this value."""
     values = answer.headers.getall(name, [])
-    if values != [wanted]:
-        raise Broken(f"{answer.request} has {name}: {', '.join(values) or 'nothing'}, not {wanted}")
+    if values != [expected]:
+        raise Broken(f"{answer.request} has {name}: {', '.join(values) or 'nothing'}, not {expected}")
 
 
 def members(record: Any, names: Iterable[str], what: str) -> None:
-    """An object that has at least these members."""
+    """Check that the record is an object with at least these members."""
     that(isinstance(record, dict), f"{what} is not an object")
     missing = [name for name in names if name not in record]
     that(not missing, f"{what} lacks {', '.join(missing)}")
 
 
 def moment(value: object, what: str) -> datetime:
-    """ISO-8601 in UTC with `Z` and milliseconds."""
+    """Parse a timestamp: ISO-8601 in UTC with `Z` and milliseconds."""
     if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
         raise Broken(f"{what} is {value!r}: not ISO-8601 UTC with Z and milliseconds")
     return datetime.fromisoformat(value)
 
 
 def uuid(value: object, what: str) -> str:
-    """A UUID in its usual lowercase spelling."""
+    """Return the value if it is a UUID in lowercase with hyphens."""
     if not isinstance(value, str) or _UUID.fullmatch(value) is None:
         raise Broken(f"{what} is {value!r}, not a UUID")
     return value
 
 
 def rows(answer: Answer, name: str) -> list[Any]:
-    """The list under this name in an answer of 200."""
-    said = answer.ok()
-    found = said.get(name) if isinstance(said, dict) else None
-    if not isinstance(found, list):
+    """Return the list under this name in a 200 response."""
+    body = answer.ok()
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, list):
         raise Broken(f"{answer.request} has no list under {name!r}")
-    return found
+    return value
+
+
+def json_lines(answer: Answer) -> list[Any]:
+    """Return the decoded lines of a 200 response in `application/x-ndjson`."""
+    status(answer, 200)
+    content_type = answer.headers.get("content-type", "")
+    that(content_type.startswith("application/x-ndjson"), f"the Content-Type is {content_type!r}")
+    return [json.loads(line) for line in answer.body.splitlines()]
 
 
 def has_no(names: Collection[str], record: Any, what: str) -> None:

@@ -22,7 +22,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One endpoint that takes the header, and bodies for it that nobody sent before."""
+    """An endpoint that accepts the header, and a function that returns a new body for it."""
 
     path: str
     status: int
@@ -48,7 +48,7 @@ async def _events(cp: Deployment) -> Any:
 
 async def _revocation(cp: Deployment) -> Any:
     if not cp.options.revoke:
-        cp.skip("entries of the deny list stay, and --no-revoke was given")
+        cp.skip("adds a permanent entry to the deny list, which --no-revoke forbids")
     return {"jti": new_jti(), "reason": cp.run}
 
 
@@ -64,7 +64,7 @@ def keyed(key: str) -> dict[str, str]:
 
 
 async def _twice(cp: Deployment, case: Case) -> tuple[Answer, Answer]:
-    """The same request two times under one key."""
+    """Send the same request twice with one key."""
     body, headers = await case.body(cp), keyed(cp.name("key"))
     first = await cp.admin.post(case.path, body, headers)
     expect.status(first, case.status)
@@ -81,13 +81,13 @@ async def _same_again(cp: Deployment, case: Case) -> None:
 
 
 def _replays(case: Case, name: str) -> Check:
-    """The check that this endpoint replays."""
+    """Return the check that this endpoint replays."""
 
     async def body(cp: Deployment) -> None:
         await _same_again(cp, case)
 
     body.__name__ = name
-    return check("5", f"`POST {case.path}` again under its key gives the stored status and body")(body)
+    return check("5", f"a repeated `POST {case.path}` with the same key returns the stored status and body")(body)
 
 
 replayed_anchor = _replays(ANCHORS, "replayed_anchor")
@@ -99,12 +99,15 @@ replayed_revocation = _replays(REVOCATIONS, "replayed_revocation")
 @check("5", "a replayed webhook creation has `secret` null and `secretOmitted` true")
 async def replayed_webhook(cp: Deployment) -> None:
     first, again = await _twice(cp, WEBHOOKS)
-    said = first.json
-    expect.that(said.get("secret"), "a webhook's creation shows no secret")
-    expect.equal(again.json, {**said, "secret": None, "secretOmitted": True}, "the replayed creation of a webhook")
+    created = first.json
+    expect.that(created.get("secret"), "a webhook's creation shows no secret")
+    expect.equal(again.json, {**created, "secret": None, "secretOmitted": True}, "the replayed creation of a webhook")
 
 
-@check("5", "`POST /api/registry/agents` again under its key gives the stored answer, although the token is spent")
+@check(
+    "5",
+    "a repeated `POST /api/registry/agents` with the same key returns the stored response, although the token is used",
+)
 async def replayed_registration(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     if time.time() > agent.enrolled["exp"]:
@@ -120,11 +123,11 @@ async def effect_once(cp: Deployment) -> None:
     body, headers = await _anchor(cp), keyed(cp.name("key"))
     for _ in range(3):
         await cp.admin.post("/api/trust-anchors", body, headers)
-    found = expect.rows(await cp.admin.get("/api/trust-anchors", namespace=cp.namespace), "trustAnchors")
-    expect.equal(sum(row["issuerUrl"] == body["issuerUrl"] for row in found), 1, "the number of anchors made")
+    rows = expect.rows(await cp.admin.get("/api/trust-anchors", namespace=cp.namespace), "trustAnchors")
+    expect.equal(sum(row["issuerUrl"] == body["issuerUrl"] for row in rows), 1, "the number of anchors made")
 
 
-@check("5", "without the header the same request is another one")
+@check("5", "without the header a repeated request runs again")
 async def no_key(cp: Deployment) -> None:
     body = await _webhook(cp)
     ids = {(await cp.admin.post("/api/webhooks", body)).ok(201)["id"] for _ in range(2)}
@@ -139,7 +142,7 @@ async def reused(cp: Deployment) -> None:
         expect.error(await cp.admin.post(case.path, await case.body(cp), headers), 422, "IDEMPOTENCY_KEY_REUSED")
 
 
-@check("5", "one key on two endpoints is two keys")
+@check("5", "the same key on two endpoints is two keys")
 async def scoped_to_endpoint(cp: Deployment) -> None:
     headers = keyed(cp.name("key"))
     for case in (ANCHORS, PINNED, WEBHOOKS):
@@ -148,7 +151,11 @@ async def scoped_to_endpoint(cp: Deployment) -> None:
         expect.that(REPLAYED not in answer.headers, f"{case.path} replays the answer of another endpoint")
 
 
-@check("5", "at once, one runs and the others are 409 `IDEMPOTENCY_IN_FLIGHT` or replays", extension=True)
+@check(
+    "5",
+    "of concurrent requests with one key, one runs; the others are 409 `IDEMPOTENCY_IN_FLIGHT` or replays",
+    extension=True,
+)
 async def at_once(cp: Deployment) -> None:
     body, headers = await _anchor(cp), keyed(cp.name("key"))
     answers = await asyncio.gather(*(cp.admin.post("/api/trust-anchors", body, headers) for _ in range(AT_ONCE)))
@@ -210,7 +217,7 @@ async def bad_keys(cp: Deployment) -> None:
         expect.error(answer, 400, "IDEMPOTENCY_KEY_INVALID")
 
 
-@check("5", "a key of 255 characters is fine")
+@check("5", "a key of 255 characters is accepted")
 async def longest_key(cp: Deployment) -> None:
     key = cp.name("key").ljust(255, "k")
     body = await _anchor(cp)
@@ -223,5 +230,5 @@ async def longest_key(cp: Deployment) -> None:
 async def scoped_to_agent(cp: Deployment) -> None:
     first, second = await cp.shared(main_agent), await cp.shared(other_agent)
     expect.equal(first.headers, second.headers, "the headers of two agents' registrations")
-    expect.that(REPLAYED not in second.answer.headers, "an agent was given another one's answer")
+    expect.that(REPLAYED not in second.answer.headers, "an agent got the response to another agent")
     expect.equal(second.answer.json.get("aid"), second.aid, "the AID in the answer to the second agent")

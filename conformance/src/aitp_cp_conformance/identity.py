@@ -16,10 +16,10 @@ MIN_LEFT_SECS = 3600
 
 
 async def own_manifest(cp: Deployment) -> dict[str, Any]:
-    """The members of the control plane's manifest."""
-    said = (await cp.public.get(PATH)).ok()
-    expect.members(said, ("manifest",), "the envelope")
-    fields: dict[str, Any] = said["manifest"]
+    """Return the members of the control plane's manifest."""
+    body = (await cp.public.get(PATH)).ok()
+    expect.members(body, ("manifest",), "the envelope")
+    fields: dict[str, Any] = body["manifest"]
     return fields
 
 
@@ -56,7 +56,7 @@ async def no_capabilities(cp: Deployment) -> None:
     expect.equal((await own_manifest(cp)).get("offered_capabilities"), [], "offered_capabilities")
 
 
-@check("7", "it lives 86,400 s and is rebuilt when under an hour is left")
+@check("7", "it is valid for 86,400 s and is renewed before its last hour")
 async def lifetime(cp: Deployment) -> None:
     fields = await own_manifest(cp)
     expect.equal(fields["expires_at"] - fields["published_at"], TTL_SECS, "expires_at - published_at")
@@ -76,11 +76,11 @@ async def advertised_list(cp: Deployment) -> None:
     fields = await own_manifest(cp)
     base = fields["handshake_endpoint"].removesuffix(HELLO)
     advertised = _strings(fields.get("extensions"))
-    wanted = base + "/.well-known/aitp-revocation-list"
+    expected = base + "/.well-known/aitp-revocation-list"
     if base.startswith("https://"):
-        expect.that(wanted in advertised, f"extensions name {advertised}, not {wanted}")
+        expect.that(expected in advertised, f"extensions name {advertised}, not {expected}")
     else:
-        expect.that(wanted not in advertised, f"{wanted} is advertised although it is not https")
+        expect.that(expected not in advertised, f"{expected} is advertised although it is not https")
 
 
 @check("7", "`POST /api/aitp/handshake/hello` is 501 `HANDSHAKE_UNSUPPORTED`", extension=True)

@@ -41,32 +41,32 @@ async def scraped(cp: Deployment) -> str:
 
 
 def samples(text: str) -> Iterator[Sample]:
-    """Every sample of a scrape; raises `Broken` for a line that is none."""
-    for line in text.split("\n"):  # a label may hold what other formats end a line with
+    """Yield every sample of a scrape; raise `Broken` for any other line."""
+    for line in text.split("\n"):  # a label may hold other line separators
         if not line or line.startswith("#"):
             continue
-        found = _SAMPLE.fullmatch(line)
-        expect.that(found, f"{line!r} is no sample")
-        assert found is not None
-        yield found[1], dict(_LABEL.findall(found[2] or "")), float(found[3])
+        match = _SAMPLE.fullmatch(line)
+        expect.that(match, f"{line!r} is no sample")
+        assert match is not None
+        yield match[1], dict(_LABEL.findall(match[2] or "")), float(match[3])
 
 
 @check("14", "the names are fixed")
 async def names(cp: Deployment) -> None:
     text = await scraped(cp)
     declared = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)) | {name for name, _, _ in samples(text)}
-    # A family without samples yet shows its name in its TYPE line, which for counters may go without `_total`.
+    # A family without samples has only its TYPE line, in which a counter may lack `_total`.
     missing = [name for name in NAMES if not {PREFIX + name, (PREFIX + name).removesuffix("_total")} & declared]
     expect.that(not missing, f"the scrape lacks {', '.join(missing)}")
 
 
 @check("14", "the labels are fixed")
 async def labels(cp: Deployment) -> None:
-    for name, found, _ in samples(await scraped(cp)):
+    for name, tags, _ in samples(await scraped(cp)):
         short = name.removeprefix(PREFIX)
         if short in NAMES:
-            wanted = NAMES[short]
-            expect.equal(set(found), {wanted} if wanted else set(), f"the labels of {name}")
+            label = NAMES[short]
+            expect.equal(set(tags), {label} if label else set(), f"the labels of {name}")
 
 
 @check("14", "`db_up` is 1 while the database answers")
@@ -77,14 +77,14 @@ async def database_up(cp: Deployment) -> None:
 
 @check("14", "label values hold no `}`, and no value is NaN")
 async def clean(cp: Deployment) -> None:
-    for name, found, value in samples(await scraped(cp)):
+    for name, tags, value in samples(await scraped(cp)):
         expect.that(value == value, f"{name} is NaN")
-        expect.that(not any("}" in text for text in found.values()), f"{name} has a label value with a brace")
+        expect.that(not any("}" in text for text in tags.values()), f"{name} has a label value with a brace")
 
 
-@check("14", "`type` labels are at most 200 and `other`")
+@check("14", "there are at most 200 `type` labels and `other`")
 async def bounded_types(cp: Deployment) -> None:
-    kinds = {found.get("type") for name, found, _ in samples(await scraped(cp)) if name == PREFIX + "audit_events"}
+    kinds = {tags.get("type") for name, tags, _ in samples(await scraped(cp)) if name == PREFIX + "audit_events"}
     expect.that(len(kinds) <= MAX_TYPES, f"audit_events has {len(kinds)} types")
 
 
@@ -94,8 +94,8 @@ async def latency(cp: Deployment) -> None:
     text = await scraped(cp)
     histograms = re.findall(rf"^# TYPE ({PREFIX}http\w*) histogram", text, re.MULTILINE)
     expect.that(histograms, "no HTTP latency histogram")
-    series = [found for name, found, _ in samples(text) if name == f"{histograms[0]}_count"]
-    routes = {found.get("route") for found in series}
+    series = [tags for name, tags, _ in samples(text) if name == f"{histograms[0]}_count"]
+    routes = {tags.get("route") for tags in series}
     expect.that("/api/health" in routes, "the latency of /api/health is not by its route")
     expect.that(cp.run not in str(routes), "a path that is no route is a label of its own")
 

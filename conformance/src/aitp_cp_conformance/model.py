@@ -1,4 +1,4 @@
-"""What an operator tells about a deployment, how a check ends, and what a run comes to."""
+"""The options of a run, the outcomes of checks, and the report."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,11 +26,11 @@ SECTIONS = {
 
 
 class Broken(Exception):
-    """The deployment does not keep a sentence of the contract; says how."""
+    """The deployment breaks a sentence of the contract; the message says how."""
 
 
 class Skipped(Exception):
-    """The sentence could not be looked at; says why."""
+    """The check could not run; the message says why."""
 
 
 class Unreachable(Exception):
@@ -38,25 +38,25 @@ class Unreachable(Exception):
 
 
 class KeyRefused(Exception):
-    """The API key opens nothing, so nothing behind the gate can be checked."""
+    """The deployment refuses the API key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the operator tells about the deployment; what is not told is skipped, not guessed."""
+    """Facts about the deployment. Checks that need a missing one are skipped."""
 
     url: str
     api_key: str | None = None
     environment: Environment | None = None
     origin: str | None = None  # a browser origin that CORS_ORIGIN allows
-    webhook_host: str | None = None  # one that the deployment may send webhooks to
+    webhook_host: str | None = None  # a host that the deployment may send webhooks to
     receiver_host: str | None = None  # an address of this machine that the deployment may send webhooks to
-    patience_secs: float = 300.0  # in all, spent waiting for rate limits
-    revoke: bool = True  # whether entries may be added to the deny list, where they stay
+    patience_secs: float = 300.0  # total time to wait for rate limits
+    revoke: bool = True  # whether to add permanent entries to the deny list
 
 
 class Result(msgspec.Struct, frozen=True):
-    """How one check ended; `detail` says why it did not pass."""
+    """The outcome of a check; `detail` says why it did not pass."""
 
     section: str
     name: str
@@ -68,7 +68,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A whole run; `left` names what could not be taken away again."""
+    """The results of a run; `left` lists what could not be deleted."""
 
     url: str
     started_at: str

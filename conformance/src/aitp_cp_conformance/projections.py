@@ -1,4 +1,4 @@
-"""Contract, section 9: what reported handshakes make of sessions."""
+"""Contract, section 9: the projection of handshakes to sessions."""
 
 from itertools import permutations
 from typing import Any
@@ -13,7 +13,7 @@ EARLY, LATE = "2026-01-02T03:04:05.000Z", "2026-01-02T03:04:06.000Z"
 
 
 async def session_of(cp: Deployment, *reports: Event) -> dict[str, Any]:
-    """The session that these reports make, one batch after the other."""
+    """Report these events in one batch each; return the resulting session."""
     id = cp.name("session")
     for report in reports:
         await cp.report({**report, "session_id": id})
@@ -57,7 +57,7 @@ async def terminal_first(cp: Deployment) -> None:
     expect.equal((await session_of(cp, event("handshake.failed")))["status"], "failed", "a session of one report")
 
 
-@check("9", "later reports fill what is missing and never blank what is there")
+@check("9", "later reports fill missing values and never clear existing ones")
 async def fills(cp: Deployment) -> None:
     row = await session_of(
         cp,
@@ -99,14 +99,14 @@ async def any_order(cp: Deployment) -> None:
         row = await session_of(cp, *order)
         row["grants"] = sorted(row["grants"])
         seen.append({name: row[name] for name in ("status", "aidA", "aidB", "grants", "boundary", "startedAt")})
-    expect.that(all(one == seen[0] for one in seen), f"six orders of the same reports give different rows: {seen}")
+    expect.that(all(row == seen[0] for row in seen), f"the order of the same reports changes the row: {seen}")
 
 
 @check("9", "`boundary` comes from `payload.boundary`; over 32 characters it is left out")
 async def boundary(cp: Deployment) -> None:
-    for given, shown in (("cross-org", "cross-org"), ("b" * 32, "b" * 32), ("b" * 33, None), (7, None)):
-        row = await session_of(cp, event("handshake.started", payload={"boundary": given}))
-        expect.equal(row["boundary"], shown, f"the boundary of a report with {given!r}")
+    for value, expected in (("cross-org", "cross-org"), ("b" * 32, "b" * 32), ("b" * 33, None), (7, None)):
+        row = await session_of(cp, event("handshake.started", payload={"boundary": value}))
+        expect.equal(row["boundary"], expected, f"the boundary of a report with {value!r}")
 
 
 @check("9", "AIDs that the event lacks are the reported token's holder and issuer")
@@ -120,26 +120,26 @@ async def sides_of_token(cp: Deployment) -> None:
 
 @check("9", "every TCT in the payload of `handshake.complete` is stored")
 async def tokens_of_handshake(cp: Deployment) -> None:
-    one, two = claims(cp.name("issuer"), "holder", new_jti()), claims(cp.name("issuer"), "holder", new_jti())
-    await session_of(cp, event("handshake.complete", payload={"tct": {"claims": one}, "tcts": [two]}))
-    for said in (one, two):
-        await find_tct(cp, said["jti"], issuer=said["iss"])
+    first, second = claims(cp.name("issuer"), "holder", new_jti()), claims(cp.name("issuer"), "holder", new_jti())
+    await session_of(cp, event("handshake.complete", payload={"tct": {"claims": first}, "tcts": [second]}))
+    for tct in (first, second):
+        await find_tct(cp, tct["jti"], issuer=tct["iss"])
 
 
-@check("9", "a handshake's event without a session makes none, and is stored")
+@check("9", "a handshake event without a session id is stored and creates no session")
 async def no_session(cp: Deployment) -> None:
     run = cp.name("run")
     await cp.report(event("handshake.complete", run_id=run))
     expect.equal(len(await cp.history(runId=run)), 1, "the number of events")
-    found = expect.rows(await cp.admin.get("/api/sessions", runId=run), "sessions")
-    expect.equal(found, [], "the sessions of its run")
+    rows = expect.rows(await cp.admin.get("/api/sessions", runId=run), "sessions")
+    expect.equal(rows, [], "the sessions of its run")
 
 
-@check("9", "absurd numbers never lose the event or fail the batch")
+@check("9", "out-of-range numbers never lose the event or fail the batch")
 async def absurd(cp: Deployment) -> None:
     for number in (-1, 1e300, 10**18, 253_402_300_800):
-        said = claims(cp.name("issuer"), "holder", new_jti()) | {"iat": number, "exp": number}
-        row = await session_of(cp, event("handshake.complete", payload={"tct": {"claims": said}}))
+        tct = claims(cp.name("issuer"), "holder", new_jti()) | {"iat": number, "exp": number}
+        row = await session_of(cp, event("handshake.complete", payload={"tct": {"claims": tct}}))
         expect.equal(row["status"], "complete", f"the status of a session whose token has exp {number}")
-        token = await find_tct(cp, said["jti"], issuer=said["iss"])
+        token = await find_tct(cp, tct["jti"], issuer=tct["iss"])
         expect.equal(token["expiresAt"], None, f"expiresAt of a token whose exp is {number}")

@@ -1,4 +1,4 @@
-"""Contract, section 4: rate limiting. These checks come last, for they read what the others ran into."""
+"""Contract, section 4: rate limiting. These checks run last: they read the 429 responses of the others."""
 
 import time
 
@@ -15,13 +15,13 @@ EXEMPT = (
     "/.well-known/aitp-revocation-list",
 )
 NAMES = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
-# A bucket that refills faster than this is full again before the next request arrives.
-TELLING_LIMIT = 600
+# Requests per minute. A larger bucket is full again before the next request arrives.
+MEASURABLE_LIMIT = 600
 DAY = 86_400
 
 
 def figures(answer: Answer) -> tuple[int, int, int]:
-    """Limit, remaining and reset as an answer shows them; raises `Broken` unless all three are numbers."""
+    """Return limit, remaining and reset of a response; raise `Broken` unless all are numbers."""
     shown = [answer.headers.get(name, "") for name in NAMES]
     expect.that(all(text.isdigit() for text in shown), f"{answer.request} shows {dict(zip(NAMES, shown, strict=True))}")
     limit, remaining, reset = map(int, shown)
@@ -38,8 +38,8 @@ async def _limited(cp: Deployment) -> Answer:
 @check("4", "over the limit is 429 `RATE_LIMITED` naming the bucket")
 async def refusal(cp: Deployment) -> None:
     for bucket, answer in _refused(cp).items():
-        said = expect.error(answer, 429, "RATE_LIMITED")
-        expect.that(said.get("bucket") in {"enroll-ip", "public-ip", "api-key"}, f"a 429 names the bucket {bucket!r}")
+        body = expect.error(answer, 429, "RATE_LIMITED")
+        expect.that(body.get("bucket") in {"enroll-ip", "public-ip", "api-key"}, f"a 429 names the bucket {bucket!r}")
 
 
 @check("4", "a 429 has `Retry-After` of at least one second")
@@ -60,7 +60,7 @@ async def refusal_figures(cp: Deployment) -> None:
 
 def _refused(cp: Deployment) -> dict[str, Answer]:
     if not cp.wire.refused:
-        cp.skip("no request of this run met a rate limit, and none is provoked")
+        cp.skip("no request of this run met a rate limit")
     return cp.wire.refused
 
 
@@ -93,8 +93,8 @@ async def exempt_extension(cp: Deployment) -> None:
 @check("4", "preflights are exempt")
 async def exempt_preflights(cp: Deployment) -> None:
     await _limited(cp)
-    asked = {"Origin": "https://browser.example", "Access-Control-Request-Method": "GET"}
-    answer = await cp.public.preflight("/api/registry/agents", asked)
+    headers = {"Origin": "https://browser.example", "Access-Control-Request-Method": "GET"}
+    answer = await cp.public.preflight("/api/registry/agents", headers)
     expect.status(answer, 204)
     expect.has_no(NAMES, answer.headers, "a preflight")
 
@@ -108,11 +108,11 @@ async def probes(cp: Deployment) -> None:
     expect.that(time.monotonic() - began < 60, "100 probes took over a minute")
 
 
-@check("4", "no header but those the operator named is believed about the client's address")
+@check("4", "only headers that the operator configured set the client's address")
 async def forged_addresses(cp: Deployment) -> None:
     limit, _, _ = figures(await _limited(cp))
-    if limit > TELLING_LIMIT:
-        cp.skip(f"the bucket of {limit} refills too fast to tell")
+    if limit > MEASURABLE_LIMIT:
+        cp.skip(f"the bucket of {limit} refills too fast to measure")
     remaining = []
     for number in range(1, 6):
         forged = f"203.0.113.{number}"

@@ -1,4 +1,4 @@
-"""Enrolment and registration, and the agents that checks share: enrolling is limited to five a minute by default."""
+"""Enrolment, registration, and shared agents: enrolling is limited to five a minute by default."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.agent import Agent
 from aitp_cp_conformance.agents import ENDPOINT, new_agent
+from aitp_cp_conformance.cleanup import agent_path
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.litter import agent_path
 from aitp_cp_conformance.wire import Answer, Headers
 
 ENROLL = "/api/registry/enroll"
@@ -16,15 +16,15 @@ AGENTS = "/api/registry/agents"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An agent in the registry, and what was said on its way there."""
+    """An agent in the registry, and the responses to its enrolment and registration."""
 
     agent: Agent
     name: str
     manifest: bytes
     capability: str
-    enrolled: dict[str, Any]  # the answer to the enrolment
-    headers: dict[str, str]  # beside the token, of the registration
-    answer: Answer  # the answer to the registration
+    enrolled: dict[str, Any]  # response to the enrolment
+    headers: dict[str, str]  # of the registration, without the token
+    answer: Answer  # response to the registration
 
     @property
     def aid(self) -> str:
@@ -36,24 +36,24 @@ class Registered:
 
 
 async def enroll(cp: Deployment, manifest: bytes) -> dict[str, Any]:
-    """The answer to an enrolment that must succeed."""
-    said: dict[str, Any] = (await cp.public.post(ENROLL, manifest)).ok()
-    expect.that(isinstance(said.get("token"), str), "the answer to an enrolment has no token")
-    return said
+    """Enrol; return the response body."""
+    body: dict[str, Any] = (await cp.public.post(ENROLL, manifest)).ok()
+    expect.that(isinstance(body.get("token"), str), "the answer to an enrolment has no token")
+    return body
 
 
 async def register(cp: Deployment, manifest: bytes, token: str, headers: Headers | None = None) -> Answer:
-    """Try to register with this token."""
+    """Send a registration with this token."""
     return await cp.public.post(AGENTS, manifest, {"Authorization": f"Bearer {token}", **(headers or {})})
 
 
 async def main_agent(cp: Deployment) -> Registered:
-    """The agent that most checks look at."""
+    """Register the agent that most checks use."""
     return await _registered(cp, new_agent())
 
 
 async def other_agent(cp: Deployment) -> Registered:
-    """One with a P-256 key, and registered second."""
+    """Register a second agent, with a P-256 key."""
     await cp.shared(main_agent)
     return await _registered(cp, new_agent(p256=True))
 
@@ -62,7 +62,7 @@ async def _registered(cp: Deployment, agent: Agent) -> Registered:
     name, capability = cp.name("agent"), cp.name("capability")
     manifest = agent.manifest(name, ENDPOINT, [capability, "conformance.echo"])
     enrolled = await enroll(cp, manifest)
-    # One key for all agents: it is scoped to the one that registers.
+    # The same Idempotency-Key for all agents: it is scoped to the registering agent.
     headers = {"X-Aitp-Namespace": cp.namespace, "Idempotency-Key": cp.run}
     answer = await register(cp, manifest, enrolled["token"], headers)
     expect.status(answer, 201)

@@ -8,17 +8,17 @@ from aitp_cp_conformance import expect
 from aitp_cp_conformance.agent import Agent
 from aitp_cp_conformance.agents import DAY, ENDPOINT, crafted, new_agent, respelled
 from aitp_cp_conformance.check import check
+from aitp_cp_conformance.cleanup import agent_path
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.litter import agent_path
 from aitp_cp_conformance.registered import AGENTS, enroll, main_agent, other_agent, register
 
 
 @check("8", 'registration answers 201 {"aid","displayName","registeredAt"}')
 async def registration_answer(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    said = agent.answer.ok(201)
-    expect.equal((said.get("aid"), said.get("displayName")), (agent.aid, agent.name), "aid and displayName")
-    expect.moment(said.get("registeredAt"), "registeredAt")
+    body = agent.answer.ok(201)
+    expect.equal((body.get("aid"), body.get("displayName")), (agent.aid, agent.name), "aid and displayName")
+    expect.moment(body.get("registeredAt"), "registeredAt")
 
 
 @check("8", "without an enrollment token it is 401 `TOKEN_INVALID`")
@@ -67,24 +67,26 @@ async def other_manifests_token(cp: Deployment) -> None:
 async def replayed(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     if time.time() > agent.enrolled["exp"]:
-        cp.skip("the token has expired meanwhile")
+        cp.skip("the token has expired during the run")
     expect.error(await register(cp, agent.manifest, agent.enrolled["token"]), 401, "TOKEN_REPLAYED")
 
 
-@check("8", "the body is looked at before the token")
+@check("8", "the body is checked before the token")
 async def body_first(cp: Deployment) -> None:
     expect.error(await register(cp, b"{", "x.y"), 400, "BODY_INVALID")
     expect.error(await register(cp, b'{"manifest": 1}', "x.y"), 400, "MANIFEST_INVALID")
 
 
-@check("8", "the token is looked at before the namespace")
+@check("8", "the token is checked before the namespace")
 async def token_before_namespace(cp: Deployment) -> None:
     manifest = (await cp.shared(main_agent)).manifest
     answer = await register(cp, manifest, "x.y", {"X-Aitp-Namespace": "not a namespace"})
     expect.error(answer, 401, "TOKEN_INVALID")
 
 
-@check("8", "a namespace over 128 characters or of other characters is 400, and burns no token", extension=True)
+@check(
+    "8", "a namespace over 128 characters or with other characters is 400, and does not use the token", extension=True
+)
 async def bad_namespace(cp: Deployment) -> None:
     agent = new_agent()
     manifest = agent.manifest(cp.name("namespaces"), ENDPOINT, [])
@@ -97,17 +99,17 @@ async def bad_namespace(cp: Deployment) -> None:
     expect.equal((await _record(cp, agent))["namespace"], longest, "the namespace of the record")
 
 
-@check("8", "the token is good for the manifest however its JSON is spelled", extension=True)
+@check("8", "the token is valid for the same manifest in another JSON spelling", extension=True)
 async def spelled_otherwise(cp: Deployment) -> None:
     agent = new_agent()
     manifest = agent.manifest(cp.name("spelling"), ENDPOINT, [])
     token, other = (await enroll(cp, manifest))["token"], respelled(manifest)
     expect.status(await register(cp, other, token), 201)
     shown = await cp.public.get(f"{agent_path(agent.aid)}/manifest")
-    expect.equal(shown.body, other, "the stored manifest, which is the one registered,")
+    expect.equal(shown.body, other, "the stored manifest")
 
 
-@check("8", "header and manifest naming different namespaces is 400 `NAMESPACE_CONFLICT`", extension=True)
+@check("8", "different namespaces in header and manifest are 400 `NAMESPACE_CONFLICT`", extension=True)
 async def namespace_conflict(cp: Deployment) -> None:
     agent = new_agent()
     manifest = crafted(agent, extensions={"namespace": cp.namespace})
@@ -118,14 +120,14 @@ async def namespace_conflict(cp: Deployment) -> None:
     expect.equal((await _record(cp, agent))["namespace"], cp.namespace, "the manifest's own namespace")
 
 
-@check("8", "a header never moves a known agent: another one is 409 `NAMESPACE_FIXED`", extension=True)
+@check("8", "a header never moves a known agent: another namespace is 409 `NAMESPACE_FIXED`", extension=True)
 async def namespace_fixed(cp: Deployment) -> None:
-    one = await cp.shared(other_agent)
-    token = (await enroll(cp, one.manifest))["token"]
-    answer = await register(cp, one.manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
+    agent = await cp.shared(other_agent)
+    token = (await enroll(cp, agent.manifest))["token"]
+    answer = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
     expect.error(answer, 409, "NAMESPACE_FIXED")
-    expect.status(await register(cp, one.manifest, token), 201)
-    expect.equal((await _record(cp, one.agent))["namespace"], cp.namespace, "the namespace, without a header,")
+    expect.status(await register(cp, agent.manifest, token), 201)
+    expect.equal((await _record(cp, agent.agent))["namespace"], cp.namespace, "the namespace without a header")
 
 
 @check("8", "a newer manifest that names a namespace moves the agent", extension=True)
@@ -168,7 +170,7 @@ async def default_namespace(cp: Deployment) -> None:
     expect.equal((await _record(cp, agent))["namespace"], "default", "the namespace")
 
 
-@check("8", "an older manifest than the stored one is 409 `MANIFEST_STALE`", extension=True)
+@check("8", "a manifest older than the stored one is 409 `MANIFEST_STALE`", extension=True)
 async def stale(cp: Deployment) -> None:
     agent = (await cp.shared(main_agent)).agent
     manifest = crafted(agent, published_at=int(time.time()) - 3 * 3600)
@@ -176,23 +178,23 @@ async def stale(cp: Deployment) -> None:
     expect.error(await register(cp, manifest, token), 409, "MANIFEST_STALE")
 
 
-@check("8", "the same manifest again is 201, and only `lastEnrolledAt` moves", extension=True)
+@check("8", "registering the same manifest again is 201 and changes only `lastEnrolledAt`", extension=True)
 async def same_again(cp: Deployment) -> None:
-    one = await cp.shared(other_agent)
-    before = await _record(cp, one.agent)
-    token = (await enroll(cp, one.manifest))["token"]
-    answer = await register(cp, one.manifest, token, {"X-Aitp-Namespace": cp.namespace})
+    agent = await cp.shared(other_agent)
+    before = await _record(cp, agent.agent)
+    token = (await enroll(cp, agent.manifest))["token"]
+    answer = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": cp.namespace})
     expect.equal(answer.ok(201)["registeredAt"], before["registeredAt"], "registeredAt")
-    after = await _record(cp, one.agent)
-    expect.that(after["lastEnrolledAt"] > before["lastEnrolledAt"], "lastEnrolledAt did not move")
+    after = await _record(cp, agent.agent)
+    expect.that(after["lastEnrolledAt"] > before["lastEnrolledAt"], "lastEnrolledAt did not change")
     moved = {"lastEnrolledAt", "lastSeenAt"}
     kept = [{name: value for name, value in row.items() if name not in moved} for row in (before, after)]
     expect.equal(kept[1], kept[0], "the record after the second registration")
-    events = await cp.history(aid=one.aid, type="agent.registered")
+    events = await cp.history(aid=agent.aid, type="agent.registered")
     expect.equal(len(events), 1, "the number of agent.registered events")
 
 
-@check("8", "a newer manifest takes the stored one's place")
+@check("8", "a newer manifest replaces the stored one")
 async def renewed(cp: Deployment) -> None:
     agent = new_agent()
     old = crafted(agent, display_name=cp.name("old"), published_at=int(time.time()) - 60)
@@ -200,8 +202,8 @@ async def renewed(cp: Deployment) -> None:
     for manifest in (old, new):
         expect.status(await register(cp, manifest, (await enroll(cp, manifest))["token"]), 201)
     record = await _record(cp, agent)
-    wanted = json.loads(new)["manifest"]["display_name"], ["conformance.new"]
-    expect.equal((record["displayName"], record["offeredCaps"]), wanted, "the record")
+    expected = json.loads(new)["manifest"]["display_name"], ["conformance.new"]
+    expect.equal((record["displayName"], record["offeredCaps"]), expected, "the record")
 
 
 @check("8", "registration appends the event `agent.registered`")
@@ -220,7 +222,7 @@ async def registered_audit(cp: Deployment) -> None:
     expect.equal(mine[0]["actorId"], f"enrollment:{agent.aid}", "its actor")
 
 
-@check("8", "a deregistered agent comes back only with a manifest published after that, else 409", extension=True)
+@check("8", "a deregistered agent returns only with a manifest published after that, else 409", extension=True)
 async def comes_back(cp: Deployment) -> None:
     agent = new_agent()
     manifest = crafted(agent, published_at=int(time.time()) - 60, expires_at=int(time.time()) + DAY)

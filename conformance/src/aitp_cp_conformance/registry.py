@@ -1,4 +1,4 @@
-"""Contract, section 8: discovery, records, manifests, exports and departures."""
+"""Contract, section 8: discovery, records, manifests, exports and deregistration."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ from urllib.parse import quote, urlsplit
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.agents import ENDPOINT, new_agent
 from aitp_cp_conformance.check import check
+from aitp_cp_conformance.cleanup import agent_path
 from aitp_cp_conformance.deployment import Deployment, event
-from aitp_cp_conformance.litter import agent_path
 from aitp_cp_conformance.registered import AGENTS, Registered, enroll, main_agent, other_agent, register
 
 ENTRY = (
@@ -27,12 +27,12 @@ ENTRY = (
 UNKNOWN = "aid:pubkey:" + "A" * 43
 
 
-async def found(cp: Deployment, **filters: object) -> list[dict[str, Any]]:
+async def discover(cp: Deployment, **filters: object) -> list[dict[str, Any]]:
     return expect.rows(await cp.public.get(AGENTS, **filters), "agents")
 
 
 async def gone_agent(cp: Deployment) -> Registered:
-    """One that was registered, seen by a report, and deregistered."""
+    """Register an agent and deregister it."""
     agent = new_agent()
     name, capability = cp.name("gone"), cp.name("capability")
     manifest = agent.manifest(name, ENDPOINT, [capability])
@@ -40,27 +40,27 @@ async def gone_agent(cp: Deployment) -> Registered:
     headers = {"X-Aitp-Namespace": cp.namespace}
     answer = await register(cp, manifest, enrolled["token"], headers)
     expect.status(answer, 201)
-    said = (await cp.admin.delete(agent_path(agent.aid))).ok()
-    expect.equal(said, {"aid": agent.aid, "status": "deregistered"}, "the answer to a deregistration")
+    body = (await cp.admin.delete(agent_path(agent.aid))).ok()
+    expect.equal(body, {"aid": agent.aid, "status": "deregistered"}, "the answer to a deregistration")
     return Registered(agent, name, manifest, capability, enrolled, headers, answer)
 
 
 @check("8", "an entry of discovery has all its members")
 async def entry_members(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    [entry] = await found(cp, aid=agent.aid)
+    [entry] = await discover(cp, aid=agent.aid)
     expect.members(entry, ENTRY, "an entry")
     shown = (entry["aid"], entry["displayName"], entry["handshakeEndpoint"], entry["offeredCaps"])
     expect.equal(shown, (agent.aid, agent.name, ENDPOINT, [agent.capability, "conformance.echo"]), "the entry")
     expect.equal((entry["status"], entry["namespace"]), ("active", cp.namespace), "status and namespace")
 
 
-@check("8", "`manifestUrl` leads to the manifest, `agentManifestHint` to the agent's own host")
+@check("8", "`manifestUrl` is the stored manifest, `agentManifestHint` a URL on the agent's host")
 async def entry_links(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    [entry] = await found(cp, aid=agent.aid)
+    [entry] = await discover(cp, aid=agent.aid)
     expect.equal(entry["manifestUrl"], f"{AGENTS}/{quote(agent.aid, safe='')}/manifest", "manifestUrl")
-    expect.equal((await cp.public.get(entry["manifestUrl"])).body, agent.manifest, "what it leads to")
+    expect.equal((await cp.public.get(entry["manifestUrl"])).body, agent.manifest, "the document at manifestUrl")
     parts = urlsplit(ENDPOINT)
     hint = f"{parts.scheme}://{parts.netloc}/.well-known/aitp-manifest"
     expect.equal(entry["agentManifestHint"], hint, "agentManifestHint")
@@ -71,31 +71,41 @@ async def discovery_filters(cp: Deployment) -> None:
     first, second = await cp.shared(main_agent), await cp.shared(other_agent)
     for agent in (first, second):
         for filters in ({"capability": agent.capability}, {"aid": agent.aid}, {"displayName": agent.name}):
-            expect.equal([one["aid"] for one in await found(cp, **filters)], [agent.aid], f"what {filters} finds")
-    here = [one["aid"] for one in await found(cp, namespace=cp.namespace)]
-    expect.that({first.aid, second.aid} <= set(here), "the namespace does not find its agents")
-    expect.equal(await found(cp, aid=first.aid, namespace=f"{cp.run}-other"), [], "two filters that exclude each other")
+            expect.equal(
+                [entry["aid"] for entry in await discover(cp, **filters)], [agent.aid], f"discovery with {filters}"
+            )
+    here = [entry["aid"] for entry in await discover(cp, namespace=cp.namespace)]
+    expect.that({first.aid, second.aid} <= set(here), "discovery by namespace lacks its agents")
+    expect.equal(
+        await discover(cp, aid=first.aid, namespace=f"{cp.run}-other"), [], "two filters that exclude each other"
+    )
 
 
-@check("8", "a capability is found whole, not by a part of its name")
+@check("8", "`capability` matches a whole name, never a part")
 async def whole_capability(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     for part in (agent.capability[:-1], agent.capability + "x", "%", "_"):
-        mine = [one for one in await found(cp, capability=part, namespace=cp.namespace) if one["aid"] == agent.aid]
-        expect.equal(mine, [], f"what the capability {part!r} finds")
+        mine = [
+            entry for entry in await discover(cp, capability=part, namespace=cp.namespace) if entry["aid"] == agent.aid
+        ]
+        expect.equal(mine, [], f"discovery with the capability {part!r}")
 
 
-@check("8", "without `namespace` discovery spans all of them")
+@check("8", "without `namespace` discovery covers all namespaces")
 async def all_namespaces(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    expect.equal(len(await found(cp, displayName=agent.name)), 1, "what the name finds without a namespace")
+    expect.equal(
+        len(await discover(cp, displayName=agent.name)), 1, "the number of agents with this name in all namespaces"
+    )
 
 
 @check("8", "`aid:pubkey:ed25519:…` is another spelling of the same agent")
 async def tagged_spelling(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     tagged = agent.aid.replace("aid:pubkey:", "aid:pubkey:ed25519:")
-    expect.equal([one["aid"] for one in await found(cp, aid=tagged)], [agent.aid], "what the tagged spelling finds")
+    expect.equal(
+        [entry["aid"] for entry in await discover(cp, aid=tagged)], [agent.aid], "discovery with the tagged spelling"
+    )
     expect.equal((await cp.public.get(agent_path(tagged))).ok()["aid"], agent.aid, "the AID of the record")
 
 
@@ -103,24 +113,24 @@ async def tagged_spelling(cp: Deployment) -> None:
 async def discovery_order(cp: Deployment) -> None:
     await cp.shared(other_agent)
     for filters in ({"namespace": cp.namespace}, {}):
-        keys = [(one["registeredAt"], one["aid"]) for one in await found(cp, **filters)]
+        keys = [(entry["registeredAt"], entry["aid"]) for entry in await discover(cp, **filters)]
         expect.equal(keys, sorted(keys), "the order of discovery")
 
 
 @check("8", "discovery takes `limit` and `offset`")
 async def discovery_pages(cp: Deployment) -> None:
     await cp.shared(other_agent)
-    everyone = [one["aid"] for one in await found(cp, namespace=cp.namespace)]
+    all_aids = [entry["aid"] for entry in await discover(cp, namespace=cp.namespace)]
     for offset in range(2):
-        page = [one["aid"] for one in await found(cp, namespace=cp.namespace, limit=1, offset=offset)]
-        expect.equal(page, everyone[offset : offset + 1], f"the page at {offset}")
+        page = [entry["aid"] for entry in await discover(cp, namespace=cp.namespace, limit=1, offset=offset)]
+        expect.equal(page, all_aids[offset : offset + 1], f"the page at {offset}")
 
 
 @check("8", "`include_manifest=true` adds `manifestJson`, and only that")
 async def with_manifest(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    [plain], [full] = await found(cp, aid=agent.aid), await found(cp, aid=agent.aid, include_manifest="true")
-    expect.that(plain.get("manifestJson") is None, "manifestJson comes without being asked for")
+    [plain], [full] = await discover(cp, aid=agent.aid), await discover(cp, aid=agent.aid, include_manifest="true")
+    expect.that(plain.get("manifestJson") is None, "manifestJson is there without include_manifest")
     shown = full.get("manifestJson")
     document = json.loads(shown) if isinstance(shown, str) else shown
     expect.equal(document, json.loads(agent.manifest), "manifestJson")
@@ -130,8 +140,8 @@ async def with_manifest(cp: Deployment) -> None:
 async def record(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     answer = await cp.public.get(agent.path)
-    said = answer.ok()
-    expect.equal((said.get("aid"), said.get("displayName")), (agent.aid, agent.name), "the record")
+    body = answer.ok()
+    expect.equal((body.get("aid"), body.get("displayName")), (agent.aid, agent.name), "the record")
     expect.header(answer, "cache-control", "public, max-age=30")
 
 
@@ -153,7 +163,7 @@ async def manifest_bytes(cp: Deployment) -> None:
         expect.that("max-age=60" in answer.headers.get("cache-control", ""), "it has no max-age=60")
 
 
-@check("8", "`…/{aid}/manifest` says the agent's status in `X-Aitp-Agent-Status`", extension=True)
+@check("8", "`…/{aid}/manifest` shows the agent's status in `X-Aitp-Agent-Status`", extension=True)
 async def manifest_status(cp: Deployment) -> None:
     for make, status in ((main_agent, "active"), (gone_agent, "deregistered")):
         agent = await cp.shared(make)
@@ -164,10 +174,10 @@ async def manifest_status(cp: Deployment) -> None:
 async def export_json(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     answer = await cp.admin.get(f"{agent.path}/export")
-    said = answer.ok()
-    expect.members(said, ("agent", "sessions", "tcts", "events", "exportedAt"), "the export")
-    expect.equal(said["agent"]["aid"], agent.aid, "the exported agent")
-    expect.moment(said["exportedAt"], "exportedAt")
+    body = answer.ok()
+    expect.members(body, ("agent", "sessions", "tcts", "events", "exportedAt"), "the export")
+    expect.equal(body["agent"]["aid"], agent.aid, "the exported agent")
+    expect.moment(body["exportedAt"], "exportedAt")
     disposition = answer.headers.get("content-disposition", "")
     expect.that(disposition.startswith("attachment"), f"Content-Disposition is {disposition!r}")
     expect.that(".json" in disposition and "agent-" in disposition, f"Content-Disposition is {disposition!r}")
@@ -177,10 +187,7 @@ async def export_json(cp: Deployment) -> None:
 async def export_lines(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     answer = await cp.admin.get(f"{agent.path}/export", format="jsonl")
-    expect.status(answer, 200)
-    kind = answer.headers.get("content-type", "")
-    expect.that(kind.startswith("application/x-ndjson"), f"the Content-Type is {kind!r}")
-    lines = [json.loads(line) for line in answer.body.splitlines()]
+    lines = expect.json_lines(answer)
     for line in lines:
         expect.equal(set(line), {"kind", "record"}, "the members of a line")
     expect.equal(lines[0]["record"]["aid"], agent.aid, "the first line's record")
@@ -191,10 +198,10 @@ async def export_lines(cp: Deployment) -> None:
 async def export_limit(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     await cp.report(*(event("conformance.exported", aid_a=agent.aid, payload={"n": n}) for n in range(4)))
-    said = (await cp.admin.get(f"{agent.path}/export", eventLimit=3)).ok()
-    expect.equal(len(said["events"]), 3, "the number of exported events with eventLimit=3")
-    for garbage in ("abc", "-1", "999999999"):
-        (await cp.admin.get(f"{agent.path}/export", eventLimit=garbage)).ok()
+    body = (await cp.admin.get(f"{agent.path}/export", eventLimit=3)).ok()
+    expect.equal(len(body["events"]), 3, "the number of exported events with eventLimit=3")
+    for invalid in ("abc", "-1", "999999999"):
+        (await cp.admin.get(f"{agent.path}/export", eventLimit=invalid)).ok()
 
 
 @check("8", "an AID with unsafe characters does not break the export's header")
@@ -205,13 +212,13 @@ async def unsafe_export(cp: Deployment) -> None:
         expect.has_no(["x-injected"], answer.headers, answer.request)
 
 
-@check("8", "a reported event moves the agent's `lastSeenAt`")
+@check("8", "a reported event updates the agent's `lastSeenAt`")
 async def last_seen(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     await cp.report(event("conformance.seen", aid_a=agent.aid, id=cp.name("seen")))
 
     async def seen() -> str | None:
-        shown: str | None = (await found(cp, aid=agent.aid))[0]["lastSeenAt"]
+        shown: str | None = (await discover(cp, aid=agent.aid))[0]["lastSeenAt"]
         return shown
 
     expect.moment(await cp.eventually(seen, "lastSeenAt of a reporting agent"), "lastSeenAt")
@@ -220,11 +227,11 @@ async def last_seen(cp: Deployment) -> None:
 @check("8", "a deregistered agent is not listed")
 async def not_listed(cp: Deployment) -> None:
     agent = await cp.shared(gone_agent)
-    expect.equal(await found(cp, aid=agent.aid), [], "what discovery finds of a deregistered agent")
-    expect.equal(await found(cp, capability=agent.capability), [], "what its capability finds")
+    expect.equal(await discover(cp, aid=agent.aid), [], "discovery of a deregistered agent")
+    expect.equal(await discover(cp, capability=agent.capability), [], "discovery by its capability")
 
 
-@check("8", "its record says so, and is not cached")
+@check("8", "the record of a deregistered agent shows its status, and is not cached")
 async def gone_record(cp: Deployment) -> None:
     agent = await cp.shared(gone_agent)
     answer = await cp.public.get(agent.path)
@@ -236,9 +243,9 @@ async def gone_record(cp: Deployment) -> None:
 async def by_status(cp: Deployment) -> None:
     agent = await cp.shared(gone_agent)
     for status in ("deregistered", "all"):
-        expect.equal([one["aid"] for one in await found(cp, aid=agent.aid, status=status)], [agent.aid], status)
+        expect.equal([entry["aid"] for entry in await discover(cp, aid=agent.aid, status=status)], [agent.aid], status)
     for status in ("active", "expired"):
-        expect.equal(await found(cp, aid=agent.aid, status=status), [], f"what status={status} finds")
+        expect.equal(await discover(cp, aid=agent.aid, status=status), [], f"discovery with status={status}")
 
 
 @check("8", "deregistration appends the event `agent.deregistered` with its reason")
@@ -252,12 +259,12 @@ async def gone_event(cp: Deployment) -> None:
 @check("8", "deregistering again is 200 without a second event")
 async def gone_again(cp: Deployment) -> None:
     agent = await cp.shared(gone_agent)
-    said = (await cp.admin.delete(agent.path)).ok()
-    expect.equal(said.get("status"), "deregistered", "the status")
+    body = (await cp.admin.delete(agent.path)).ok()
+    expect.equal(body.get("status"), "deregistered", "the status")
     expect.equal(len(await cp.history(aid=agent.aid, type="agent.deregistered")), 1, "the number of events")
 
 
-@check("8", "deregistering an agent never known is 404")
+@check("8", "deregistering an unknown agent is 404")
 async def never_known(cp: Deployment) -> None:
     expect.error(await cp.admin.delete(agent_path(UNKNOWN)), 404, "NOT_FOUND")
 

@@ -1,4 +1,4 @@
-"""aitp-cp conformance: the contract as checks against any deployment."""
+"""`aitp-cp conformance`: run the checks and print the report."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
 def conformance(options: ConformanceOptions) -> None:
-    """Run the checks, print the report, and leave with 1 when one failed."""
+    """Run the checks, print the report, and exit with 1 if a check failed."""
     checks = chosen(_sections(options.section or ()))
     if options.show_list:
         _list(checks, as_json=options.as_json)
@@ -36,11 +36,11 @@ def conformance(options: ConformanceOptions) -> None:
         raise typer.Exit(exits.REFUSED)
 
 
-def _sections(given: Sequence[str]) -> frozenset[str]:
-    unknown = [section for section in given if section not in SECTIONS]
+def _sections(names: Sequence[str]) -> frozenset[str]:
+    unknown = [section for section in names if section not in SECTIONS]
     if unknown:
         stop(f"no checks of section {', '.join(unknown)}; there are {', '.join(SECTIONS)}", exits.USAGE)
-    return frozenset(given)
+    return frozenset(names)
 
 
 def _options(options: ConformanceOptions) -> Options:
@@ -60,9 +60,9 @@ def _options(options: ConformanceOptions) -> Options:
     )
 
 
-def _key(given: str | None) -> str | None:
+def _key(option: str | None) -> str | None:
     try:
-        key = given or key_of_environment()
+        key = option or key_of_environment()
         if key is not None:
             bearer(key)
     except ValueError as wrong:
@@ -88,7 +88,7 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
         except Unreachable as failure:
             reason = f"{options.url} cannot be reached: {failure}", exits.UNAVAILABLE
         except KeyRefused as failure:
-            reason = f"the API key opens nothing: {failure}", exits.NOT_ALLOWED
+            reason = f"the API key is refused: {failure}", exits.NOT_ALLOWED
     stop(*reason)
 
 

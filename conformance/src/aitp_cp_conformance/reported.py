@@ -1,4 +1,4 @@
-"""What agents would report, and what checks share of it: sessions, tokens, families of delegations."""
+"""Events as agents report them, and shared fixtures: a session, and a chain of delegations."""
 
 import base64
 import time
@@ -29,12 +29,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A token, the delegation made from it, and one made from that."""
+    """A token, a delegation of it, and a delegation of that delegation."""
 
     root: str
     child: str
     grandchild: str
-    names: tuple[str, str, str, str]  # the issuer, the holder, and the two that it was delegated to
+    names: tuple[str, str, str, str]  # issuer, holder, first and second delegatee
 
 
 def new_jti() -> str:
@@ -42,20 +42,20 @@ def new_jti() -> str:
 
 
 def claims(issuer: str, holder: str, jti: str, **more: Any) -> dict[str, Any]:
-    """What a token says of itself, good for an hour."""
+    """Return the claims of a token that is valid for an hour."""
     now = int(time.time())
     return {"jti": jti, "iss": issuer, "sub": holder, "grants": [], "iat": now, "exp": now + HOUR, **more}
 
 
-def compact_token(said: dict[str, Any]) -> str:
-    """A token in compact form that nobody signed: the control plane reads reports, it does not judge them."""
-    parts = ({"alg": "EdDSA", "typ": "aitp-tct+jwt"}, said)
+def compact_token(claim_set: dict[str, Any]) -> str:
+    """Return an unsigned token in compact form: reported tokens are not verified."""
+    parts = ({"alg": "EdDSA", "typ": "aitp-tct+jwt"}, claim_set)
     encoded = [base64.urlsafe_b64encode(msgspec.json.encode(part)).rstrip(b"=").decode() for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJl"])
 
 
-def issued(said: dict[str, Any], **more: Any) -> Event:
-    return event("tct.issued", payload={"tct": {"claims": said}}, **more)
+def issued(tct: dict[str, Any], **more: Any) -> Event:
+    return event("tct.issued", payload={"tct": {"claims": tct}}, **more)
 
 
 def delegated(jti: str, parent: str, delegator: str, delegatee: str, **more: Any) -> Event:
@@ -65,8 +65,8 @@ def delegated(jti: str, parent: str, delegator: str, delegatee: str, **more: Any
 
 
 async def session(cp: Deployment) -> Session:
-    """A handshake that both sides reported, start and end."""
-    one = Session(
+    """Report the start and the end of a handshake."""
+    handshake = Session(
         id=cp.name("session"),
         run=cp.name("run"),
         initiator=cp.name("initiator"),
@@ -74,19 +74,30 @@ async def session(cp: Deployment) -> Session:
         jti=new_jti(),
         capability=cp.name("capability"),
     )
-    about = {"session_id": one.id, "run_id": one.run, "aid_a": one.initiator, "aid_b": one.responder}
-    said = claims(one.responder, one.initiator, one.jti, grants=[one.capability], cnf={"jkt": "thumbprint"})
-    payload = {"boundary": "conformance", "tct": {"claims": said}}
+    about = {
+        "session_id": handshake.id,
+        "run_id": handshake.run,
+        "aid_a": handshake.initiator,
+        "aid_b": handshake.responder,
+    }
+    tct = claims(
+        handshake.responder,
+        handshake.initiator,
+        handshake.jti,
+        grants=[handshake.capability],
+        cnf={"jkt": "thumbprint"},
+    )
+    payload = {"boundary": "conformance", "tct": {"claims": tct}}
     answer = await cp.report(
         event("handshake.started", **about, payload={"boundary": "conformance"}),
-        event("handshake.complete", **about, grants=[one.capability], payload=payload),
+        event("handshake.complete", **about, grants=[handshake.capability], payload=payload),
     )
     expect.equal(answer.get("inserted"), 2, "`inserted` after a handshake's two events")
-    return one
+    return handshake
 
 
 async def family(cp: Deployment) -> Family:
-    """Reported parent first."""
+    """Report a token and its delegations, parents first."""
     names = (cp.name("issuer"), cp.name("holder"), cp.name("second"), cp.name("third"))
     tree = Family(new_jti(), new_jti(), new_jti(), names)
     now = int(time.time())
@@ -100,25 +111,25 @@ async def family(cp: Deployment) -> Family:
 
 
 async def find_session(cp: Deployment, id: str) -> dict[str, Any]:
-    """The session row; raises `Broken` when there is none."""
-    said: dict[str, Any] = (await cp.admin.get(f"/api/sessions/{id}")).ok()
-    expect.members(said, ("session", "events"), "a session's answer")
-    row: dict[str, Any] = said["session"]
+    """Return the session row; raise `Broken` if there is none."""
+    body: dict[str, Any] = (await cp.admin.get(f"/api/sessions/{id}")).ok()
+    expect.members(body, ("session", "events"), "a session's answer")
+    row: dict[str, Any] = body["session"]
     return row
 
 
 async def find_tct(cp: Deployment, jti: str, **filters: object) -> dict[str, Any]:
-    """The token row, found by filters that leave few."""
+    """Return the token row; `filters` must select fewer than 1000 rows."""
     return _with_jti(expect.rows(await cp.admin.get("/api/tcts", limit=1000, **filters), "tcts"), jti)
 
 
 async def find_delegation(cp: Deployment, jti: str, **filters: object) -> dict[str, Any]:
-    """The delegation row, found by filters that leave few."""
+    """Return the delegation row; `filters` must select fewer than 1000 rows."""
     return _with_jti(expect.rows(await cp.admin.get("/api/delegations", limit=1000, **filters), "delegations"), jti)
 
 
 def _with_jti(rows: list[dict[str, Any]], jti: str) -> dict[str, Any]:
-    found = next((row for row in rows if row.get("jti") == jti), None)
-    if found is None:
-        raise Broken(f"{jti} is not among the rows that its issuer or delegator has")
-    return found
+    match = next((row for row in rows if row.get("jti") == jti), None)
+    if match is None:
+        raise Broken(f"{jti} is not among the rows of its issuer or delegator")
+    return match

@@ -1,4 +1,4 @@
-"""Contract, section 2: what holds for every response."""
+"""Contract, section 2: rules for every response."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ async def malformed_body(cp: Deployment) -> None:
         expect.error(await cp.admin.post("/api/webhooks", body), 400, "BODY_INVALID")
 
 
-@check("2", "a body of another shape is 400 `BODY_INVALID`")
+@check("2", "a body of the wrong shape is 400 `BODY_INVALID`")
 async def misshapen_body(cp: Deployment) -> None:
     for path in ("/api/webhooks", "/api/trust-anchors", "/api/pinned-keys"):
         for body in (b"[]", b'"text"', b"7", b"null"):
@@ -89,7 +89,7 @@ async def timestamps(cp: Deployment) -> None:
     expect.moment(event.get("ts"), "an event's ts")
 
 
-@check("2", "lists that are empty are `[]`, never null")
+@check("2", "empty lists are `[]`, never null")
 async def empty_lists(cp: Deployment) -> None:
     nowhere = cp.name("nowhere")
     for path, filters, name in (
@@ -101,18 +101,18 @@ async def empty_lists(cp: Deployment) -> None:
         ("/api/pinned-keys", {"namespace": nowhere}, "pinnedKeys"),
     ):
         expect.equal(expect.rows(await cp.admin.get(path, **filters), name), [], f"{name} of {path}")
-    found = expect.rows(await cp.public.get("/api/registry/agents", namespace=nowhere), "agents")
-    expect.equal(found, [], "agents of an unknown namespace")
+    agents = expect.rows(await cp.public.get("/api/registry/agents", namespace=nowhere), "agents")
+    expect.equal(agents, [], "agents of an unknown namespace")
 
 
 @check("2", "`x-request-id` is the client's when it is 1 to 128 of [A-Za-z0-9._:-]")
 async def request_id_kept(cp: Deployment) -> None:
-    for given in ("a", f"{cp.run}:A.b_c-9", "x" * 128):
+    for request_id in ("a", f"{cp.run}:A.b_c-9", "x" * 128):
         for path in ("/api/health", f"/api/{cp.run}"):
-            expect.header(await cp.public.get(path, {"X-Request-Id": given}), "x-request-id", given)
+            expect.header(await cp.public.get(path, {"X-Request-Id": request_id}), "x-request-id", request_id)
 
 
-@check("2", "`x-request-id` is a fresh one otherwise")
+@check("2", "otherwise `x-request-id` is a new one")
 async def request_id_fresh(cp: Deployment) -> None:
     seen = set()
     for headers in ({}, {}, *({"X-Request-Id": bad} for bad in ("x" * 129, "two words", "a/b", "ä", "<script>"))):
@@ -125,16 +125,16 @@ async def request_id_fresh(cp: Deployment) -> None:
 
 @check("2", "`x-request-id` is in the admin audit row")
 async def request_id_audited(cp: Deployment) -> None:
-    given = cp.name("request")
-    issuer = f"https://issuer.example/{given}"
+    request_id = cp.name("request")
+    issuer = f"https://issuer.example/{request_id}"
     made = await cp.admin.post(
-        "/api/trust-anchors", {"issuerUrl": issuer, "namespace": cp.namespace}, {"X-Request-Id": given}
+        "/api/trust-anchors", {"issuerUrl": issuer, "namespace": cp.namespace}, {"X-Request-Id": request_id}
     )
     target = made.ok(201)["id"]
     rows = expect.rows(await cp.admin.get("/api/audit", limit=50), "entries")
     expect.that(
-        any(row.get("targetId") == target and row.get("requestId") == given for row in rows),
-        f"no audit row of {target} has the request id {given}",
+        any(row.get("targetId") == target and row.get("requestId") == request_id for row in rows),
+        f"no audit row of {target} has the request id {request_id}",
     )
 
 
@@ -144,7 +144,7 @@ async def nosniff(cp: Deployment) -> None:
         expect.header(answer, "x-content-type-options", "nosniff")
 
 
-@check("2", "`Cache-Control: no-store` unless said otherwise")
+@check("2", "`Cache-Control: no-store` unless the endpoint sets another")
 async def no_store(cp: Deployment) -> None:
     for path in ("/api/health", "/api/readyz", "/api/registry/agents", f"/api/{cp.run}", "/api/audit"):
         expect.header(await cp.public.get(path), "cache-control", "no-store")
@@ -152,7 +152,7 @@ async def no_store(cp: Deployment) -> None:
         expect.header(await cp.admin.get(path), "cache-control", "no-store")
 
 
-@check("2", "an `{id}` that must be a UUID and is not is 400 `ID_INVALID`")
+@check("2", "an `{id}` that is no UUID is 400 `ID_INVALID`")
 async def id_invalid(cp: Deployment) -> None:
     for bad in ("7", "not-a-uuid", UNKNOWN_ID + "0"):
         for path in (f"/api/webhooks/{bad}", f"/api/trust-anchors/{bad}"):
@@ -163,7 +163,7 @@ async def id_invalid(cp: Deployment) -> None:
         expect.error(await cp.admin.post(f"/api/webhooks/{bad}/circuit-breaker/reset"), 400, "ID_INVALID")
 
 
-@check("2", "an `{id}` that is no UUID is 400 `ID_INVALID` on every route of its own", extension=True)
+@check("2", "an `{id}` that is no UUID is 400 `ID_INVALID` on the routes of extensions", extension=True)
 async def id_invalid_of_extensions(cp: Deployment) -> None:
     for path in ("/api/webhooks/7", "/api/webhooks/7/deliveries", "/api/trust-anchors/7/jwks"):
         expect.error(await cp.admin.get(path), 400, "ID_INVALID")
@@ -172,7 +172,7 @@ async def id_invalid_of_extensions(cp: Deployment) -> None:
 
 
 async def _various(cp: Deployment) -> list[Answer]:
-    """Answers of every kind: success, refusals, text, signed documents, preflights."""
+    """Return responses of every kind: success, errors, text, signed documents, preflights."""
     answers = [await cp.public.get(path) for path in OPEN]
     answers += [await cp.public.get(f"/api/{cp.run}"), await cp.public.call("DELETE", "/api/health")]
     answers += [await caller.get("/api/audit") for caller in _callers(cp)]

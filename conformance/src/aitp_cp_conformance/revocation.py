@@ -1,4 +1,4 @@
-"""Contract, section 11: revocation. Entries stay for ever, so the checks share a few."""
+"""Contract, section 11: revocation. Entries are permanent, so the checks share a few."""
 
 import time
 from dataclasses import dataclass
@@ -24,27 +24,27 @@ CLOCK_SKEW_SECS = 30
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A token that was reported, delegated twice, and then revoked here."""
+    """A token that was reported, delegated twice, and revoked."""
 
     jti: str
     issuer: str
     delegators: tuple[str, str]
     children: tuple[str, str]
     answer: Answer
-    listed_after_secs: float | None  # None when it had not come into the list in time
+    listed_after_secs: float | None  # None if the entry was not listed in time
 
 
 async def revoke(cp: Deployment, **body: Any) -> Answer:
-    """Add an entry, unless the operator wants the deny list left alone."""
+    """Add an entry; skip the check with --no-revoke."""
     if not cp.options.revoke:
-        cp.skip("entries of the deny list stay, and --no-revoke was given")
+        cp.skip("adds a permanent entry to the deny list, which --no-revoke forbids")
     return await cp.admin.post(PATH, body)
 
 
 async def signed_list(cp: Deployment) -> dict[str, Any]:
-    said = (await cp.public.get(LIST)).ok()
-    expect.members(said, ("revocation_list", "signature"), "the envelope")
-    inner: dict[str, Any] = said["revocation_list"]
+    body = (await cp.public.get(LIST)).ok()
+    expect.members(body, ("revocation_list", "signature"), "the envelope")
+    inner: dict[str, Any] = body["revocation_list"]
     return inner
 
 
@@ -53,7 +53,7 @@ async def listed(cp: Deployment) -> set[str]:
 
 
 async def revoked(cp: Deployment) -> Revoked:
-    """The one entry that most checks look at."""
+    """Revoke the token that most checks use."""
     issuer, names, jtis = cp.name("issuer"), (cp.name("one"), cp.name("two")), [new_jti() for _ in range(3)]
     await cp.report(
         issued(claims(issuer, names[0], jtis[0])),
@@ -65,8 +65,8 @@ async def revoked(cp: Deployment) -> Revoked:
     accepted = time.monotonic()
 
     async def in_list() -> float | None:
-        asked = time.monotonic()  # how long the answer takes is not the list's age
-        return asked - accepted if jtis[0] in await listed(cp) else None
+        requested_at = time.monotonic()  # before the request: its duration is not part of the delay
+        return requested_at - accepted if jtis[0] in await listed(cp) else None
 
     try:
         after = await cp.eventually(in_list, "the entry in the list", 5 * SOON_SECS)
@@ -77,27 +77,27 @@ async def revoked(cp: Deployment) -> Revoked:
 
 @check("11", "an entry is answered 201 {jti, revokedAt, reason}")
 async def entry(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    said = one.answer.ok(201)
-    expect.equal((said["jti"], said["reason"]), (one.jti, f"{cp.run}: key lost"), "jti and reason")
-    expect.moment(said["revokedAt"], "revokedAt")
-    expect.equal(said["listed"], True, "listed")
+    revocation = await cp.shared(revoked)
+    body = revocation.answer.ok(201)
+    expect.equal((body["jti"], body["reason"]), (revocation.jti, f"{cp.run}: key lost"), "jti and reason")
+    expect.moment(body["revokedAt"], "revokedAt")
+    expect.equal(body["listed"], True, "listed")
 
 
 @check("11", "a jti already revoked is 201 with the stored row, without a second event", extension=True)
 async def entry_again(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    again = await revoke(cp, jti=one.jti.upper(), reason="another reason", revokedAt="2020-01-01T00:00:00Z")
-    expect.equal(again.ok(201), one.answer.json, "the answer to a second revocation")
-    expect.equal(len(await _events(cp, one.jti)), 1, "the number of tct.revoked events")
+    revocation = await cp.shared(revoked)
+    again = await revoke(cp, jti=revocation.jti.upper(), reason="another reason", revokedAt="2020-01-01T00:00:00Z")
+    expect.equal(again.ok(201), revocation.answer.json, "the answer to a second revocation")
+    expect.equal(len(await _events(cp, revocation.jti)), 1, "the number of tct.revoked events")
 
 
-@check("11", "a jti is a UUID of any version in any spelling, stored lowercase; it may be dated")
+@check("11", "a jti is a UUID of any version in any spelling, stored lowercase; `revokedAt` is optional")
 async def spellings(cp: Deployment) -> None:
     jti = new_jti()
-    said = (await revoke(cp, jti=jti.upper(), revokedAt="2026-01-02T03:04:05Z")).ok(201)
-    expect.equal((said["jti"], said["revokedAt"]), (jti, "2026-01-02T03:04:05.000Z"), "the stored row")
-    expect.equal(said["reason"], None, "the reason that was not given")
+    body = (await revoke(cp, jti=jti.upper(), revokedAt="2026-01-02T03:04:05Z")).ok(201)
+    expect.equal((body["jti"], body["revokedAt"]), (jti, "2026-01-02T03:04:05.000Z"), "the stored row")
+    expect.equal(body["reason"], None, "the reason of a request without one")
     for other in (f"urn:uuid:{jti}", jti.replace("-", ""), f"{{{jti}}}"):
         expect.equal((await revoke(cp, jti=other)).ok(201)["jti"], jti, f"the stored spelling of {other}")
 
@@ -128,24 +128,24 @@ async def future_date(cp: Deployment) -> None:
         expect.error(await cp.admin.post(PATH, body), 400, "BODY_INVALID")
 
 
-@check("11", "`jtis` revokes up to 1000 tokens at once, answered in the order asked", extension=True)
+@check("11", "`jtis` revokes up to 1000 tokens at once, answered in the order of the request", extension=True)
 async def bulk(cp: Deployment) -> None:
-    one, jtis = await cp.shared(revoked), [new_jti() for _ in range(3)]
-    asked = [jtis[0].upper(), one.jti, jtis[1], jtis[2]]
-    said = (await revoke(cp, jtis=asked, reason=cp.run)).ok(201)
-    expect.equal([entry["jti"] for entry in said["entries"]], [jti.lower() for jti in asked], "the order")
-    expect.equal((said["revoked"], said["alreadyRevoked"]), (3, 1), "how many were new, and were not")
-    expect.equal(said["entries"][1], one.answer.json, "the entry that was stored before")
+    revocation, jtis = await cp.shared(revoked), [new_jti() for _ in range(3)]
+    requested = [jtis[0].upper(), revocation.jti, jtis[1], jtis[2]]
+    body = (await revoke(cp, jtis=requested, reason=cp.run)).ok(201)
+    expect.equal([entry["jti"] for entry in body["entries"]], [jti.lower() for jti in requested], "the order")
+    expect.equal((body["revoked"], body["alreadyRevoked"]), (3, 1), "the numbers of new and existing entries")
+    expect.equal(body["entries"][1], revocation.answer.json, "the entry that existed before")
     for jti in jtis:
         expect.equal(len(await _events(cp, jti)), 1, "the number of tct.revoked events of each token")
 
 
-@check("11", "a wrong list of `jtis` is refused as a whole", extension=True)
+@check("11", "a list of `jtis` with an invalid entry is refused as a whole", extension=True)
 async def bad_bulk(cp: Deployment) -> None:
     jti = new_jti()
     refused = await cp.admin.post(PATH, {"jtis": [new_jti(), "no-uuid"]})
     expect.error(refused, 400, "JTI_INVALID")
-    expect.that("1" in refused.json["error"], "the error does not name the place of the wrong id")
+    expect.that("1" in refused.json["error"], "the error does not name the index of the invalid id")
     wrong: tuple[dict[str, Any], ...] = (
         {"jtis": []},
         {"jtis": [jti, jti.upper()]},
@@ -155,38 +155,38 @@ async def bad_bulk(cp: Deployment) -> None:
     for body in wrong:
         expect.error(await cp.admin.post(PATH, body), 400, "BODY_INVALID")
     expect.error(await cp.admin.post(PATH, {"jtis": [new_jti() for _ in range(1001)]}), 400, "BODY_INVALID")
-    expect.equal((await cp.admin.get(PATH, jti=jti)).ok()["count"], 0, "what was stored of refused lists")
+    expect.equal((await cp.admin.get(PATH, jti=jti)).ok()["count"], 0, "the number of entries stored of refused lists")
 
 
 @check("11", "the token and everything delegated from it become revoked")
 async def cascade(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    expect.that((await find_tct(cp, one.jti, issuer=one.issuer))["revoked"], "the token is not revoked")
-    for jti, delegator in zip(one.children, one.delegators, strict=True):
+    revocation = await cp.shared(revoked)
+    expect.that((await find_tct(cp, revocation.jti, issuer=revocation.issuer))["revoked"], "the token is not revoked")
+    for jti, delegator in zip(revocation.children, revocation.delegators, strict=True):
         row = await find_delegation(cp, jti, delegator=delegator)
         expect.equal((row["revoked"], row["revokedReason"]), (True, "parent_revoked"), "a delegation below it")
 
 
 @check("11", "revocation appends the event `tct.revoked`")
 async def revoked_event(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    expect.equal(len(await _events(cp, one.jti)), 1, "the number of tct.revoked events")
+    revocation = await cp.shared(revoked)
+    expect.equal(len(await _events(cp, revocation.jti)), 1, "the number of tct.revoked events")
 
 
 @check("11", "revocation writes the admin audit row `revocation.add`")
 async def revoked_audit(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
+    revocation = await cp.shared(revoked)
     rows = expect.rows(await cp.admin.get("/api/audit", limit=1000), "entries")
-    mine = [row for row in rows if row["targetId"] == one.jti and row["action"] == "revocation.add"]
-    expect.that(mine, f"no revocation.add of {one.jti} among the newest audit rows")
+    mine = [row for row in rows if row["targetId"] == revocation.jti and row["action"] == "revocation.add"]
+    expect.that(mine, f"no revocation.add of {revocation.jti} among the newest audit rows")
 
 
-@check("11", "`GET /api/revocation/entries` lists and finds entries", extension=True)
+@check("11", "`GET /api/revocation/entries` lists entries and filters by `jti`", extension=True)
 async def entries(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    for spelled in (one.jti, one.jti.upper()):
-        said = (await cp.admin.get(PATH, jti=spelled)).ok()
-        expect.equal(said, {"entries": [one.answer.json], "count": 1}, f"what {spelled} finds")
+    revocation = await cp.shared(revoked)
+    for spelled in (revocation.jti, revocation.jti.upper()):
+        body = (await cp.admin.get(PATH, jti=spelled)).ok()
+        expect.equal(body, {"entries": [revocation.answer.json], "count": 1}, f"the entries with jti={spelled}")
     page = (await cp.admin.get(PATH, limit=1)).ok()
     expect.equal((len(page["entries"]), page["count"]), (1, 1), "a page of one")
 
@@ -206,8 +206,8 @@ async def list_members(cp: Deployment) -> None:
     inner = await signed_list(cp)
     expect.members(inner, ("version", "issuer", "published_at", "expires_at", "entries"), "the list")
     expect.equal(inner["issuer"], (await own_manifest(cp))["aid"], "the issuer")
-    for one in inner["entries"]:
-        expect.members(one, ("jti", "revoked_at"), "an entry of the list")
+    for row in inner["entries"]:
+        expect.members(row, ("jti", "revoked_at"), "an entry of the list")
 
 
 @check("11", "the list is re-signed at least every 60 s, and expires later")
@@ -220,18 +220,18 @@ async def list_fresh(cp: Deployment) -> None:
 
 @check("11", "a revocation is in the list with its time and reason")
 async def in_the_list(cp: Deployment) -> None:
-    one = await cp.shared(revoked)
-    expect.that(one.listed_after_secs is not None, "the entry is not in the list")
-    [found] = [entry for entry in (await signed_list(cp))["entries"] if entry["jti"] == one.jti]
-    said = one.answer.json
-    shown = datetime.fromtimestamp(found["revoked_at"], UTC).isoformat()[:19]
-    expect.equal((shown, found.get("reason")), (said["revokedAt"][:19], said["reason"]), "the entry of the list")
+    revocation = await cp.shared(revoked)
+    expect.that(revocation.listed_after_secs is not None, "the entry is not in the list")
+    [row] = [entry for entry in (await signed_list(cp))["entries"] if entry["jti"] == revocation.jti]
+    stored = revocation.answer.json
+    shown = datetime.fromtimestamp(row["revoked_at"], UTC).isoformat()[:19]
+    expect.equal((shown, row.get("reason")), (stored["revokedAt"][:19], stored["reason"]), "the entry of the list")
 
 
 @check("11", "a revocation is in the list of every replica within 1 s", extension=True)
 async def listed_soon(cp: Deployment) -> None:
     after = (await cp.shared(revoked)).listed_after_secs
-    expect.that(after is not None and after <= SOON_SECS, f"the entry came into the list after {after} s")
+    expect.that(after is not None and after <= SOON_SECS, f"the entry was listed after {after} s")
 
 
 @check("11", "the list is cached 60 s")
@@ -242,7 +242,7 @@ async def list_cached(cp: Deployment) -> None:
 
 @check("11", "the list has a strong `ETag`, and `If-None-Match` is 304 without a body", extension=True)
 async def conditional(cp: Deployment) -> None:
-    for _ in range(3):  # the list may be signed anew between two requests
+    for _ in range(3):  # the list may be signed again between two requests
         tag = (await cp.public.get(LIST)).headers.get("etag", "")
         expect.that(tag.startswith('"') and tag.endswith('"') and len(tag) > 2, f"ETag is {tag!r}, not a strong one")
         answer = await cp.public.get(LIST, {"If-None-Match": f'"other", {tag}'})
@@ -254,7 +254,7 @@ async def conditional(cp: Deployment) -> None:
     expect.status(await cp.public.get(LIST, {"If-None-Match": '"other"'}), 200)
 
 
-@check("11", "a change makes another `ETag`", extension=True)
+@check("11", "a change of the list changes its `ETag`", extension=True)
 async def etag_changes(cp: Deployment) -> None:
     before = (await cp.public.get(LIST)).headers.get("etag")
     expect.status(await revoke(cp, jti=new_jti(), reason=cp.run), 201)
@@ -266,7 +266,7 @@ async def etag_changes(cp: Deployment) -> None:
     await cp.eventually(after, "another ETag after a revocation")
 
 
-@check("11", "an entry that is no v4 UUID stays in effect and out of the list, which is still signed")
+@check("11", "an entry that is no v4 UUID takes effect but is not in the list, which is still signed")
 async def unsignable(cp: Deployment) -> None:
     jti, issuer = str(UUID(int=uuid1().int)), cp.name("issuer")
     await cp.report(issued(claims(issuer, "holder", jti)))

@@ -1,4 +1,4 @@
-"""One run of some checks against one deployment, and the tidying after it."""
+"""Run checks against a deployment, then delete what they created."""
 
 import secrets
 import time
@@ -9,13 +9,13 @@ from typing import Any
 
 from aitp_cp_client.wire.times import iso, now
 from aitp_cp_conformance.check import Check
+from aitp_cp_conformance.cleanup import Cleanup
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.litter import Litter
 from aitp_cp_conformance.model import Broken, KeyRefused, Options, Report, Result, Skipped, Unreachable
 from aitp_cp_conformance.wire import open_wire
 
-# However impatient the run: what it made does not stay because of a rate limit.
-TIDYING_PATIENCE_SECS = 300.0
+# Separate from --patience: a rate limit must not prevent the cleanup.
+CLEANUP_PATIENCE_SECS = 300.0
 
 
 def _nothing(*_: Any) -> None:
@@ -24,7 +24,7 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Told while a run goes on: a check begins, a check has ended, a rate limit makes it wait."""
+    """Callbacks of a run: a check begins, a check has ended, a rate limit makes the run wait."""
 
     begins: Callable[[Check], None] = _nothing
     ended: Callable[[Result], None] = _nothing
@@ -32,33 +32,33 @@ class Watcher:
 
 
 async def run(options: Options, checks: Iterable[Check], watcher: Watcher | None = None) -> Report:
-    """Look at every sentence, one after the other; raises `Unreachable` or `KeyRefused` before the first.
+    """Run the checks in order, then delete what they created, also after an exception.
 
-    What the checks made is taken away again however the run ends.
+    Raise `Unreachable` or `KeyRefused` before the first check.
     """
     watcher = watcher or Watcher()
     started = iso(now())
-    async with _opened(options, watcher) as (cp, litter):
+    async with _connected(options, watcher) as (cp, cleanup):
         try:
-            results = [await _look(check, cp, watcher) for check in checks]
+            results = [await _run_check(check, cp, watcher) for check in checks]
         finally:
-            cp.wire.patience_secs = TIDYING_PATIENCE_SECS
-            left = await litter.tidy(cp.admin)
+            cp.wire.patience_secs = CLEANUP_PATIENCE_SECS
+            left = await cleanup.run(cp.admin)
     return Report(options.url, started, cp.run, results, left)
 
 
 @asynccontextmanager
-async def _opened(options: Options, watcher: Watcher) -> AsyncIterator[tuple[Deployment, Litter]]:
+async def _connected(options: Options, watcher: Watcher) -> AsyncIterator[tuple[Deployment, Cleanup]]:
     async with open_wire(options.url, options.patience_secs) as wire:
-        litter = Litter()
-        wire.on_wait, wire.on_answer = watcher.waits, litter.notice
+        cleanup = Cleanup()
+        wire.on_wait, wire.on_answer = watcher.waits, cleanup.record
         cp = Deployment(wire, options, f"conformance-{secrets.token_hex(4)}")
-        await _knock(cp)
-        yield cp, litter
+        await _probe(cp)
+        yield cp, cleanup
 
 
-async def _knock(cp: Deployment) -> None:
-    """Find out whether somebody is there, and whether the key opens the gate."""
+async def _probe(cp: Deployment) -> None:
+    """Find out whether the deployment answers and accepts the API key."""
     try:
         without = await cp.public.get("/api/audit", limit=1)
     except Broken as failure:
@@ -72,7 +72,7 @@ async def _knock(cp: Deployment) -> None:
             raise KeyRefused(str(answer))
 
 
-async def _look(check: Check, cp: Deployment, watcher: Watcher) -> Result:
+async def _run_check(check: Check, cp: Deployment, watcher: Watcher) -> Result:
     watcher.begins(check)
     started = time.monotonic()
     outcome, detail = "passed", None
@@ -82,8 +82,8 @@ async def _look(check: Check, cp: Deployment, watcher: Watcher) -> Result:
         outcome, detail = "skipped", str(skipped)
     except Broken as broken:
         outcome, detail = "failed", str(broken)
-    except Exception as surprise:  # an answer so unlike what the contract says that the check stumbled over it
-        outcome, detail = "failed", f"an answer has an unexpected shape ({type(surprise).__name__}: {surprise})"
+    except Exception as failure:  # the shape of a response made the check itself fail
+        outcome, detail = "failed", f"an answer has an unexpected shape ({type(failure).__name__}: {failure})"
     ms = round((time.monotonic() - started) * 1000)
     result = Result(check.section, check.name, check.sentence, check.extension, outcome, detail, ms)  # type: ignore[arg-type]
     watcher.ended(result)

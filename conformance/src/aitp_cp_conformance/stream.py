@@ -18,12 +18,12 @@ from aitp_cp_conformance.wire import with_query
 PATH = "/api/events/stream"
 OPENING = b"retry: 3000\n: connected\n\n"
 KIND = "conformance.stream"
-PATIENCE_SECS = 10.0
+READ_TIMEOUT_SECS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as it came: `name` is None for the unnamed messages that clients listen to."""
+    """A frame; `name` is None for an unnamed message."""
 
     id: str | None
     name: str | None
@@ -31,17 +31,17 @@ class Frame:
 
 
 class Reader:
-    """Frames of one stream, comments left out."""
+    """Reads the frames of a stream and skips comments."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 
     async def raw(self, size: int) -> bytes:
-        """The next bytes as they come."""
+        """Return the next `size` bytes."""
         return await self._in_time(self._response.content.readexactly(size))
 
     async def frame(self) -> Frame:
-        """The next frame; raises `Broken` when none comes in time."""
+        """Return the next frame; raise `Broken` after a timeout."""
         while True:
             block = (await self._in_time(self._response.content.readuntil(b"\n\n"))).decode()
             fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and line[0] != ":")
@@ -49,7 +49,7 @@ class Reader:
                 return Frame(fields.get("id"), fields.get("event"), json.loads(fields["data"]))
 
     async def events(self, count: int) -> list[Event]:
-        """The next events, each checked to be an unnamed message under its own sequence number."""
+        """Return the next events; check that each is an unnamed message with its `seq` as id."""
         return [self._event(await self.frame()) for _ in range(count)]
 
     @staticmethod
@@ -58,20 +58,20 @@ class Reader:
         expect.that((frame.id or "").isdigit(), f"the id of a frame is {frame.id!r}")
         if "seq" in frame.data:
             expect.equal(frame.id, str(frame.data["seq"]), "the id of a frame")
-        found: Event = frame.data
-        return found
+        streamed: Event = frame.data
+        return streamed
 
     async def _in_time(self, read: Any) -> bytes:
         try:
-            content: bytes = await asyncio.wait_for(read, PATIENCE_SECS)
+            content: bytes = await asyncio.wait_for(read, READ_TIMEOUT_SECS)
         except (TimeoutError, asyncio.IncompleteReadError):
-            raise Broken(f"the stream sent nothing more within {PATIENCE_SECS:g} s") from None
+            raise Broken(f"the stream sent nothing more within {READ_TIMEOUT_SECS:g} s") from None
         return content
 
 
 @asynccontextmanager
 async def streaming(cp: Deployment, headers: dict[str, str] | None = None, /, **query: object) -> AsyncIterator[Reader]:
-    """A stream that has said its opening."""
+    """Open a stream and read its first bytes."""
     credentials = cp.admin_credentials()
     async with cp.wire.open(with_query(PATH, query), {**credentials, **(headers or {})}) as response:
         if response.status != 200:
@@ -86,7 +86,7 @@ async def reported(cp: Deployment, run: str, count: int, start: int = 0) -> None
 
 
 def numbers(events: list[Event]) -> list[int]:
-    return [one["payload"]["n"] for one in events]
+    return [row["payload"]["n"] for row in events]
 
 
 @check("9", "the stream is `text/event-stream`, not cached, not buffered")
@@ -107,7 +107,7 @@ async def opening(cp: Deployment) -> None:
         pass
 
 
-@check("9", "an event reaches the stream live, as an unnamed message under its `seq`")
+@check("9", "a new event is sent at once, as an unnamed message with its `seq` as id")
 async def live(cp: Deployment) -> None:
     run = cp.name("run")
     async with streaming(cp, runId=run) as reader:
@@ -125,7 +125,7 @@ async def same_event(cp: Deployment) -> None:
     expect.equal(streamed, stored, "the streamed event")
 
 
-@check("9", "without a cursor it begins with the newest events kept in memory, oldest first, then goes live")
+@check("9", "without a cursor it starts with recent events from memory, oldest first, then sends new ones")
 async def replays(cp: Deployment) -> None:
     run = cp.name("run")
     await reported(cp, run, 4)
@@ -138,24 +138,24 @@ async def replays(cp: Deployment) -> None:
 @check("9", "it filters by `type`, `runId` and `aid`")
 async def filters(cp: Deployment) -> None:
     run, aid, kind = cp.name("run"), cp.name("aid"), cp.name("type")
-    for wanted in ({"runId": run}, {"run_id": run}, {"aid": aid}, {"type": kind}):
+    for query in ({"runId": run}, {"run_id": run}, {"aid": aid}, {"type": kind}):
         mark = {"n": cp.name("mark")}
-        async with streaming(cp, **wanted) as reader:
+        async with streaming(cp, **query) as reader:
             await cp.report(
                 event(KIND, run_id=cp.name("other"), payload={"n": "other"}),
                 event(kind, run_id=run, aid_b=aid, payload=mark),
             )
             seen = (await reader.events(1))[0]
             while seen["payload"] != mark:
-                expect.that(seen["payload"]["n"] != "other", f"the filter {wanted} lets another event through")
+                expect.that(seen["payload"]["n"] != "other", f"the filter {query} lets another event through")
                 [seen] = await reader.events(1)
 
 
-@check("9", "with `Last-Event-ID` everything after it comes, without gap or repetition", extension=True)
+@check("9", "with `Last-Event-ID` all later events follow, without gaps or repeats", extension=True)
 async def resumes(cp: Deployment) -> None:
     run = cp.name("run")
     await reported(cp, run, 6)
-    ids = [one["seq"] for one in reversed(await cp.history(runId=run))]
+    ids = [row["seq"] for row in reversed(await cp.history(runId=run))]
     async with streaming(cp, {"Last-Event-ID": str(ids[2])}, runId=run) as reader:
         await reported(cp, run, 2, start=6)
         expect.equal(numbers(await reader.events(5)), [3, 4, 5, 6, 7], "the events after the cursor")
@@ -170,7 +170,7 @@ async def resumes_by_query(cp: Deployment) -> None:
         expect.equal(numbers(await reader.events(2)), [1, 2], "the events after the cursor")
 
 
-@check("9", "a cursor at the end waits for what comes next", extension=True)
+@check("9", "a cursor at the end of the log waits for new events", extension=True)
 async def resumes_at_end(cp: Deployment) -> None:
     run = cp.name("run")
     await reported(cp, run, 1)
@@ -180,7 +180,7 @@ async def resumes_at_end(cp: Deployment) -> None:
         expect.equal(numbers(await reader.events(1)), [1], "the event after the cursor")
 
 
-@check("9", "a reader that comes back again and again sees every event once", extension=True)
+@check("9", "a client that reconnects repeatedly gets every event once", extension=True)
 async def reconnects(cp: Deployment) -> None:
     run, seen = cp.name("run"), list[int]()
     cursor: dict[str, str] = {}
@@ -192,7 +192,7 @@ async def reconnects(cp: Deployment) -> None:
             cursor = {"Last-Event-ID": str(part[-1]["seq"])}
     async with streaming(cp, cursor, runId=run) as reader:
         seen += numbers(await reader.events(30 - len(seen)))
-    expect.equal(seen, list(range(30)), "what a reader saw over eleven connections")
+    expect.equal(seen, list(range(30)), "the events over eleven connections")
 
 
 @check("9", "a disconnect frees its slot")
@@ -205,8 +205,8 @@ async def slots(cp: Deployment) -> None:
 @check("9", "several streams get the same events in the same order")
 async def fan_out(cp: Deployment) -> None:
     run = cp.name("run")
-    async with streaming(cp, runId=run) as one, streaming(cp, runId=run) as two:
+    async with streaming(cp, runId=run) as reader, streaming(cp, runId=run) as other:
         await asyncio.gather(*(reported(cp, run, 4, start=start) for start in range(0, 40, 4)))
-        first, second = await asyncio.gather(one.events(40), two.events(40))
-    expect.equal(first, second, "what the second stream got")
-    expect.equal(sorted(numbers(first)), list(range(40)), "what both got")
+        first, second = await asyncio.gather(reader.events(40), other.events(40))
+    expect.equal(first, second, "the events of the second stream")
+    expect.equal(sorted(numbers(first)), list(range(40)), "the events of both streams")

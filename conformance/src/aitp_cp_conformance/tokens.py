@@ -1,4 +1,4 @@
-"""Contract, section 9: what reports make of TCTs and delegations."""
+"""Contract, section 9: the projection of reports to TCTs and delegations."""
 
 import hashlib
 import time
@@ -22,13 +22,13 @@ from aitp_cp_conformance.reported import (
 
 
 async def tct_of(cp: Deployment, payload: Any, jti: str, issuer: str, kind: str = "tct.issued") -> dict[str, Any]:
-    """The token that a report with this payload stores."""
+    """Report this payload; return the stored token."""
     await cp.report(event(kind, payload=payload, session_id=cp.run, id=cp.name("event")))
     return await find_tct(cp, jti, issuer=issuer)
 
 
 async def delegation_of(cp: Deployment, payload: dict[str, Any], jti: str, delegator: str) -> dict[str, Any]:
-    """The delegation that a report with this payload stores."""
+    """Report this payload; return the stored delegation."""
     await cp.report(event("delegation.issued", payload=payload, id=cp.name("event")))
     return await find_delegation(cp, jti, delegator=delegator)
 
@@ -36,27 +36,27 @@ async def delegation_of(cp: Deployment, payload: dict[str, Any], jti: str, deleg
 @check("9", "`tct.issued` and `tct.renewal.issued` store the token with its claims")
 async def issued_tokens(cp: Deployment) -> None:
     for kind in ("tct.issued", "tct.renewal.issued"):
-        said = claims(cp.name("issuer"), cp.name("holder"), new_jti(), aud="audience", grants=["read"])
-        row = await tct_of(cp, {"tct": {"claims": said}}, said["jti"], said["iss"], kind)
+        tct = claims(cp.name("issuer"), cp.name("holder"), new_jti(), aud="audience", grants=["read"])
+        row = await tct_of(cp, {"tct": {"claims": tct}}, tct["jti"], tct["iss"], kind)
         shown = (row["issuer"], row["subject"], row["audience"], row["grants"], row["revoked"])
-        expect.equal(shown, (said["iss"], said["sub"], "audience", ["read"], False), f"the token of {kind}")
+        expect.equal(shown, (tct["iss"], tct["sub"], "audience", ["read"], False), f"the token of {kind}")
         expires = expect.moment(row["expiresAt"], "expiresAt")
         lived = expires - expect.moment(row["issuedAt"], "issuedAt")
-        expect.equal((int(expires.timestamp()), lived.seconds), (said["exp"], HOUR), "expiresAt, and the lifetime")
+        expect.equal((int(expires.timestamp()), lived.seconds), (tct["exp"], HOUR), "expiresAt, and the lifetime")
         expect.equal(row["sessionId"], cp.run, "sessionId")
-        expect.equal(row["conflict"], False, "conflict, where one caller reported")
+        expect.equal(row["conflict"], False, "conflict after the report of one caller")
 
 
 @check("9", "a token is flat or {token, claims}, in `payload.tct` or `payload.tcts[]`")
 async def token_shapes(cp: Deployment) -> None:
     for wrap in (
-        lambda said: {"tct": said},
-        lambda said: {"tct": {"token": "opaque", "claims": said}},
-        lambda said: {"tcts": [said]},
-        lambda said: {"tcts": [{"token": "opaque", "claims": said}]},
+        lambda tct: {"tct": tct},
+        lambda tct: {"tct": {"token": "opaque", "claims": tct}},
+        lambda tct: {"tcts": [tct]},
+        lambda tct: {"tcts": [{"token": "opaque", "claims": tct}]},
     ):
-        said = claims(cp.name("issuer"), "holder", new_jti())
-        await tct_of(cp, wrap(said), said["jti"], said["iss"])
+        tct = claims(cp.name("issuer"), "holder", new_jti())
+        await tct_of(cp, wrap(tct), tct["jti"], tct["iss"])
 
 
 @check("9", "issuer, subject and audience have several names")
@@ -73,29 +73,29 @@ async def token_names(cp: Deployment) -> None:
 
 @check("9", "without an audience it is the subject")
 async def token_audience(cp: Deployment) -> None:
-    said = claims(cp.name("issuer"), "holder", new_jti())
-    row = await tct_of(cp, {"tct": said}, said["jti"], said["iss"])
+    tct = claims(cp.name("issuer"), "holder", new_jti())
+    row = await tct_of(cp, {"tct": tct}, tct["jti"], tct["iss"])
     expect.equal(row["audience"], "holder", "the audience")
 
 
 @check("9", "times are `iat|issued_at` and `exp|expires_at`")
 async def token_times(cp: Deployment) -> None:
     jti, issuer = new_jti(), cp.name("issuer")
-    said = {"issued_at": "2026-01-02T03:04:05Z", "expires_at": "2026-01-02T04:04:05Z"}
-    row = await tct_of(cp, {"tct": {"jti": jti, "iss": issuer, "sub": "s", **said}}, jti, issuer)
-    wanted = ("2026-01-02T03:04:05.000Z", "2026-01-02T04:04:05.000Z")
-    expect.equal((row["issuedAt"], row["expiresAt"]), wanted, "issuedAt and expiresAt")
+    members = {"issued_at": "2026-01-02T03:04:05Z", "expires_at": "2026-01-02T04:04:05Z"}
+    row = await tct_of(cp, {"tct": {"jti": jti, "iss": issuer, "sub": "s", **members}}, jti, issuer)
+    expected = ("2026-01-02T03:04:05.000Z", "2026-01-02T04:04:05.000Z")
+    expect.equal((row["issuedAt"], row["expiresAt"]), expected, "issuedAt and expiresAt")
 
 
 @check("9", "the binding is `cnf.jkt`, `cnf` or `binding.cnf`")
 async def token_binding(cp: Deployment) -> None:
     for binding in ({"cnf": {"jkt": "thumb"}}, {"cnf": "thumb"}, {"binding": {"cnf": "thumb"}}):
-        said = claims(cp.name("issuer"), "holder", new_jti(), **binding)
-        row = await tct_of(cp, {"tct": said}, said["jti"], said["iss"])
+        tct = claims(cp.name("issuer"), "holder", new_jti(), **binding)
+        row = await tct_of(cp, {"tct": tct}, tct["jti"], tct["iss"])
         expect.equal(row["bindingCnf"], "thumb", f"bindingCnf of a token with {binding}")
 
 
-@check("9", "a token without jti, issuer or subject is no row, and its event is stored")
+@check("9", "a token without jti, issuer or subject is not stored, but its event is")
 async def token_essentials(cp: Deployment) -> None:
     issuer = cp.name("issuer")
     whole = claims(issuer, "holder", new_jti())
@@ -106,17 +106,17 @@ async def token_essentials(cp: Deployment) -> None:
 
 @check("9", "a jti in any spelling of its UUID is one token")
 async def token_spelling(cp: Deployment) -> None:
-    said = claims(cp.name("issuer"), "holder", new_jti())
-    await cp.report(issued(said), issued(said | {"jti": said["jti"].upper()}, id=cp.name("event")))
-    rows = expect.rows(await cp.admin.get("/api/tcts", issuer=said["iss"]), "tcts")
-    expect.equal([row["jti"] for row in rows], [said["jti"]], "the tokens stored")
+    tct = claims(cp.name("issuer"), "holder", new_jti())
+    await cp.report(issued(tct), issued(tct | {"jti": tct["jti"].upper()}, id=cp.name("event")))
+    rows = expect.rows(await cp.admin.get("/api/tcts", issuer=tct["iss"]), "tcts")
+    expect.equal([row["jti"] for row in rows], [tct["jti"]], "the tokens stored")
 
 
 @check("9", "AIDs of tokens are stored in their untagged spelling")
 async def token_aids(cp: Deployment) -> None:
     aid = new_agent().aid
-    said = claims(aid.replace("aid:pubkey:", "aid:pubkey:ed25519:"), "holder", new_jti())
-    expect.equal((await tct_of(cp, {"tct": said}, said["jti"], aid))["issuer"], aid, "the issuer")
+    tct = claims(aid.replace("aid:pubkey:", "aid:pubkey:ed25519:"), "holder", new_jti())
+    expect.equal((await tct_of(cp, {"tct": tct}, tct["jti"], aid))["issuer"], aid, "the issuer")
 
 
 @check("9", "`tct.revoked` revokes the token, its delegations and all their descendants")
@@ -139,12 +139,12 @@ async def revoked_token(cp: Deployment) -> None:
 
 @check("9", "a reported `tct.revoked` does not enter the deny list")
 async def only_marked(cp: Deployment) -> None:
-    said = claims(cp.name("issuer"), "holder", new_jti())
-    await cp.report(issued(said), event("tct.revoked", payload={"jti": said["jti"]}))
-    expect.that((await find_tct(cp, said["jti"], issuer=said["iss"]))["revoked"], "the token is not marked")
+    tct = claims(cp.name("issuer"), "holder", new_jti())
+    await cp.report(issued(tct), event("tct.revoked", payload={"jti": tct["jti"]}))
+    expect.that((await find_tct(cp, tct["jti"], issuer=tct["iss"]))["revoked"], "the token is not marked")
     envelope = (await cp.public.get("/.well-known/aitp-revocation-list")).ok()
     listed = {entry["jti"] for entry in envelope["revocation_list"]["entries"]}
-    expect.that(said["jti"] not in listed, "a reported revocation is in the signed list")
+    expect.that(tct["jti"] not in listed, "a reported revocation is in the signed list")
 
 
 @check("9", "`delegation.issued` stores the delegation")
@@ -159,10 +159,14 @@ async def issued_delegation(cp: Deployment) -> None:
 
 @check("9", "its claims are those of `payload.tct`, `payload.delegation` or the payload")
 async def delegation_shapes(cp: Deployment) -> None:
-    for wrap in (lambda said: said, lambda said: {"tct": said}, lambda said: {"delegation": {"claims": said}}):
+    for wrap in (
+        lambda members: members,
+        lambda members: {"tct": members},
+        lambda members: {"delegation": {"claims": members}},
+    ):
         jti, delegator = new_jti(), cp.name("delegator")
-        said = {"jti": jti, "parent_jti": new_jti(), "iss": delegator, "sub": "taker", "grants": ["read"]}
-        row = await delegation_of(cp, wrap(said), jti, delegator)
+        members = {"jti": jti, "parent_jti": new_jti(), "iss": delegator, "sub": "taker", "grants": ["read"]}
+        row = await delegation_of(cp, wrap(members), jti, delegator)
         expect.equal((row["delegatee"], row["scope"]), ("taker", ["read"]), "delegatee and scope")
 
 
@@ -192,23 +196,23 @@ async def delegation_parents(cp: Deployment) -> None:
 async def delegation_chain(cp: Deployment) -> None:
     jti, parent, name = new_jti(), new_jti(), cp.name("delegator")
     chain = [compact_token({"jti": new_jti()}), compact_token({"jti": parent})]
-    said = {"jti": jti, "iss": name, "sub": "taker", "chain": chain}
-    row = await delegation_of(cp, {"tct": {"claims": said}}, jti, name)
+    members = {"jti": jti, "iss": name, "sub": "taker", "chain": chain}
+    row = await delegation_of(cp, {"tct": {"claims": members}}, jti, name)
     expect.equal(row["parentJti"], parent, "the parent")
 
 
-@check("9", "a single-hop token without a jti gets the UUIDv5 made from its text")
+@check("9", "a single-hop token without a jti gets a UUIDv5 of its text")
 async def delegation_own_jti(cp: Deployment) -> None:
     parent, name = new_jti(), cp.name("delegator")
     token = compact_token({"iss": name, "sub": "taker", "voucher": compact_token({"src_jti": parent})})
     digest = hashlib.sha1(f"aitp-delegation:{token}".encode(), usedforsecurity=False).digest()
     jti = str(UUID(bytes=digest[:16], version=5))
-    said = {"iss": name, "sub": "taker", "parent_jti": parent}
-    row = await delegation_of(cp, {"delegation": {"token": token, "claims": said}}, jti, name)
+    members = {"iss": name, "sub": "taker", "parent_jti": parent}
+    row = await delegation_of(cp, {"delegation": {"token": token, "claims": members}}, jti, name)
     expect.equal(row["parentJti"], parent, "the parent")
 
 
-@check("9", "`delegation.revoked` revokes that one `explicit` and its descendants `parent_revoked`")
+@check("9", "`delegation.revoked` revokes the delegation as `explicit` and its descendants as `parent_revoked`")
 async def revoked_delegation(cp: Deployment) -> None:
     names = [cp.name("delegator") for _ in range(3)]
     jtis = [new_jti() for _ in range(3)]
@@ -222,10 +226,10 @@ async def revoked_delegation(cp: Deployment) -> None:
 
 @check("9", "a token reported after its revocation is stored as revoked", extension=True)
 async def revoked_before_issued(cp: Deployment) -> None:
-    said = claims(cp.name("issuer"), "holder", new_jti())
-    await cp.report(event("tct.revoked", payload={"jti": said["jti"]}))
-    await cp.report(issued(said))
-    expect.that((await find_tct(cp, said["jti"], issuer=said["iss"]))["revoked"], "the token is not revoked")
+    tct = claims(cp.name("issuer"), "holder", new_jti())
+    await cp.report(event("tct.revoked", payload={"jti": tct["jti"]}))
+    await cp.report(issued(tct))
+    expect.that((await find_tct(cp, tct["jti"], issuer=tct["iss"]))["revoked"], "the token is not revoked")
 
 
 @check("9", "a delegation reported after its parent's revocation is stored as revoked", extension=True)

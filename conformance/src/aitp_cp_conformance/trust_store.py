@@ -24,14 +24,14 @@ KEY = ("namespace", "aid", "pubkey", "label", "expiresAt", "addedBy", "createdAt
 
 
 async def add_anchor(cp: Deployment, **body: Any) -> dict[str, Any]:
-    asked = {"issuerUrl": f"https://issuer.example/{cp.name('issuer')}", "namespace": cp.namespace, **body}
-    said: dict[str, Any] = (await cp.admin.post(ANCHORS, asked)).ok(201)
-    expect.members(said, ANCHOR, "a trust anchor")
-    return said
+    payload = {"issuerUrl": f"https://issuer.example/{cp.name('issuer')}", "namespace": cp.namespace, **body}
+    record: dict[str, Any] = (await cp.admin.post(ANCHORS, payload)).ok(201)
+    expect.members(record, ANCHOR, "a trust anchor")
+    return record
 
 
 async def anchor(cp: Deployment) -> dict[str, Any]:
-    """The one that checks share."""
+    """Add the anchor that checks share."""
     return await add_anchor(cp, label="conformance", jwksUrl="https://issuer.example/keys")
 
 
@@ -41,65 +41,65 @@ def key_of(aid: str) -> str:
 
 async def pin(cp: Deployment, *, p256: bool = False, **body: Any) -> dict[str, Any]:
     aid = new_agent(p256=p256).aid
-    asked = {"aid": aid, "pubkey": key_of(aid), "namespace": cp.namespace, **body}
-    said: dict[str, Any] = (await cp.admin.post(KEYS, asked)).ok(201)
-    expect.members(said, KEY, "a pinned key")
-    return said
+    payload = {"aid": aid, "pubkey": key_of(aid), "namespace": cp.namespace, **body}
+    record: dict[str, Any] = (await cp.admin.post(KEYS, payload)).ok(201)
+    expect.members(record, KEY, "a pinned key")
+    return record
 
 
-@check("13", "a trust anchor is created 201 and is the record")
+@check("13", "creating a trust anchor is 201 with the record")
 async def anchor_created(cp: Deployment) -> None:
-    said = await cp.shared(anchor)
-    shown = (said["namespace"], said["label"], said["jwksUrl"])
+    record = await cp.shared(anchor)
+    shown = (record["namespace"], record["label"], record["jwksUrl"])
     expect.equal(shown, (cp.namespace, "conformance", "https://issuer.example/keys"), "the record")
-    expect.uuid(said["id"], "its id")
+    expect.uuid(record["id"], "its id")
     for name in ("createdAt", "updatedAt"):
-        expect.moment(said[name], name)
-    expect.that(isinstance(said["addedBy"], str) or cp.gate_open, f"addedBy is {said['addedBy']!r}")
+        expect.moment(record[name], name)
+    expect.that(isinstance(record["addedBy"], str) or cp.gate_open, f"addedBy is {record['addedBy']!r}")
 
 
 @check("13", "`GET /api/trust-anchors?namespace` lists those of a namespace")
 async def anchors_listed(cp: Deployment) -> None:
-    one = await cp.shared(anchor)
+    existing = await cp.shared(anchor)
     rows = expect.rows(await cp.admin.get(ANCHORS, namespace=cp.namespace), "trustAnchors")
-    expect.that(one["id"] in [row["id"] for row in rows], "the list lacks an anchor")
+    expect.that(existing["id"] in [row["id"] for row in rows], "the list lacks an anchor")
     expect.equal({row["namespace"] for row in rows}, {cp.namespace}, "the namespaces listed")
     for row in rows:
         expect.members(row, ANCHOR, "a trust anchor")
     everywhere = expect.rows(await cp.admin.get(ANCHORS), "trustAnchors")
-    expect.that(one["id"] in [row["id"] for row in everywhere], "the list of all namespaces lacks an anchor")
+    expect.that(existing["id"] in [row["id"] for row in everywhere], "the list of all namespaces lacks an anchor")
 
 
 @check("13", "`GET /api/trust-anchors/{id}` is the record")
 async def anchor_fetched(cp: Deployment) -> None:
-    one = await add_anchor(cp)
-    said = (await cp.admin.get(f"{ANCHORS}/{one['id']}")).ok()
+    created = await add_anchor(cp)
+    record = (await cp.admin.get(f"{ANCHORS}/{created['id']}")).ok()
     lasting = [name for name in ANCHOR if name not in {"jwksCachedAt", "updatedAt"}]
-    expect.equal({name: said[name] for name in lasting}, {name: one[name] for name in lasting}, "the record")
+    expect.equal({name: record[name] for name in lasting}, {name: created[name] for name in lasting}, "the record")
 
 
 @check("13", "the same namespace and issuer again is 409 `ALREADY_EXISTS` naming the existing id")
 async def anchor_twice(cp: Deployment) -> None:
-    one = await cp.shared(anchor)
-    body = {"issuerUrl": one["issuerUrl"], "namespace": cp.namespace}
-    said = expect.error(await cp.admin.post(ANCHORS, body), 409, "ALREADY_EXISTS")
-    expect.equal(said.get("existing"), {"id": one["id"]}, "`existing`")
-    await add_anchor(cp, issuerUrl=one["issuerUrl"], namespace=f"{cp.namespace}-other")
+    existing = await cp.shared(anchor)
+    body = {"issuerUrl": existing["issuerUrl"], "namespace": cp.namespace}
+    conflict = expect.error(await cp.admin.post(ANCHORS, body), 409, "ALREADY_EXISTS")
+    expect.equal(conflict.get("existing"), {"id": existing["id"]}, "`existing`")
+    await add_anchor(cp, issuerUrl=existing["issuerUrl"], namespace=f"{cp.namespace}-other")
 
 
-@check("13", "`PATCH` changes what is given")
+@check("13", "`PATCH` changes only the members in its body")
 async def anchor_patched(cp: Deployment) -> None:
-    one = await add_anchor(cp, label="old")
-    said = (await cp.admin.patch(f"{ANCHORS}/{one['id']}", {"label": "new"})).ok()
-    expect.equal((said["label"], said["issuerUrl"]), ("new", one["issuerUrl"]), "label and issuerUrl")
+    created = await add_anchor(cp, label="old")
+    changed = (await cp.admin.patch(f"{ANCHORS}/{created['id']}", {"label": "new"})).ok()
+    expect.equal((changed["label"], changed["issuerUrl"]), ("new", created["issuerUrl"]), "label and issuerUrl")
 
 
 @check("13", "`PATCH` validates, and can answer the same 409")
 async def anchor_patch_refused(cp: Deployment) -> None:
-    taken, one = await cp.shared(anchor), await add_anchor(cp)
-    path = f"{ANCHORS}/{one['id']}"
-    said = expect.error(await cp.admin.patch(path, {"issuerUrl": taken["issuerUrl"]}), 409, "ALREADY_EXISTS")
-    expect.equal(said.get("existing"), {"id": taken["id"]}, "`existing`")
+    taken, created = await cp.shared(anchor), await add_anchor(cp)
+    path = f"{ANCHORS}/{created['id']}"
+    conflict = expect.error(await cp.admin.patch(path, {"issuerUrl": taken["issuerUrl"]}), 409, "ALREADY_EXISTS")
+    expect.equal(conflict.get("existing"), {"id": taken["id"]}, "`existing`")
     for body in ({"issuerUrl": "ftp://x.example"}, {"label": "l" * 129}, {"jwksUrl": "not a url"}):
         expect.error(await cp.admin.patch(path, body), 400, "BODY_INVALID")
 
@@ -129,42 +129,42 @@ async def anchor_default(cp: Deployment) -> None:
     expect.equal((await cp.admin.post(ANCHORS, body)).ok(201)["namespace"], "default", "the namespace")
 
 
-@check("13", "a key set that was never fetched is 503 `JWKS_NOT_CACHED`", extension=True)
+@check("13", "a key set that has not been fetched is 503 `JWKS_NOT_CACHED`", extension=True)
 async def no_key_set(cp: Deployment) -> None:
-    one = await add_anchor(cp)
-    expect.error(await cp.admin.get(f"{ANCHORS}/{one['id']}/jwks"), 503, "JWKS_NOT_CACHED")
+    created = await add_anchor(cp)
+    expect.error(await cp.admin.get(f"{ANCHORS}/{created['id']}/jwks"), 503, "JWKS_NOT_CACHED")
     expect.error(await cp.admin.get(f"{ANCHORS}/{UNKNOWN_ID}/jwks"), 404, "NOT_FOUND")
 
 
-@check("13", "a pinned key is stored 201 and is the record")
+@check("13", "pinning a key is 201 with the record")
 async def key_pinned(cp: Deployment) -> None:
-    said = await pin(cp, label="conformance", expiresAt="2030-01-02T03:04:05Z")
-    shown = (said["namespace"], said["pubkey"], said["label"], said["expiresAt"])
-    wanted = (cp.namespace, key_of(said["aid"]), "conformance", "2030-01-02T03:04:05.000Z")
-    expect.equal(shown, wanted, "the record")
+    record = await pin(cp, label="conformance", expiresAt="2030-01-02T03:04:05Z")
+    shown = (record["namespace"], record["pubkey"], record["label"], record["expiresAt"])
+    expected = (cp.namespace, key_of(record["aid"]), "conformance", "2030-01-02T03:04:05.000Z")
+    expect.equal(shown, expected, "the record")
 
 
-@check("13", "a P-256 key of 44 characters is stored too", extension=True)
+@check("13", "a P-256 key of 44 characters is accepted", extension=True)
 async def p256_pinned(cp: Deployment) -> None:
     expect.equal(len((await pin(cp, p256=True))["pubkey"]), 44, "the length of a P-256 key")
 
 
 @check("13", "`POST` is an upsert")
 async def key_upserted(cp: Deployment) -> None:
-    one = await pin(cp, label="old")
-    body = {"aid": one["aid"], "pubkey": one["pubkey"], "namespace": cp.namespace, "label": "new"}
+    pinned = await pin(cp, label="old")
+    body = {"aid": pinned["aid"], "pubkey": pinned["pubkey"], "namespace": cp.namespace, "label": "new"}
     again = (await cp.admin.post(KEYS, body)).ok(201)
-    expect.equal((again["label"], again["createdAt"]), ("new", one["createdAt"]), "label and createdAt")
+    expect.equal((again["label"], again["createdAt"]), ("new", pinned["createdAt"]), "label and createdAt")
     rows = expect.rows(await cp.admin.get(KEYS, namespace=cp.namespace), "pinnedKeys")
-    expect.equal(sum(row["aid"] == one["aid"] for row in rows), 1, "the number of rows of its AID")
+    expect.equal(sum(row["aid"] == pinned["aid"] for row in rows), 1, "the number of rows of its AID")
 
 
 @check("13", "`?aid=&namespace=` is one record, or 404")
 async def key_found(cp: Deployment) -> None:
-    one = await pin(cp)
-    for spelled in (one["aid"], one["aid"].replace("aid:pubkey:", "aid:pubkey:ed25519:")):
-        said = (await cp.admin.get(KEYS, aid=spelled, namespace=cp.namespace)).ok()
-        expect.equal((said["aid"], said["pubkey"]), (one["aid"], one["pubkey"]), "the record")
+    pinned = await pin(cp)
+    for spelled in (pinned["aid"], pinned["aid"].replace("aid:pubkey:", "aid:pubkey:ed25519:")):
+        record = (await cp.admin.get(KEYS, aid=spelled, namespace=cp.namespace)).ok()
+        expect.equal((record["aid"], record["pubkey"]), (pinned["aid"], pinned["pubkey"]), "the record")
     answer = await cp.admin.get(KEYS, aid=new_agent().aid, namespace=cp.namespace)
     expect.error(answer, 404, "NOT_FOUND")
 
@@ -184,15 +184,15 @@ async def foreign_key(cp: Deployment) -> None:
 
 @check("13", "`DELETE ?namespace&aid` is 204, and the key is gone")
 async def key_deleted(cp: Deployment) -> None:
-    one = await pin(cp)
-    expect.status(await cp.admin.delete(KEYS, namespace=cp.namespace, aid=one["aid"]), 204)
-    answer = await cp.admin.get(KEYS, namespace=cp.namespace, aid=one["aid"])
+    pinned = await pin(cp)
+    expect.status(await cp.admin.delete(KEYS, namespace=cp.namespace, aid=pinned["aid"]), 204)
+    answer = await cp.admin.get(KEYS, namespace=cp.namespace, aid=pinned["aid"])
     expect.error(answer, 404, "NOT_FOUND")
 
 
-@check("13", "deleting without an aid is 400 `BAD_REQUEST`, never all of them")
+@check("13", "deleting without an aid is 400 `BAD_REQUEST` and deletes nothing")
 async def never_all(cp: Deployment) -> None:
-    one = await pin(cp)
+    pinned = await pin(cp)
     for query in ({}, {"namespace": cp.namespace}, {"namespace": cp.namespace, "aid": ""}):
         expect.error(await cp.admin.delete(KEYS, **query), 400, "BAD_REQUEST")
-    (await cp.admin.get(KEYS, namespace=cp.namespace, aid=one["aid"])).ok()
+    (await cp.admin.get(KEYS, namespace=cp.namespace, aid=pinned["aid"])).ok()

@@ -21,7 +21,7 @@ TYPES = [
     "handshake.failed",
     "tct.revoked",
 ]
-# An operator may allow some of these for receivers of his own, and none of the others.
+# An operator may allow some of PRIVATE, but none of NEVER.
 PRIVATE = (
     "127.0.0.1",
     "10.0.0.1",
@@ -50,26 +50,26 @@ NEVER = (
 
 
 async def subscribe(cp: Deployment, **body: Any) -> dict[str, Any]:
-    """A new webhook, inactive unless the body says otherwise, so that nothing is sent to it."""
-    asked = {"url": await hook_url(cp), "active": False, **body}
-    said: dict[str, Any] = (await cp.admin.post(PATH, asked)).ok(201)
-    expect.members(said, MEMBERS, "a webhook")
-    return said
+    """Create a webhook; inactive by default, so that nothing is sent to it."""
+    payload = {"url": await hook_url(cp), "active": False, **body}
+    record: dict[str, Any] = (await cp.admin.post(PATH, payload)).ok(201)
+    expect.members(record, MEMBERS, "a webhook")
+    return record
 
 
 async def webhook(cp: Deployment) -> dict[str, Any]:
-    """The one that checks share."""
+    """Create the webhook that checks share."""
     return await subscribe(cp, events=["tct.revoked"], secret="conformance-secret")  # noqa: S106 - of this run only
 
 
-@check("12", "a webhook is created 201, with the secret that was given")
+@check("12", "creating a webhook is 201 with the secret of the request")
 async def created(cp: Deployment) -> None:
-    said = await cp.shared(webhook)
-    shown = (said["events"], said["active"], said["secret"])
+    record = await cp.shared(webhook)
+    shown = (record["events"], record["active"], record["secret"])
     expect.equal(shown, (["tct.revoked"], False, "conformance-secret"), "events, active and secret")
-    expect.uuid(said["id"], "its id")
+    expect.uuid(record["id"], "its id")
     for name in ("createdAt", "updatedAt"):
-        expect.moment(said[name], name)
+        expect.moment(record[name], name)
 
 
 @check("12", "without a secret one is generated: 32 random bytes in hex")
@@ -80,41 +80,41 @@ async def generated_secret(cp: Deployment) -> None:
         expect.that(re.fullmatch("[0-9a-f]{64}", secret), "a generated secret is not 64 hex digits")
 
 
-@check("12", "the secret is shown this once")
+@check("12", "the secret is shown only in the response to the creation")
 async def secret_once(cp: Deployment) -> None:
-    one = await cp.shared(webhook)
+    hook = await cp.shared(webhook)
     listing = await cp.admin.get(PATH)
     for row in expect.rows(listing, "webhooks"):
         expect.has_no(["secret"], row, "the list of webhooks")
     expect.that(b"conformance-secret" not in listing.body, "the list shows a secret")
-    patched = await cp.admin.patch(f"{PATH}/{one['id']}", {"active": False})
+    patched = await cp.admin.patch(f"{PATH}/{hook['id']}", {"active": False})
     expect.has_no(["secret"], patched.ok(), "the answer to a change")
     expect.that(b"conformance-secret" not in (await cp.admin.get("/api/audit", limit=200)).body, "the audit shows it")
 
 
 @check("12", "`GET /api/webhooks` lists every webhook without its secret")
 async def listed(cp: Deployment) -> None:
-    one = await cp.shared(webhook)
+    hook = await cp.shared(webhook)
     rows = expect.rows(await cp.admin.get(PATH), "webhooks")
     for row in rows:
         expect.members(row, MEMBERS, "a webhook")
-    expect.that(one["id"] in [row["id"] for row in rows], "the list lacks a webhook")
+    expect.that(hook["id"] in [row["id"] for row in rows], "the list lacks a webhook")
 
 
 @check("12", "`GET /api/webhooks/{id}` is the record", extension=True)
 async def fetched(cp: Deployment) -> None:
-    one = await subscribe(cp)
-    said = (await cp.admin.get(f"{PATH}/{one['id']}")).ok()
-    expect.equal(said, {name: one[name] for name in MEMBERS}, "the record")
+    hook = await subscribe(cp)
+    record = (await cp.admin.get(f"{PATH}/{hook['id']}")).ok()
+    expect.equal(record, {name: hook[name] for name in MEMBERS}, "the record")
 
 
 @check("12", "empty or absent `events` are all deliverable types")
 async def all_types(cp: Deployment) -> None:
     bodies: tuple[dict[str, Any], ...] = ({}, {"events": []}, {"events": TYPES})
     for body in bodies:
-        said = await subscribe(cp, **body)
-        expect.that(isinstance(said["events"], list), "`events` is not a list")
-        expect.that(set(said["events"]) in (set(), set(TYPES)), f"`events` is {said['events']}")
+        record = await subscribe(cp, **body)
+        expect.that(isinstance(record["events"], list), "`events` is not a list")
+        expect.that(set(record["events"]) in (set(), set(TYPES)), f"`events` is {record['events']}")
 
 
 @check("12", "an unknown type is 400 `BODY_INVALID`", extension=True)
@@ -122,8 +122,8 @@ async def unknown_type(cp: Deployment) -> None:
     for kind in ("no.such.type", "", "tct.issued", "webhook.test"):
         body = {"url": await hook_url(cp), "events": ["tct.revoked", kind]}
         expect.error(await cp.admin.post(PATH, body), 400, "BODY_INVALID")
-    one = await cp.shared(webhook)
-    expect.error(await cp.admin.patch(f"{PATH}/{one['id']}", {"events": ["no.such.type"]}), 400, "BODY_INVALID")
+    hook = await cp.shared(webhook)
+    expect.error(await cp.admin.patch(f"{PATH}/{hook['id']}", {"events": ["no.such.type"]}), 400, "BODY_INVALID")
 
 
 @check("12", "a secret has 1 to 255 characters")
@@ -134,7 +134,7 @@ async def secret_length(cp: Deployment) -> None:
     expect.equal((await subscribe(cp, secret="s" * 255))["secret"], "s" * 255, "the longest secret")
 
 
-@check("12", "what is not a URL at all is 400 `BODY_INVALID`")
+@check("12", "a string that is not a URL is 400 `BODY_INVALID`")
 async def no_url(cp: Deployment) -> None:
     for url in ("", "not a url", "hooks.example/path", "//hooks.example/"):
         expect.error(await cp.admin.post(PATH, {"url": url}), 400, "BODY_INVALID")
@@ -162,77 +162,77 @@ async def credentials(cp: Deployment) -> None:
         expect.that(b"password" not in answer.body, "the refusal repeats the password")
 
 
-@check("12", "a URL that leads to no global unicast address is 400 `URL_NOT_ALLOWED`", extension=True)
+@check("12", "a URL without a global unicast address is 400 `URL_NOT_ALLOWED`", extension=True)
 async def internal_addresses(cp: Deployment) -> None:
     for host in NEVER if cp.options.receiver_host else (*NEVER, *PRIVATE):
         expect.error(await cp.admin.post(PATH, {"url": f"https://{host}/hook"}), 400, "URL_NOT_ALLOWED")
 
 
-@check("12", "an address in a disguise is 400 `URL_NOT_ALLOWED`", extension=True)
+@check("12", "an internal address in another notation is 400 `URL_NOT_ALLOWED`", extension=True)
 async def disguises(cp: Deployment) -> None:
     for host in ("2130706433", "0x7f000001", "0177.0.0.1", "127.1", "169.254.169.254."):
         expect.error(await cp.admin.post(PATH, {"url": f"https://{host}/"}), 400, "URL_NOT_ALLOWED")
 
 
-@check("12", "a change may not lead to a refused URL either", extension=True)
+@check("12", "a change to a refused URL is 400 `URL_NOT_ALLOWED`", extension=True)
 async def refused_change(cp: Deployment) -> None:
-    one = await subscribe(cp)
-    answer = await cp.admin.patch(f"{PATH}/{one['id']}", {"url": "https://169.254.169.254/"})
+    hook = await subscribe(cp)
+    answer = await cp.admin.patch(f"{PATH}/{hook['id']}", {"url": "https://169.254.169.254/"})
     expect.error(answer, 400, "URL_NOT_ALLOWED")
-    kept = [row["url"] for row in expect.rows(await cp.admin.get(PATH), "webhooks") if row["id"] == one["id"]]
-    expect.equal(kept, [one["url"]], "the URL after a refused change")
+    kept = [row["url"] for row in expect.rows(await cp.admin.get(PATH), "webhooks") if row["id"] == hook["id"]]
+    expect.equal(kept, [hook["url"]], "the URL after a refused change")
 
 
-@check("12", "`PATCH` changes what is given and answers the record")
+@check("12", "`PATCH` changes only the members in its body and answers the record")
 async def patched(cp: Deployment) -> None:
-    one = await subscribe(cp, events=["tct.revoked"])
+    hook = await subscribe(cp, events=["tct.revoked"])
     url = await hook_url(cp)
-    said = (await cp.admin.patch(f"{PATH}/{one['id']}", {"url": url})).ok()
-    expect.equal((said["url"], said["events"], said["active"]), (url, ["tct.revoked"], False), "the record")
-    said = (await cp.admin.patch(f"{PATH}/{one['id']}", {"events": ["agent.expired"]})).ok()
-    expect.equal((said["url"], said["events"]), (url, ["agent.expired"]), "the record after the second change")
-    expect.that(said["updatedAt"] >= one["updatedAt"], "updatedAt went backwards")
+    body = (await cp.admin.patch(f"{PATH}/{hook['id']}", {"url": url})).ok()
+    expect.equal((body["url"], body["events"], body["active"]), (url, ["tct.revoked"], False), "the record")
+    body = (await cp.admin.patch(f"{PATH}/{hook['id']}", {"events": ["agent.expired"]})).ok()
+    expect.equal((body["url"], body["events"]), (url, ["agent.expired"]), "the record after the second change")
+    expect.that(body["updatedAt"] >= hook["updatedAt"], "updatedAt went backwards")
 
 
-@check("12", "a new host gets a new secret, shown this once", extension=True)
+@check("12", "a change of the host makes a new secret, shown only in that response", extension=True)
 async def moved(cp: Deployment) -> None:
-    one = await subscribe(cp, events=["tct.revoked"])
-    path = f"{PATH}/{one['id']}"
-    expect.has_no(["secret"], (await cp.admin.patch(path, {"url": f"{one['url']}?x"})).ok(), "a change of the path")
-    scheme, _, rest = one["url"].partition("://")
+    hook = await subscribe(cp, events=["tct.revoked"])
+    path = f"{PATH}/{hook['id']}"
+    expect.has_no(["secret"], (await cp.admin.patch(path, {"url": f"{hook['url']}?x"})).ok(), "a change of the path")
+    scheme, _, rest = hook["url"].partition("://")
     host, _, _ = rest.partition("/")
     url = f"{scheme}://{host.rpartition(':')[0] or host}:8443/moved"
-    said = (await cp.admin.patch(path, {"url": url})).ok()
-    expect.that(said.get("secret") not in (None, one["secret"]), "the answer shows no new secret")
+    changed = (await cp.admin.patch(path, {"url": url})).ok()
+    expect.that(changed.get("secret") not in (None, hook["secret"]), "the answer shows no new secret")
     expect.has_no(["secret"], (await cp.admin.get(path)).ok(), "the record afterwards")
-    said = (await cp.admin.patch(path, {"url": one["url"], "secret": "given-with-the-host"})).ok()
-    expect.equal(said.get("secret"), "given-with-the-host", "the secret that was given")
+    changed = (await cp.admin.patch(path, {"url": hook["url"], "secret": "sent-with-the-host"})).ok()
+    expect.equal(changed.get("secret"), "sent-with-the-host", "the secret of the request")
 
 
-@check("12", "the audit holds no URL of a webhook, only where it leads and a digest", extension=True)
+@check("12", "the audit holds no URL of a webhook, only its host and a digest", extension=True)
 async def audited_without_url(cp: Deployment) -> None:
     url = f"{await hook_url(cp)}?token={cp.name('in-the-url')}"
-    one = (await cp.admin.post(PATH, {"url": url, "active": False})).ok(201)
+    hook = (await cp.admin.post(PATH, {"url": url, "active": False})).ok(201)
     answer = await cp.admin.get("/api/audit", limit=50)
-    (details,) = [row["details"] for row in expect.rows(answer, "entries") if row["targetId"] == one["id"]]
-    await cp.admin.delete(f"{PATH}/{one['id']}")
-    expect.that(url.partition("?token=")[2].encode() not in answer.body, "the audit shows what is secret in a URL")
+    (details,) = [row["details"] for row in expect.rows(answer, "entries") if row["targetId"] == hook["id"]]
+    await cp.admin.delete(f"{PATH}/{hook['id']}")
+    expect.that(url.partition("?token=")[2].encode() not in answer.body, "the audit shows the query of a URL")
     expect.equal(details["urlSha256"], hashlib.sha256(url.encode()).hexdigest(), "the digest")
 
 
-@check("12", "`PUT` means the same")
+@check("12", "`PUT` does the same as `PATCH`")
 async def put(cp: Deployment) -> None:
-    one = await subscribe(cp, events=["tct.revoked"])
-    said = (await cp.admin.put(f"{PATH}/{one['id']}", {"events": ["agent.expired"]})).ok()
-    expect.equal((said["url"], said["events"]), (one["url"], ["agent.expired"]), "the record")
+    hook = await subscribe(cp, events=["tct.revoked"])
+    changed = (await cp.admin.put(f"{PATH}/{hook['id']}", {"events": ["agent.expired"]})).ok()
+    expect.equal((changed["url"], changed["events"]), (hook["url"], ["agent.expired"]), "the record")
 
 
-@check("12", "a new secret is audited as `secretRotated: true`, never itself")
+@check("12", "a new secret is audited as `secretRotated: true`, without its value")
 async def rotated(cp: Deployment) -> None:
-    one, secret = await subscribe(cp), cp.name("rotated-secret")
-    expect.has_no(["secret"], (await cp.admin.patch(f"{PATH}/{one['id']}", {"secret": secret})).ok(), "the answer")
+    hook, secret = await subscribe(cp), cp.name("rotated-secret")
+    expect.has_no(["secret"], (await cp.admin.patch(f"{PATH}/{hook['id']}", {"secret": secret})).ok(), "the answer")
     answer = await cp.admin.get("/api/audit", limit=50)
-    rows = [row for row in expect.rows(answer, "entries") if row["targetId"] == one["id"]]
+    rows = [row for row in expect.rows(answer, "entries") if row["targetId"] == hook["id"]]
     details = [row["details"] for row in rows if row["action"] == "webhook.update"]
     expect.equal([shown.get("secretRotated") for shown in details], [True], "secretRotated of its audit rows")
     expect.that(secret.encode() not in answer.body, "the audit shows the secret")
@@ -259,7 +259,7 @@ async def unknown(cp: Deployment) -> None:
         expect.error(answer, 404, "NOT_FOUND")
 
 
-@check("12", "an unknown webhook is 404 `NOT_FOUND` on every route of its own", extension=True)
+@check("12", "an unknown webhook is 404 `NOT_FOUND` on the routes of extensions", extension=True)
 async def unknown_of_extensions(cp: Deployment) -> None:
     path = f"{PATH}/{UNKNOWN_ID}"
     for answer in (
@@ -273,20 +273,20 @@ async def unknown_of_extensions(cp: Deployment) -> None:
 
 @check("12", "a new webhook's circuit breaker is closed")
 async def breaker(cp: Deployment) -> None:
-    one = await cp.shared(webhook)
-    said = (await cp.admin.get(f"{PATH}/{one['id']}/circuit-breaker")).ok()
-    expect.members(said, BREAKER, "the breaker")
-    shown = (said["state"], said["failures"], said["openedAt"], said["nextProbeAt"])
+    hook = await cp.shared(webhook)
+    body = (await cp.admin.get(f"{PATH}/{hook['id']}/circuit-breaker")).ok()
+    expect.members(body, BREAKER, "the breaker")
+    shown = (body["state"], body["failures"], body["openedAt"], body["nextProbeAt"])
     expect.equal(shown, ("closed", 0, None, None), "the breaker of a new webhook")
 
 
-@check("12", "its reset answers the same, closed, and is audited")
+@check("12", "resetting a breaker answers the closed breaker, and is audited")
 async def breaker_reset(cp: Deployment) -> None:
-    one = await cp.shared(webhook)
-    said = (await cp.admin.post(f"{PATH}/{one['id']}/circuit-breaker/reset")).ok()
-    expect.equal(said["state"], "closed", "the state after a reset")
+    hook = await cp.shared(webhook)
+    body = (await cp.admin.post(f"{PATH}/{hook['id']}/circuit-breaker/reset")).ok()
+    expect.equal(body["state"], "closed", "the state after a reset")
     rows = expect.rows(await cp.admin.get("/api/audit", limit=50), "entries")
-    actions = [row["action"] for row in rows if row["targetId"] == one["id"]]
+    actions = [row["action"] for row in rows if row["targetId"] == hook["id"]]
     expect.that("webhook.circuit-breaker.reset" in actions, f"the audit holds {actions}")
 
 
@@ -302,6 +302,6 @@ async def audited(cp: Deployment) -> None:
 
 @check("12", "a new webhook has no deliveries", extension=True)
 async def no_deliveries(cp: Deployment) -> None:
-    one = await subscribe(cp)
-    said = (await cp.admin.get(f"{PATH}/{one['id']}/deliveries")).ok()
-    expect.equal(said, {"deliveries": [], "count": 0}, "the deliveries of a new webhook")
+    hook = await subscribe(cp)
+    body = (await cp.admin.get(f"{PATH}/{hook['id']}/deliveries")).ok()
+    expect.equal(body, {"deliveries": [], "count": 0}, "the deliveries of a new webhook")

@@ -1,4 +1,4 @@
-"""HTTP as checks need it: the bytes and headers as they came, nothing followed, patience with rate limits."""
+"""HTTP for the checks: raw bytes and headers, no redirects, and waiting for rate limits."""
 
 import asyncio
 import json
@@ -18,17 +18,16 @@ from aitp_cp_conformance import __version__
 from aitp_cp_conformance.model import Broken, Skipped
 
 TIMEOUT_SECS = 20
-# Shorter than any server keeps an idle connection.
+# Shorter than the idle timeout of common servers, so that no request meets a closing connection.
 KEEPALIVE_SECS = 3
 SHOWN_BYTES = 200
 
 Headers = Mapping[str, str]
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, and which request it belongs to."""
+    """A response, with its request."""
 
     request: str
     sent: bytes
@@ -38,13 +37,13 @@ class Answer:
     at: float
 
     def __str__(self) -> str:
-        # Bodies of successes may hold secrets of webhooks and tokens of agents.
-        said = _excerpt(self.body) if self.status >= 400 else ""
-        return f"{self.request}{_excerpt(self.sent)} answered {self.status}{said}"
+        # A successful response may hold a webhook's secret or an agent's token: show errors only.
+        shown = _excerpt(self.body) if self.status >= 400 else ""
+        return f"{self.request}{_excerpt(self.sent)} answered {self.status}{shown}"
 
     @property
     def json(self) -> Any:
-        """The decoded body; raises `Broken` unless it is JSON and says so."""
+        """The decoded body; raises `Broken` unless body and Content-Type are JSON."""
         if self.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise Broken(f"{self}; its Content-Type is {self.headers.get('content-type')!r}, not application/json")
         try:
@@ -53,33 +52,33 @@ class Answer:
             raise Broken(f"{self}; its body is not JSON") from None
 
     def ok(self, status: int = 200) -> Any:
-        """The decoded body of an answer that must have this status."""
+        """Return the decoded body; raise `Broken` unless the status is this one."""
         if self.status != status:
             raise Broken(f"{self}, not {status}")
         return self.json
 
 
 class Wire:
-    """One session of connections; keeps every 429 by its bucket."""
+    """An HTTP session; keeps the first 429 of each bucket."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, patience_secs: float) -> None:
         self._session = session
         self._base = base.rstrip("/")
         self.patience_secs = patience_secs
         self.refused: dict[str, Answer] = {}
-        self.on_wait: Told = lambda _: None
+        self.on_wait: Callable[[str], None] = lambda _: None
         self.on_answer: Callable[[Answer], None] = lambda _: None
 
     async def send(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
-        """The answer, waiting while a rate limit asks for it; raises `Skipped` when that takes too long."""
+        """Send a request, and again after each 429; raise `Skipped` when the waits exceed `patience_secs`."""
         while True:
             answer = await self.send_once(method, target, body, headers)
             if answer.status != 429:
                 return answer
-            await self._be_patient(answer)
+            await self._wait_for_rate_limit(answer)
 
     async def send_once(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
-        """The answer, a 429 included; raises `Broken` when there is none. A body that is a function is made anew."""
+        """Send a request once; raise `Broken` without a response. A callable body is called for the content."""
         content = body() if callable(body) else body
         try:
             async with self._session.request(
@@ -97,7 +96,7 @@ class Wire:
 
     @asynccontextmanager
     async def open(self, target: str, headers: Headers) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is read by and by."""
+        """Open a response that the caller reads as a stream."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECS)
         try:
             async with self._session.get(self._url(target), headers=headers, timeout=timeout) as response:
@@ -108,17 +107,17 @@ class Wire:
     def _url(self, target: str) -> URL:
         return URL(self._base + target, encoded=True)
 
-    async def _be_patient(self, answer: Answer) -> None:
+    async def _wait_for_rate_limit(self, answer: Answer) -> None:
         bucket, wait = _bucket(answer), _retry_after(answer)
         if wait > self.patience_secs:
-            raise Skipped(f"the rate limit {bucket} asks for more --patience")
+            raise Skipped(f"the rate limit {bucket} needs more --patience")
         self.patience_secs -= wait
-        self.on_wait(f"waiting {wait:.0f} s, as the rate limit {bucket} asks")
+        self.on_wait(f"waiting {wait:.0f} s for the rate limit {bucket}")
         await asyncio.sleep(wait)
 
 
 class Caller:
-    """Calls with the same credentials; a body that is not bytes is sent as JSON."""
+    """Calls with the same credentials; a dict or a list is sent as JSON."""
 
     def __init__(self, wire: Wire, credentials: Headers) -> None:
         self.wire = wire
@@ -157,7 +156,7 @@ def with_query(path: str, query: Mapping[str, object]) -> str:
 
 @asynccontextmanager
 async def open_wire(url: str, patience_secs: float) -> AsyncIterator[Wire]:
-    """Connections to the deployment at `url`, closed at the end."""
+    """Yield an HTTP session to the deployment at `url`."""
     connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=KEEPALIVE_SECS)
     async with aiohttp.ClientSession(
         connector=connector,
@@ -175,10 +174,10 @@ def _excerpt(content: bytes) -> str:
 
 def _bucket(answer: Answer) -> str:
     try:
-        said = json.loads(answer.body)
+        body = json.loads(answer.body)
     except ValueError:
         return "unnamed"
-    return str(said.get("bucket", "unnamed")) if isinstance(said, dict) else "unnamed"
+    return str(body.get("bucket", "unnamed")) if isinstance(body, dict) else "unnamed"
 
 
 def _retry_after(answer: Answer) -> float:

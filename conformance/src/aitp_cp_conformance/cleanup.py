@@ -1,0 +1,53 @@
+"""Records what a run creates on the deployment, and deletes it at the end."""
+
+from urllib.parse import quote, urlencode
+
+from aitp_cp_conformance.model import Broken, Skipped
+from aitp_cp_conformance.wire import Answer, Caller
+
+# Requests that create a record, and the path prefix of records with an id.
+_BY_ID = {"POST /api/webhooks": "/api/webhooks/", "POST /api/trust-anchors": "/api/trust-anchors/"}
+
+
+class Cleanup:
+    """The paths to delete, in the order of creation."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, None] = {}
+
+    def record(self, answer: Answer) -> None:
+        """Remember what this response created; called with every response of the run."""
+        if answer.status == 201 and (path := _created_path(answer)):
+            self._paths[path] = None
+
+    async def run(self, admin: Caller) -> list[str]:
+        """Delete everything, newest first; return the paths that remain, with the reasons."""
+        remaining = []
+        for path in reversed(self._paths):
+            try:
+                answer = await admin.delete(path)
+            except (Broken, Skipped) as failure:
+                remaining.append(f"{path}: {failure}")
+                continue
+            if answer.status not in {200, 204, 404}:
+                remaining.append(f"{path}: {answer}")
+        return remaining
+
+
+def _created_path(answer: Answer) -> str | None:
+    try:
+        record = answer.json
+        if answer.request in _BY_ID:
+            return _BY_ID[answer.request] + quote(record["id"], safe="")
+        if answer.request == "POST /api/registry/agents":
+            return agent_path(record["aid"])
+        if answer.request == "POST /api/pinned-keys":
+            return "/api/pinned-keys?" + urlencode({"namespace": record["namespace"], "aid": record["aid"]})
+    except (Broken, KeyError, TypeError):
+        pass
+    return None
+
+
+def agent_path(aid: str) -> str:
+    """Return the agent's path, with the AID percent-encoded."""
+    return "/api/registry/agents/" + quote(aid, safe="")
