@@ -94,14 +94,55 @@ async def test_a_kill_loses_nothing_that_was_safe_and_sends_nothing_twice(server
     )
     assert done.returncode == 0, done.stderr.decode()
     safe = json.loads(done.stdout)
-    async with ControlPlane(server.url, API_KEY) as control_plane:
-        logged = [event.payload["n"] async for event in control_plane.events.log(run_id=crashes.RUN)]
+    logged = await numbers(server, crashes.RUN)
     print(f"seed {seed}: {KILLS} kills, {len(logged)} events, {sum(last >= 0 for last in safe)} agents were told")
     assert all(one < other for one, other in pairwise(logged)), "twice, or out of order"
     stored = set(logged)
     for number, last in enumerate(safe):
         assert set(range(number * 1_000_000, last + 1)) <= stored
     assert any(last >= 0 for last in safe)
+
+
+FORKING = """
+import os, sys
+from aitp_cp_client import ThreadReporter, Limits
+
+url, key, run_id, path = sys.argv[1:]
+reporter = ThreadReporter(url, key, spool=path or None, limits=Limits(linger_secs=0.01))
+
+def report(first):
+    for n in range(first, first + 100):
+        reporter.report("t", run_id=run_id, payload={"n": n})
+
+report(0)
+reporter.flush()
+report(100)
+child = os.fork()
+report(1000 if child == 0 else 200)
+done = reporter.flush(20) and reporter.counters.reported == (100 if child == 0 else 300)
+if child == 0:
+    sys.exit(not done)
+_, status = os.waitpid(child, 0)
+report(300)
+sys.exit(status or not done or not reporter.flush(20))
+"""
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
+async def test_a_fork_sends_nothing_twice_and_loses_nothing(server: Process, tmp_path: Path, spooled: bool) -> None:
+    run_id, path = f"fork-{spooled}", str(tmp_path / "spool") if spooled else ""
+    command = [sys.executable, "-c", FORKING, server.url, API_KEY, run_id, path]
+    done = await asyncio.to_thread(subprocess.run, command, env=environment(), timeout=30, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    logged = await numbers(server, run_id)
+    assert [n for n in logged if n < 1000] == list(range(400))
+    assert [n for n in logged if n >= 1000] == list(range(1000, 1100))
+
+
+async def numbers(server: Process, run_id: str) -> list[int]:
+    """The payloads' numbers in the order of the log."""
+    async with ControlPlane(server.url, API_KEY) as control_plane:
+        return [event.payload["n"] async for event in control_plane.events.log(run_id=run_id)]
 
 
 def environment() -> dict[str, str]:

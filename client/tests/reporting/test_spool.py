@@ -118,39 +118,6 @@ def test_a_batch_that_cannot_be_deleted_is_not_sent_again(tmp_path: Path) -> Non
     spool.close()
 
 
-FORKING = """
-import os, sys
-from aitp_cp_client import ThreadReporter, Limits
-
-url, path = sys.argv[1:]
-reporter = ThreadReporter(url, "k", spool=path or None, limits=Limits(linger_secs=0.01))
-for n in range(100):
-    reporter.report("t", payload={"n": n})
-child = os.fork()
-first = 1000 if child == 0 else 100
-for n in range(first, first + 100):
-    reporter.report("t", payload={"n": n})
-done = reporter.flush(20) and reporter.counters.reported == (100 if child == 0 else 200)
-if child == 0:
-    reporter.close()
-    os._exit(0 if done else 1)
-_, status = os.waitpid(child, 0)
-sys.exit(status or not done)
-"""
-
-
-@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
-async def test_a_fork_sends_nothing_twice_and_loses_nothing(tmp_path: Path, spooled: bool) -> None:
-    async with sink() as cp:
-        path = str(tmp_path / "spool") if spooled else ""
-        done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", FORKING, cp.url, path], env=environment(), timeout=30
-        )
-        assert done.returncode == 0
-        assert [n for n in cp.numbers if n < 1000] == list(range(200))
-        assert [n for n in cp.numbers if n >= 1000] == list(range(1000, 1100))
-
-
 EXITING = """
 import sys
 from aitp_cp_client import ThreadReporter

@@ -32,7 +32,7 @@ class Engine:
         if spool is not None:  # an earlier process may have left events there
             self.worker.start()
 
-    def reach(self, goal: Goal) -> "Future[None]":
+    def reach(self, goal: Goal) -> "Future[bool]":
         return self.worker.reach(goal)
 
     def close(self, deadline_secs: float) -> bool:
@@ -75,17 +75,16 @@ class Engine:
         return Worker(self._connect(tally=tally), limits=self._limits, tally=tally, spool=self._spool)
 
 
-def wait(future: "Future[None]", secs: float | None) -> bool:
-    """Return whether it is done within this time."""
+def wait(future: "Future[bool]", secs: float | None) -> bool:
+    """Return what it is done with, False after this time."""
     try:
-        future.result(secs)
+        return future.result(secs)
     except (TimeoutError, CancelledError):
         return False
-    return True
 
 
 _engines: set[Engine] = set()
-_inherited: list[Worker] = []  # kept: closing a loop here would take the parent's sockets off the epoll that both share
+_inherited: list[Worker] = []  # kept, so that nothing of the parent's is closed here
 
 
 def _after_fork() -> None:

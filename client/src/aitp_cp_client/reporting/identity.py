@@ -113,6 +113,7 @@ class _Token(msgspec.Struct, rename="camel"):
 class _AgentToken:
     def __init__(self, agent: SdkAgent, transport: Transport, audience: _Audience) -> None:
         self._agent = agent
+        self._aid = agent.aid
         self._transport = transport
         self._audience = audience
         self._headers: Mapping[str, str] = {}
@@ -132,7 +133,7 @@ class _AgentToken:
     async def _renew(self) -> None:
         """Sign the nonce for the AID that was pinned or verified, never for one that the challenge names."""
         audience = await self._audience.read()
-        challenge = (await self._post(CHALLENGE, encode({"aid": self._agent.aid}))).read(_Challenge)
+        challenge = (await self._post(CHALLENGE, encode({"aid": self._aid}))).read(_Challenge)
         payload = encode({"nonce": challenge.nonce, "audience": audience}).decode()
         envelope = self._agent.sign_envelope("pop_response", payload)
         asked_at = time.monotonic()

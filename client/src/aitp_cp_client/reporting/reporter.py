@@ -177,9 +177,9 @@ class Reporter(_Reports):
         await self.close()
 
 
-async def _wait(future: "Future[None]", secs: float | None) -> bool:
+async def _wait(future: "Future[bool]", secs: float | None) -> bool:
     try:
-        await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), secs)
+        async with asyncio.timeout(secs):
+            return await asyncio.wrap_future(future)
     except TimeoutError:
         return False
-    return True

@@ -3,6 +3,7 @@
 import logging
 import random
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aitp_cp_client.errors import ANSWER_INVALID, ControlPlaneError
@@ -56,18 +57,24 @@ class Sender:
         self._limits = limits
         self._tally = tally
         self._failures = 0  # in a row
+        self._proved_again = False  # at once, since the last success: only one such attempt may go without a pause
 
     async def send(self, batch: Batch) -> Outcome:
         """Try once; failures are outcomes."""
+        body = batch.body
         try:
-            ingested = await self._post(batch.body)
+            headers = await self._prover.headers(body)
+        except ControlPlaneError as error:
+            return self._again(f"{error.code}: {error.message}", error.retry_after)
+        except Exception as error:  # of the SDK: it must not end the reporting
+            return self._again(f"{type(error).__name__} while proving the agent's identity", None)
+        try:
+            ingested = await self._post(body, headers)
         except ControlPlaneError as error:
             return self._failed(batch, error)
-        except Exception as error:  # an identity or an SDK that fails must not end the reporting
-            return self._again(f"{type(error).__name__} while proving the agent's identity", None)
         if self._failures:
             log.info("reports_resumed after %d failures", self._failures)
-        self._failures = 0
+        self._failures, self._proved_again = 0, False
         self._tally.add(sent=ingested.ingested, refused=ingested.dropped)
         if ingested.errors:
             problem = ingested.errors[0]
@@ -78,15 +85,15 @@ class Sender:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _post(self, body: bytes) -> Ingested:
-        headers = await self._prover.headers(body)
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> Ingested:
         call = Call(method="POST", path=EVENTS, headers=headers, body=body, gated=False)
         return (await self._transport.send(call)).read(Ingested)
 
     def _failed(self, batch: Batch, error: ControlPlaneError) -> Outcome:
         if error.status == 413 or (error.status in UNFIT and error.code != ANSWER_INVALID):
             return self._unfit(batch, error)
-        if self._prover.refused(error):
+        if self._prover.refused(error) and not self._proved_again:
+            self._proved_again = True
             self._tally.add(retries=1)
             return Outcome()
         return self._again(f"{error.code}: {error.message}", error.retry_after)

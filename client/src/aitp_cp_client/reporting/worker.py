@@ -7,10 +7,11 @@ With a spool the inbox is emptied into it at once, and one process at a time sen
 
 import asyncio
 import logging
+import selectors
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,14 +31,26 @@ TICK_SECS = 1.0  # between two looks at a spool, where other processes work too;
 Goal = Literal["safe", "sent"]
 
 
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return a loop without an epoll: a forked child would share it, and what the child closes would leave it."""
+    return asyncio.SelectorEventLoop(getattr(selectors, "PollSelector", selectors.SelectSelector)())
+
+
 @dataclass(slots=True)
 class Waiter:
-    """Waits until every event up to `mark` is in the spool, or has left; `position` is where they end there."""
+    """Waits until every event up to `mark` is in the spool, or has left; `position` is where they end there.
+
+    The future's result is False when the thread has ended before.
+    """
 
     goal: Goal
     mark: int
     position: int | None = None
-    future: "Future[None]" = field(default_factory=Future)
+    future: "Future[bool]" = field(default_factory=Future)
+
+    def resolve(self, reached: bool) -> None:
+        with suppress(InvalidStateError):  # it was given up, or resolved by another thread
+            self.future.set_result(reached)
 
 
 class Worker:
@@ -46,7 +59,7 @@ class Worker:
     def __init__(self, sender: Sender, *, limits: Limits, tally: Tally, spool: Spool | None) -> None:
         self.inbox = Inbox(limits.memory_bytes)
         self.tally = tally
-        self.stopped: Future[None] = Future()
+        self.stopped: Future[bool] = Future()
         self.started = False
         self._sender = sender
         self._limits = limits
@@ -76,39 +89,41 @@ class Worker:
         self.inbox.put(item)
         self._arrived.ring()
 
-    def reach(self, goal: Goal) -> "Future[None]":
+    def reach(self, goal: Goal) -> "Future[bool]":
         """Return a future that is done when what was reported so far is safe, or has left."""
         waiter = Waiter(goal, self.inbox.accepted)
-        if self.started:
-            self._waiters.append(waiter)
-            self._arrived.ring()
-            self._hurry.ring()
-        else:
-            waiter.future.set_result(None)
+        self._waiters.append(waiter)
+        self._arrived.ring()
+        self._hurry.ring()
+        if not self.started or self.stopped.done():
+            waiter.resolve(self.inbox.passed(waiter.mark))
         return waiter.future
 
-    def begin_close(self) -> "Future[None]":
+    def begin_close(self) -> "Future[bool]":
         """Take no more events; return a future that is done when everything has left."""
         self._closing = True
         self.inbox.close()
         return self.reach("sent")
 
-    def begin_stop(self) -> "Future[None]":
+    def begin_stop(self) -> "Future[bool]":
         """Let the thread end, and return a future for that. What is left is saved, if there is a spool."""
         self._stopping = True
         self._end.ring()
         if not self.started and not self.stopped.done():
-            self.stopped.set_result(None)
+            self.stopped.set_result(True)
         return self.stopped
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            with asyncio.Runner(loop_factory=_loop) as runner:
+                runner.run(self._main())
         except Exception as error:
             self._surprised(error)
         finally:
-            with suppress(Exception):
-                self.stopped.set_result(None)
+            with suppress(InvalidStateError):  # nobody waits any more
+                self.stopped.set_result(True)
+            for waiter in list(self._waiters):
+                waiter.resolve(False)
 
     async def _main(self) -> None:
         steps = [self._forward] if self._spool is None else [self._forward, self._save]
@@ -221,8 +236,7 @@ class Worker:
         for waiter in list(self._waiters):
             if self._reached(waiter):
                 self._waiters.remove(waiter)
-                if waiter.future.set_running_or_notify_cancel():
-                    waiter.future.set_result(None)
+                waiter.resolve(True)
 
     def _reached(self, waiter: Waiter) -> bool:
         if self._spool is None or not self.inbox.passed(waiter.mark):
