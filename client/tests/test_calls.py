@@ -49,6 +49,33 @@ async def test_an_agent_comes_and_goes(control_plane: ControlPlane) -> None:
     assert gone.status == "deregistered"
 
 
+async def test_a_registration_is_renewed_until_the_agent_ends(control_plane: ControlPlane) -> None:
+    agent = new_agent()
+    built: list[str] = []
+
+    def build() -> str:
+        built.append(sdk_manifest(agent).decode() if len(built) != 2 else "not a manifest")
+        return built[-1]
+
+    async with control_plane.agents.registered(build, "renewed", renew_secs=0.02) as registration:
+        assert registration.aid == agent.aid
+        first = await control_plane.agents.get(agent.aid)
+        async with asyncio.timeout(10):
+            while len(built) < 5:
+                await asyncio.sleep(0.01)
+        latest = await control_plane.agents.get(agent.aid)
+        assert (latest.registered_at, latest.namespace) == (first.registered_at, "renewed")
+        assert latest.last_enrolled_at is not None
+        assert first.last_enrolled_at is not None
+        assert latest.last_enrolled_at > first.last_enrolled_at
+    ended = len(built)
+    await asyncio.sleep(0.05)
+    assert len(built) == ended
+    with pytest.raises(ControlPlaneError):
+        async with control_plane.agents.registered(lambda: "{}"):
+            pass
+
+
 async def test_an_enrollment_does_not_show_its_token(control_plane: ControlPlane) -> None:
     enrollment = await control_plane.agents.enroll(sdk_manifest(new_agent()))
     assert enrollment.token not in repr(enrollment)

@@ -1,6 +1,9 @@
 """The registry: who is enrolled, and how an agent gets in and out."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Literal, TypedDict, Unpack
@@ -8,8 +11,13 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Transport, encode, segment
+
+log = logging.getLogger("aitp_cp_client.agents")
+
+RENEW_RETRY_SECS = 30.0  # after a renewal that failed: often enough in the half of a lifetime that is left
 
 AGENTS = "/api/registry/agents"
 Format = Literal["json", "jsonl"]
@@ -66,6 +74,15 @@ class Registration(msgspec.Struct, frozen=True, rename="camel"):
 class Deregistration(msgspec.Struct, frozen=True):
     aid: str
     status: str
+
+
+class _Lifetime(msgspec.Struct):
+    published_at: int
+    expires_at: int
+
+
+class _Envelope(msgspec.Struct):
+    manifest: _Lifetime
 
 
 class _Page(msgspec.Struct, rename="camel"):
@@ -130,3 +147,40 @@ class Agents:
     async def enroll_and_register(self, envelope: bytes, namespace: str | None = None) -> Registration:
         """Both steps with one signed manifest."""
         return await self.register(envelope, (await self.enroll(envelope)).token, namespace)
+
+    @asynccontextmanager
+    async def registered(
+        self, build_manifest: Callable[[], str], namespace: str | None = None, renew_secs: float | None = None
+    ) -> AsyncIterator[Registration]:
+        """Register on entry, and renew the registration with a new manifest until the exit.
+
+        `build_manifest` returns a fresh envelope at each call. It is renewed after `renew_secs`, or after half of its
+        lifetime. Raises `ControlPlaneError` on entry only: a renewal that fails is logged and tried again.
+        """
+        envelope = build_manifest().encode()
+        registration = await self.enroll_and_register(envelope, namespace)
+        renewing = asyncio.create_task(self._renew(build_manifest, namespace, renew_secs or _half_life(envelope)))
+        try:
+            yield registration
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+
+    async def _renew(self, build_manifest: Callable[[], str], namespace: str | None, pause: float) -> None:
+        wait = pause
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                await self.enroll_and_register(build_manifest().encode(), namespace)
+                wait = pause
+            except Exception as error:  # also of `build_manifest`: the task must outlive it
+                asked, code = (error.retry_after, error.code) if isinstance(error, ControlPlaneError) else (None, "?")
+                wait = max(min(RENEW_RETRY_SECS, pause / 2), asked or 0.0)
+                log.warning("registration_not_renewed code=%s error=%s", code, type(error).__name__)
+
+
+def _half_life(envelope: bytes) -> float:
+    """Half of a manifest's lifetime in seconds."""
+    manifest = msgspec.json.decode(envelope, type=_Envelope).manifest
+    return (manifest.expires_at - manifest.published_at) / 2
