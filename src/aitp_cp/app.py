@@ -15,6 +15,7 @@ from aitp_cp.events.tail import Tail
 from aitp_cp.identity.routes import ENDPOINTS as IDENTITY
 from aitp_cp.identity.service import OwnManifest
 from aitp_cp.ingest.routes import ENDPOINTS as INGEST
+from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
@@ -103,6 +104,8 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
         tail.on_events(follower.on_events)
         tail.on_reset(follower.on_reset)
         rt.add(follower)
+    rt.add(verifier := Verifier(rt.settings.observed_artifact_verification, rt.metrics))
+    rt.stack.callback(verifier.stop)
     for writer in (Writer(rt), Revoker(rt, published)):
         rt.add(writer)
         rt.stack.push_async_callback(writer.stop)

@@ -13,6 +13,7 @@ from yarl import URL
 
 MIN_KEY_CHARACTERS = 20
 MIN_DISTINCT_CHARACTERS = 8
+QUOTED = "in quotes, which an env file passes on as they are: remove them"
 QUOTES = ("'", '"')
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
@@ -29,6 +30,16 @@ _HEX_DIGEST = re.compile(r"[0-9A-Fa-f]{64}\Z")
 def is_quoted(text: str) -> bool:
     """Whether matching quotes enclose the text: programs differ in whether they remove those of an env file."""
     return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
+
+
+def listed(text: object) -> object:
+    """Return the parts of a comma-separated list, without white space around them."""
+    if not isinstance(text, str):
+        return text
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if any(map(is_quoted, parts)):
+        raise ValueError(f"holds an entry {QUOTED}")
+    return parts
 
 
 def weakness(secret: str) -> str | None:

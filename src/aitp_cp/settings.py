@@ -25,7 +25,6 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
 MIN_SECRET_CHARACTERS = 32
 FRESH = "`aitp-cp keygen` prints a fresh one"
-QUOTED = "in quotes, which an env file passes on as they are: remove them"
 ANY_HOST = "*"
 
 
@@ -41,19 +40,10 @@ class Finding(NamedTuple):
     sentence: str
 
 
-def _listed(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    if any(map(rules.is_quoted, parts)):
-        raise ValueError(f"holds an entry {QUOTED}")
-    return parts
-
-
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(rules.listed)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(rules.listed)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
 
 
@@ -130,6 +120,9 @@ class Settings(BaseSettings):
         15_000, description="Milliseconds of silence after which a stream gets a comment."
     )
     event_token_redaction: bool = Field(True, description="Replace raw tokens in reported events by their SHA-256.")
+    observed_artifact_verification: Literal["off", "warn", "strict"] = Field(
+        "warn", description="Check tokens in reports: `off`, `warn` shows verdicts, `strict` stores only verified ones."
+    )
     rate_limit_enabled: bool = Field(True, description="Whether token buckets limit requests at all.")
     rate_limit_enrollment_per_ip_min: Count = Field(5, description="Enrolments per window and address; 0 disables.")
     rate_limit_public_per_ip_min: Count = Field(60, description="Public requests per window and address; 0 disables.")
@@ -189,7 +182,7 @@ class Settings(BaseSettings):
         """Only what `load` passes in: no environment or file is read behind its back."""
         return (init_settings,)
 
-    @field_validator("cp_env", "node_env", "log_level", mode="before")
+    @field_validator("cp_env", "node_env", "log_level", "observed_artifact_verification", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -373,7 +366,7 @@ def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | 
         problems.append(f"{name}: is set together with {name}_FILE")
         return None
     if rules.is_quoted(path):
-        problems.append(f"{name}_FILE: is {QUOTED}")
+        problems.append(f"{name}_FILE: is {rules.QUOTED}")
         return None
     try:
         value = Path(path).read_text(encoding="utf-8").strip() if path else value
@@ -381,7 +374,7 @@ def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | 
         problems.append(f"{name}_FILE: names a file that cannot be read")
         return None
     if rules.is_quoted(value):
-        problems.append(f"{name}: is {QUOTED}")
+        problems.append(f"{name}: is {rules.QUOTED}")
         return None
     if not value.isprintable():
         problems.append(f"{name}: must be one line of text without control characters")

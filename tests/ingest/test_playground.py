@@ -104,7 +104,10 @@ async def test_tokens_are_projected_before_they_are_taken_out(app: App) -> None:
     await report(app, *handshake_events(done, initiator, responder))
     [event, *_] = (await app.get("/api/events/history?type=handshake.complete")).json()["events"]
     digest = hashlib.sha256(done.responder.token.encode()).hexdigest()
-    assert event["payload"]["tct"] == {"token": {"sha256": digest}, "claims": done.responder.claims}
+    assert event["payload"]["tct"] == {
+        "token": {"sha256": digest, "verdict": "verified"},
+        "claims": done.responder.claims,
+    }
     assert done.initiator.token not in json.dumps((await app.get(f"/api/sessions/{done.session_id}/export")).json())
 
 

@@ -45,16 +45,19 @@ SELECT gen_random_uuid(), 'type-' || n % 20, now() - n * interval '3 seconds',
        {EVENTS} + 1 - n
 FROM generate_series(1, {EVENTS}) AS n;
 
-INSERT INTO issued_tcts (jti, issuer_aid, subject_aid, audience_aid, grants, issued_at, expires_at, session_id, revoked)
+INSERT INTO issued_tcts
+    (jti, issuer_aid, subject_aid, audience_aid, grants, issued_at, expires_at, session_id, revoked, verdict)
 SELECT md5('tct' || n)::uuid, 'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || (n * 7) % {AGENTS},
        'aid-' || (n * 7) % {AGENTS}, jsonb_build_array('cap-' || n % 30), now() - n * interval '10 seconds',
-       now() + interval '1 hour' - n * interval '10 seconds', 'session-' || n % {SESSIONS}, n % 100 = 0
+       now() + interval '1 hour' - n * interval '10 seconds', 'session-' || n % {SESSIONS}, n % 100 = 0,
+       CASE WHEN n % 1000 = 0 THEN 'invalid' WHEN n % 3 <> 0 THEN 'verified' END
 FROM generate_series(1, {TCTS}) AS n;
 
-INSERT INTO delegations (jti, parent_jti, delegator_aid, delegatee_aid, issued_at, expires_at, revoked)
+INSERT INTO delegations (jti, parent_jti, delegator_aid, delegatee_aid, issued_at, expires_at, revoked, verdict)
 SELECT md5('hop' || n)::uuid, CASE WHEN n % 3 = 0 THEN md5('tct' || n)::uuid ELSE md5('hop' || n / 3)::uuid END,
        'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || (n * 7) % {AGENTS},
-       now() - n * interval '10 seconds', now() + interval '1 hour' - n * interval '10 seconds', n % 100 = 0
+       now() - n * interval '10 seconds', now() + interval '1 hour' - n * interval '10 seconds', n % 100 = 0,
+       CASE WHEN n % 1000 = 0 THEN 'invalid' WHEN n % 3 <> 0 THEN 'verified' END
 FROM generate_series(1, {DELEGATIONS}) AS n;
 
 INSERT INTO revocation_entries (jti, revoked_at)

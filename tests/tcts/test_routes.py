@@ -54,6 +54,8 @@ async def test_the_record_of_a_token_has_the_contracts_members(app: App) -> None
                 "sessionId": "s-1",
                 "revoked": False,
                 "revokedAt": None,
+                "verdict": "none",
+                "mismatch": False,
                 "conflict": False,
             }
         ]
@@ -111,6 +113,8 @@ async def test_delegations_are_filtered_by_parent_side_and_state(app: App) -> No
         "revoked": True,
         "revokedAt": "2026-03-04T12:00:00.000Z",
         "revokedReason": "explicit",
+        "verdict": "none",
+        "mismatch": False,
         "conflict": False,
         "pendingCascade": False,
     }

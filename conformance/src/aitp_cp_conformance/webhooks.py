@@ -20,6 +20,7 @@ TYPES = [
     "handshake.complete",
     "handshake.failed",
     "tct.revoked",
+    "token.forged",
 ]
 # An operator may allow some of PRIVATE, but none of NEVER.
 PRIVATE = (

@@ -12,6 +12,7 @@ from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
+from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.protocol.reports import Batch, normalise
 from aitp_cp.protocol.scopes import Scope
@@ -39,6 +40,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
             batch = normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
         except AppError as refused:
             return await refuse_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, refused=refused)
+        batch = await rt.get(Verifier).judge(batch, caller)
         if batch.reports or key is not None:
             once = None if key is None else once_for(ENDPOINT, caller, key, body)
             stored = await writer.submit(Submission(batch, once))

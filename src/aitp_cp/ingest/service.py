@@ -10,6 +10,7 @@ from aitp_cp.events.model import NewEvent
 from aitp_cp.events.projection import Refusal
 from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
+from aitp_cp.ingest import alarms
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
 from aitp_cp.protocol import json_numbers
 from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
@@ -71,10 +72,12 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
         aids |= effect.aids
         refusals += effect.refusals
     await presence.seen(conn, aids, now)
-    new = await log.append(conn, [_event(report) for report in fresh], now)
-    if len(new) < len(fresh):
+    forged = [alarms.event_of(id, alarm, now) for id, alarm in alarms.alarms_of(fresh).items()]
+    new = await log.append(conn, [*map(_event, fresh), *forged], now)
+    stored = {report.id for report in fresh}
+    if not stored <= new.keys():
         raise Overtaken
-    return StoredGroup(set(new), {refusal.event_id: refusal for refusal in refusals})
+    return StoredGroup(stored, {refusal.event_id: refusal for refusal in refusals})
 
 
 def _counted(submission: Submission, stored: StoredGroup) -> IngestAnswer:

@@ -10,6 +10,8 @@ import msgspec
 
 from aitp_cp.errors import BodyInvalid, PayloadTooLarge
 from aitp_cp.protocol import json_guard, json_numbers, json_salvage, tokens
+from aitp_cp.protocol.tokens import Redacted
+from aitp_cp.protocol.verdicts import Evidence
 from aitp_cp.protocol.vocabulary import OWN_SOURCE, UNKNOWN_TYPE, is_reserved
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
@@ -34,7 +36,7 @@ class Report(msgspec.Struct, frozen=True):
 
     `index` is its place in the batch, `caller` the actor that reported it, as the audit log shows actors. `payload`
     holds a `tokens.Redacted` for each raw token: projections read it with `tokens.text_of`, and encoding shows the
-    digest alone.
+    digest alone. `tokens` are those of its item, and `evidence` what is known of them.
     """
 
     id: UUID
@@ -49,6 +51,8 @@ class Report(msgspec.Struct, frozen=True):
     grants: list[str] | None
     payload: Any
     source: str
+    tokens: tuple[Redacted, ...] = ()
+    evidence: Evidence = Evidence()
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -87,14 +91,17 @@ def normalise(
     items = _items(body)
     if len(items) > MAX_EVENTS:
         raise PayloadTooLarge(f"a batch holds at most {MAX_EVENTS} events")
-    redact = redact and tokens.may_hold_token(body)
+    may_hold_token = tokens.may_hold_token(body)
     reports: list[Report] = []
     problems: list[Problem] = []
     for index, item in enumerate(items):
         try:
             text = _checked(item)
             id = _id(item, text, caller) or random_uuid()
-            reports.append(_report(index, id, tokens.redact(item) if redact else item, caller, now))
+            found: list[Redacted] = []
+            redacted = tokens.redact(item, found) if may_hold_token else item
+            report = _report(index, id, redacted if redact else item, caller, now)
+            reports.append(msgspec.structs.replace(report, tokens=tuple(found)) if found else report)
         except _Refused as refused:
             problems.append(Problem(index, refused.field, refused.reason))
     return Batch(reports, problems[:MAX_PROBLEMS], len(problems))

@@ -47,7 +47,7 @@ def synthetic_delegation_jti(token: str) -> UUID:
 
 
 class Redacted(dict[str, Any]):
-    """`{"sha256": hex}` in place of a token.
+    """`{"sha256": hex}` in place of a token, and `verdict` once it is judged.
 
     The token itself stays in memory, for projections, and is never encoded.
     """
@@ -82,14 +82,16 @@ def may_hold_token(text: bytes) -> bool:
     )
 
 
-def redact(value: Any) -> Any:
+def redact(value: Any, found: list[Redacted] | None = None) -> Any:
     """Return a decoded JSON value without raw tokens; what does not change is shared, not copied.
+
+    Each `Redacted` that it makes is added to `found`.
 
     A string that is a compact JWS as a whole becomes a `Redacted`, and so do `token`, `voucher` and the entries of
     `chain` inside `tct`, `tcts[]`, `delegation` and `claims`, whatever they look like. A compact JWS inside a longer
     string or in a member's name becomes `sha256:<hex>`.
     """
-    return _redacted(value, _NOTHING)
+    return _redacted(value, _NOTHING, [] if found is None else found)
 
 
 def redact_text(text: str) -> str:
@@ -117,36 +119,41 @@ def _redacted_run(run: re.Match[str]) -> str:
     return ".".join((*done, *parts[at:]))
 
 
-def _redacted(value: Any, holding: frozenset[str]) -> Any:
+def _redacted(value: Any, holding: frozenset[str], found: list[Redacted]) -> Any:
     if isinstance(value, str):
         if _START not in value:
             return value
-        return Redacted(value) if _JWS.fullmatch(value) else redact_text(value)
+        return _taken(value, found) if _JWS.fullmatch(value) else redact_text(value)
     if isinstance(value, dict):
-        return _redacted_object(value, holding)
+        return _redacted_object(value, holding, found)
     if isinstance(value, list):
-        return _replaced(value, [_redacted(item, holding) for item in value])
+        return _replaced(value, [_redacted(item, holding, found) for item in value])
     return value
 
 
-def _redacted_object(value: dict[str, Any], holding: frozenset[str]) -> dict[str, Any]:
-    new = {redact_text(name): _redacted_member(name, member, holding) for name, member in value.items()}
+def _redacted_object(value: dict[str, Any], holding: frozenset[str], found: list[Redacted]) -> dict[str, Any]:
+    new = {redact_text(name): _redacted_member(name, member, holding, found) for name, member in value.items()}
     same = new.keys() == value.keys() and all(new[name] is member for name, member in value.items())
     return value if same else new
 
 
-def _redacted_member(name: str, member: Any, holding: frozenset[str]) -> Any:
+def _redacted_member(name: str, member: Any, holding: frozenset[str], found: list[Redacted]) -> Any:
     if name in holding:
-        return _redacted_token(member)
-    return _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING)
+        return _redacted_token(member, found)
+    return _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING, found)
 
 
-def _redacted_token(member: Any) -> Any:
+def _redacted_token(member: Any, found: list[Redacted]) -> Any:
     if isinstance(member, str):
-        return Redacted(member)
+        return _taken(member, found)
     if isinstance(member, list):
-        return _replaced(member, [_redacted_token(item) for item in member])
-    return _redacted(member, _HOLDING)
+        return _replaced(member, [_redacted_token(item, found) for item in member])
+    return _redacted(member, _HOLDING, found)
+
+
+def _taken(token: str, found: list[Redacted]) -> Redacted:
+    found.append(redacted := Redacted(token))
+    return redacted
 
 
 def _replaced(old: list[Any], new: list[Any]) -> list[Any]:

@@ -65,6 +65,20 @@ class Checked(msgspec.Struct, frozen=True):
 UNCHECKED = Checked(Verdict.NONE)
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """What is known of the tokens in a report, by their text; with `strict` only what is verified counts."""
+
+    checked: Mapping[str, Checked] = {}
+    strict: bool = False
+
+    def of(self, token: str | None, kind: Kind) -> Checked:
+        """Return the verdict on a token where one of this kind belongs."""
+        checked = self.checked.get(token or "", UNCHECKED)
+        if checked.verdict is Verdict.VERIFIED and checked.kind is not kind:
+            return msgspec.structs.replace(checked, verdict=Verdict.INVALID)
+        return checked
+
+
 class _Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jkt: str
 

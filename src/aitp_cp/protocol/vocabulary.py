@@ -14,6 +14,7 @@ OWN_SOURCE = "cp"
 UNKNOWN_TYPE = "unknown"
 TEST_TYPE = "webhook.test"
 TCT_REVOKED = "tct.revoked"
+FORGED_TYPE = "token.forged"
 CAPABILITY_INVOKED = "capability.invoked"
 # The control plane alone emits what begins like this, whether listed below or not (contract, part II, section 9).
 RESERVED_PREFIX = "apikey."
@@ -68,7 +69,7 @@ VOCABULARY: Mapping[str, EventType] = {
     KEY_CREATED: _own("an API key was created: `id`, `family`"),
     KEY_ROTATED: _own("an API key got a successor: `id` and `family` of the old one, `replacedBy`"),
     KEY_REVOKED: _own("an API key was revoked: `id`, `family`"),
-    "token.forged": _own("reserved, not emitted yet"),
+    FORGED_TYPE: _own("a reported token has a wrong signature; once for each token", FORGED_TYPE),
     TEST_TYPE: _own("sent by `POST /api/webhooks/{id}/test` alone, whatever types a webhook asks for; never logged"),
     "handshake.started": _reported("a session with status `started`", Target.SESSIONS),
     "handshake.complete": _COMPLETE,

@@ -45,6 +45,7 @@ class SessionChange(msgspec.Struct, frozen=True):
     started_at: datetime | None
     completed_at: datetime | None
     ended: int | None = None
+    slot: ClassVar[str] = ""  # nobody signs a session
 
     def merged(self, other: Self) -> Self:
         """`complete` wins over `failed`, and either over `started`."""

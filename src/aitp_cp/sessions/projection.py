@@ -52,7 +52,7 @@ def reported(report: Report) -> SessionChange | None:
 
 def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Initiator and responder: as the event names them, else from the token that the reporting side holds."""
-    token = None if report.aid_a and report.aid_b else reported_token(payload)
+    token = None if report.aid_a and report.aid_b else reported_token(payload, report.evidence)
     if token is None:
         return report.aid_a, report.aid_b
     holder, issuer = token.first(as_aid, SUBJECT), token.first(as_aid, ISSUER)

@@ -4,6 +4,9 @@ A row is made of one state per caller. Reports of one caller merge into its stat
 associative and idempotent, so their order, repetition and division into batches cannot show. The states stand in the
 order in which the log first names their callers: each fills what those before it leave open, and replaces nothing. A
 caller that says otherwise than the row makes it disputed. So replaying the log in its order gives the same rows.
+
+What an issuer signed is a state of its own beside what its caller claims, one for each pair of parties, and comes
+before the claims. It replaces what is claimed of the same parties, whoever claims it (decision 19).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,6 +21,10 @@ MAX_CALLERS = 8
 
 class State(Protocol):
     """What one caller reported of one thing."""
+
+    @property
+    def slot(self) -> str:
+        """Which of its caller's states this is; "" holds everything that nobody signed."""
 
     def merged(self, other: Self) -> Self:
         """Both reports of one caller in one."""
@@ -78,16 +85,27 @@ class Row(msgspec.Struct, Generic[S], frozen=True):
 
     def told(self, caller: str, state: S) -> Self:
         """The row after one more report."""
-        mine = next((known.state for known in self.callers if known.caller == caller), None)
-        if mine is None and len(self.callers) >= MAX_CALLERS:
+        mine = next((known for known in self.callers if (known.caller, known.state.slot) == (caller, state.slot)), None)
+        if mine is None and self._is_full(state):
             return msgspec.structs.replace(self, disputed=self.disputed or state.disputes(self.shown))
         others = [known.state for known in self.callers if known.caller != caller]
-        new = CallerState(caller, (state if mine is None else mine.merged(state)).placed(others))
+        new = CallerState(caller, (state if mine is None else mine.state.merged(state)).placed(others))
         if mine is None:
-            return msgspec.structs.replace(self, callers=(*self.callers, new))
+            return msgspec.structs.replace(self, callers=_in_order((*self.callers, new)))
         return msgspec.structs.replace(
-            self, callers=tuple(new if known.caller == caller else known for known in self.callers)
+            self,
+            callers=tuple(new if known is mine else known for known in self.callers),
+            disputed=self.disputed or (bool(state.slot) and state.disputes(mine.state)),
         )
+
+    def _is_full(self, state: S) -> bool:
+        return sum(bool(known.state.slot) == bool(state.slot) for known in self.callers) >= MAX_CALLERS
+
+
+def _in_order(callers: Sequence[CallerState[S]]) -> tuple[CallerState[S], ...]:
+    """The callers as the log names them, of each what is signed before what it claims."""
+    names = [known.caller for known in callers]
+    return tuple(sorted(callers, key=lambda known: (names.index(known.caller), not known.state.slot, known.state.slot)))
 
 
 class StoredRow(msgspec.Struct, Generic[S], frozen=True):

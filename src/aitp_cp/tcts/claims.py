@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from aitp_cp.clock import truncate
 from aitp_cp.protocol import tokens
+from aitp_cp.protocol.verdicts import UNCHECKED, Checked, Evidence, Kind, Verdict
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
 
@@ -20,19 +21,36 @@ AUDIENCE = ("aud", "audience", "audience_aid", "audienceAid")
 
 T = TypeVar("T")
 Names = tuple[str, ...]
+Layers = tuple[Mapping[str, Any], ...]
 _NO_CLAIMS: Mapping[str, Any] = {}
 
 
 class Token:
-    """A reported token: `{token, claims}`, flat claims, or compact text; what comes first in that order is believed."""
+    """A reported token: `{token, claims}`, flat claims, or compact text.
 
-    def __init__(self, given: object, around: Mapping[str, Any] = _NO_CLAIMS) -> None:
-        text = tokens.text_of(given)
-        members = given if text is None and isinstance(given, dict) else _NO_CLAIMS
+    A verified text says everything, and a forged one nothing. Otherwise what comes first in that order is believed.
+    """
+
+    def __init__(self, given: object, around: Mapping[str, Any] = _NO_CLAIMS, checked: Checked = UNCHECKED) -> None:
+        self.text = text_of(given)
+        self.verdict = checked.verdict
+        members = given if isinstance(given, dict) and not isinstance(given, tokens.Redacted) else _NO_CLAIMS
         claims = members.get("claims")
-        self.text: str | None = text or tokens.text_of(members.get("token")) or None
-        self._layers = (claims if isinstance(claims, dict) else _NO_CLAIMS, members, around)
+        self._beside: Layers = (claims if isinstance(claims, dict) else _NO_CLAIMS, members, around)
+        self._layers: Layers = self._beside
         self._decoded: Mapping[str, Any] | None = None
+        if checked.verdict in {Verdict.VERIFIED, Verdict.FORGED}:
+            self._layers, self._decoded = (), checked.claims if self.is_verified else _NO_CLAIMS
+
+    @property
+    def is_verified(self) -> bool:
+        return self.verdict is Verdict.VERIFIED
+
+    def beside(self) -> "Token":
+        """What the report says beside the text."""
+        plain = Token(None)
+        plain._layers, plain._decoded = self._beside, _NO_CLAIMS
+        return plain
 
     def values(self, names: Names) -> Iterator[Any]:
         """Everything found under these names; the compact text is only read when the report does not suffice."""
@@ -56,17 +74,30 @@ class Token:
         return next((as_strings(value) for value in self.values(names) if isinstance(value, list)), [])
 
 
-def reported_token(payload: object) -> Token | None:
-    """The first token of a payload's `tct` or `tcts[]`."""
-    return next(reported_tokens(payload), None)
+def text_of(given: object) -> str | None:
+    """The compact text of a reported token."""
+    text = tokens.text_of(given)
+    if text is None and isinstance(given, dict):
+        text = tokens.text_of(given.get("token"))
+    return text or None
 
 
-def reported_tokens(payload: object) -> Iterator[Token]:
+def reported_token(payload: object, evidence: Evidence) -> Token | None:
+    """The first token of a payload's `tct` or `tcts[]` that counts."""
+    return next((token for token in reported_tokens(payload, evidence) if counts(token, evidence)), None)
+
+
+def reported_tokens(payload: object, evidence: Evidence) -> Iterator[Token]:
     members = as_object(payload)
     several = members.get("tcts")
     for given in (members.get("tct"), *(several if isinstance(several, list) else ())):
         if isinstance(given, (dict, str)):
-            yield Token(given)
+            yield Token(given, checked=evidence.of(text_of(given), Kind.TCT))
+
+
+def counts(token: Token, evidence: Evidence) -> bool:
+    """Whether the token changes anything."""
+    return token.is_verified if evidence.strict else token.verdict is not Verdict.FORGED
 
 
 def as_object(value: object) -> Mapping[str, Any]:

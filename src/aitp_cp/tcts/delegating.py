@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from aitp_cp.db import Connection
 from aitp_cp.events.projection import Refusal
 from aitp_cp.tcts import store
@@ -19,8 +21,15 @@ TOO_MANY = ("parent_jti", f"has {MAX_CHILDREN} delegations of this caller alread
 Reports = Sequence[Reported[DelegationChange]]
 
 
-async def merge_delegations(conn: Connection, reports: Reports, now: datetime) -> list[Refusal]:
-    """Merge reports into the table; returns those that have no room. The caller holds the graph lock."""
+class Merged(msgspec.Struct, frozen=True):
+    """What a merge could not take, and the delegations that a signed token has moved to another parent."""
+
+    refusals: list[Refusal]
+    moved: list[UUID]
+
+
+async def merge_delegations(conn: Connection, reports: Reports, now: datetime) -> Merged:
+    """Merge reports into the table. The caller holds the graph lock."""
     stored = await DELEGATIONS.lock(conn, sorted({report.state.jti for report in reports}))
     children = Counter(
         await store.count_children(conn, sorted({link for report in reports for link in _links(report)}))
@@ -34,12 +43,26 @@ async def merge_delegations(conn: Connection, reports: Reports, now: datetime) -
 
     async def update(rows: Mapping[UUID, Row[DelegationChange]]) -> None:
         await DELEGATIONS.update(conn, rows, now)
+        await store.drop_parents(conn, gone := _dropped(stored, rows))
         await store.add_parents(conn, rows)
+        moved.extend({jti for jti, _ in gone})
 
+    moved: list[UUID] = []
     by_jti = by_key((report.state.jti, report) for report in accepted)
     await merge(by_jti, insert, lambda keys: DELEGATIONS.lock(conn, keys), update)
     await store.add_children(conn, added)
-    return refusals
+    return Merged(refusals, moved)
+
+
+def _dropped(
+    before: Mapping[UUID, Row[DelegationChange]], after: Mapping[UUID, Row[DelegationChange]]
+) -> list[tuple[UUID, UUID]]:
+    """The parents that delegations had and have no more; only a signed token takes one away."""
+    return [
+        (jti, parent)
+        for jti in after.keys() & before.keys()
+        for parent in before[jti].shown.parents - after[jti].shown.parents
+    ]
 
 
 def _with_room(
@@ -47,7 +70,7 @@ def _with_room(
 ) -> tuple[Reports, list[Refusal], Counter[Link]]:
     """The reports to merge, the refusals, and how many delegations each parent gains.
 
-    Only the parents that a delegation's first caller names count, for no others reach it.
+    Only the parents that a delegation's first caller names, or a signed token, count, for no others reach it.
     """
     accepted: list[Reported[DelegationChange]] = []
     refusals: list[Refusal] = []
@@ -57,7 +80,8 @@ def _with_room(
     for report in reports:
         jti = report.state.jti
         owner, known = owners.get(jti, report.caller), parents.get(jti, set())
-        new = {link for link in _links(report) if link[1] == owner and link[0] not in known}
+        counts = report.caller == owner or report.state.slot
+        new = {link for link in _links(report) if counts and link[0] not in known}
         if any(children[link] + added[link] >= MAX_CHILDREN for link in new):
             refusals.append(Refusal(report.event_id, *TOO_MANY))
             continue

@@ -8,6 +8,8 @@ from aitp_cp.tcts.model import FIRST, LAST, Children, Item, Reached
 
 # A walk reads this many children of each delegation; one with more becomes an item, which is read page by page.
 FAN_OUT = 16
+# A delegation that moves to another parent takes this many delegations along that may be revoked no more.
+RELEASED_ROWS = 1000
 # A list looks this many levels above each row for something unsettled, and assumes that there is some beyond.
 PENDING_DEPTH = 32
 
@@ -116,6 +118,22 @@ FROM (
 WHERE stored.jti = new.jti AND {SETTLED_AT} > new.since
 """
 
+# What may be revoked only through a parent that a delegation no longer has: the delegations and what hangs below them.
+RELEASE = f"""
+WITH RECURSIVE below AS (
+    SELECT jti FROM unnest($1::uuid[]) AS start (jti)
+    UNION
+    SELECT child.jti FROM below CROSS JOIN LATERAL ({_first_children("below.jti", FAN_OUT)}) AS child
+)
+UPDATE delegations AS stored SET revoked = false, revoked_at = NULL, revoked_reason = NULL
+FROM (SELECT jti FROM below LIMIT $2) AS found
+WHERE stored.jti = found.jti AND revoked
+  AND (revoked_reason = 'parent_revoked'
+       OR EXISTS (SELECT 1 FROM revoked_reports WHERE jti = found.jti)
+       OR EXISTS (SELECT 1 FROM revocation_entries WHERE jti = found.jti))
+RETURNING stored.jti
+"""
+
 HAS_WORK = "SELECT EXISTS (SELECT 1 FROM cascade_work)"
 
 PICK_WORK = """
@@ -155,6 +173,14 @@ CASE WHEN EXISTS (SELECT 1 FROM cascade_work) THEN (
 async def mark_touched(conn: Connection, touched: Sequence[UUID]) -> list[UUID]:
     """Revoke those of the delegations that are revoked themselves or through a parent; return those that changed."""
     return [row["jti"] for row in await conn.fetch(MARK_TOUCHED, touched)]
+
+
+async def release(conn: Connection, moved: Sequence[UUID]) -> list[UUID]:
+    """Take back what revokes delegations, and what is below them, and return those to settle anew.
+
+    Of what is below, `RELEASED_ROWS` rows at most: the rest stays revoked.
+    """
+    return [row["jti"] for row in await conn.fetch(RELEASE, moved, RELEASED_ROWS)] if moved else []
 
 
 async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) -> list[Item]:

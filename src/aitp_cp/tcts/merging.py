@@ -3,9 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp_client.wire import aid as aids
 
 T = TypeVar("T", bound=Any)
+
+# `invalid` ranks with `none`: its signature proves what an issuer said, not that this is a token.
+RANKED = (Verdict.NONE, Verdict.INVALID, Verdict.UNVERIFIABLE, Verdict.VERIFIED)
 
 # The first ones in order are kept; without a limit, reports could fill the disk through one row.
 MAX_GRANTS = 1000
@@ -29,6 +33,11 @@ def union(*grants: Iterable[str]) -> list[str]:
             break
         kept.append(name)
     return kept
+
+
+def higher(one: Verdict, other: Verdict) -> Verdict:
+    """Return the verdict of the higher rank."""
+    return max(one, other, key=RANKED.index)
 
 
 def is_agent(name: str | None) -> bool:

@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Reported
-from aitp_cp.tcts.merging import differ, is_agent, least, union
+from aitp_cp.tcts.merging import RANKED, differ, higher, is_agent, least, union
 from aitp_cp.web.query import AidFilter, PageQuery
 
 TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
@@ -30,7 +31,7 @@ FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 
 class TctChange(msgspec.Struct, frozen=True):
-    """What a caller reported of one token; `grants` is sorted."""
+    """What a caller reported of one token, or its issuer signed; `grants` is sorted."""
 
     jti: UUID
     issuer: str
@@ -41,6 +42,12 @@ class TctChange(msgspec.Struct, frozen=True):
     issued_at: datetime
     expires_at: datetime | None
     session_id: str | None
+    verdict: Verdict = Verdict.NONE
+    mismatch: bool = False  # reported with claims that differ from those that are signed
+
+    @property
+    def slot(self) -> str:
+        return slot_of(self.verdict, (self.issuer, self.subject))
 
     @property
     def parties(self) -> tuple[str, str, str]:
@@ -56,7 +63,18 @@ class TctChange(msgspec.Struct, frozen=True):
         return self.audience != self.subject
 
     def merged(self, other: Self) -> Self:
-        """The parties of one report are taken together, never mixed; agents go before any other name."""
+        """The parties of one report are taken together, never mixed; agents go before any other name.
+
+        Of two tokens that one issuer signed under one jti, the one that ends later.
+        """
+        if self.slot:
+            kept = max(self, other, key=TctChange._signed)
+            return msgspec.structs.replace(
+                kept,
+                issued_at=min(self.issued_at, other.issued_at),
+                session_id=least(self.session_id, other.session_id),
+                mismatch=self.mismatch or other.mismatch,
+            )
         chosen = min(
             self, other, key=lambda change: (not change.are_agents, not change.names_audience, *change.parties)
         )
@@ -67,10 +85,16 @@ class TctChange(msgspec.Struct, frozen=True):
             issued_at=min(self.issued_at, other.issued_at),
             expires_at=least(self.expires_at, other.expires_at),
             session_id=least(self.session_id, other.session_id),
+            verdict=higher(self.verdict, other.verdict),
         )
+
+    def _signed(self) -> tuple[Any, ...]:
+        return self.expires_at is None, self.expires_at or self.issued_at, self.grants, self.audience, self.binding_cnf
 
     def filled(self, other: Self) -> Self:
         """Names that cannot be agents count as missing where `other` has agents."""
+        if self.slot or other.slot:
+            return self._proven(other)
         same_sides = (self.issuer, self.subject) == (other.issuer, other.subject)
         takes_parties = (other.are_agents and not self.are_agents) or (same_sides and not self.names_audience)
         parties = other if takes_parties else self
@@ -84,6 +108,16 @@ class TctChange(msgspec.Struct, frozen=True):
             expires_at=self.expires_at or other.expires_at,
             session_id=self.session_id or other.session_id,
         )
+
+    def _proven(self, other: Self) -> Self:
+        """A signed token replaces claims about the same parties. Of one between others nothing is taken."""
+        if self.slot:
+            shown, mismatch = self, self.mismatch or (self.slot == other.slot and other.mismatch)
+        elif confirms((other.issuer, other.subject), (self.issuer, self.subject)):
+            shown, mismatch = other, other.mismatch
+        else:
+            return self
+        return msgspec.structs.replace(shown, mismatch=mismatch, session_id=self.session_id or other.session_id)
 
     def disputes(self, row: Self) -> bool:
         """About its parties, grants, key or expiry. When it was issued is often the reporter's own time."""
@@ -113,6 +147,12 @@ class DelegationChange(msgspec.Struct, frozen=True):
     scope: list[str]
     issued_at: datetime
     expires_at: datetime | None
+    verdict: Verdict = Verdict.NONE
+    mismatch: bool = False  # reported with claims that differ from those that are signed
+
+    @property
+    def slot(self) -> str:
+        return slot_of(self.verdict, self.sides)
 
     @property
     def sides(self) -> tuple[str, str]:
@@ -123,7 +163,11 @@ class DelegationChange(msgspec.Struct, frozen=True):
         return all(map(is_agent, self.sides))
 
     def merged(self, other: Self) -> Self:
-        """At most `MAX_PARENTS` parents, of which none is ever pushed out."""
+        """At most `MAX_PARENTS` parents, of which none is ever pushed out; a signed delegation has one."""
+        if self.slot:
+            kept = max(self, other, key=DelegationChange._signed)
+            mismatch = self.mismatch or other.mismatch
+            return msgspec.structs.replace(kept, issued_at=min(self.issued_at, other.issued_at), mismatch=mismatch)
         chosen = min(self, other, key=lambda change: (not change.are_agents, *change.sides))
         further = sorted(other.parents - self.parents)[: max(0, MAX_PARENTS - len(self.parents))]
         return msgspec.structs.replace(
@@ -132,9 +176,18 @@ class DelegationChange(msgspec.Struct, frozen=True):
             scope=union(self.scope, other.scope),
             issued_at=min(self.issued_at, other.issued_at),
             expires_at=least(self.expires_at, other.expires_at),
+            verdict=higher(self.verdict, other.verdict),
         )
 
+    def _signed(self) -> tuple[Any, ...]:
+        return self.expires_at is None, self.expires_at or self.issued_at, self.scope, sorted(self.parents)
+
     def filled(self, other: Self) -> Self:
+        if self.slot:
+            mismatch = self.mismatch or (self.slot == other.slot and other.mismatch)
+            return msgspec.structs.replace(self, mismatch=mismatch)
+        if other.slot:
+            return other if confirms(other.sides, self.sides) else self
         sides = other if other.are_agents and not self.are_agents else self
         return msgspec.structs.replace(
             self,
@@ -158,6 +211,16 @@ class DelegationChange(msgspec.Struct, frozen=True):
 
     def columns(self) -> tuple[Any, ...]:
         return msgspec.structs.astuple(self)
+
+
+def slot_of(verdict: Verdict, pair: tuple[str, str]) -> str:
+    """Which of a caller's statements this is: all its claims are one, and what each pair of parties signed another."""
+    return " ".join(pair) if verdict is Verdict.VERIFIED else ""
+
+
+def confirms(signed: tuple[str, str], claimed: tuple[str, str]) -> bool:
+    """Whether a signed token is between those that are claimed; names that cannot be agents count as missing."""
+    return all(name == claim or not is_agent(claim) for name, claim in zip(signed, claimed, strict=True))
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -243,7 +306,16 @@ class TctView(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str | None
     revoked: bool
     revoked_at: str | None
+    verdict: str  # what its signature is worth
+    mismatch: bool  # reported with claims that differ from those that are signed
     conflict: bool  # callers disagree about it
+
+
+# A row has no forged token.
+WithVerdict = Annotated[
+    str | None,
+    Meta(description="what the signature is worth", extra_json_schema={"enum": [*RANKED]}),
+]
 
 
 class TctList(msgspec.Struct, frozen=True, rename="camel"):
@@ -257,6 +329,7 @@ class TctFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     audience: Annotated[AidFilter | None, Meta(description="AID of the audience")] = None
     capability: Annotated[str | None, Meta(description="tokens that grant it")] = None
     session_id: Annotated[str | None, Meta(description="tokens of one handshake")] = None
+    verdict: WithVerdict = None
     active: Annotated[bool, Meta(description="`true` leaves out revoked and expired tokens")] = False
 
 
@@ -273,6 +346,8 @@ class DelegationView(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: str | None
     revoked_reason: str | None
+    verdict: str  # what its signature is worth
+    mismatch: bool  # reported with claims that differ from those that are signed
     conflict: bool  # callers disagree about it
     pending_cascade: bool  # a revocation of it, or of something above it, is not settled to the end
 
@@ -297,6 +372,7 @@ class DelegationFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     parent_jti: Annotated[UUID | None, Meta(description="delegated directly from this token or delegation")] = None
     delegator: Annotated[AidFilter | None, Meta(description="AID of the delegator")] = None
     delegatee: Annotated[AidFilter | None, Meta(description="AID of the delegatee")] = None
+    verdict: WithVerdict = None
     active: Annotated[bool, Meta(description="`true` leaves out revoked and expired delegations")] = False
 
 

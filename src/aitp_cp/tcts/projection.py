@@ -1,23 +1,27 @@
 """From reports to changes of issued_tcts, delegations and the reported revocations (contract, section 9)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from aitp_cp.events.projection import Refusal
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.protocol.verdicts import UNCHECKED, Kind, Verdict
 from aitp_cp.tcts import claims
 from aitp_cp.tcts.callers import Reported, State, by_key
-from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_object, bounded
-from aitp_cp.tcts.merging import union
+from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_numeric_date, as_object, bounded, counts
+from aitp_cp.tcts.merging import differ, union
 from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
 from aitp_cp_client.wire import moments
 
 ISSUING = frozenset({"handshake.complete", "handshake.completed", "tct.issued", "tct.renewal.issued"})
 REVOKING: dict[str, RevokedKind] = {"tct.revoked": "tct", "delegation.revoked": "delegation"}
 DELEGATING = "delegation.issued"
+
+UNVERIFIED = ("token", "unverified")
 
 MAX_CNF = 128
 
@@ -47,44 +51,61 @@ def _reported(report: Report, change: C) -> Reported[C]:
     return Reported(report.caller, change, report.id)
 
 
+def unproven(reports: Iterable[Report]) -> Iterator[Refusal]:
+    """The reports of which not every token is verified where only such tokens count."""
+    for report in reports:
+        if report.evidence.strict and not all(token.is_verified for token in _tokens(report)):
+            yield Refusal(report.id, *UNVERIFIED)
+
+
+def _tokens(report: Report) -> list[Token]:
+    if report.type in ISSUING:
+        return list(claims.reported_tokens(report.payload, report.evidence))
+    return [_delegation(report)] if report.type == DELEGATING else []
+
+
 def issued(report: Report, now: datetime) -> Iterator[TctChange]:
-    """Every token of the payload that names its jti, issuer and subject."""
+    """Every token of the payload that counts and names its jti, issuer and subject."""
     if report.type not in ISSUING:
         return
-    for token in claims.reported_tokens(report.payload):
+    for token in claims.reported_tokens(report.payload, report.evidence):
         jti, issuer, subject = token.first(read_uuid, JTI), token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)
-        if jti is None or issuer is None or subject is None:
+        if jti is None or issuer is None or subject is None or not counts(token, report.evidence):
             continue
         yield TctChange(
             jti=jti,
             issuer=issuer,
             subject=subject,
             audience=token.first(as_aid, claims.AUDIENCE) or subject,
-            grants=union(token.strings(("grants",))),
+            grants=_grants(token),
             binding_cnf=_binding(token),
             issued_at=_past((token.issued_at(), report.ts), now),
             expires_at=token.expires_at(),
             session_id=report.session_id,
+            verdict=token.verdict,
+            mismatch=_differs(token, TCT_CLAIMS),
         )
 
 
 def delegated(report: Report, now: datetime) -> Iterator[DelegationChange]:
-    """The delegation that the payload describes, when its parent and both sides are known."""
+    """The delegation that the payload describes, when it counts and its parent and both sides are known."""
     if report.type != DELEGATING:
         return
-    token = _delegation(report.payload)
+    token = _delegation(report)
     jti, parent = _own_jti(token), _parent(token)
     delegator, delegatee = token.first(as_aid, DELEGATOR), token.first(as_aid, DELEGATEE)
-    if jti is None or parent is None or delegator is None or delegatee is None:
+    if jti is None or parent is None or delegator is None or delegatee is None or not counts(token, report.evidence):
         return
     yield DelegationChange(
         jti=jti,
         parents=frozenset({parent}),
         delegator=delegator,
         delegatee=delegatee,
-        scope=union(token.strings(("scope",)) or token.strings(("grants",))),
+        scope=_scope(token),
         issued_at=_past((token.issued_at(), report.ts), now),
         expires_at=token.expires_at(),
+        verdict=token.verdict,
+        mismatch=_differs(token, DELEGATION_CLAIMS),
     )
 
 
@@ -92,11 +113,10 @@ def revoked(report: Report, now: datetime) -> Iterator[Revocation]:
     kind = REVOKING.get(report.type)
     if kind is None:
         return
-    payload = as_object(report.payload)
-    named = Token(payload)
-    token = _delegation(payload)
+    members = as_object(report.payload)
+    named, token = (_unless_forged(given, members, report) for given in (members, _described(members)))
     jti = named.first(read_uuid, REVOKED_JTI) or token.first(read_uuid, REVOKED_JTI)
-    if jti is None and kind == "delegation":
+    if jti is None and kind == "delegation" and token.verdict is not Verdict.FORGED:
         jti = _own_jti(token)
     if jti is not None:
         dated = named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT)
@@ -108,11 +128,22 @@ def _past(times: Iterable[datetime | None], now: datetime) -> datetime:
     return next((time for time in times if time is not None and time <= now + CLOCK_AHEAD), now)
 
 
-def _delegation(payload: object) -> Token:
-    """The token of `tct`, else `delegation`, else the payload itself, with the payload's members around it."""
-    members = as_object(payload)
-    given = next((members[name] for name in ("tct", "delegation") if members.get(name) is not None), members)
-    return Token(given, members)
+def _described(members: Mapping[str, Any]) -> Any:
+    """What `tct` or `delegation` holds, else the payload itself."""
+    return next((members[name] for name in ("tct", "delegation") if members.get(name) is not None), members)
+
+
+def _delegation(report: Report) -> Token:
+    """The described token, with the payload's members around it."""
+    members = as_object(report.payload)
+    given = _described(members)
+    return Token(given, members, report.evidence.of(claims.text_of(given), Kind.DELEGATION))
+
+
+def _unless_forged(given: Any, members: Mapping[str, Any], report: Report) -> Token:
+    """A token whose revocation is reported: any text may name it that is not forged."""
+    checked = report.evidence.of(claims.text_of(given), Kind.TCT)
+    return Token(given, members, checked if checked.verdict is Verdict.FORGED else UNCHECKED)
 
 
 def _own_jti(token: Token) -> UUID | None:
@@ -154,3 +185,45 @@ def _thumbprint(value: Any) -> str | None:
             return bounded(value, MAX_CNF)
         value = value.get("jkt", value.get("cnf"))
     return None
+
+
+def _scope(token: Token) -> list[str]:
+    return union(token.strings(("scope",)) or token.strings(("grants",)))
+
+
+def _grants(token: Token) -> list[str]:
+    return union(token.strings(("grants",)))
+
+
+def _expiry(token: Token) -> datetime | None:
+    expires_at = token.expires_at()
+    return expires_at and expires_at.replace(microsecond=0)
+
+
+# What a report may say beside a verified token, and not otherwise than the token.
+TCT_CLAIMS: tuple[Callable[[Token], Any], ...] = (
+    lambda token: token.first(read_uuid, JTI),
+    lambda token: token.first(as_aid, ISSUER),
+    lambda token: token.first(as_aid, SUBJECT),
+    lambda token: token.first(as_aid, claims.AUDIENCE),
+    lambda token: token.first(as_numeric_date, ("iat",)),
+    _grants,
+    _binding,
+    _expiry,
+)
+DELEGATION_CLAIMS: tuple[Callable[[Token], Any], ...] = (
+    _own_jti,
+    _parent,
+    lambda token: token.first(as_aid, DELEGATOR),
+    lambda token: token.first(as_aid, DELEGATEE),
+    _scope,
+    _expiry,
+)
+
+
+def _differs(token: Token, parts: Iterable[Callable[[Token], Any]]) -> bool:
+    """Whether the claims beside a verified token differ from those that are signed."""
+    if not token.is_verified:
+        return False
+    beside = token.beside()
+    return any(differ(read(beside), read(token)) for read in parts)

@@ -7,6 +7,7 @@ from uuid import UUID
 from aitp_cp.db import Connection, Where, shown
 from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.views import View
+from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.graph import IS_PENDING
 from aitp_cp.tcts.model import (
     DELEGATION_ORDER,
@@ -23,10 +24,14 @@ MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
 
 _TIMES = {name: shown(name) for name in ("issued_at", "expires_at", "revoked_at")}
-_CONFLICT = {"conflict": "coalesce(conflict, false)"}
+_TRUST = {
+    "verdict": "coalesce(verdict, 'none')",
+    "mismatch": "coalesce(mismatch, false)",
+    "conflict": "coalesce(conflict, false)",
+}
 TCT = View(
     TctView,
-    {"issuer": "issuer_aid", "subject": "subject_aid", "audience": "audience_aid", **_TIMES, **_CONFLICT},
+    {"issuer": "issuer_aid", "subject": "subject_aid", "audience": "audience_aid", **_TIMES, **_TRUST},
     arrays=("grants",),
 )
 DELEGATION = View(
@@ -36,16 +41,16 @@ DELEGATION = View(
         "delegatee": "delegatee_aid",
         "pending_cascade": IS_PENDING,
         **_TIMES,
-        **_CONFLICT,
+        **_TRUST,
     },
     arrays=("scope",),
 )
 
 TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
-    revoked, revoked_at, conflict"""
+    revoked, revoked_at, verdict, mismatch, conflict"""
 
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
-    revoked_at, revoked_reason, conflict"""
+    revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
 LIST_TCTS = f"""
 SELECT {TCT.sql}, issued_at FROM issued_tcts
@@ -115,6 +120,7 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
     where.add("audience_aid = {}", filter.audience)
     where.add("grants @> jsonb_build_array({}::text)", filter.capability)
     where.add("session_id = {}", filter.session_id)
+    _add_verdict(where, filter.verdict)
     _add_active(where, now if filter.active else None)
     TCT_ORDER.restrict(where, window.before)
     statement = LIST_TCTS.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
@@ -138,6 +144,7 @@ async def list_delegations(conn: Connection, filter: DelegationFilter, window: W
     where.add("parent_jti = {}", filter.parent_jti)
     where.add("delegator_aid = {}", filter.delegator)
     where.add("delegatee_aid = {}", filter.delegatee)
+    _add_verdict(where, filter.verdict)
     _add_active(where, now if filter.active else None)
     DELEGATION_ORDER.restrict(where, window.before)
     statement = LIST_DELEGATIONS.format(
@@ -163,6 +170,13 @@ async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[st
     """Return issuer and subject of those tokens that were reported."""
     rows = await conn.fetch(PARTIES, jtis)
     return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
+
+
+def _add_verdict(where: Where, verdict: str | None) -> None:
+    if verdict == Verdict.NONE:
+        where.always("verdict IS NULL")
+    else:
+        where.add("verdict = {}", verdict)
 
 
 def _add_active(where: Where, at: datetime | None) -> None:

@@ -11,9 +11,9 @@ from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.tcts import cascade, graph, store
 from aitp_cp.tcts.callers import merge
-from aitp_cp.tcts.delegating import merge_delegations
+from aitp_cp.tcts.delegating import Merged, merge_delegations
 from aitp_cp.tcts.model import Budget, Item
-from aitp_cp.tcts.projection import changes_from
+from aitp_cp.tcts.projection import changes_from, unproven
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
 # less than an operator, who wants to see the effect. 10,000 rows take half a second.
@@ -26,12 +26,14 @@ GRAPH_WAIT_SECS = 0.3
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> Effect:
     """Merge what `reports`, received at `now`, say into the tables, by the rules of `aitp_cp.tcts.callers`.
 
-    A report is refused when its caller has too many delegations of one parent. Must come before any other row lock of
+    A report is refused when its caller has too many delegations of one parent, or its tokens are not verified and must
+    be. Must come before any other row lock of
     the transaction. Lock order: the graph lock, rows in key order, the log lock.
     """
     changes = changes_from(reports, now)
+    refusals = list(unproven(reports))
     if not changes:
-        return Effect()
+        return Effect(refusals=refusals)
     await (lock if changes.delegations or changes.revocations else lock_shared)(conn, GRAPH)
     revoked: list[UUID] = []
     if changes.revocations:
@@ -42,11 +44,12 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         load=lambda keys: store.TCTS.lock(conn, keys),
         update=lambda rows: store.TCTS.update(conn, rows, now),
     )
-    refusals = await merge_delegations(conn, changes.delegations, now) if changes.delegations else []
+    merged = await merge_delegations(conn, changes.delegations, now) if changes.delegations else Merged([], [])
     await store.mark_tcts(conn, sorted({*changes.tcts, *revoked}))
     written = {report.state.jti for report in changes.delegations}
+    written.update(await graph.release(conn, merged.moved))
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
-    return Effect(refusals=refusals)
+    return Effect(refusals=[*refusals, *merged.refusals])
 
 
 PROJECTION = Projection(types_of(Target.TOKENS), project)

@@ -9,6 +9,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Record
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
@@ -47,6 +48,11 @@ SELECT jti, parent_jti FROM unnest($1::uuid[], $2::uuid[]) AS new (jti, parent_j
 ON CONFLICT DO NOTHING
 """
 
+DROP_PARENTS = """
+DELETE FROM delegation_parents USING unnest($1::uuid[], $2::uuid[]) AS gone (jti, parent_jti)
+WHERE delegation_parents.jti = gone.jti AND delegation_parents.parent_jti = gone.parent_jti
+"""
+
 COUNT_CHILDREN = """
 SELECT parent_jti, caller, children
 FROM delegation_children JOIN unnest($1::uuid[], $2::text[]) AS link (parent_jti, caller) USING (parent_jti, caller)
@@ -75,6 +81,12 @@ WHERE issued_tcts.jti = cause.jti
 
 
 OLD_REPORTS = OldRows("revoked_reports", "created_at")
+
+
+async def drop_parents(conn: Connection, links: Sequence[tuple[UUID, UUID]]) -> None:
+    """Forget parents of delegations, as (delegation, parent)."""
+    if links:
+        await conn.execute(DROP_PARENTS, [jti for jti, _ in links], [parent for _, parent in links])
 
 
 async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange]]) -> None:
@@ -116,7 +128,7 @@ async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
 
 
 def _tct_values(change: TctChange) -> Sequence[Any]:
-    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:])
+    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:9], *_judged(change))
 
 
 def _tct_state(row: Record) -> TctChange:
@@ -130,13 +142,21 @@ def _tct_state(row: Record) -> TctChange:
         issued_at=row["issued_at"],
         expires_at=row["expires_at"],
         session_id=row["session_id"],
+        verdict=Verdict(row["verdict"] or Verdict.NONE),
+        mismatch=bool(row["mismatch"]),
     )
 
 
 def _delegation_values(change: DelegationChange) -> Sequence[Any]:
     """The row shows the least of several parents."""
     scope = as_json(change.scope)
-    return change.jti, min(change.parents), *change.sides, scope, change.issued_at, change.expires_at
+    times = change.issued_at, change.expires_at
+    return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change)
+
+
+def _judged(change: TctChange | DelegationChange) -> tuple[str | None, bool]:
+    """What nobody could verify has no verdict, like a row of another control plane."""
+    return None if change.verdict is Verdict.NONE else change.verdict.value, change.mismatch
 
 
 def _delegation_state(row: Record) -> DelegationChange:
@@ -148,6 +168,8 @@ def _delegation_state(row: Record) -> DelegationChange:
         scope=as_names(row["scope"]),
         issued_at=row["issued_at"],
         expires_at=row["expires_at"],
+        verdict=Verdict(row["verdict"] or Verdict.NONE),
+        mismatch=bool(row["mismatch"]),
     )
 
 
@@ -163,6 +185,8 @@ TCTS = Table[UUID, TctChange](
         "issued_at": "timestamptz",
         "expires_at": "timestamptz",
         "session_id": "text",
+        "verdict": "text",
+        "mismatch": "boolean",
     },
     created=("created_at",),
     updated=(),
@@ -181,6 +205,8 @@ DELEGATIONS = Table[UUID, DelegationChange](
         "scope": "jsonb",
         "issued_at": "timestamptz",
         "expires_at": "timestamptz",
+        "verdict": "text",
+        "mismatch": "boolean",
     },
     created=("created_at",),
     updated=(),

@@ -56,6 +56,9 @@ class Metrics:
         self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
         self.events_dropped = self._counter("events_dropped", "reported events refused one by one")
         self.events_duplicate = self._counter("events_duplicate", "reported events that were stored already")
+        self.token_verdicts = self._counter(
+            "token_verdicts", "tokens in reported batches, by what they are worth", "verdict"
+        )
         self.ingest_waiting_bytes = self._gauge("ingest_waiting_bytes", "bytes of event bodies read and not yet stored")
         self.admin_audit_insert_failures = self._gauge(
             "admin_audit_insert_failures", "audit rows that could not be written"
