@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import datetime
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,8 @@ from aitp_cp_client.transport import Transport
 
 TCTS = "/api/tcts"
 DELEGATIONS = "/api/delegations"
+
+Verdict = Literal["none", "unverifiable", "invalid", "verified"]
 
 
 class Tct(msgspec.Struct, frozen=True, rename="camel"):
@@ -28,6 +30,8 @@ class Tct(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: datetime | None
     conflict: bool = False  # reporters disagree about it
+    verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
+    mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
 
 
 class Delegation(msgspec.Struct, frozen=True, rename="camel"):
@@ -42,6 +46,8 @@ class Delegation(msgspec.Struct, frozen=True, rename="camel"):
     revoked_at: datetime | None
     revoked_reason: str | None
     conflict: bool = False  # reporters disagree about it
+    verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
+    mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
     pending_cascade: bool = False  # a revocation of it, or of something above it, is still being settled
 
 
@@ -53,6 +59,7 @@ class TctFilter(TypedDict, total=False):
     audience: str | None
     capability: str | None
     session_id: str | None
+    verdict: Verdict | None
     active: bool
 
 
@@ -62,6 +69,7 @@ class DelegationFilter(TypedDict, total=False):
     parent_jti: UUID | None
     delegator: str | None
     delegatee: str | None
+    verdict: Verdict | None
     active: bool
 
 

@@ -8,6 +8,7 @@ import httpx
 
 from client.tests.commands.support import at, enrolled, on_screen, read, report
 from tests.cli.support import said
+from tests.support.agents import delegation, handshake, new_agent
 from tests.support.app import AUTH, OTHER_KEY
 from tests.support.process import Process, free_port
 from tests.support.waiting import eventually
@@ -112,6 +113,25 @@ def test_a_session_with_its_events(server: Process) -> None:
     shown = said(at(server, "sessions", "show", session))
     assert f"session {session} status failed initiator aid:alice responder aid:bob" in shown
     assert at(server, "sessions", "show", "unknown").returncode == 3
+
+
+def test_tokens_with_what_they_are_worth(server: Process) -> None:
+    """The peer lies about the same token: the row says who is right."""
+    alice, bob, carol = new_agent(), new_agent(), new_agent()
+    done = handshake(alice, bob).initiator
+    hop = delegation(alice, done.voucher, carol)
+    report(server, "1", type="tct.issued", payload={"tct": {"token": done.token, "claims": {"grants": ["admin"]}}})
+    report(server, "2", type="delegation.issued", payload={"delegation": {"token": hop}})
+    for name, issued_by, member in (("tcts", "--issuer", bob.aid), ("delegations", "--delegator", alice.aid)):
+        document = read(at(server, name, "list", "--verdict", "verified", issued_by, member, "--active", "--json"))
+        path = f"{server.url}/api/{name}"
+        shown = httpx.get(path, params={issued_by[2:]: member, "verdict": "verified"}, headers=AUTH).json()
+        assert document[name] == shown[name]
+        assert document[name][0]["verdict"] == "verified"
+        assert read(at(server, name, "list", "--verdict", "none", issued_by, member, "--json")) == {name: []}
+    assert "verified, mismatch" in at(server, "tcts", "list", "--subject", alice.aid).stdout
+    assert "verified" in at(server, "delegations", "list", "--delegatee", carol.aid).stdout
+    assert at(server, "tcts", "list", "--verdict", "forged").returncode == 2
 
 
 def test_webhooks_and_their_deliveries(server: Process) -> None:

@@ -16,6 +16,10 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Into this file, which appears only when it is complete.")
 ]
 Aid = Annotated[str, typer.Argument(metavar="AID", help="The agent.")]
+WithVerdict = Annotated[
+    Literal["none", "unverifiable", "invalid", "verified"] | None, typer.Option(help="What the signature is worth.")
+]
+Active = Annotated[bool, typer.Option("--active", help="Neither revoked nor expired.")]
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
 
@@ -27,6 +31,8 @@ agents = group("Who is enrolled.")
 revocations = group("Revoked tokens.")
 events = group("The event log.")
 sessions = group("Handshakes.")
+tcts = group("Tokens that agents reported.")
+delegations = group("Delegations that agents reported.")
 webhooks = group("Subscriptions and their deliveries.")
 audit = group("Who changed what.")
 
@@ -39,6 +45,8 @@ def add_to(app: typer.Typer) -> None:
         ("revocations", revocations),
         ("events", events),
         ("sessions", sessions),
+        ("tcts", tcts),
+        ("delegations", delegations),
         ("webhooks", webhooks),
         ("audit", audit),
     ):
@@ -167,6 +175,36 @@ def sessions_show(
     from aitp_cp_client.commands.sessions import show
 
     show(session, as_json=as_json)
+
+
+@tcts.command("list", epilog=LEGEND)
+def tcts_list(
+    verdict: WithVerdict = None,
+    issuer: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent issued.")] = None,
+    subject: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent holds.")] = None,
+    active: Active = False,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Tokens, newest issued first; `verified` says that the issuer signed it, not that the subject took part."""
+    from aitp_cp_client.commands.tokens import list_tcts
+
+    list_tcts(limit, as_json=as_json, verdict=verdict, issuer=issuer, subject=subject, active=active)
+
+
+@delegations.command("list", epilog=LEGEND)
+def delegations_list(
+    verdict: WithVerdict = None,
+    delegator: Annotated[str | None, typer.Option(metavar="AID", help="Delegations by this agent.")] = None,
+    delegatee: Annotated[str | None, typer.Option(metavar="AID", help="Delegations to this agent.")] = None,
+    active: Active = False,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Delegations, newest issued first."""
+    from aitp_cp_client.commands.tokens import list_delegations
+
+    list_delegations(limit, as_json=as_json, verdict=verdict, delegator=delegator, delegatee=delegatee, active=active)
 
 
 @webhooks.command("list", epilog=LEGEND)
