@@ -9,10 +9,13 @@ import random
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from aitp_cp_client import Limits, ThreadReporter
 
 RUN = "crashes"
+AT_ONCE = 2  # agents that share the spool
+RANGE = 1_000_000  # of numbers that one agent has for its events
 LONGEST_LIFE_SECS = 0.12  # starting takes 10 to 20 ms, a batch about 10
 LIMITS = Limits(linger_secs=0.005, first_wait_secs=0.01)
 
@@ -48,9 +51,11 @@ def life(url: str, key: str, spool: str, *, first: int) -> int:
 
 def main(url: str, key: str, spool: str, kills: str, seed: str) -> None:
     random.seed(int(seed))
-    safe = [life(url, key, spool, first=number * 1_000_000) for number in range(int(kills))]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lives = [pool.submit(life, url, key, spool, first=number * RANGE) for number in range(int(kills))]
+        safe = [each.result() for each in lives]
     with ThreadReporter(url, key, spool=spool, limits=LIMITS) as last:
-        last.report("crash.test", run_id=RUN, payload={"n": int(kills) * 1_000_000})
+        last.report("crash.test", run_id=RUN, payload={"n": int(kills) * RANGE})
         assert last.flush(120), last.counters
     print(json.dumps(safe))
 

@@ -89,5 +89,10 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def text_of(error: BaseException | str) -> str:
+    """Return the code of an exception of the SDK, the name of another one, or the text itself."""
+    return error if isinstance(error, str) else str(getattr(error, "code", None) or type_name(error))
+
+
 def type_name(error: BaseException) -> str:
     return type(error).__name__

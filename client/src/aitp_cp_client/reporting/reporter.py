@@ -76,10 +76,11 @@ class _Reports:
         self, session_id: str, error: BaseException | str, initiator: str, *, target: str, run_id: str | None = None
     ) -> str:
         """Report a handshake that failed; of an SDK's exception its `code`."""
-        text = error if isinstance(error, str) else str(getattr(error, "code", None) or events.type_name(error))
         sides: EventFields = {"aid_a": initiator, "aid_b": target}
-        failed: EventFields = {**sides, "session_id": session_id, "run_id": run_id, "payload": {"error": text}}
-        return self._report("handshake.failed", lambda: failed)
+        return self._report(
+            "handshake.failed",
+            lambda: {**sides, "session_id": session_id, "run_id": run_id, "payload": {"error": events.text_of(error)}},
+        )
 
     def tct_issued(self, token: str, *, session_id: str | None = None, run_id: str | None = None) -> str:
         """Report a token outside a handshake: compact, or the JSON of `issue_tct_for_delegatee`."""
@@ -99,7 +100,7 @@ class _Reports:
 
     def delegation_revoked(self, token: str, reason: str | None = None, *, run_id: str | None = None) -> str:
         """Report that this agent has revoked a delegation: its jti, or the token if it has none."""
-        named = {"delegation": token} if "." in token else {"jti": token}
+        named = {"delegation": token} if "." in str(token) else {"jti": token}
         return self.report("delegation.revoked", run_id=run_id, payload={**named, "reason": reason})
 
     def _report(self, type: str, fields: Callable[[], EventFields]) -> str:
