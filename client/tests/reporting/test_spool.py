@@ -75,6 +75,18 @@ def test_it_is_bounded_and_what_is_being_sent_stays(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_each_agent_needs_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    for owner in (None, "aid:alice", None, "aid:alice"):
+        spool = Spool(path, MIB, owner)
+        spool.add([item(1)])
+        spool.close()
+    other = Spool(path, MIB, "aid:bob")
+    with pytest.raises(OSError, match="another agent"):
+        other.add([item(2)])
+    other.close()
+
+
 def test_its_file_is_the_owners_alone(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", MIB)
     spool.add([item(1)])

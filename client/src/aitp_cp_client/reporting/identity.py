@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from aitp_cp_client import published
 from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.options import bearer
+from aitp_cp_client.published import manifest
 from aitp_cp_client.signing import Request, SigningKey, signed_headers
 from aitp_cp_client.transport import Answer, Call, Transport, encode
 from aitp_cp_client.wire.aid import Aid, canonical
@@ -32,6 +32,11 @@ class SdkAgent(Protocol):
 
 Identity = str | SigningKey | SdkAgent
 """An API key; the key of an agent, which signs each request; or an agent of the SDK, which gets agent tokens."""
+
+
+def aid_of(identity: Identity) -> Aid | None:
+    """Return who reports; None for an API key, which many agents may share."""
+    return canonical(identity.aid) if isinstance(identity, SigningKey | SdkAgent) else None
 
 
 class Prover(Protocol):
@@ -79,7 +84,7 @@ class _Audience:
         if self._pinned is not None:
             return self._pinned
         if self._known is None:
-            self._known = canonical((await published.manifest(self._transport)).aid)
+            self._known = canonical((await manifest(self._transport)).aid)
         return self._known
 
     def forget(self) -> bool:

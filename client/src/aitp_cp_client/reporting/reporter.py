@@ -15,7 +15,7 @@ from typing import Self, Unpack
 from aitp_cp_client.reporting import events
 from aitp_cp_client.reporting.engine import STOP_SECS, Engine, wait
 from aitp_cp_client.reporting.events import Role, Unreportable
-from aitp_cp_client.reporting.identity import Identity
+from aitp_cp_client.reporting.identity import Identity, aid_of
 from aitp_cp_client.reporting.model import Counters, EventFields, Limits
 from aitp_cp_client.reporting.sender import Sender
 from aitp_cp_client.reporting.spool import Spool
@@ -46,7 +46,7 @@ class _Reports:
         """
         bounds = limits or Limits()
         connect = partial(Sender, url, identity, limits=bounds, pinned=pinned, tls=tls)
-        kept = None if spool is None else Spool(Path(spool), bounds.spool_bytes)
+        kept = None if spool is None else Spool(Path(spool), bounds.spool_bytes, aid_of(identity))
         self._engine = Engine(connect, bounds, kept)
 
     @property

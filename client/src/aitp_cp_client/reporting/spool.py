@@ -24,8 +24,10 @@ WAL_BYTES = 4 * 1024 * 1024  # what the journal is cut back to
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS totals (one INTEGER PRIMARY KEY CHECK (one = 1), events INTEGER, bytes INTEGER);
-INSERT OR IGNORE INTO totals VALUES (1, 0, 0);
+CREATE TABLE IF NOT EXISTS totals (
+  one INTEGER PRIMARY KEY CHECK (one = 1), events INTEGER, bytes INTEGER, owner TEXT
+);
+INSERT OR IGNORE INTO totals VALUES (1, 0, 0, NULL);
 """
 
 # An open connection must not come through a fork: SQLite would believe in locks that only the parent holds.
@@ -55,12 +57,16 @@ class Size:
 class Spool:
     """For one thread. Its calls raise `sqlite3.Error` or `OSError` and have then changed nothing."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        """Create the file, readable by its owner alone: reports may hold raw tokens. Raises `OSError`."""
+    def __init__(self, path: Path, max_bytes: int, owner: str | None = None) -> None:
+        """Create the file, readable by its user alone: reports may hold raw tokens. Raises `OSError`.
+
+        `owner` is the AID of the agent that signs what is sent from it.
+        """
         if sys.platform == "win32":
             raise OSError("a spool needs the file locks of a POSIX system")
         self._path = path
         self._max_bytes = max_bytes
+        self._owner = owner
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._sent = 0  # rows up to here were sent, whether or not they could be deleted yet
@@ -146,11 +152,20 @@ class Spool:
                 db.execute("PRAGMA synchronous = NORMAL")  # survives the process, not a power cut in the last moment
                 db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
                 db.executescript(SCHEMA)
+                self._own(db)
             except BaseException:
                 db.close()
                 raise
             self._connection = db
         return self._connection
+
+    def _own(self, db: sqlite3.Connection) -> None:
+        """Raise `OSError` for another agent's file: its events would be refused as not ours to report."""
+        [[owner]] = db.execute("SELECT owner FROM totals").fetchall()
+        if self._owner and owner and owner != self._owner:
+            raise OSError("the file belongs to another agent; use one for each")
+        if self._owner and not owner:
+            db.execute("UPDATE totals SET owner = ?", (self._owner,))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
