@@ -18,8 +18,8 @@ from aitp_cp.protocol.tokens import Redacted
 from aitp_cp.protocol.verdicts import Checked, Evidence, Verdict
 from aitp_cp.telemetry.metrics import Metrics
 
-CACHE_BYTES = 16 * 1024 * 1024  # about 10,000 tokens
-CALLER_BYTES = CACHE_BYTES // 4
+CACHE_BYTES = 16 * 1024 * 1024  # about 8,000 tokens
+CALLER_BYTES = CACHE_BYTES // 2
 CHUNK = 50  # tokens that are judged in one go: 7 ms, after which another batch has its turn
 _OVERHEAD = 1024  # bytes of a short token's claims in memory
 
@@ -79,8 +79,13 @@ class Verifier:
 
 def check_all(found: Sequence[Redacted]) -> list[Checked]:
     """Judge tokens; what their claims hold that looks like a token is redacted like everything else."""
-    results = [verdicts.check(token.token) for token in found]
-    return [msgspec.structs.replace(result, claims=tokens.redact(dict(result.claims))) for result in results]
+    return [_redacted(verdicts.check(token.token)) for token in found]
+
+
+def _redacted(checked: Checked) -> Checked:
+    if not tokens.may_hold_token(msgspec.json.encode(checked.claims)):
+        return checked
+    return msgspec.structs.replace(checked, claims=tokens.redact(dict(checked.claims)))
 
 
 class _Entry(msgspec.Struct, frozen=True):
