@@ -131,7 +131,7 @@ stories = st.lists(
 modes = st.sampled_from(["warn", "strict"])
 
 quick = settings(
-    max_examples=90,
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
