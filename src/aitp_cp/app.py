@@ -17,6 +17,8 @@ from aitp_cp.identity.service import OwnManifest
 from aitp_cp.ingest.routes import ENDPOINTS as INGEST
 from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
+from aitp_cp.keys.cache import KeyCache
+from aitp_cp.keys.routes import ENDPOINTS as KEYS
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
@@ -54,6 +56,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *WEBHOOKS,
     *DELIVERIES,
     *TRUSTSTORE,
+    *KEYS,
     *DASHBOARD,
     *AUDIT,
 )
@@ -74,7 +77,7 @@ async def open_app(rt: Runtime) -> Edge:
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
-    return Edge(rt, Router(rt, ENDPOINTS))
+    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache),)))
 
 
 def _open_outbound(rt: Runtime, tail: Tail) -> None:
@@ -99,8 +102,9 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
     """What follows the log, then the log itself, then what needs its position."""
     published = PublishedList(rt, tail.behind)
     cache = RegistryCache(rt, tail.behind)
+    keys = KeyCache(rt, tail.behind)
     tail.on_notice(MOVED_CHANNEL, cache.on_moved)
-    for follower in (cache, Screens(rt), Figures(rt), published):
+    for follower in (keys, cache, Screens(rt), Figures(rt), published):
         tail.on_events(follower.on_events)
         tail.on_reset(follower.on_reset)
         rt.add(follower)
@@ -111,5 +115,7 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
         rt.stack.push_async_callback(writer.stop)
     await tail.start()
     rt.stack.push_async_callback(tail.stop)
+    await keys.open()
+    rt.stack.push_async_callback(keys.stop)
     published.start()
     rt.stack.push_async_callback(published.stop)

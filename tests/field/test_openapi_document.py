@@ -12,6 +12,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from aitp_cp.app import ENDPOINTS, openapi_document
 from aitp_cp.audit.model import Actor
 from aitp_cp.errors import AppError
+from aitp_cp.keys.model import NewKey
+from aitp_cp.keys.service import scopes_of
 from aitp_cp.revocation import service
 from aitp_cp.revocation.model import NewRevocation
 from aitp_cp.web.body import decode
@@ -28,6 +30,9 @@ SOUND = {
     "aid": "aid:pubkey:" + "A" * 43,
     "pubkey": "A" * 43,
     "namespace": "home",
+    "name": "a name",
+    "role": "reporter",
+    "scopes": ["events:write"],
     "jti": "0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11",
     "jtis": ["0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11"],
 }
@@ -80,6 +85,8 @@ def read(body: dict[str, Any], shape: Any) -> None:
     asked = decode(msgspec.json.encode(body), shape)
     if isinstance(asked, NewRevocation):
         service.read(asked, Actor("tester", None), MovableClock()())
+    if isinstance(asked, NewKey):
+        scopes_of(asked)
 
 
 class Sent(msgspec.Struct):

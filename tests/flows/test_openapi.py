@@ -108,16 +108,18 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
         http.post("/api/webhooks", json={"url": "https://93.184.215.14/hook", "events": ["tct.revoked"]}),
         http.post("/api/trust-anchors", json={"issuerUrl": "https://idp.example"}),
         http.post("/api/pinned-keys", json={"aid": one.aid, "pubkey": one.key}),
+        http.post("/api/keys", json={"name": "a reporter", "role": "reporter"}),
     ]
     for answer in made:
         assert answer.is_success, answer.text
-    webhook, anchor = made[2].json()["id"], made[3].json()["id"]
+    webhook, anchor, key = made[2].json()["id"], made[3].json()["id"], made[5].json()["id"]
     assert http.post(f"/api/webhooks/{webhook}/test").status_code == 202
     return {
         "/api/registry/agents/": {"aid": one.aid},
         "/api/sessions/": {"id": SESSION},
         "/api/webhooks/": {"id": webhook},
         "/api/trust-anchors/": {"id": anchor},
+        "/api/keys/": {"id": key},
     }
 
 
@@ -145,6 +147,7 @@ def test_every_success_is_as_documented(server: Process) -> None:
         ("POST /api/webhooks", {"url": "https://93.184.215.14/hook", "active": False}),
         ("POST /api/trust-anchors", {"issuerUrl": "https://twice.example"}),
         ("POST /api/events", [{"type": "custom"}]),
+        ("POST /api/keys", {"name": "twice", "role": "auditor"}),
     ],
 )
 def test_a_repeated_answer_is_as_documented(server: Process, label: str, body: Any) -> None:

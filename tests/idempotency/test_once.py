@@ -27,6 +27,8 @@ KEYED = {
     "/api/trust-anchors",
     "/api/pinned-keys",
     "/api/revocation/entries",
+    "/api/keys",
+    "/api/keys/{id}/rotate",
 }
 
 

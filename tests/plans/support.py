@@ -80,6 +80,10 @@ FROM generate_series(1, {AUDITS}) AS n;
 INSERT INTO trust_anchors (id, namespace, issuer_url, created_at)
 SELECT gen_random_uuid(), 'ns-' || n % 20, 'https://idp.example/' || n, now() - n * interval '1 second'
 FROM generate_series(1, 20000) AS n;
+INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at, revoked_at)
+SELECT md5('key' || n)::uuid, md5('key' || n)::uuid, 'key ' || n, 'acp_abcd',
+       sha256(n::text::bytea), '["events:write"]', now() - n * interval '1 second', CASE n % 10 WHEN 0 THEN now() END
+FROM generate_series(1, 20000) AS n;
 INSERT INTO pinned_keys (namespace, aid, pubkey)
 SELECT 'ns-' || n % 20, 'aid-' || n, 'k' FROM generate_series(1, 20000) AS n;
 """
@@ -103,6 +107,7 @@ BIG = frozenset(
         "admin_audit_log",
         "trust_anchors",
         "pinned_keys",
+        "api_keys",
     }
 )
 

@@ -19,6 +19,8 @@ from aitp_cp.events import history as lists
 from aitp_cp.events import invocations
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
+from aitp_cp.keys import store as keys
+from aitp_cp.keys.model import KeyFilter
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
@@ -208,6 +210,14 @@ LISTS: dict[str, list[Ask]] = {
     "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),
         lambda conn: truststore.list_anchors(conn, None, Window(100, 0, (DAY_AGO, JTI))),
+    ],
+    "GET /api/keys": [
+        lambda conn: keys.page(conn, KeyFilter.ACTIVE, Window(100), NOW),
+        lambda conn: keys.page(conn, KeyFilter.REVOKED, Window(100), NOW),
+        lambda conn: keys.page(conn, KeyFilter.ALL, Window(100, 0, (DAY_AGO, JTI)), NOW),
+        lambda conn: keys.find(conn, [JTI]),
+        lambda conn: keys.find_by_digest(conn, b"digest"),
+        lambda conn: keys.mark_used(conn, {JTI: (NOW, "192.0.2.1")}),
     ],
     "GET /api/pinned-keys": [
         lambda conn: truststore.list_pinned(conn, None, Window(100)),

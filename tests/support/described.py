@@ -48,14 +48,14 @@ CONFORMANCE: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# What was created is there, and what was deleted is not; a deregistered agent stays in the registry.
+# What was created is there, and what was deleted is not; a deregistered agent and a revoked key stay.
 LIFE: list[CheckFunction] = [ensure_resource_availability, use_after_free]
 
 
 def checks_of(case: Case[Any], response: Response) -> list[CheckFunction]:
     """All that this answer must keep to; two refusals are 5xx by contract."""
     refused = case.operation.label == NEVER_SERVED or code_of(response) == "JWKS_NOT_CACHED"
-    stays = case.path.startswith("/api/registry/agents/")
+    stays = case.path.startswith(("/api/registry/agents/", "/api/keys/"))
     return [*CONFORMANCE, *([] if refused else [not_a_server_error]), *([] if stays else LIFE)]
 
 

@@ -45,8 +45,8 @@ async def stream(rt: Runtime, request: Request) -> Response:
     filter = HistoryFilter(type=query.type, aid=query.aid, run_id=query.run_id)
     # A browser that reconnects repeats the query of its first request; the header is what it has seen since.
     cursor = cursors.parse(request.headers.get("last-event-id") or query.last_event_id)
-    streams, caller = rt.get(Streams), context_of(request).caller
-    return EventStream(lambda: streams.opened(filter, cursor, caller))
+    streams, context = rt.get(Streams), context_of(request)
+    return EventStream(lambda: streams.opened(filter, cursor, context.caller, context.credential_is_valid))
 
 
 STREAM = Endpoint(

@@ -32,6 +32,7 @@ PAGE_BYTES = 24 * 1024
 SPAN = 5000  # positions read by one statement: with a rare filter it may find nothing in them
 DATABASE_RETRY_SECS = 1.0
 END_GRACE_SECS = 1.0
+CHECK_SECS = 0.5  # how late a stream may notice that its credential has expired
 TIMER_SLACK_SECS = 0.002  # a timer may fire this much early
 RECONNECT_MS = (1000, 5000)
 
@@ -39,7 +40,10 @@ RECONNECT_MS = (1000, 5000)
 class Stream:
     """The stream of one client. Its queue is the ring: it holds a position there, and no events."""
 
-    def __init__(self, streams: "Streams", filter: HistoryFilter, cursor: int | None) -> None:
+    def __init__(
+        self, streams: "Streams", filter: HistoryFilter, cursor: int | None, is_valid: Callable[[], bool]
+    ) -> None:
+        self.is_valid = is_valid
         self._db = streams.db
         self._tail = streams.tail
         self._turn = streams.turn
@@ -234,15 +238,25 @@ class Streams:
         self._metrics = rt.metrics
         self._spread = spread
         self._open: set[Stream] = set()
+        self._checking = False
         self._ends_at: float | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         tail.on_reset(self.start_anew)
 
     @contextmanager
-    def opened(self, filter: HistoryFilter, cursor: int | None, caller: str | None = None) -> Iterator[Produce]:
-        """Hold a slot inside the block, one of the caller's if it is known; raises `SseCapacity`."""
-        with self._slot(caller), self._running(filter, cursor) as produce:
+    def opened(
+        self,
+        filter: HistoryFilter,
+        cursor: int | None,
+        caller: str | None = None,
+        is_valid: Callable[[], bool] = lambda: True,
+    ) -> Iterator[Produce]:
+        """Hold a slot inside the block, one of the caller's if it is known; raises `SseCapacity`.
+
+        The stream ends once `is_valid`, which tells whether the caller's credential is still good, returns false.
+        """
+        with self._slot(caller), self._running(filter, cursor, is_valid) as produce:
             yield produce
 
     @contextmanager
@@ -264,14 +278,16 @@ class Streams:
                 del self._callers[caller]
 
     @contextmanager
-    def _running(self, filter: HistoryFilter, cursor: int | None) -> Iterator[Produce]:
-        stream = Stream(self, filter, cursor)
+    def _running(self, filter: HistoryFilter, cursor: int | None, is_valid: Callable[[], bool]) -> Iterator[Produce]:
+        stream = Stream(self, filter, cursor, is_valid)
         self._open.add(stream)
         self._empty.clear()
         self._metrics.sse_opened.inc()
         self._metrics.sse_open.set(len(self._open))
         if self._ends_at is not None:
             self._end_soon(stream)
+        if not self._checking:
+            self._check_later()
         try:
             yield stream.run
         finally:
@@ -284,6 +300,23 @@ class Streams:
         """For the tail: the log was replaced, so cursors of open streams mean nothing any more."""
         for stream in self._open:
             stream.start_anew()
+
+    def end_invalid(self) -> None:
+        """End the streams whose credential was revoked or has expired."""
+        for stream in tuple(self._open):
+            if not stream.is_valid():
+                stream.end(self._farewell())
+                asyncio.get_running_loop().call_later(CHECK_SECS, stream.cut)  # if its client reads nothing
+
+    def _check_later(self) -> None:
+        """Look at the credentials again while any stream is open."""
+        self._checking = bool(self._open)
+        if self._checking:
+            asyncio.get_running_loop().call_later(CHECK_SECS, self._check)
+
+    def _check(self) -> None:
+        self.end_invalid()
+        self._check_later()
 
     async def end(self, window_secs: float) -> None:
         """End each stream at a random moment of the window, those that open meanwhile too.
@@ -303,8 +336,10 @@ class Streams:
     def _end_soon(self, stream: Stream) -> None:
         loop = asyncio.get_running_loop()
         left = max(0.0, (self._ends_at or 0.0) - loop.time())
-        farewell = b"retry: %d\n\n" % self._spread(*RECONNECT_MS)
-        loop.call_later(self._spread(0.0, left), stream.end, farewell)
+        loop.call_later(self._spread(0.0, left), stream.end, self._farewell())
+
+    def _farewell(self) -> bytes:
+        return b"retry: %d\n\n" % self._spread(*RECONNECT_MS)
 
 
 async def end_streams(rt: Runtime, window_secs: float) -> None:

@@ -69,7 +69,7 @@ class RevokeQuery(msgspec.Struct, frozen=True, kw_only=True):
     family: Annotated[bool, Meta(description="every key of the family, whichever rotation made it")] = False
 
 
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+class ApiKey(msgspec.Struct, frozen=True):
     """A row. `adopts` is the actor that the family acts as when that is not its own (`keys create --adopt`)."""
 
     id: UUID
@@ -77,7 +77,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     shown: str
     digest: bytes
-    scopes: list[str]
+    scopes: tuple[str, ...]
     created_by: str | None
     created_at: datetime
     expires_at: datetime | None = None
@@ -108,7 +108,7 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     shown: str
     state: State
     actor: str
-    scopes: list[str]
+    scopes: tuple[str, ...]
     created_by: str | None
     created_at: str
     expires_at: str | None
@@ -133,11 +133,11 @@ class KeyList(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RevokedKey(msgspec.Struct, frozen=True, rename="camel"):
-    """`count` is how many keys this request revoked: none when they were before."""
+    """`keys` are those that this request revoked: none when they were before."""
 
     id: UUID
     revoked: bool
-    count: int
+    keys: list[UUID]
 
 
 class WhoAmI(msgspec.Struct, frozen=True, rename="camel"):
@@ -169,6 +169,10 @@ def view(key: ApiKey, now: datetime) -> KeyView:
 
 def with_secret(key: ApiKey, secret: str, now: datetime) -> CreatedKey:
     return CreatedKey(**_members(key, now), key=secret)
+
+
+def without_secret(created: CreatedKey) -> KeyView:
+    return KeyView(**{name: getattr(created, name) for name in KeyView.__struct_fields__})
 
 
 def _members(key: ApiKey, now: datetime) -> Mapping[str, Any]:

@@ -37,6 +37,7 @@ from aitp_cp.keys.model import (
 from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS, digest_of, new_token
 from aitp_cp.protocol.scopes import ROLES, Scope, in_order
 from aitp_cp.protocol.vocabulary import KEY_CREATED, KEY_REVOKED, KEY_ROTATED
+from aitp_cp.web.principal import BEARER
 from aitp_cp_client.wire import moments
 
 
@@ -62,7 +63,7 @@ async def create(
     With `adopt` its family acts as that actor, such as `apikey:<16 hex>` of a key that it replaces. Raises
     `BodyInvalid` and `GrantExceeded`.
     """
-    scopes, expires_at = _scopes(new), _expiry(new.expires_at, now)
+    scopes, expires_at = scopes_of(new), _expiry(new.expires_at, now)
     _check_name(new.name)
     id = uuid4()
     key, secret = _with_new_secret(
@@ -72,7 +73,7 @@ async def create(
             name=new.name,
             shown="",
             digest=b"",
-            scopes=[str(scope) for scope in scopes],
+            scopes=tuple(map(str, scopes)),
             created_by=grantor.actor.id,
             created_at=now,
             expires_at=expires_at,
@@ -136,7 +137,7 @@ async def revoke(
     revoked = await store.revoke(conn, target, reason, now, family=family)
     await _record(conn, "key.revoke", actor, revoked, now, reason=reason)
     await log.append(conn, [_event(KEY_REVOKED, key, now) for key in revoked], now)
-    return RevokedKey(id, True, len(revoked))
+    return RevokedKey(id, True, [key.id for key in revoked])
 
 
 async def _target(conn: Connection, id: UUID) -> ApiKey:
@@ -164,7 +165,7 @@ async def _lock(conn: Connection, grantor: Grantor, now: datetime, *ids: UUID) -
     for key_id in own:
         state = "revoked" if key_id not in locked else locked[key_id].state(now)
         if state != "active":
-            raise ApiKeyRevoked if state == "revoked" else ApiKeyExpired
+            raise (ApiKeyRevoked if state == "revoked" else ApiKeyExpired)(headers=BEARER)
     return dict(locked)
 
 
@@ -184,10 +185,11 @@ def _check_grant(grantor: Grantor, key: ApiKey) -> None:
         )
 
 
-def _scopes(new: NewKey) -> Sequence[Scope]:
+def scopes_of(new: NewKey) -> list[Scope]:
+    """Return what the key may do; raises `BodyInvalid` unless one of role and scopes says so."""
     if (new.role is None) == (new.scopes is None):
         raise BodyInvalid("exactly one of role and scopes is needed")
-    return in_order(new.scopes if new.role is None else ROLES[new.role])  # type: ignore[arg-type]
+    return in_order(new.scopes or () if new.role is None else ROLES[new.role])
 
 
 def _expiry(given: str | int | float | None, now: datetime) -> datetime | None:

@@ -2,28 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
 
-from aitp_cp.db import Connection, Where
+from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Page, Window
 from aitp_cp.db.pages import json_bytes, within_bytes
-from aitp_cp.db.views import View
 from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter
 
-KEY = View(ApiKey, {}, arrays=("scopes",))
+COLUMNS = ", ".join(ApiKey.__struct_fields__)
+COUNT_OF_COLUMNS = len(ApiKey.__struct_fields__)
+SCOPES = ApiKey.__struct_fields__.index("scopes")
 
 # 1500 bytes are the limit of all members but the two texts.
 LIST = within_bytes(
-    f"SELECT {KEY.sql} FROM api_keys WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
-    columns=KEY.sql,
+    f"SELECT {COLUMNS} FROM api_keys WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
+    columns=COLUMNS,
     size=f"1500 + {json_bytes('name')} + coalesce({json_bytes('revoked_reason')}, 0)",
     order=ORDER.sql,
 )
 
-FIND = f"SELECT {KEY.sql} FROM api_keys WHERE id = ANY($1::uuid[])"
-FIND_BY_DIGEST = f"SELECT {KEY.sql} FROM api_keys WHERE digest = $1"
+FIND = f"SELECT {COLUMNS} FROM api_keys WHERE id = ANY($1::uuid[])"
+FIND_BY_DIGEST = f"SELECT {COLUMNS} FROM api_keys WHERE digest = $1"
 
 # In the order of ids, so that two changes of the same keys never deadlock.
 LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
@@ -31,7 +33,7 @@ LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
 ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
 
 LIVE = f"""
-SELECT {KEY.sql} FROM api_keys
+SELECT {COLUMNS} FROM api_keys
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) AND id > $2
 ORDER BY id
 LIMIT $3
@@ -49,7 +51,7 @@ REPLACE = "UPDATE api_keys SET replaced_by = $2, expires_at = $3 WHERE id = $1"
 REVOKE = f"""
 UPDATE api_keys SET revoked_at = $2, revoked_reason = $3
 WHERE revoked_at IS NULL AND (id = $1 OR family = $4)
-RETURNING {KEY.sql}
+RETURNING {COLUMNS}
 """
 
 # SKIP LOCKED: a key that is being changed is marked with its next use.
@@ -65,7 +67,7 @@ WITH used AS (
     FROM used WHERE stored.id = used.id
     RETURNING stored.*
 )
-SELECT {KEY.sql} FROM marked
+SELECT {COLUMNS} FROM marked
 """
 
 COUNT = """
@@ -88,21 +90,21 @@ async def page(conn: Connection, state: KeyFilter, window: Window, now: datetime
     ORDER.restrict(where, window.before)
     statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return [KEY.read(row) for row in page.rows], page
+    return [_key(row) for row in page.rows], page
 
 
 async def find(conn: Connection, ids: Sequence[UUID]) -> list[ApiKey]:
-    return [KEY.read(row) for row in await conn.fetch(FIND, ids)]
+    return [_key(row) for row in await conn.fetch(FIND, ids)]
 
 
 async def find_by_digest(conn: Connection, digest: bytes) -> ApiKey | None:
     row = await conn.fetchrow(FIND_BY_DIGEST, digest)
-    return None if row is None else KEY.read(row)
+    return None if row is None else _key(row)
 
 
 async def lock(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ApiKey]:
     """Lock the keys until the transaction ends, and return those that exist."""
-    return {key.id: key for key in (KEY.read(row) for row in await conn.fetch(LOCK, ids))}
+    return {key.id: key for key in (_key(row) for row in await conn.fetch(LOCK, ids))}
 
 
 async def exist(conn: Connection) -> bool:
@@ -112,7 +114,7 @@ async def exist(conn: Connection) -> bool:
 
 async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list[ApiKey]:
     """Return the next keys that are neither revoked nor expired, in the order of ids."""
-    return [KEY.read(row) for row in await conn.fetch(LIVE, now, after, limit)]
+    return [_key(row) for row in await conn.fetch(LIVE, now, after, limit)]
 
 
 async def insert(conn: Connection, key: ApiKey) -> None:
@@ -134,13 +136,24 @@ async def replace(conn: Connection, key: ApiKey) -> None:
 async def revoke(conn: Connection, key: ApiKey, reason: str | None, now: datetime, *, family: bool) -> list[ApiKey]:
     """Revoke one key or its family; return those that were not revoked before."""
     rows = await conn.fetch(REVOKE, key.id, now, reason, key.family if family else None)
-    return [KEY.read(row) for row in rows]
+    return [_key(row) for row in rows]
 
 
 async def mark_used(conn: Connection, uses: Mapping[UUID, tuple[datetime, str]]) -> list[ApiKey]:
     """Keep when and from where keys were used last; return them as they are now."""
     times, addresses = [used_at for used_at, _ in uses.values()], [address for _, address in uses.values()]
-    return [KEY.read(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
+    return [_key(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
+
+
+def _key(row: Record) -> ApiKey:
+    values = list(row[:COUNT_OF_COLUMNS])
+    values[SCOPES] = _scopes(values[SCOPES])
+    return ApiKey(*values)
+
+
+@lru_cache(1000)
+def _scopes(text: str) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...])
 
 
 async def count_by_state(conn: Connection, now: datetime, limit: int) -> dict[str, int]:

@@ -9,6 +9,7 @@ from aitp_cp.deliveries import store as deliveries
 from aitp_cp.events import counts as events
 from aitp_cp.events.model import Event
 from aitp_cp.events.tail import Tail
+from aitp_cp.keys import store as keys
 from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.registry import store as registry
 from aitp_cp.runtime import Runtime
@@ -61,6 +62,8 @@ class Figures:
             breakers = await webhooks.count_breakers(conn)
             for state in BREAKER_STATES:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
+            for state, count in (await keys.count_by_state(conn, self._rt.clock(), LIMIT)).items():
+                metrics.api_keys.labels(state=state).set(count)
             metrics.webhook_outbox_lag.set(await outbox.lag(conn))
             metrics.clock_offset.set((self._rt.clock() - await server_time(conn)).total_seconds())
 

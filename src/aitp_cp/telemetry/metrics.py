@@ -19,6 +19,7 @@ ACROSS: dict[str, Across] = {
     "sessions_total": "livemostrecent",
     "webhook_deliveries": "livemostrecent",
     "webhook_circuit_breaker_open": "livemostrecent",
+    "api_keys": "livemostrecent",
     "webhook_outbox_lag_events": "livemostrecent",
     "audit_events": "max",
     "db_pool_in_use": "livesum",
@@ -71,6 +72,7 @@ class Metrics:
         self.webhook_outbox_lag = self._gauge(
             "webhook_outbox_lag_events", "events in the log whose deliveries are not enqueued yet"
         )
+        self.api_keys = self._gauge("api_keys", "API keys in the database, up to 100,000", "state")
         self.webhook_attempt_seconds = self._histogram(
             "webhook_attempt_duration_seconds", "latency of attempts to deliver; their count", "outcome"
         )

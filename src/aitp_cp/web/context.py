@@ -14,7 +14,7 @@ from aitp_cp.protocol.scopes import Scope
 if TYPE_CHECKING:
     from aitp_cp.errors import AppError
     from aitp_cp.web.endpoint import Endpoint
-    from aitp_cp.web.principal import Kind, Principal
+    from aitp_cp.web.principal import Credentials, Kind, Principal
 
 CONTEXT = "aitp_cp"
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
@@ -32,11 +32,16 @@ class RequestContext:
     client_ip: str
     actor: str = ANONYMOUS
     principal: "Principal | None" = None  # set by the gate of an endpoint that needs a credential
+    credentials: "Credentials | None" = None  # where the principal comes from; None for those that never end
     caller: str | None = None  # whom the limits per caller count; None without a credential
     endpoint: "Endpoint | None" = None
     route: str = UNMATCHED  # the endpoint's path as logs and metrics show it
     error: "AppError | None" = None  # what the response says
     headers: dict[str, str] = field(default_factory=dict)  # added to every response
+
+    def credential_is_valid(self) -> bool:
+        """Return whether the credential is still good, which a response that goes on for long must ask again."""
+        return self.credentials is None or self.principal is None or self.credentials.is_valid(self.principal)
 
     @property
     def actor_name(self) -> str | None:

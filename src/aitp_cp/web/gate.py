@@ -106,33 +106,37 @@ class Gatekeeper:
         digest = _digest(token)
         kind = self._kinds.get(token[:4])
         refusal: AppError = InvalidApiKey(headers=BEARER)
-        try:
-            principal = self._in_memory(token, digest, kind)
-        except REFUSALS as refused:
-            principal, refusal, kind = None, refused, None
+        principal = self._in_environment(digest)
         if principal is not None:
             return principal
-        if kind is not None or self._keys_exist:
-            # Guessing is throttled like any other anonymous call, and before it learns anything.
-            self._spend_for_address(context, Bucket.PUBLIC_IP)
-        principal = None if kind is None else await kind.look_up(token, digest)
+        try:
+            principal = None if kind is None else kind.find(token, digest)
+        except REFUSALS as refused:
+            refusal, kind = refused, None
         if principal is None:
+            if kind is not None or self._keys_exist:
+                # Guessing is throttled like any other anonymous call, and before it learns anything.
+                self._spend_for_address(context, Bucket.PUBLIC_IP)
+            principal = None if kind is None else await kind.look_up(token, digest)
+        if principal is None or kind is None:
             raise refusal if self._keys_exist else ServerMisconfigured
+        context.credentials = kind
+        kind.used(principal, context.client_ip)
         return principal
 
-    def _in_memory(self, token: str, digest: bytes, kind: Credentials | None) -> Principal | None:
+    def _in_environment(self, digest: bytes) -> Principal | None:
         match = None
         for known, principal in self._environment:  # all of them, so that the time says nothing
             if hmac.compare_digest(digest, known):
                 match = principal
-        if match is not None or kind is None:
-            return match
-        return kind.find(token, digest)
+        return match
 
     def _find(self, headers: Headers) -> Principal | None:
         token = bearer(headers) or ""
+        digest = _digest(token)
+        kind = self._kinds.get(token[:4])
         try:
-            return self._in_memory(token, _digest(token), self._kinds.get(token[:4]))
+            return self._in_environment(digest) or (None if kind is None else kind.find(token, digest))
         except (*REFUSALS, DatabaseUnavailable):
             return None
 

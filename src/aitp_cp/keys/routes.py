@@ -1,0 +1,234 @@
+"""API keys over HTTP, and who a credential belongs to (contract, part II, section 18)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.clock import iso_or_none
+from aitp_cp.db import Connection
+from aitp_cp.errors import BodyInvalid, FilterInvalid, GrantExceeded, IdInvalid, KeyNotActive, NotFound
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.keys import service
+from aitp_cp.keys.cache import KeyCache
+from aitp_cp.keys.model import (
+    MAX_REASON,
+    ORDER,
+    CreatedKey,
+    Grantor,
+    KeyList,
+    KeyPatch,
+    KeyQuery,
+    KeyView,
+    NewKey,
+    RevokedKey,
+    RevokeQuery,
+    Rotation,
+    WhoAmI,
+    without_secret,
+)
+from aitp_cp.protocol.scopes import Scope, in_order
+from aitp_cp.runtime import Runtime
+from aitp_cp.settings import Settings
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import Endpoint, Gate, links, uuid_in_path
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.principal import ANYONE
+from aitp_cp.web.query import read_query
+from aitp_cp.web.responses import json_response
+
+KEY_ID = uuid_in_path("id", "the key's id")
+
+# The endpoints that a key's id leads to. A rotation is led to from active keys only, and makes another one.
+KEY = ("GET /api/keys/{id}", "PATCH /api/keys/{id}", "DELETE /api/keys/{id}")
+ACTIVE_KEY = (*KEY, "POST /api/keys/{id}/rotate")
+
+
+def grantor_of(rt: Runtime, request: Request) -> Grantor:
+    """Return the caller, and the most that he may give."""
+    principal = context_of(request).principal or ANYONE
+    default = default_rate(rt.settings)
+    return Grantor(
+        actor=actor_of(rt, request),
+        scopes=principal.scopes,
+        expires_at=principal.expires_at,
+        rate_per_min=default if principal.rate_per_min is None else principal.rate_per_min,
+        default_rate=default,
+        key_id=principal.key_id,
+    )
+
+
+def default_rate(settings: Settings) -> int | None:
+    """Return the requests a minute of a key without a rate of its own; None for no limit."""
+    if not settings.rate_limit_enabled or settings.rate_limit_api_key_per_min == 0:
+        return None
+    return max(1, settings.rate_limit_api_key_per_min * 60_000 // settings.rate_limit_window_ms)
+
+
+async def list_keys(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, KeyQuery)
+    window = query.window(ORDER)
+    async with rt.db.connection() as conn:
+        return json_response(await service.list_keys(conn, query.state, window, rt.clock()))
+
+
+async def create(rt: Runtime, request: Request) -> Response:
+    body, grantor = await read_body(request), grantor_of(rt, request)
+    made: list[CreatedKey] = []
+
+    async def effect(conn: Connection) -> Answer:
+        made.append(await service.create(conn, decode(body, NewKey), grantor, rt.clock()))
+        return _shown_once(made[-1])
+
+    response = await answer_once(rt, request, endpoint="keys.create", caller=grantor.actor.id, body=body, effect=effect)
+    await rt.get(KeyCache).changed(*(key.id for key in made))
+    return response
+
+
+async def rotate(rt: Runtime, request: Request) -> Response:
+    id, body, grantor = path_uuid(request), await read_body(request), grantor_of(rt, request)
+    made: list[CreatedKey] = []
+
+    async def effect(conn: Connection) -> Answer:
+        overlap_secs = decode(body or b"{}", Rotation).overlap_secs
+        made.append(await service.rotate(conn, id, overlap_secs, grantor, rt.clock()))
+        return _shown_once(made[-1])
+
+    # Another key is another request, whatever its body says.
+    response = await answer_once(
+        rt, request, endpoint="keys.rotate", caller=grantor.actor.id, body=id.bytes + body, effect=effect
+    )
+    await rt.get(KeyCache).changed(id, *(key.id for key in made))
+    return response
+
+
+def _shown_once(created: CreatedKey) -> Answer:
+    """Return the answer with the key, and what a repetition of the request gets: the same without it."""
+    return Answer(201, created, without_secret(created))
+
+
+async def get(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await service.get(conn, path_uuid(request), rt.clock()))
+
+
+async def update(rt: Runtime, request: Request) -> Response:
+    id, patch = path_uuid(request), decode(await read_body(request), KeyPatch)
+    async with rt.db.transaction() as conn:
+        key = await service.update(conn, id, patch, grantor_of(rt, request), rt.clock())
+    await rt.get(KeyCache).changed(id)
+    return json_response(key)
+
+
+async def revoke(rt: Runtime, request: Request) -> Response:
+    id, query = path_uuid(request), read_query(request, RevokeQuery)
+    if query.reason is not None and (len(query.reason) > MAX_REASON or not query.reason.isprintable()):
+        raise FilterInvalid(f"reason is text of at most {MAX_REASON} characters, without control characters")
+    async with rt.db.transaction() as conn:
+        revoked = await service.revoke(conn, id, query.reason, actor_of(rt, request), rt.clock(), family=query.family)
+    rt.get(KeyCache).revoked(revoked.keys)
+    return json_response(revoked)
+
+
+async def who_am_i(rt: Runtime, request: Request) -> Response:
+    principal = context_of(request).principal or ANYONE
+    return json_response(
+        WhoAmI(
+            actor=principal.actor,
+            actor_name=principal.name,
+            kind=str(principal.kind),
+            scopes=in_order(principal.scopes),
+            expires_at=iso_or_none(principal.expires_at),
+        )
+    )
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/keys",
+        scope=Scope.KEYS_ADMIN,
+        handler=create,
+        summary="Create an API key; it is shown this once",
+        tag="keys",
+        idempotent=True,
+        body=NewKey,
+        answers={201: (CreatedKey, KeyView)},
+        errors=(BodyInvalid, GrantExceeded),
+        leads_to=links(*ACTIVE_KEY, id="$response.body#/id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/keys",
+        scope=Scope.KEYS_ADMIN,
+        handler=list_keys,
+        summary="API keys, newest first, without their secrets",
+        tag="keys",
+        bulk=True,
+        query=KeyQuery,
+        answers={200: KeyList},
+        leads_to=links(*ACTIVE_KEY, id="$response.body#/keys/0/id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/keys/{id}",
+        scope=Scope.KEYS_ADMIN,
+        handler=get,
+        summary="One API key",
+        tag="keys",
+        params=(KEY_ID,),
+        answers={200: KeyView},
+        errors=(IdInvalid, NotFound),
+        leads_to=links(*KEY, id="$request.path.id"),
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/api/keys/{id}",
+        scope=Scope.KEYS_ADMIN,
+        handler=update,
+        summary="Change the name or the rate of an API key",
+        tag="keys",
+        params=(KEY_ID,),
+        body=KeyPatch,
+        answers={200: KeyView},
+        errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound),
+        leads_to=links(*KEY, id="$request.path.id"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/keys/{id}/rotate",
+        scope=Scope.KEYS_ADMIN,
+        handler=rotate,
+        summary="Replace an API key by a new one, shown this once; the old one ends after the overlap",
+        tag="keys",
+        params=(KEY_ID,),
+        idempotent=True,
+        body=Rotation,
+        answers={201: (CreatedKey, KeyView)},
+        errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound, KeyNotActive),
+        leads_to=links("GET /api/keys/{id}", "DELETE /api/keys/{id}", id="$response.body#/id"),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/keys/{id}",
+        scope=Scope.KEYS_ADMIN,
+        handler=revoke,
+        summary="Revoke an API key, or its whole family; its row stays",
+        tag="keys",
+        params=(KEY_ID,),
+        query=RevokeQuery,
+        answers={200: RevokedKey},
+        errors=(IdInvalid, FilterInvalid, NotFound),
+        leads_to=links("GET /api/keys/{id}", id="$request.path.id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/whoami",
+        gate=Gate.CREDENTIAL,
+        handler=who_am_i,
+        summary="Who the credential belongs to, and what it may do",
+        tag="keys",
+        answers={200: WhoAmI},
+    ),
+)
