@@ -1,4 +1,4 @@
-"""Reports that a client makes, and what it gets from its iterators."""
+"""Helpers: a report, the items of an iterator, and a client of a scripted server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,16 +16,16 @@ EAGER = Retries(first_wait_secs=0.01)
 
 
 async def collected(rows: AsyncIterator[Row], at_most: int | None = None) -> list[Row]:
-    found: list[Row] = []
+    items: list[Row] = []
     async for row in rows:
-        found.append(row)
-        if len(found) == at_most:
+        items.append(row)
+        if len(items) == at_most:
             break
-    return found
+    return items
 
 
 def handshake_report(session_id: str, run_id: str) -> dict[str, Any]:
-    """One side's report of a handshake that gave it a token."""
+    """Return one side's report of a handshake with a token."""
     claims = {"jti": str(uuid4()), "iss": "aid:bob", "sub": "aid:alice", "grants": ["demo.echo"], "iat": 1779710400}
     return {
         "id": str(uuid4()),
@@ -40,8 +40,8 @@ def handshake_report(session_id: str, run_id: str) -> dict[str, Any]:
 async def answered(
     behave: Behaviour | Answer, timeouts: Timeouts | None = None
 ) -> AsyncIterator[tuple[ControlPlane, Receiver]]:
-    """A client of a server that answers as the test decides."""
-    async with receiver(behave) as there:
-        url = f"http://127.0.0.1:{there.port}/under/a/path/"
+    """Yield a client, and its server that answers with `behave`."""
+    async with receiver(behave) as upstream:
+        url = f"http://127.0.0.1:{upstream.port}/under/a/path/"
         async with ControlPlane(url, API_KEY, timeouts=timeouts, retries=EAGER) as client:
-            yield client, there
+            yield client, upstream

@@ -24,7 +24,7 @@ async def test_health_and_readiness(server: Process, control_plane: ControlPlane
     assert repr(control_plane) == f"ControlPlane('{server.url}')"
 
 
-async def test_an_agent_comes_and_goes(control_plane: ControlPlane) -> None:
+async def test_an_agent_registers_moves_and_deregisters(control_plane: ControlPlane) -> None:
     agent, namespace = new_agent(), uuid4().hex
     envelope = sdk_manifest(agent, name="Näme", caps=["client.a"])
     done = await control_plane.agents.enroll_and_register(envelope, namespace)
@@ -168,7 +168,7 @@ async def test_a_revocation_is_in_the_verified_list(control_plane: ControlPlane)
     assert (await control_plane.revocation_list()).pinned is False
 
 
-async def test_what_is_signed_by_somebody_else_is_not_believed(control_plane: ControlPlane) -> None:
+async def test_documents_of_another_signer_do_not_verify(control_plane: ControlPlane) -> None:
     stranger = new_agent().aid
     with pytest.raises(ControlPlaneError) as refused:
         await control_plane.revocation_list(pinned=stranger)
@@ -184,20 +184,20 @@ async def test_what_is_signed_by_somebody_else_is_not_believed(control_plane: Co
 
 
 async def test_webhooks_and_their_deliveries(control_plane: ControlPlane) -> None:
-    async with receiver() as there:
-        webhook, secret = await control_plane.webhooks.create(there.url, events=["tct.revoked"])
+    async with receiver() as upstream:
+        webhook, secret = await control_plane.webhooks.create(upstream.url, events=["tct.revoked"])
         assert len(secret) == 64
         assert secret not in repr(webhook)
         assert webhook in await collected(control_plane.webhooks.each())
         delivery = await control_plane.webhooks.test(webhook.id)
         assert delivery.event_type == "webhook.test"
-        await there.wait_for(1)
+        await upstream.wait_for(1)
         async with asyncio.timeout(10):
             while not await control_plane.webhooks.deliveries(webhook.id, "delivered"):
                 await asyncio.sleep(0.02)
         again = await control_plane.webhooks.redeliver(webhook.id, delivery.id)
-        await there.wait_for(2)
-        assert there.got[0].body == there.got[1].body
+        await upstream.wait_for(2)
+        assert upstream.got[0].body == upstream.got[1].body
         assert len(await collected(control_plane.webhooks.each_delivery(webhook.id))) == len({delivery.id, again.id})
 
     assert (await control_plane.webhooks.breaker(webhook.id)).state == "closed"
@@ -216,7 +216,7 @@ async def test_webhooks_and_their_deliveries(control_plane: ControlPlane) -> Non
 
 
 def _unfetched(anchor: TrustAnchor) -> TrustAnchor:
-    """The anchor without what a fetch in the background says of it."""
+    """Return the anchor without the members that a background fetch changes."""
     return msgspec.structs.replace(anchor, last_error=None, last_error_at=None)
 
 

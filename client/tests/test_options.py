@@ -1,4 +1,4 @@
-"""Addresses, proxies and waits."""
+"""Addresses, proxies, retries and paging."""
 
 import pytest
 from yarl import URL
@@ -14,7 +14,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "
     "url",
     ["", "cp.example", "ftp://cp.example", "http://", "http://u:canary@h", "http://h/?key=canary", "http://h:canary/"],
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as refused:
         ControlPlane(url)
     assert "canary" not in str(refused.value)
@@ -47,7 +47,7 @@ def test_waits_grow_and_end() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 20])
-async def test_rows_that_new_ones_push_onto_the_next_page_come_once(size: int) -> None:
+async def test_concurrent_inserts_repeat_no_row(size: int) -> None:
     numbers = list(range(10, 0, -1))
 
     async def fetch(limit: int, offset: int = 0, before: str | None = None) -> Rows[int]:
@@ -55,8 +55,8 @@ async def test_rows_that_new_ones_push_onto_the_next_page_come_once(size: int) -
         numbers.insert(0, numbers[0] + 1)
         return Rows(left[:limit], str(left[limit - 1]) if len(left) > limit else None)
 
-    found = [number async for number in rows(fetch, size)]
-    assert found == list(range(10, 0, -1))
+    read = [number async for number in rows(fetch, size)]
+    assert read == list(range(10, 0, -1))
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""What the client's page says is so."""
+"""The examples and tables of docs/client.md."""
 
 import re
 import subprocess
@@ -31,8 +31,8 @@ def run(script: str, server: Process, folder: Path) -> list[str]:
 
 
 def test_the_example_runs(server: Process, tmp_path: Path) -> None:
-    *found, stored, event, listed, failed = run(THE_CLIENT, server, tmp_path)
-    assert "researcher" in found[-1]
+    *lines, stored, event, listed, failed = run(THE_CLIENT, server, tmp_path)
+    assert "researcher" in lines[-1]
     assert stored == "1 stored"
     assert event.endswith(" capability.failed")
     assert listed == "True"

@@ -1,4 +1,4 @@
-"""The stories of the client's README, pasted as they stand."""
+"""Runs the commands of the client's README as printed."""
 
 import json
 import sys
@@ -12,16 +12,16 @@ README = Readme("client")
 
 
 def test_the_commands(server: Process, tmp_path: Path) -> None:
-    told = README.paste("The command", server.url, tmp_path)
-    assert json.loads(told[told.index("{") : told.rindex("}") + 1]).keys() == {"agents"}
+    output = README.paste("The command", server.url, tmp_path)
+    assert json.loads(output[output.index("{") : output.rindex("}") + 1]).keys() == {"agents"}
     assert (tmp_path / "events.jsonl").exists()
-    assert "verified: " in told
+    assert "verified: " in output
 
 
 def test_the_library(server: Process, tmp_path: Path) -> None:
     (script,) = README.blocks("The library", "python")
-    told = README.run([sys.executable, "-c", script], server.url, tmp_path)
-    assert told.splitlines() == ["1 stored", "tool.called nightly", "404 NOT_FOUND"]
+    output = README.run([sys.executable, "-c", script], server.url, tmp_path)
+    assert output.splitlines() == ["1 stored", "tool.called nightly", "404 NOT_FOUND"]
 
 
 def test_every_exit_code_is_in_the_table() -> None:

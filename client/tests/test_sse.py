@@ -1,4 +1,4 @@
-"""Server-sent events however the network cuts them."""
+"""Server-sent events in chunks of any size."""
 
 from itertools import pairwise
 

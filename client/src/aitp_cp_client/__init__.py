@@ -1,4 +1,4 @@
-"""A typed async client of the control plane's API, for operators' tools and for agents (docs/client.md)."""
+"""A typed async client of the control plane's API (docs/client.md)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -8,5 +8,5 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Load the client when one of its names is used: `aitp-cp --help` and the wire rules do without it."""
+    """Load the client on first use: `aitp-cp --help` and the wire rules do not need it."""
     return getattr(import_module("aitp_cp_client.api"), name)

@@ -1,4 +1,4 @@
-"""The registry: who is enrolled, and how an agent gets in and out."""
+"""The registry: discovery, enrolment, registration, deregistration."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ MEDIA: dict[Format, str] = {"json": "application/json", "jsonl": "application/x-
 
 
 class Agent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """An agent as the registry shows it; `manifest_json` only where it was asked for."""
+    """An agent in the registry; `manifest_json` is set only with `include_manifest`."""
 
     aid: str
     display_name: str
@@ -42,7 +42,7 @@ class Agent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class AgentFilter(TypedDict, total=False):
-    """`status` is `active`, unless another one or `all` is asked for."""
+    """`status` defaults to `active`; `all` means every status."""
 
     capability: str | None
     aid: str | None
@@ -91,53 +91,53 @@ class _Page(msgspec.Struct, rename="camel"):
 
 
 class Agents:
-    """Reading needs no API key, but for exports; moving and deregistering do."""
+    """Only exporting, moving and deregistering need an API key."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def page(
-        self, limit: int = 200, offset: int = 0, before: str | None = None, **wanted: Unpack[AgentFilter]
+        self, limit: int = 200, offset: int = 0, before: str | None = None, **filters: Unpack[AgentFilter]
     ) -> Rows[Agent]:
-        """At most 1000 agents, by the time of their registration."""
-        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 agents, oldest registration first."""
+        params = {**filters, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, AGENTS, params, gated=False)
         return Rows(page.agents, page.next_before)
 
-    def each(self, **wanted: Unpack[AgentFilter]) -> AsyncIterator[Agent]:
-        """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted))
+    def each(self, **filters: Unpack[AgentFilter]) -> AsyncIterator[Agent]:
+        """Iterate over all agents, page by page."""
+        return rows(partial(self.page, **filters))
 
     async def get(self, aid: str) -> Agent:
         return await self._transport.ask(Agent, f"{AGENTS}/{segment(aid)}", gated=False)
 
     async def manifest(self, aid: str) -> bytes:
-        """The envelope byte for byte as the agent signed it."""
+        """Return the envelope, byte for byte as the agent signed it."""
         call = Call(path=f"{AGENTS}/{segment(aid)}/manifest", gated=False, media="application/json")
         return (await self._transport.send(call)).body
 
     def export(self, aid: str, format: Format = "json", event_limit: int | None = None) -> AsyncGenerator[bytes, None]:
-        """The agent with its sessions, tokens and newest events, as a file's bytes; at most 10,000 events."""
+        """Export the agent with its sessions, tokens and newest events (at most 10,000)."""
         params = {"format": format, "eventLimit": event_limit}
         return self._transport.chunks(Call(path=f"{AGENTS}/{segment(aid)}/export", params=params, media=MEDIA[format]))
 
     async def move(self, aid: str, namespace: str) -> Agent:
-        """Put the agent into another namespace; its record afterwards."""
+        """Move the agent to another namespace; return its new record."""
         call = Call(method="PATCH", path=f"{AGENTS}/{segment(aid)}", body=encode({"namespace": namespace}))
         return (await self._transport.send(call)).read(Agent)
 
     async def deregister(self, aid: str) -> Deregistration:
-        """Once more does no harm; an agent that was never known is an error."""
+        """Deregister the agent. May be repeated; an unknown agent is an error."""
         answer = await self._transport.send(Call(method="DELETE", path=f"{AGENTS}/{segment(aid)}"))
         return answer.read(Deregistration)
 
     async def enroll(self, envelope: bytes) -> Enrollment:
-        """Trade a signed manifest for a token that registers it; the token is good for five minutes."""
+        """Exchange a signed manifest for a registration token, which is valid for five minutes."""
         call = Call(method="POST", path="/api/registry/enroll", body=envelope, gated=False)
         return (await self._transport.send(call)).read(Enrollment)
 
     async def register(self, envelope: bytes, token: str, namespace: str | None = None) -> Registration:
-        """Register the manifest that `token` was given for; an answer that is lost on the way is asked for again."""
+        """Register the manifest with its token. Retried under one idempotency key if no response arrives."""
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
         if namespace is not None:
             headers["X-Aitp-Namespace"] = namespace
@@ -145,7 +145,7 @@ class Agents:
         return (await self._transport.send(call)).read(Registration)
 
     async def enroll_and_register(self, envelope: bytes, namespace: str | None = None) -> Registration:
-        """Both steps with one signed manifest."""
+        """Enrol and register one signed manifest."""
         return await self.register(envelope, (await self.enroll(envelope)).token, namespace)
 
     @asynccontextmanager
@@ -175,12 +175,14 @@ class Agents:
                 await self.enroll_and_register(build_manifest().encode(), namespace)
                 wait = pause
             except Exception as error:  # also of `build_manifest`: the task must outlive it
-                asked, code = (error.retry_after, error.code) if isinstance(error, ControlPlaneError) else (None, "?")
-                wait = max(min(RENEW_RETRY_SECS, pause / 2), asked or 0.0)
+                retry_after, code = (
+                    (error.retry_after, error.code) if isinstance(error, ControlPlaneError) else (None, "?")
+                )
+                wait = max(min(RENEW_RETRY_SECS, pause / 2), retry_after or 0.0)
                 log.warning("registration_not_renewed code=%s error=%s", code, type(error).__name__)
 
 
 def _half_life(envelope: bytes) -> float:
-    """Half of a manifest's lifetime in seconds."""
+    """Return half of a manifest's lifetime in seconds."""
     manifest = msgspec.json.decode(envelope, type=_Envelope).manifest
     return (manifest.expires_at - manifest.published_at) / 2

@@ -33,11 +33,11 @@ class Audit:
         self._transport = transport
 
     async def page(self, limit: int = 100, offset: int = 0, before: str | None = None) -> Rows[AuditEntry]:
-        """At most 1000 entries, newest first."""
+        """Return at most 1000 entries, newest first."""
         params = {"limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, "/api/audit", params)
         return Rows(page.entries, page.next_before)
 
     def each(self) -> AsyncIterator[AuditEntry]:
-        """All of them, fetched page by page."""
+        """Iterate over all entries, page by page."""
         return rows(self.page)

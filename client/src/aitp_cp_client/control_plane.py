@@ -1,4 +1,4 @@
-"""One object per control plane, with a room for each part of its API."""
+"""The client: one object per control plane, with an attribute for each part of its API."""
 
 import ssl
 from datetime import timedelta
@@ -22,10 +22,10 @@ from aitp_cp_client.webhooks import Webhooks
 
 
 class ControlPlane:
-    """An async context manager; for one event loop, any number of calls at once.
+    """An async context manager for one event loop; calls may run concurrently.
 
-    The key is sent only where one is needed, never to another host, and shown nowhere. Every call raises
-    `ControlPlaneError`; arguments that cannot be right raise `ValueError`.
+    The API key is sent only to endpoints that need it, never to another host, and never shown. Every call may raise
+    `ControlPlaneError`; invalid arguments raise `ValueError`.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class ControlPlane:
         return f"ControlPlane({self._transport.url!r})"
 
     async def health(self) -> Health:
-        """Also while the database is away."""
+        """Return the health, also while the database is unavailable."""
         return await health.health(self._transport)
 
     async def readiness(self) -> Readiness:
-        """Whether the process should get traffic; also while it should not."""
+        """Return whether the process is ready for traffic."""
         return await health.readiness(self._transport)
 
     async def manifest(self, pinned: str | None = None) -> Manifest:
-        """The control plane's own manifest, verified; see `published.manifest`."""
+        """Return the control plane's verified manifest; see `published.manifest`."""
         return await published.manifest(self._transport, pinned)
 
     async def revocation_list(self, pinned: str | None = None, max_age: timedelta | None = None) -> RevocationList:
-        """The signed list, verified as a peer would; see `published.revocation_list`."""
+        """Return the verified revocation list; see `published.revocation_list`."""
         return await published.revocation_list(self._transport, pinned, max_age)
 
     async def close(self) -> None:

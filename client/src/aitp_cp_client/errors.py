@@ -1,9 +1,9 @@
-"""What goes wrong between here and a control plane, as one exception."""
+"""The one exception of failed calls, and the codes that the client itself sets."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Codes of this client's own; every other one is the server's (docs/errors.md).
+# Codes of the client. All other codes come from the server (docs/errors.md).
 UNREACHABLE = "UNREACHABLE"
 TIMED_OUT = "TIMED_OUT"
 CUT_SHORT = "CUT_SHORT"
@@ -12,9 +12,9 @@ UNVERIFIED = "UNVERIFIED"
 
 
 class ControlPlaneError(Exception):
-    """A call that did not succeed. `status` is None when there was no answer, `retry_after` in seconds.
+    """A failed call. `status` is None without a response; `retry_after` is in seconds.
 
-    `extra` holds members of the error body beside `error` and `code`. No text in it was sent by this client.
+    `extra` holds the members of the error body except `error` and `code`. No text in it comes from the request.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The log: reporting to it, reading it, following it."""
+"""The event log: report, read and follow events."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -17,7 +17,7 @@ PAGE = 500
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
-    """An event of the log; `seq` is its place there, None only while an adopted database is being numbered."""
+    """An event. `seq` is its position in the log, None only while an adopted database is being numbered."""
 
     id: UUID
     type: str
@@ -33,7 +33,7 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Reset(msgspec.Struct, frozen=True):
-    """What follows is not what came next: events are gone, or the cursor was of another log (docs/events.md)."""
+    """A gap in the stream: events were deleted, or the cursor belongs to another log (docs/events.md)."""
 
     reason: str
     oldest: int
@@ -48,7 +48,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """`ingested` is `inserted` and `duplicates` together; `errors` shows the first dropped items."""
+    """`ingested` is `inserted` plus `duplicates`; `errors` holds the first dropped items."""
 
     ingested: int
     inserted: int
@@ -58,7 +58,7 @@ class Ingested(msgspec.Struct, frozen=True):
 
 
 class StreamFilter(TypedDict, total=False):
-    """`aid` is either side."""
+    """`aid` matches either side."""
 
     type: str | None
     aid: str | None
@@ -84,10 +84,10 @@ class Events:
         self._transport = transport
 
     async def report(self, batch: Sequence[Mapping[str, Any]], idempotency_key: str | None = None) -> Ingested:
-        """Store up to 500 events, all or none, in the form of docs/events.md.
+        """Report up to 500 events (docs/events.md), stored all or none.
 
-        Sent again when no answer comes. An event with an `id` or a `ts` is the same one when it comes again; where one
-        has neither, the batch is sent under a key.
+        Retried without a response. Events with an `id` or a `ts` are recognised when repeated; if an event has
+        neither, the batch is sent under an idempotency key.
         """
         if idempotency_key is None and not all(event.get("id") or _has_time(event) for event in batch):
             idempotency_key = str(uuid4())
@@ -96,17 +96,17 @@ class Events:
         return (await self._transport.send(call)).read(Ingested)
 
     async def history(
-        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[EventFilter]
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[EventFilter]
     ) -> Rows[Event]:
-        """At most 1000 events, newest first by their own time."""
-        params = {**_shown(wanted), "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 events, newest `ts` first."""
+        params = {**_params(filters), "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, HISTORY, params)
         return Rows(page.events, page.next_before)
 
-    async def log(self, after: int = 0, **wanted: Unpack[EventFilter]) -> AsyncGenerator[Event, None]:
-        """Every event after a place in the log, in its order, up to its end; go on later after the last `seq`."""
+    async def log(self, after: int = 0, **filters: Unpack[EventFilter]) -> AsyncGenerator[Event, None]:
+        """Iterate over the log after position `after`, in log order, to its end."""
         while True:
-            params = {**_shown(wanted), "order": "asc", "after": after, "limit": PAGE}
+            params = {**_params(filters), "order": "asc", "after": after, "limit": PAGE}
             page = await self._transport.ask(_Page, HISTORY, params)
             for event in page.events:
                 yield event
@@ -115,17 +115,17 @@ class Events:
             after = page.next_after
 
     async def tail(
-        self, after: int | None = None, lost: Lost = quietly, **wanted: Unpack[StreamFilter]
+        self, after: int | None = None, lost: Lost = quietly, **filters: Unpack[StreamFilter]
     ) -> AsyncGenerator[Event | Reset, None]:
-        """Events as they happen, for ever: after a place in the log, or else from the newest ones in memory on.
+        """Iterate over events as they happen: after position `after`, or from the newest in the server's memory.
 
-        A connection that breaks, also with the server, is made again and goes on after the last event: no gap, no
-        duplicate. `lost` is told each time why, and how many seconds pass before the next attempt. Raises
-        `ControlPlaneError` when the first connection fails, or the server refuses.
+        After a lost connection it reconnects and continues after the last event, without gaps or duplicates. `lost` is
+        called with the error and the seconds until the next attempt. Raises `ControlPlaneError` when the first
+        connection fails, or the server refuses.
         """
         last_id = None if after is None else str(after)
-        origin = await self._newest_place() if after is None else None
-        follower = Tail(self._transport, wanted, lost, last_id=last_id, origin=origin)
+        origin = await self._newest_position() if after is None else None
+        follower = Tail(self._transport, filters, lost, last_id=last_id, origin=origin)
         async with aclosing(follower.frames()) as frames:
             async for frame in frames:
                 if frame.event == "":
@@ -135,8 +135,8 @@ class Events:
                     follower.start_over(reset.oldest if reset.reason == "cursor_expired" else None)
                     yield reset
 
-    async def _newest_place(self) -> str | None:
-        """A place in the log that everything still to come lies after."""
+    async def _newest_position(self) -> str | None:
+        """Return the position of the newest event: all later events follow it."""
         events = await self.history(limit=1)
         if not events:
             return "0"
@@ -147,5 +147,5 @@ def _has_time(event: Mapping[str, Any]) -> bool:
     return event.get("ts") not in (None, "")
 
 
-def _shown(wanted: EventFilter) -> dict[str, Any]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
+def _params(filters: EventFilter) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in filters.items()}

@@ -1,4 +1,4 @@
-"""What probes are told; an answer of 503 is an answer here."""
+"""Health and readiness; a response of 503 is not an error here."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`reason` says why not: `database_unavailable`, `migrations_pending` or `shutting_down`."""
+    """`reason` if not ready: `database_unavailable`, `migrations_pending` or `shutting_down`."""
 
     ready: bool
     reason: str | None = None

@@ -1,4 +1,4 @@
-"""How long to wait, how often to try again, and which way to go."""
+"""Timeouts, retries, and the addresses of the control plane and the proxy."""
 
 import ipaddress
 import random
@@ -16,9 +16,9 @@ CONFLICT = "CONFLICT"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds: to be connected, to have a whole answer, and between two pieces of an export or a stream.
+    """Seconds to connect, to receive a whole response, and between two chunks of an export or a stream.
 
-    The last one must be longer than the server's heartbeat, which is 15 s unless an operator set another.
+    `silence_secs` must be longer than the server's heartbeat (15 s by default).
     """
 
     connect_secs: float = 5.0
@@ -28,15 +28,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a call is tried again where that is safe; a longer wait than this is the caller's to decide on."""
+    """The number of retries where they are safe. A longer wait than `longest_wait_secs` fails the call."""
 
     times: int = 3
     longest_wait_secs: float = 30.0
     first_wait_secs: float = 0.2
 
     def wait(self, failed: ControlPlaneError, *, repeatable: bool, attempt: int) -> float | None:
-        """Seconds until the next attempt, or None when there is to be none; `attempt` counts from 0."""
-        if attempt >= self.times or not _passes(failed, repeatable):
+        """Return the seconds until the next attempt, or None for no retry; `attempt` counts from 0."""
+        if attempt >= self.times or not _is_retryable(failed, repeatable):
             return None
         secs = failed.retry_after
         if secs is None:
@@ -44,26 +44,26 @@ class Retries:
         return secs if secs <= self.longest_wait_secs else None
 
 
-def _passes(failed: ControlPlaneError, repeatable: bool) -> bool:
-    """Whether trying again may help and cannot do harm: what was refused for its rate has had no effect."""
+def _is_retryable(failed: ControlPlaneError, repeatable: bool) -> bool:
+    """Return whether a retry may help and is safe: a request refused with 429 has had no effect."""
     if failed.status == 429:
         return True
     return repeatable and (failed.status in PASSING or failed.code in {UNREACHABLE, CUT_SHORT, IN_FLIGHT, CONFLICT})
 
 
 def bearer(key: str) -> str:
-    """The API key as a header carries it; raises `ValueError` that does not repeat it."""
+    """Return the Authorization value of an API key; raise `ValueError` without repeating the key."""
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ValueError("the API key holds characters that a header cannot carry")
+        raise ValueError("the API key holds characters that are not allowed in a header")
     return f"Bearer {key}"
 
 
 def base_url(text: str) -> URL:
-    """The address of a control plane, possibly under a path; raises `ValueError` that does not repeat it."""
+    """Parse the URL of a control plane; raise `ValueError` without repeating it."""
     try:
         url = URL(text.rstrip("/"))
     except ValueError:
-        raise ValueError("the control plane's URL cannot be read") from None
+        raise ValueError("the control plane's URL cannot be parsed") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError("the control plane's URL must begin with http:// or https:// and name a host")
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
@@ -72,21 +72,21 @@ def base_url(text: str) -> URL:
 
 
 def proxy_of_environment(url: URL) -> URL | None:
-    """The proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name; never one for this machine itself.
+    """Return the proxy of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`; None for loopback addresses.
 
-    Unlike the server, which must reach exactly the address it checked, this goes where its operator sent it.
+    The server uses no proxy: it must connect to exactly the address that it checked.
     """
     host = url.host or ""
     proxy = getproxies().get(url.scheme)
     if not proxy or _is_loopback(host) or proxy_bypass(host):
         return None
     try:
-        found = URL(proxy if "://" in proxy else f"http://{proxy}")
+        proxy_url = URL(proxy if "://" in proxy else f"http://{proxy}")
     except ValueError:
-        raise ValueError("the proxy that the environment names cannot be read") from None
-    if found.scheme not in {"http", "https"} or not found.host:
-        raise ValueError("the proxy that the environment names is neither http nor https")
-    return found
+        raise ValueError("the proxy of the environment cannot be parsed") from None
+    if proxy_url.scheme not in {"http", "https"} or not proxy_url.host:
+        raise ValueError("the proxy of the environment is neither http nor https")
+    return proxy_url
 
 
 def _is_loopback(host: str) -> bool:

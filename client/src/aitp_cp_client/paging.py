@@ -1,4 +1,4 @@
-"""From pages to rows."""
+"""Iteration over the rows of a paged list."""
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol, TypeVar
@@ -7,7 +7,7 @@ Row = TypeVar("Row")
 
 
 class Rows(list[Row]):
-    """One page of a list; `next_before` is the cursor of the next one, None on the last."""
+    """A page of a list; `next_before` is the cursor of the next page, None on the last."""
 
     def __init__(self, rows: Iterable[Row], next_before: str | None) -> None:
         super().__init__(rows)
@@ -15,16 +15,16 @@ class Rows(list[Row]):
 
 
 class Fetch(Protocol[Row]):
-    """Reads a page: at most `limit` rows, after `offset` rows or after the cursor `before`."""
+    """Fetches a page: at most `limit` rows, after `offset` rows or after the cursor `before`."""
 
     async def __call__(self, limit: int, offset: int = 0, before: str | None = None) -> Rows[Row]: ...
 
 
 async def rows(fetch: Fetch[Row], size: int = 500) -> AsyncIterator[Row]:
-    """All rows, page by page, read on by cursor.
+    """Iterate over all rows, page by page.
 
-    What is added or deleted meanwhile neither repeats nor hides a row. A control plane older than cursors is read on by
-    offset instead, where both can happen.
+    With cursors, concurrent inserts and deletes neither repeat nor hide a row. Control planes without cursors are
+    paged by offset, where both can happen.
     """
     page, offset, by_cursor = await fetch(size), 0, False
     while page:

@@ -1,4 +1,4 @@
-"""What the control plane signs, verified here as a peer would."""
+"""The signed documents of the control plane, fetched and verified."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ Verified = TypeVar("Verified")
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The control plane's own; `envelope` is the JSON text as it was signed."""
+    """The control plane's own manifest; `envelope` is the signed JSON text."""
 
     aid: str
     envelope: str
@@ -33,7 +33,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class RevocationList(msgspec.Struct, frozen=True):
-    """`pinned`: the issuer was known beforehand; else it is only the one that the same server claims to be."""
+    """`pinned` is true if the caller named the issuer; otherwise the issuer is what the same server claims."""
 
     issuer: str
     pinned: bool
@@ -44,7 +44,7 @@ class RevocationList(msgspec.Struct, frozen=True):
 
     @property
     def jtis(self) -> frozenset[str]:
-        """In the form that the SDK's `verify_tct` takes them."""
+        """The ids as the SDK's `verify_tct` expects them."""
         return frozenset(str(entry.jti) for entry in self.entries)
 
 
@@ -60,9 +60,9 @@ class _Envelope(msgspec.Struct):
 
 
 async def manifest(transport: Transport, pinned: str | None = None) -> Manifest:
-    """The verified manifest, of exactly the pinned AID if one is given.
+    """Return the verified manifest; its AID must be `pinned` if that is set.
 
-    Raises `ControlPlaneError` with the code `UNVERIFIED`, or `ValueError` when `pinned` is not an AID.
+    Raise `ControlPlaneError` with the code `UNVERIFIED`, or `ValueError` if `pinned` is no AID.
     """
     issuer = None if pinned is None else canonical(pinned)
     answer = await transport.send(Call(path=MANIFEST, gated=False))
@@ -73,23 +73,23 @@ async def manifest(transport: Transport, pinned: str | None = None) -> Manifest:
 async def revocation_list(
     transport: Transport, pinned: str | None = None, max_age: timedelta | None = None
 ) -> RevocationList:
-    """The list, verified to be the pinned issuer's and neither expired nor older than `max_age`.
+    """Return the list, verified to be signed by `pinned`, not expired, and not older than `max_age`.
 
-    Without a pinned AID the issuer is the one of the manifest that the same server shows: that proves the signature
-    and not who signed. Raises like `manifest`.
+    Without `pinned` the issuer is the AID in the server's own manifest: that proves the signature, not the identity
+    of the signer. Raises like `manifest`.
     """
     issuer = canonical((await manifest(transport)).aid if pinned is None else pinned)
     answer = await transport.send(Call(path=REVOCATION_LIST, gated=False))
     _verified(answer, lambda: verification.verify_revocation_list(answer.body, issuer))
-    said = msgspec.json.decode(answer.body, type=_Envelope, strict=False).revocation_list
-    if max_age is not None and datetime.now(UTC) - said.published_at > max_age:
-        raise _unverified(answer, "the list is older than it may be")
+    signed = msgspec.json.decode(answer.body, type=_Envelope, strict=False).revocation_list
+    if max_age is not None and datetime.now(UTC) - signed.published_at > max_age:
+        raise _unverified(answer, "the list is older than max_age")
     return RevocationList(
-        issuer=said.issuer,
+        issuer=signed.issuer,
         pinned=pinned is not None,
-        published_at=said.published_at,
-        expires_at=said.expires_at,
-        entries=said.entries,
+        published_at=signed.published_at,
+        expires_at=signed.expires_at,
+        entries=signed.entries,
         envelope=answer.body.decode(),
     )
 

@@ -1,13 +1,13 @@
-"""The deny list: adding to it, and reading it as the operator sees it."""
+"""The deny list: add entries, and list them."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
 from aitp_cp_client.paging import Rows, rows
-from aitp_cp_client.transport import Call, Transport, encode
+from aitp_cp_client.transport import Transport
 
 ENTRIES = "/api/revocation/entries"
 
@@ -16,11 +16,11 @@ class Revocation(msgspec.Struct, frozen=True, rename="camel"):
     jti: UUID
     revoked_at: datetime
     reason: str | None
-    listed: bool = True  # whether the signed list holds it; older control planes do not say
+    listed: bool = True  # whether it is in the signed list; older control planes do not send it
 
 
 class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):
-    """Entries in the order they were given; those that were revoked before are shown as stored."""
+    """Entries in the order of the request; tokens revoked earlier keep their stored entry."""
 
     entries: list[Revocation]
     revoked: int
@@ -43,11 +43,9 @@ class Revocations:
         revoked_at: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> Revocation:
-        """Revoke a token and everything delegated from it; the first revocation of a token stands and is returned."""
+        """Revoke a token and everything delegated from it; return the entry of its first revocation."""
         fields = {"jti": str(jti), "reason": reason, "revokedAt": revoked_at.isoformat() if revoked_at else None}
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-        call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
-        return (await self._transport.send(call)).read(Revocation)
+        return await self._transport.create(Revocation, ENTRIES, fields, idempotency_key)
 
     async def add_all(
         self,
@@ -56,24 +54,22 @@ class Revocations:
         revoked_at: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> BulkRevocation:
-        """Revoke 1 to 1000 tokens at once, all of them or none; no token may be named twice."""
+        """Revoke 1 to 1000 different tokens in one transaction."""
         fields = {
             "jtis": [str(jti) for jti in jtis],
             "reason": reason,
             "revokedAt": revoked_at.isoformat() if revoked_at else None,
         }
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-        call = Call(method="POST", path=ENTRIES, headers=headers, body=encode(fields))
-        return (await self._transport.send(call)).read(BulkRevocation)
+        return await self._transport.create(BulkRevocation, ENTRIES, fields, idempotency_key)
 
     async def page(
         self, limit: int = 100, offset: int = 0, before: str | None = None, jti: UUID | str | None = None
     ) -> Rows[Revocation]:
-        """At most 1000 entries, newest first."""
+        """Return at most 1000 entries, newest first."""
         params = {"jti": jti, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, ENTRIES, params)
         return Rows(page.entries, page.next_before)
 
     def each(self) -> AsyncIterator[Revocation]:
-        """All of them, fetched page by page."""
+        """Iterate over all entries, page by page."""
         return rows(self.page)

@@ -28,7 +28,7 @@ class Session(msgspec.Struct, frozen=True, rename="camel"):
     completed_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    conflict: bool = False  # reporters disagree about it
+    conflict: bool = False  # reports contradict each other
 
 
 class SessionDetail(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class SessionDetail(msgspec.Struct, frozen=True):
 
 
 class SessionFilter(TypedDict, total=False):
-    """`aid` is either side."""
+    """`aid` matches either side."""
 
     status: str | None
     run_id: str | None
@@ -60,29 +60,29 @@ class Sessions:
         self._transport = transport
 
     async def page(
-        self, limit: int = 200, offset: int = 0, before: str | None = None, **wanted: Unpack[SessionFilter]
+        self, limit: int = 200, offset: int = 0, before: str | None = None, **filters: Unpack[SessionFilter]
     ) -> Rows[Session]:
-        """At most 1000 sessions, newest first."""
-        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 sessions, newest first."""
+        params = {**filters, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, SESSIONS, params)
         return Rows(page.sessions, page.next_before)
 
-    def each(self, **wanted: Unpack[SessionFilter]) -> AsyncIterator[Session]:
-        """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted))
+    def each(self, **filters: Unpack[SessionFilter]) -> AsyncIterator[Session]:
+        """Iterate over all sessions, page by page."""
+        return rows(partial(self.page, **filters))
 
     async def get(self, session_id: str) -> SessionDetail:
         return await self._transport.ask(SessionDetail, f"{SESSIONS}/{segment(session_id)}")
 
     def export(self, session_id: str, format: Format = "json") -> AsyncGenerator[bytes, None]:
-        """The session with its tokens and events, as a file's bytes."""
+        """Export the session with its tokens and events."""
         path = f"{SESSIONS}/{segment(session_id)}/export"
         return self._transport.chunks(Call(path=path, params={"format": format}, media=MEDIA[format]))
 
     async def replay(
         self, session_id: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 1000
     ) -> list[Event]:
-        """At most 10,000 events of a session, oldest first; none for an unknown one."""
+        """Return at most 10,000 events of a session, oldest first; none for an unknown session."""
         params = {
             "since": since.isoformat() if since else None,
             "until": until.isoformat() if until else None,

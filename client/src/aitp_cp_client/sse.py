@@ -1,15 +1,15 @@
-"""Server-sent events from the bytes of an answer, as the HTML standard reads them."""
+"""A parser of server-sent events, as in the HTML standard."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# An event's payload has at most 64 KiB, which escapes can make some times as long.
+# Bytes. A payload has at most 64 KiB, and JSON escapes can make it several times as long.
 MAX_LINE = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One dispatched message and the last id up to it; `event` is empty for an unnamed one."""
+    """A message with the last id so far; `event` is empty for an unnamed message."""
 
     event: str
     data: str
@@ -17,7 +17,7 @@ class Frame:
 
 
 class Reader:
-    """Takes bytes as they arrive; keeps how long to wait before coming back."""
+    """Parses chunks of a stream; `retry_ms` is the wait before a reconnect."""
 
     def __init__(self, retry_ms: int) -> None:
         self.retry_ms = retry_ms
@@ -27,19 +27,19 @@ class Reader:
         self._id = ""
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Messages that this chunk completes; raises `ValueError` for a line without end."""
+        """Yield the messages that this chunk completes; raise `ValueError` for a line over MAX_LINE."""
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > MAX_LINE:
             raise ValueError("a line of the stream is too long")
         for line in lines:
-            frame = self._take(line.removesuffix(b"\r").decode("utf-8", "replace"))
+            frame = self._parse_line(line.removesuffix(b"\r").decode("utf-8", "replace"))
             if frame is not None:
                 yield frame
 
-    def _take(self, line: str) -> Frame | None:
+    def _parse_line(self, line: str) -> Frame | None:
         if not line:
-            return self._dispatched()
+            return self._dispatch()
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -53,7 +53,7 @@ class Reader:
                 self.retry_ms = int(value)
         return None
 
-    def _dispatched(self) -> Frame | None:
+    def _dispatch(self) -> Frame | None:
         frame = Frame(self._event, "\n".join(self._data), self._id) if self._data else None
         self._data, self._event = [], ""
         return frame

@@ -1,4 +1,4 @@
-"""A stream of server-sent events that outlives its connections."""
+"""A stream of server-sent events that reconnects."""
 
 import asyncio
 import random
@@ -20,45 +20,45 @@ Lost = Callable[[ControlPlaneError | None, float], None]
 
 
 def quietly(error: ControlPlaneError | None, wait_secs: float) -> None:
-    """For those who need not know that a connection was lost."""
+    """Ignore a lost connection."""
 
 
 class Tail:
-    """Connects, reads, and connects again after the last id it has seen."""
+    """Reads the stream, and reconnects after the last received id."""
 
     def __init__(
-        self, transport: Transport, wanted: Params, lost: Lost, *, last_id: str | None, origin: str | None = None
+        self, transport: Transport, filters: Params, lost: Lost, *, last_id: str | None, origin: str | None = None
     ) -> None:
         self._transport = transport
-        self._wanted = wanted
+        self._filters = filters
         self._lost = lost
         self._reader = Reader(RETRY_MS)
         self._last_id = last_id
-        self._origin = origin  # before the first connection: where to go on from when nothing came over it
-        self._connected = False  # ever
-        self._failures = 0  # in a row
+        self._origin = origin  # the cursor to reconnect with if the first connection sent nothing
+        self._connected = False  # at least once
+        self._failures = 0  # consecutive
         self._error: ControlPlaneError | None = None
 
     def start_over(self, oldest: int | None) -> None:
-        """The cursor is of no use any more: go on before `oldest`, or without one."""
+        """Replace the cursor after a reset: continue before `oldest`, or without a cursor."""
         self._last_id = None if oldest is None else str(oldest - 1)
         self._origin = None
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
-        """Messages without end; raises `ControlPlaneError` where another attempt cannot help."""
+        """Yield messages for ever; raise `ControlPlaneError` if a reconnect cannot help."""
         while True:
             async with aclosing(self._until_lost()) as frames:
                 async for frame in frames:
                     yield frame
             error = self._error
-            if error is not None and not (self._connected and _passes(error)):
+            if error is not None and not (self._connected and _is_transient(error)):
                 raise error
             wait = self._wait(error)
             self._lost(error, wait)
             await asyncio.sleep(wait)
 
     async def _until_lost(self) -> AsyncGenerator[Frame, None]:
-        """One connection's messages; why it ended is kept."""
+        """Yield the messages of one connection; keep its error in `_error`."""
         self._error = None
         try:
             async with aclosing(self._connection()) as frames:
@@ -72,9 +72,9 @@ class Tail:
         cursor = self._origin if self._last_id is None and self._connected else self._last_id
         if cursor is not None:
             headers["Last-Event-ID"] = cursor
-        self._reader = Reader(self._reader.retry_ms)  # what was cut off in the middle comes again
+        self._reader = Reader(self._reader.retry_ms)  # drop a partial message: the server sends it again
         repeatable = not self._connected
-        call = Call(path=STREAM, params=self._wanted, headers=headers, repeatable=repeatable, media=MEDIA)
+        call = Call(path=STREAM, params=self._filters, headers=headers, repeatable=repeatable, media=MEDIA)
         async with aclosing(self._transport.chunks(call)) as chunks:
             async for chunk in chunks:
                 self._connected, self._failures = True, 0
@@ -90,12 +90,12 @@ class Tail:
         raise ControlPlaneError(ANSWER_INVALID, "the answer is not a stream of events")
 
     def _wait(self, error: ControlPlaneError | None) -> float:
-        """What the server asked for, doubled with each failure in a row and spread, so that not all come at once."""
-        asked = self._reader.retry_ms / 1000 * 2.0 ** min(self._failures, 10) * random.uniform(1, 1.25)  # noqa: S311
+        """Return the server's `retry`, doubled per consecutive failure, with jitter against a reconnect storm."""
+        delay = self._reader.retry_ms / 1000 * 2.0 ** min(self._failures, 10) * random.uniform(1, 1.25)  # noqa: S311
         self._failures += 1
-        refused_for = (error.retry_after if error else None) or 0.0
-        return max(SHORTEST_WAIT_SECS, min(asked, LONGEST_WAIT_SECS), refused_for)
+        retry_after = (error.retry_after if error else None) or 0.0
+        return max(SHORTEST_WAIT_SECS, min(delay, LONGEST_WAIT_SECS), retry_after)
 
 
-def _passes(error: ControlPlaneError) -> bool:
+def _is_transient(error: ControlPlaneError) -> bool:
     return error.status in PASSING or error.code in {UNREACHABLE, TIMED_OUT, CUT_SHORT}

@@ -1,4 +1,4 @@
-"""Tokens and delegations as agents reported them."""
+"""Reported tokens and delegations."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -29,7 +29,7 @@ class Tct(msgspec.Struct, frozen=True, rename="camel"):
     session_id: str | None
     revoked: bool
     revoked_at: datetime | None
-    conflict: bool = False  # reporters disagree about it
+    conflict: bool = False  # reports contradict each other
     verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
     mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
 
@@ -45,14 +45,14 @@ class Delegation(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: datetime | None
     revoked_reason: str | None
-    conflict: bool = False  # reporters disagree about it
+    conflict: bool = False  # reports contradict each other
     verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
     mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
-    pending_cascade: bool = False  # a revocation of it, or of something above it, is still being settled
+    pending_cascade: bool = False  # a revocation of it or of an ancestor is still being applied
 
 
 class TctFilter(TypedDict, total=False):
-    """`active` leaves out what is revoked or expired."""
+    """`active` excludes revoked and expired rows."""
 
     issuer: str | None
     subject: str | None
@@ -64,7 +64,7 @@ class TctFilter(TypedDict, total=False):
 
 
 class DelegationFilter(TypedDict, total=False):
-    """`active` leaves out what is revoked or expired."""
+    """`active` excludes revoked and expired rows."""
 
     parent_jti: UUID | None
     delegator: str | None
@@ -88,16 +88,16 @@ class Tcts:
         self._transport = transport
 
     async def page(
-        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[TctFilter]
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[TctFilter]
     ) -> Rows[Tct]:
-        """At most 1000 tokens, newest issued first."""
-        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 tokens, newest `issued_at` first."""
+        params = {**filters, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Tcts, TCTS, params)
         return Rows(page.tcts, page.next_before)
 
-    def each(self, **wanted: Unpack[TctFilter]) -> AsyncIterator[Tct]:
-        """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted))
+    def each(self, **filters: Unpack[TctFilter]) -> AsyncIterator[Tct]:
+        """Iterate over all rows, page by page."""
+        return rows(partial(self.page, **filters))
 
 
 class Delegations:
@@ -105,18 +105,18 @@ class Delegations:
         self._transport = transport
 
     async def page(
-        self, limit: int = 100, offset: int = 0, before: str | None = None, **wanted: Unpack[DelegationFilter]
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[DelegationFilter]
     ) -> Rows[Delegation]:
-        """At most 1000 delegations, newest issued first."""
-        params = {**wanted, "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 delegations, newest `issued_at` first."""
+        params = {**filters, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Delegations, DELEGATIONS, params)
         return Rows(page.delegations, page.next_before)
 
-    def each(self, **wanted: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
-        """All of them, fetched page by page."""
-        return rows(partial(self.page, **wanted))
+    def each(self, **filters: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
+        """Iterate over all rows, page by page."""
+        return rows(partial(self.page, **filters))
 
     async def tree(self, root: UUID, *, active: bool = False) -> list[Delegation]:
-        """Everything delegated from a token or delegation, oldest first; at most 1000, 32 levels deep."""
+        """Return the delegations under a token or delegation, oldest first; at most 1000, 32 levels deep."""
         params = {"root_jti": root, "active": active}
         return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations

@@ -1,9 +1,9 @@
-"""Tracebacks as they may be shown and logged, by the commands and by the server."""
+"""Tracebacks without secrets, for the commands and the server."""
 
 import re
 import traceback
 
-# A database driver quotes rows and arguments in these parts of its messages, and any of them may be a secret.
+# Parts of a database driver's message that quote rows and arguments, which may be secrets.
 _QUOTED = (
     (
         re.compile(r"^DETAIL:.*?(?=^HINT:|^\S+Error|^Traceback|^During|^The above|\Z)", re.M | re.S),

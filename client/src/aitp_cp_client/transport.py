@@ -1,4 +1,4 @@
-"""One HTTP call, and when it is tried again."""
+"""HTTP calls and their retries."""
 
 import asyncio
 import ssl
@@ -25,10 +25,10 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What to ask. `path` is escaped already; of `params` those that are None are left out.
+    """A request. `path` is already escaped; `params` that are None are omitted.
 
-    `repeatable`: asking twice does no more than asking once. `answers`: statuses beside 2xx that are no errors.
-    `media`: what an answer must say it is whose bytes are handed on, for nobody here would notice another one.
+    `repeatable`: the request is idempotent. `answers`: statuses besides 2xx that are not errors. `media`: the
+    Content-Type that a response must have if its body is not decoded here.
     """
 
     method: str = "GET"
@@ -49,12 +49,12 @@ class Answer:
     body: bytes
 
     def read(self, shape: type[Shape]) -> Shape:
-        """The body as this struct; raises `ControlPlaneError`."""
+        """Decode the body into this struct; raise `ControlPlaneError` if it does not fit."""
         return decoded(self.body, shape, self.status, self.headers.get("x-request-id"))
 
 
 class Transport:
-    """One connection pool to one control plane; the only holder of the API key."""
+    """The connection pool to a control plane. Only this class holds the API key."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Transport:
         return f"Transport({self.url})"
 
     async def send(self, call: Call) -> Answer:
-        """The whole answer; raises `ControlPlaneError`."""
+        """Send a request and return the whole response; raise `ControlPlaneError`."""
         limit = aiohttp.ClientTimeout(self._timeouts.answer_secs, sock_connect=self._timeouts.connect_secs)
         response = await self._opened(call, limit)
         try:
@@ -88,11 +88,16 @@ class Transport:
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
     async def ask(self, shape: type[Shape], path: str, params: Params | None = None, *, gated: bool = True) -> Shape:
-        """GET as this struct."""
+        """GET this path; return the response as this struct."""
         return (await self.send(Call(path=path, params=params or {}, gated=gated))).read(shape)
 
+    async def create(self, shape: type[Shape], path: str, fields: Params, idempotency_key: str | None = None) -> Shape:
+        """POST the fields under an idempotency key; return the response as this struct."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        return (await self.send(Call(method="POST", path=path, headers=headers, body=encode(fields)))).read(shape)
+
     async def chunks(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """A long answer piece by piece; it is tried again only before its first piece."""
+        """Yield a long response in chunks; retried only before the first chunk."""
         limit = aiohttp.ClientTimeout(
             None, sock_connect=self._timeouts.connect_secs, sock_read=self._timeouts.silence_secs
         )
@@ -124,7 +129,7 @@ class Transport:
     async def _attempt(
         self, call: Call, limit: aiohttp.ClientTimeout, request_id: str
     ) -> aiohttp.ClientResponse | ControlPlaneError:
-        """Failures come back as values: one raised here would carry the library's own, and that one the headers."""
+        """Send once. A failure is returned: raised here, its `__context__` would hold the request headers."""
         headers = {"X-Request-Id": request_id, **(self._authorization if call.gated else {}), **call.headers}
         if call.body is not None:
             headers.setdefault("Content-Type", "application/json")
@@ -144,7 +149,7 @@ class Transport:
             return await _refusal(response, request_id)
         if call.media is not None and response.content_type != call.media:
             response.close()
-            return _not_ours(response.status, response.headers.get("x-request-id", request_id))
+            return _unexpected_response(response.status, response.headers.get("x-request-id", request_id))
         return response
 
     async def _read(self, response: aiohttp.ClientResponse, *, whole: bool) -> bytes:
@@ -158,7 +163,7 @@ class Transport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # Taking credentials from .netrc comes with the library's own reading of proxies, so that stays off.
+            # `trust_env` would also read credentials from .netrc, so `proxy_of_environment` reads the proxies instead.
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -169,53 +174,53 @@ class Transport:
 
 
 def segment(text: object) -> str:
-    """One segment of a path, escaped."""
+    """Escape one segment of a path."""
     return quote(str(text), safe="")
 
 
 def encode(fields: Params) -> bytes:
-    """A JSON object of those members that are not None."""
+    """Encode the members that are not None as a JSON object."""
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
 
 
 def decoded(body: bytes | str, shape: type[Shape], status: int = 200, request_id: str | None = None) -> Shape:
-    """JSON as this struct; raises `ControlPlaneError`."""
+    """Decode JSON into this struct; raise `ControlPlaneError` if it does not fit."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
-    raise _not_ours(status, request_id)
+    raise _unexpected_response(status, request_id)
 
 
 def _query(params: Params) -> str:
-    given = {
+    query = {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in params.items()
         if value is not None
     }
-    return f"?{urlencode(given)}" if given else ""
+    return f"?{urlencode(query)}" if query else ""
 
 
 async def _refusal(response: aiohttp.ClientResponse, request_id: str) -> ControlPlaneError:
-    """The error that an answer other than success stands for."""
+    """Build the error from a response that is not a success."""
     request_id = response.headers.get("x-request-id", request_id)
     try:
-        said = msgspec.json.decode(await _beginning(response), type=dict[str, Any])
-        code, message = msgspec.convert((said.pop("code"), said.pop("error")), tuple[str, str])
+        body = msgspec.json.decode(await _read_error_body(response), type=dict[str, Any])
+        code, message = msgspec.convert((body.pop("code"), body.pop("error")), tuple[str, str])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-        return _not_ours(response.status, request_id, _retry_after(response))
+        return _unexpected_response(response.status, request_id, _retry_after(response))
     return ControlPlaneError(
         code,
         message,
         status=response.status,
         request_id=request_id,
         retry_after=_retry_after(response),
-        extra=said,
+        extra=body,
     )
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """As much of an error's body as came."""
+async def _read_error_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the received part of an error body, at most about MAX_REFUSAL_BYTES."""
     body = bytearray()
     try:
         while len(body) < MAX_REFUSAL_BYTES and (chunk := await response.content.readany()):
@@ -228,18 +233,18 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    given = response.headers.get("retry-after", "")
-    return float(given) if given.isascii() and given.isdigit() and len(given) < 9 else None
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
-def _not_ours(status: int, request_id: str | None, retry_after: float | None = None) -> ControlPlaneError:
-    kind = "a redirect" if 300 <= status < 400 else "something that no control plane says"
+def _unexpected_response(status: int, request_id: str | None, retry_after: float | None = None) -> ControlPlaneError:
+    kind = "a redirect" if 300 <= status < 400 else "an unexpected body"
     message = f"the server answered {status} with {kind}; is the URL right?"
     return ControlPlaneError(ANSWER_INVALID, message, status=status, request_id=request_id, retry_after=retry_after)
 
 
 def _reason(failure: Exception, limit: aiohttp.ClientTimeout) -> tuple[str, str]:
-    """Code and sentence: the failure's own text may hold addresses, headers or a proxy's password."""
+    """Return code and sentence. The library's own text may hold addresses, headers or a proxy's password."""
     match failure:
         case aiohttp.ConnectionTimeoutError():
             return UNREACHABLE, f"no connection within {limit.sock_connect:g} s"
@@ -250,9 +255,9 @@ def _reason(failure: Exception, limit: aiohttp.ClientTimeout) -> tuple[str, str]
         case aiohttp.ClientSSLError():
             return UNREACHABLE, "the TLS handshake failed"
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return UNREACHABLE, "the proxy that the environment names did not connect"
+            return UNREACHABLE, "the proxy of the environment did not connect"
         case aiohttp.ClientConnectorDNSError():
-            return UNREACHABLE, "the name of the control plane's host is not known"
+            return UNREACHABLE, "the host name of the control plane cannot be resolved"
         case aiohttp.ClientConnectorError() if isinstance(failure.os_error, ConnectionRefusedError):
             return UNREACHABLE, "the connection was refused"
         case aiohttp.ClientConnectorError():

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from aitp_cp_client.paging import Rows, rows
-from aitp_cp_client.transport import Call, Transport, encode, segment
+from aitp_cp_client.transport import Call, Transport, segment
 
 ANCHORS = "/api/trust-anchors"
 PINNED_KEYS = "/api/pinned-keys"
@@ -31,7 +31,7 @@ class TrustAnchor(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AnchorPatch(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What is given changes; None removes the key set's URL or the label."""
+    """Only the set members change; None removes the key set's URL or the label."""
 
     issuer_url: str | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
@@ -67,13 +67,13 @@ class TrustAnchors:
     async def page(
         self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
     ) -> Rows[TrustAnchor]:
-        """At most 10,000 anchors, oldest first."""
+        """Return at most 10,000 anchors, oldest first."""
         params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Anchors, ANCHORS, params)
         return Rows(page.trust_anchors, page.next_before)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[TrustAnchor]:
-        """All of them, fetched page by page."""
+        """Iterate over all rows, page by page."""
         return rows(partial(self.page, namespace=namespace))
 
     async def get(self, id: UUID | str) -> TrustAnchor:
@@ -82,22 +82,20 @@ class TrustAnchors:
     async def create(
         self, issuer_url: str, namespace: str | None = None, jwks_url: str | None = None, label: str | None = None
     ) -> TrustAnchor:
-        """A second anchor for a namespace and issuer is refused; the error's `extra` names the existing one."""
+        """Create an anchor. A second one for the same namespace and issuer is an error; its `extra` names the first."""
         fields = {"issuerUrl": issuer_url, "namespace": namespace, "jwksUrl": jwks_url, "label": label}
-        headers = {"Idempotency-Key": str(uuid4())}
-        call = Call(method="POST", path=ANCHORS, headers=headers, body=encode(fields))
-        return (await self._transport.send(call)).read(TrustAnchor)
+        return await self._transport.create(TrustAnchor, ANCHORS, fields)
 
     async def update(self, id: UUID | str, patch: AnchorPatch) -> TrustAnchor:
         call = Call(method="PATCH", path=_path(id), body=msgspec.json.encode(patch), repeatable=False)
         return (await self._transport.send(call)).read(TrustAnchor)
 
     async def delete(self, id: UUID | str) -> None:
-        """Not found may mean that a first answer was lost."""
+        """Delete an anchor. 404 after a retry may mean that the first attempt succeeded."""
         await self._transport.send(Call(method="DELETE", path=_path(id)))
 
     async def jwks(self, id: UUID | str) -> dict[str, Any]:
-        """The key set last fetched from the identity provider."""
+        """Return the key set last fetched from the identity provider."""
         return await self._transport.ask(dict[str, Any], f"{_path(id)}/jwks")
 
 
@@ -108,13 +106,13 @@ class PinnedKeys:
     async def page(
         self, limit: int = 1000, offset: int = 0, before: str | None = None, namespace: str | None = None
     ) -> Rows[PinnedKey]:
-        """At most 10,000 keys."""
+        """Return at most 10,000 keys."""
         params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Keys, PINNED_KEYS, params)
         return Rows(page.pinned_keys, page.next_before)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[PinnedKey]:
-        """All of them, fetched page by page."""
+        """Iterate over all rows, page by page."""
         return rows(partial(self.page, namespace=namespace))
 
     async def get(self, aid: str, namespace: str | None = None) -> PinnedKey:
@@ -128,7 +126,7 @@ class PinnedKeys:
         label: str | None = None,
         expires_at: datetime | None = None,
     ) -> PinnedKey:
-        """Pin an agent's key, or replace label and expiry of one that is pinned."""
+        """Pin an agent's key, or replace label and expiry of a pinned key."""
         fields = {
             "aid": aid,
             "pubkey": pubkey,
@@ -136,12 +134,10 @@ class PinnedKeys:
             "label": label,
             "expiresAt": expires_at.isoformat() if expires_at else None,
         }
-        headers = {"Idempotency-Key": str(uuid4())}
-        call = Call(method="POST", path=PINNED_KEYS, headers=headers, body=encode(fields))
-        return (await self._transport.send(call)).read(PinnedKey)
+        return await self._transport.create(PinnedKey, PINNED_KEYS, fields)
 
     async def unpin(self, aid: str, namespace: str | None = None) -> None:
-        """Not found may mean that a first answer was lost."""
+        """Delete a pinned key. 404 after a retry may mean that the first attempt succeeded."""
         params = {"aid": aid, "namespace": namespace}
         await self._transport.send(Call(method="DELETE", path=PINNED_KEYS, params=params))
 

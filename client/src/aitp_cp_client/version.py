@@ -1,3 +1,3 @@
-"""The version of this distribution; the server and the conformance kit are released with the same one."""
+"""The version of this distribution, the server and the conformance kit."""
 
 __version__ = "0.1.0"

@@ -1,10 +1,10 @@
-"""Webhooks, their deliveries and their breakers."""
+"""Webhooks, deliveries and circuit breakers."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
@@ -15,7 +15,7 @@ WEBHOOKS = "/api/webhooks"
 
 
 class Webhook(msgspec.Struct, frozen=True, rename="camel"):
-    """A subscription; no `events` means all deliverable types."""
+    """A subscription; empty `events` means all deliverable types."""
 
     id: UUID
     url: str
@@ -26,7 +26,7 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MovedWebhook(Webhook, frozen=True, rename="camel"):
-    """After a change of the URL's scheme, host or port: `secret` signs from now on, and is shown this once."""
+    """A webhook after a change of scheme, host or port; `secret` is new and shown only in this response."""
 
     secret: str = ""
 
@@ -71,12 +71,12 @@ class Webhooks:
         self._transport = transport
 
     async def page(self, limit: int = 1000, offset: int = 0, before: str | None = None) -> Rows[Webhook]:
-        """At most 10,000 webhooks, oldest first."""
+        """Return at most 10,000 webhooks, oldest first."""
         page = await self._transport.ask(_Page, WEBHOOKS, {"limit": limit, "offset": offset, "before": before})
         return Rows(page.webhooks, page.next_before)
 
     def each(self) -> AsyncIterator[Webhook]:
-        """All of them, fetched page by page."""
+        """Iterate over all webhooks, page by page."""
         return rows(self.page)
 
     async def get(self, id: UUID | str) -> Webhook:
@@ -85,15 +85,13 @@ class Webhooks:
     async def create(
         self, url: str, secret: str | None = None, events: Sequence[str] = (), active: bool = True
     ) -> tuple[Webhook, str]:
-        """The webhook, and the secret that signs its deliveries: made here when none is given.
+        """Create a webhook; return it with the secret that signs its deliveries.
 
-        The server shows a secret only once, so one that it made would be lost with a lost answer.
+        The client generates a missing secret: a secret from the server would be lost with a lost response.
         """
         secret = secret or secrets.token_hex(32)
         fields = {"url": url, "secret": secret, "events": events, "active": active}
-        headers = {"Idempotency-Key": str(uuid4())}
-        call = Call(method="POST", path=WEBHOOKS, headers=headers, body=encode(fields))
-        return (await self._transport.send(call)).read(Webhook), secret
+        return await self._transport.create(Webhook, WEBHOOKS, fields), secret
 
     async def update(
         self,
@@ -104,7 +102,7 @@ class Webhooks:
         events: Sequence[str] | None = None,
         active: bool | None = None,
     ) -> Webhook | MovedWebhook:
-        """Change what is given; a new host gets the `secret` given here, or one that the answer shows this once."""
+        """Change the members that are not None. A new host without `secret` gets a new one, shown only here."""
         fields = {"url": url, "secret": secret, "events": events, "active": active}
         call = Call(method="PATCH", path=_path(id), body=encode(fields), repeatable=False)
         answer = await self._transport.send(call)
@@ -112,7 +110,7 @@ class Webhooks:
         return moved if moved.secret else answer.read(Webhook)
 
     async def delete(self, id: UUID | str) -> None:
-        """With all its deliveries; not found may mean that a first answer was lost."""
+        """Delete a webhook and its deliveries. 404 after a retry may mean that the first attempt succeeded."""
         await self._transport.send(Call(method="DELETE", path=_path(id)))
 
     async def deliveries(
@@ -123,13 +121,13 @@ class Webhooks:
         offset: int = 0,
         before: str | None = None,
     ) -> Rows[Delivery]:
-        """At most 1000 deliveries, newest first."""
+        """Return at most 1000 deliveries, newest first."""
         params = {"status": status, "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)
         return Rows(page.deliveries, page.next_before)
 
     def each_delivery(self, id: UUID | str, status: str | None = None) -> AsyncIterator[Delivery]:
-        """All of them, fetched page by page."""
+        """Iterate over all deliveries, page by page."""
         return rows(partial(self.deliveries, id, status))
 
     async def redeliver(self, id: UUID | str, delivery_id: UUID | str) -> Delivery:

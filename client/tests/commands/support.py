@@ -1,4 +1,4 @@
-"""Commands at a server, and what they are to find there."""
+"""Helpers: run commands against a server, and create records there."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from tests.support.agents import Agent, new_agent, sdk_manifest
 from tests.support.app import API_KEY, AUTH
 from tests.support.process import Process
 
-PATIENCE_SECS = 20
+TIMEOUT_SECS = 20
 
 
 def at(server: Process, *arguments: str, **variables: str) -> Done:
-    """The command in this process, with a valid key unless told otherwise."""
+    """Run the command in this process, with a valid key by default."""
     return run(*arguments, **{"AITP_CP_URL": server.url, "AITP_CP_API_KEY": API_KEY, **variables})
 
 
 def read(done: Done) -> Any:
-    """The one JSON document on standard output."""
+    """Return the JSON document on standard output."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -38,7 +38,7 @@ def lines(done: Done) -> list[Any]:
 
 @contextmanager
 def started(url: str, *arguments: str, stdout: int = subprocess.PIPE) -> Iterator["subprocess.Popen[str]"]:
-    """The real command in a process of its own, to be read while it runs."""
+    """Yield the command in its own process, to read its output while it runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aitp_cp_client", *arguments],
         env=environment(AITP_CP_URL=url, AITP_CP_API_KEY=API_KEY),
@@ -54,10 +54,10 @@ def started(url: str, *arguments: str, stdout: int = subprocess.PIPE) -> Iterato
 
 
 def on_screen(url: str, *arguments: str) -> str:
-    """What the command, which succeeds, writes to a terminal of 80 columns."""
+    """Run a command that succeeds; return its output on a terminal of 80 columns."""
     screen, inner = pty.openpty()
     with started(url, *arguments, stdout=inner) as process:
-        assert process.wait(PATIENCE_SECS) == 0
+        assert process.wait(TIMEOUT_SECS) == 0
     os.close(inner)
     shown = os.read(screen, 65536).decode()
     os.close(screen)
@@ -68,8 +68,8 @@ def enrolled(server: Process, name: str = "Test agent", **headers: str) -> Agent
     agent = new_agent()
     body = sdk_manifest(agent, name=name)
     token = httpx.post(f"{server.url}/api/registry/enroll", content=body).json()["token"]
-    given = {"Authorization": f"Bearer {token}", **headers}
-    answer = httpx.post(f"{server.url}/api/registry/agents", content=body, headers=given)
+    request_headers = {"Authorization": f"Bearer {token}", **headers}
+    answer = httpx.post(f"{server.url}/api/registry/agents", content=body, headers=request_headers)
     assert answer.status_code == 201, answer.text
     return agent
 

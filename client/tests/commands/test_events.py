@@ -1,4 +1,4 @@
-"""Following the log and taking it away."""
+"""aitp-cp events tail, and exports."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def history(server: Process, run_id: str) -> list[dict[str, object]]:
     return events
 
 
-def test_tail_goes_on_across_a_restart_and_ends_cleanly(database_url: str, tmp_path: Path) -> None:
+def test_tail_continues_after_a_restart_and_ends_cleanly(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log") as server:
         report(server, "r", 3)
         with started(server.url, "events", "tail", "--run", "r", "--json") as tail:
@@ -40,7 +40,7 @@ def test_tail_goes_on_across_a_restart_and_ends_cleanly(database_url: str, tmp_p
             tail.send_signal(signal.SIGINT)
             rest, errors = tail.communicate(timeout=20)
     assert (tail.returncode, rest) == (0, "")
-    assert "going on in" in errors
+    assert "reconnecting in" in errors
     assert "Traceback" not in errors
 
 
@@ -59,20 +59,20 @@ def test_tail_for_people(server: Process) -> None:
     ]
 
 
-def test_tail_says_what_is_missing(server: Process) -> None:
+def test_tail_reports_missing_events(server: Process) -> None:
     with started(server.url, "events", "tail", "--after", "900000000", "--json") as tail:
         assert tail.stdout
         assert json.loads(tail.stdout.readline())["reset"]["reason"] == "cursor_unknown"
 
 
-def test_the_log_is_exported_in_its_order(server: Process, tmp_path: Path) -> None:
+def test_the_log_is_exported_in_order(server: Process, tmp_path: Path) -> None:
     run = uuid4().hex
     report(server, run, 300)
     report(server, run, 300)
-    everything = history(server, run)
-    assert lines(at(server, "events", "export", "--run", run)) == everything
-    place = str(everything[399]["seq"])
-    assert lines(at(server, "events", "export", "--run", run, "--after", place)) == everything[400:]
+    whole_log = history(server, run)
+    assert lines(at(server, "events", "export", "--run", run)) == whole_log
+    position = str(whole_log[399]["seq"])
+    assert lines(at(server, "events", "export", "--run", run, "--after", position)) == whole_log[400:]
     assert lines(at(server, "events", "export", "--run", run, "--until", "2001-01-01T00:00:00")) == []
 
     file = tmp_path / "events.jsonl"
@@ -80,7 +80,7 @@ def test_the_log_is_exported_in_its_order(server: Process, tmp_path: Path) -> No
     file.chmod(0o640)
     done = at(server, "events", "export", "--run", run, "--output", str(file))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [json.loads(line) for line in file.read_text().splitlines()] == everything
+    assert [json.loads(line) for line in file.read_text().splitlines()] == whole_log
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert os.listdir(tmp_path) == ["events.jsonl"]
 
@@ -101,11 +101,11 @@ def test_an_agent_is_exported(server: Process, tmp_path: Path) -> None:
     file = tmp_path / "agent.json"
     assert at(server, "agents", "export", agent.aid, "-o", str(file)).returncode == 0
     assert json.loads(file.read_text())["agent"]["aid"] == agent.aid
-    kinds = [one["kind"] for one in lines(at(server, "agents", "export", agent.aid, "--format", "jsonl"))]
+    kinds = [record["kind"] for record in lines(at(server, "agents", "export", agent.aid, "--format", "jsonl"))]
     assert kinds == ["agent", "event"]
 
 
-def test_an_export_to_a_terminal_holds_no_commands(server: Process) -> None:
+def test_an_export_cannot_control_the_terminal(server: Process) -> None:
     agent = enrolled(server, name="\x9b2J\u202eevil €")
     shown = on_screen(server.url, "agents", "export", agent.aid)
     assert "\\u009b2J\\u202eevil €" in shown
@@ -115,7 +115,7 @@ def test_an_export_to_a_terminal_holds_no_commands(server: Process) -> None:
 @pytest.mark.parametrize(
     "arguments", [("events", "export"), ("agents", "list"), ("audit", "list", "--json"), ("conformance", "--list")]
 )
-def test_a_reader_that_goes_away_is_no_error(server: Process, arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_is_no_error(server: Process, arguments: tuple[str, ...]) -> None:
     report(server, uuid4().hex, 300, payload={"filler": "x" * 300})
     with started(server.url, *arguments) as process:
         assert process.stdout
@@ -134,7 +134,7 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
             with started(url, "agents", "export", "aid", "-o", str(file)) as process:
                 connection, _ = slow.accept()
                 connection.sendall(HEAD + b"2\r\n{}\r\n")
-                eventually(lambda: [one for one in tmp_path.iterdir() if one.name.endswith(".part")])
+                eventually(lambda: [record for record in tmp_path.iterdir() if record.name.endswith(".part")])
                 process.send_signal(number)
                 assert process.wait(20) == code
                 assert process.stderr

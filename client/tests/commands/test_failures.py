@@ -1,4 +1,4 @@
-"""How a command leaves when it cannot do what it was asked to, and what it never says."""
+"""Exit codes and messages of failed commands, and the secrets that they never show."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_a_key_in_a_file(server: Process, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["cp.example", "http://user:canary@127.0.0.1:4000", "http://127.0.0.1:canary"])
-def test_an_address_that_is_none(url: str) -> None:
+def test_an_invalid_address(url: str) -> None:
     refused = run("agents", "list", AITP_CP_URL=url)
     assert refused.returncode == 2
     assert "AITP_CP_URL" in refused.stderr
@@ -55,7 +55,7 @@ def test_an_address_that_is_none(url: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("agents", "list"), ("events", "tail"), ("revocations", "verify")])
-def test_nobody_is_there(arguments: tuple[str, ...]) -> None:
+def test_an_unreachable_server(arguments: tuple[str, ...]) -> None:
     failed = run(*arguments, AITP_CP_URL=f"http://127.0.0.1:{free_port()}")
     assert (failed.returncode, failed.stdout) == (5, "")
     assert failed.stderr == "the connection was refused (UNREACHABLE)\n"
@@ -84,7 +84,7 @@ def test_an_output_that_is_full_or_closed(server: Process, arguments: tuple[str,
 
 
 def leave(server: Process, *arguments: str, stdout: BinaryIO | None) -> tuple[int, str]:
-    """How the command ends that writes there, or whose standard output was closed."""
+    """Run the command with this standard output, or with a closed one."""
     done = subprocess.run(
         [
             "sh",
@@ -113,10 +113,10 @@ def test_too_many_calls(database_url: str, tmp_path: Path) -> None:
         refused = at(limited, "audit", "list")
     assert (refused.returncode, refused.stdout) == (5, "")
     assert "RATE_LIMITED" in refused.stderr
-    assert "tried again in" in refused.stderr
+    assert "retry in" in refused.stderr
 
 
-def test_help_costs_nothing_and_says_what_codes_mean() -> None:
+def test_help_loads_little_and_explains_the_exit_codes() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HELP], env=environment(), capture_output=True, text=True, check=True, timeout=60
     )

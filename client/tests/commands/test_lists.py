@@ -1,4 +1,4 @@
-"""Tables for people and documents for scripts, of what is there."""
+"""Lists and records, as tables and as JSON."""
 
 import json
 import re
@@ -31,10 +31,12 @@ def test_agents_are_listed_shown_and_deregistered(server: Process) -> None:
     assert agents[1].aid in first.stdout
     assert agents[2].aid not in first.stdout
     assert first.stderr == "only the first 2; --limit shows more\n"
-    (found,) = read(at(server, "agents", "list", "--name", "agent 1", "--namespace", namespace, "--json"))["agents"]
+    (listed_agent,) = read(at(server, "agents", "list", "--name", "agent 1", "--namespace", namespace, "--json"))[
+        "agents"
+    ]
 
     aid = agents[1].aid
-    assert read(at(server, "agents", "show", aid, "--json")) == found
+    assert read(at(server, "agents", "show", aid, "--json")) == listed_agent
     shown = said(at(server, "agents", "show", aid))
     assert f"name agent 1 status active last seen — namespace {namespace} capabilities cap.read" in shown
     assert at(server, "agents", "deregister", aid).stdout == f"deregistered {aid}\n"
@@ -44,7 +46,7 @@ def test_agents_are_listed_shown_and_deregistered(server: Process) -> None:
     assert [agent["aid"] for agent in gone["agents"]] == [aid]
 
 
-def test_a_name_is_no_command_to_the_terminal(server: Process) -> None:
+def test_a_name_cannot_control_the_terminal(server: Process) -> None:
     agent = enrolled(server, name=HOSTILE)
     session = uuid4().hex
     report(server, HOSTILE, session_id=session, type="handshake.failed", payload={"error": HOSTILE})
@@ -65,7 +67,7 @@ def test_a_name_is_no_command_to_the_terminal(server: Process) -> None:
     assert unknown.stderr.replace("\n", "").isprintable()
 
 
-def test_a_narrow_screen_breaks_no_id(server: Process) -> None:
+def test_a_narrow_terminal_wraps_no_id(server: Process) -> None:
     namespace = uuid4().hex
     agent = enrolled(server, name="x" * 200, **{"X-Aitp-Namespace": namespace})
     shown = on_screen(server.url, "agents", "list", "--namespace", namespace)
@@ -92,8 +94,8 @@ def test_revoking_and_listing(server: Process) -> None:
 
 def test_the_signed_list_is_verified(server: Process) -> None:
     aid = httpx.get(f"{server.url}/api/health").json()["aid"]
-    found = read(at(server, "revocations", "verify", "--pin", aid, "--json"))
-    assert (found["verified"], found["issuer"], found["pinned"]) == (True, aid, True)
+    listed_agent = read(at(server, "revocations", "verify", "--pin", aid, "--json"))
+    assert (listed_agent["verified"], listed_agent["issuer"], listed_agent["pinned"]) == (True, aid, True)
     pinned = at(server, "revocations", "verify", "--pin", aid)
     assert (pinned.returncode, pinned.stderr) == (0, "")
     assert f"issuer {aid}" in said(pinned)
@@ -158,7 +160,7 @@ def test_webhooks_and_their_deliveries(server: Process) -> None:
     httpx.delete(f"{server.url}/api/webhooks/{webhook['id']}", headers=AUTH)
 
 
-def test_the_audit_says_who(server: Process) -> None:
+def test_the_audit_names_the_actor(server: Process) -> None:
     jti = str(uuid4())
     at(server, "revoke", jti, AITP_CP_API_KEY=OTHER_KEY)
     entries = read(at(server, "audit", "list", "--json", "--limit", "1000"))["entries"]

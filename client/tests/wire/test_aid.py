@@ -70,7 +70,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, b"aid:pubkey:", ["aid"], {}])
-def test_what_is_not_text_is_no_aid(value: object) -> None:
+def test_other_types_are_no_aids(value: object) -> None:
     assert aid.recognise(value) is None
 
 

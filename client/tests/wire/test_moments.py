@@ -67,7 +67,7 @@ def test_the_unusable(value: object) -> None:
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))
-def test_milliseconds_survive_and_finer_parts_do_not(moment: datetime) -> None:
+def test_times_are_truncated_to_milliseconds(moment: datetime) -> None:
     cut = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     assert moments.read(moment.isoformat()) == cut
     milliseconds = (cut - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
@@ -77,5 +77,5 @@ def test_milliseconds_survive_and_finer_parts_do_not(moment: datetime) -> None:
 
 @given(st.none() | st.booleans() | st.text() | st.integers() | st.floats() | st.lists(st.integers()))
 def test_reading_never_raises_and_stays_within_the_calendar(value: object) -> None:
-    found = moments.read(value)
-    assert found is None or (1970 <= found.year <= 9999 and found.tzinfo is UTC and found.microsecond % 1000 == 0)
+    moment = moments.read(value)
+    assert moment is None or (1970 <= moment.year <= 9999 and moment.tzinfo is UTC and moment.microsecond % 1000 == 0)

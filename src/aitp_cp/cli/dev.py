@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aitp_cp.cli.exits import DATABASE, settings_or_stop
-from aitp_cp_client.commands.output import stop, told
+from aitp_cp_client.commands.output import notices, stop
 
 HOME = Path(".aitp-cp")
 SECRETS = "secrets.env"
@@ -63,7 +63,7 @@ def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
 
 
 def _say(lines: str) -> None:
-    told.print(lines, highlight=False, markup=False, soft_wrap=True)
+    notices.print(lines, highlight=False, markup=False, soft_wrap=True)
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.exits import DATABASE, settings_or_stop
 from aitp_cp.cli.running import run
 from aitp_cp.settings import Settings
-from aitp_cp_client.commands.output import stop, told
+from aitp_cp_client.commands.output import notices, stop
 
 
 def migrate() -> None:
@@ -41,7 +41,7 @@ async def _upgrade(settings: Settings, *, every_step: bool) -> None:
         stop(f"{ahead}: deploy the version that migrated it", DATABASE)
     except CannotMigrate as obstacle:
         stop(f"nothing was migrated: {obstacle}", DATABASE)
-    told.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
+    notices.print(f"schema at head, {len(applied)} revision(s) applied" if applied else "schema at head, nothing to do")
 
 
 def _say_what_matters(step: str) -> None:
@@ -51,4 +51,4 @@ def _say_what_matters(step: str) -> None:
 
 
 def _say(step: str) -> None:
-    told.print(f"  {step}", highlight=False, markup=False)
+    notices.print(f"  {step}", highlight=False, markup=False)

@@ -12,7 +12,7 @@ from aitp_cp.db import Database
 from aitp_cp.retention import service
 from aitp_cp.retention.model import Swept
 from aitp_cp.settings import Settings
-from aitp_cp_client.commands.output import err, out, told
+from aitp_cp_client.commands.output import err, notices, out
 from aitp_cp_client.commands.progress import counting
 
 # Counting on would take longer than it tells; the table shows such a count as "at least".
@@ -83,7 +83,7 @@ def _show(settings: Settings, due: Counts, gone: Counts | None) -> None:
         if gone is not None:
             cells.append(str(gone[policy.table]))
         table.add_row(policy.table, _kept(settings, policy.days), *cells)
-    (out if gone is None else told).print(table)  # what is swept is swept, whoever reads of it
+    (out if gone is None else notices).print(table)  # after a sweep, a failure to print must not fail the command
 
 
 def _kept(settings: Settings, variable: str | None) -> str:

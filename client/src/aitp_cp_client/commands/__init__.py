@@ -1,1 +1,1 @@
-"""The commands for the daily round: a thin use of `aitp_cp_client` (docs/cli.md)."""
+"""The commands of `aitp-cp` that use a server's API (docs/cli.md)."""

@@ -25,10 +25,10 @@ MORE: Columns[Agent] = {
 }
 
 
-def list_agents(limit: int, *, as_json: bool, **wanted: Unpack[AgentFilter]) -> None:
+def list_agents(limit: int, *, as_json: bool, **filters: Unpack[AgentFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await some(partial(control_plane.agents.page, **wanted), limit)
-        listing("agents", found, COLUMNS, as_json=as_json)
+        page = await some(partial(control_plane.agents.page, **filters), limit)
+        listing("agents", page, COLUMNS, as_json=as_json)
 
     run(work)
 

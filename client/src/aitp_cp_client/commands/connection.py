@@ -1,4 +1,4 @@
-"""From the environment to an exit code: what every command at a server does alike."""
+"""Runs a command against the server of the environment, and maps failures to exit codes."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ URL = "AITP_CP_URL"
 KEY = "AITP_CP_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:4000"
 
-# A person is waiting; a server that asks for more patience than this is reported as unavailable.
+# Short, because a person waits; after a longer `Retry-After` the command exits with UNAVAILABLE.
 RETRIES = Retries(times=3, longest_wait_secs=10)
 
 UNAVAILABLE = frozenset({429, 502, 503, 504})
@@ -29,14 +29,14 @@ NO_ANSWER = frozenset({UNREACHABLE, TIMED_OUT, CUT_SHORT})
 
 
 def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: bool = False) -> None:
-    """Do this at the server that the environment names, and leave with a code that says how it went."""
+    """Run `work` against the server that the environment names; exit with the code of a failure."""
     control_plane = _control_plane()
     try:
-        with _orderly_end():
+        with _exit_on_sigterm():
             asyncio.run(_within(control_plane, work))
             sys.stdout.flush()
     except ControlPlaneError as failed:
-        again = f"; may be tried again in {failed.retry_after:.0f} s" if failed.retry_after else ""
+        again = f"; retry in {failed.retry_after:.0f} s" if failed.retry_after else ""
         stop(plain(f"{failed}{again}"), code_of(failed))
     except OSError as failure:  # an export to standard output
         output_failed(failure)
@@ -45,7 +45,7 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
 
 
 def code_of(failed: ControlPlaneError) -> int:
-    """The exit code for a failed call."""
+    """Return the exit code for a failed call."""
     if failed.code == UNVERIFIED:
         return exits.UNVERIFIED
     if failed.status in {401, 403}:
@@ -71,13 +71,13 @@ def _control_plane() -> ControlPlane:
 
 
 def key_of_environment() -> str | None:
-    """From the variable or the file that its twin names: on a command line everyone on the machine could read it.
+    """Return the key from the variable or the file. No option, because other users can read the command line.
 
-    Raises `ValueError` that does not repeat it.
+    Raise `ValueError` without repeating the key.
     """
     key, path = os.environ.get(KEY, "").strip(), os.environ.get(f"{KEY}_FILE", "").strip()
     if _is_quoted(key) or _is_quoted(path):
-        raise ValueError(f"{KEY} or {KEY}_FILE is in quotes, which an env file passes on as they are: remove them")
+        raise ValueError(f"{KEY} or {KEY}_FILE is in quotes, and an env file keeps them: remove the quotes")
     if key and path:
         raise ValueError(f"{KEY} is set together with {KEY}_FILE")
     try:
@@ -91,14 +91,14 @@ def _is_quoted(text: str) -> bool:
 
 
 @contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Remove a half-written file even if the process is told to end."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM, so that a partly written file is removed."""
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
+    def exit_now(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(exits.TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    previous = signal.signal(signal.SIGTERM, exit_now)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

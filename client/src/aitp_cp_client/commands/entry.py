@@ -1,4 +1,4 @@
-"""The first lines of every command: open standard files, a signal that ends it, failures told in a sentence."""
+"""The entry point: opens closed standard files, handles SIGTERM, and reports unexpected failures."""
 
 import io
 import os
@@ -12,11 +12,11 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    # The kernel delivers no signal without a handler to process 1, which a container's command is.
+    # In a container the command is process 1, to which the kernel delivers only signals with a handler.
     signal.signal(signal.SIGTERM, leave_at_once)
     open_standard_files()
     try:
-        from aitp_cp_client.commands.main import app  # only now: it takes a while, and the signal may come in it
+        from aitp_cp_client.commands.main import app  # slow: after the signal handler
 
         app()
     except KeyboardInterrupt:
@@ -26,12 +26,12 @@ def main() -> None:
 
 
 def leave_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """End a command that holds nothing worth an orderly end; commands that do put their own handler in this place."""
+    """Exit at once on a signal. Commands that need a cleanup install their own handler."""
     os._exit(128 + number)
 
 
 def open_standard_files() -> None:
-    """Put /dev/null in the place of standard files that are closed, or the next socket would take their number."""
+    """Open /dev/null for closed standard files: otherwise the next socket would get their number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -45,16 +45,16 @@ def open_standard_files() -> None:
 
 
 def _explain(failure: Exception) -> NoReturn:
-    """End with a sentence; the text of a failure may repeat a secret, so a traceback is shown only when asked for."""
+    """Report a failure in one sentence. Its text may hold a secret: the traceback needs LOG_LEVEL=debug."""
     from aitp_cp_client.commands.exits import REFUSED
     from aitp_cp_client.commands.output import abandon_output, complain
     from aitp_cp_client.tracebacks import format_traceback
 
     reason = failure.strerror if isinstance(failure, OSError) else None
-    complain(f"aitp-cp cannot go on: {reason or 'an unexpected failure'} ({type(failure).__name__})")
+    complain(f"aitp-cp failed: {reason or 'an unexpected failure'} ({type(failure).__name__})")
     if os.environ.get("LOG_LEVEL", "").lower() in {"debug", "trace"}:
         complain(format_traceback(failure))
     elif reason is None:
-        complain("LOG_LEVEL=debug shows where; please report it")
+        complain("set LOG_LEVEL=debug for a traceback; please report it")
     abandon_output()
     sys.exit(REFUSED if reason else UNEXPECTED)

@@ -13,18 +13,18 @@ from aitp_cp_client.events import EventFilter, StreamFilter
 from aitp_cp_client.wire.times import iso
 
 
-def tail(after: int | None, *, as_json: bool, **wanted: Unpack[StreamFilter]) -> None:
+def tail(after: int | None, *, as_json: bool, **filters: Unpack[StreamFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        async with aclosing(control_plane.events.tail(after, _lost, **wanted)) as events:
+        async with aclosing(control_plane.events.tail(after, _lost, **filters)) as events:
             async for event in events:
                 line(compact(_tagged(event)) if as_json else _sentence(event))
 
     run(work, until_interrupted=True)
 
 
-def export(after: int, output: Path | None, **wanted: Unpack[EventFilter]) -> None:
+def export(after: int, output: Path | None, **filters: Unpack[EventFilter]) -> None:
     async def lines(control_plane: ControlPlane) -> AsyncGenerator[bytes, None]:
-        async with aclosing(control_plane.events.log(after, **wanted)) as events:
+        async with aclosing(control_plane.events.log(after, **filters)) as events:
             async for event in events:
                 yield compact(event).encode() + b"\n"
 
@@ -33,19 +33,19 @@ def export(after: int, output: Path | None, **wanted: Unpack[EventFilter]) -> No
 
 def _lost(error: ControlPlaneError | None, wait_secs: float) -> None:
     reason = "the server ended the stream" if error is None else str(error)
-    note(f"{reason}; going on in {wait_secs:.0f} s")
+    note(f"{reason}; reconnecting in {wait_secs:.0f} s")
 
 
 def _tagged(event: Event | Reset) -> object:
-    """A reset has to be seen by whoever reads the lines: it is the one object with this member."""
+    """Wrap a reset, so that a script can tell it from an event."""
     return {"reset": event} if isinstance(event, Reset) else event
 
 
 def _sentence(event: Event | Reset) -> str:
     if isinstance(event, Reset):
-        return f"-- {plain(event.reason)}: events are missing here; the oldest there is has place {event.oldest} --"
+        return f"-- {plain(event.reason)}: events are missing here; the oldest available position is {event.oldest} --"
     sides = " → ".join(side for side in (event.aid_a, event.aid_b) if side)
-    known = {"session": event.session_id, "run": event.run_id, "grants": ",".join(map(str, event.grants))}
-    more = " ".join(f"{name}={value}" for name, value in known.items() if value)
-    place = "" if event.seq is None else event.seq
-    return plain(f"{place:>8}  {iso(event.ts)}  {event.type:<20}  {sides}  {more}").rstrip()
+    details = {"session": event.session_id, "run": event.run_id, "grants": ",".join(map(str, event.grants))}
+    more = " ".join(f"{name}={value}" for name, value in details.items() if value)
+    position = "" if event.seq is None else event.seq
+    return plain(f"{position:>8}  {iso(event.ts)}  {event.type:<20}  {sides}  {more}").rstrip()

@@ -1,4 +1,4 @@
-"""How these commands leave; scripts rely on the numbers (docs/cli.md)."""
+"""Exit codes of the commands; scripts rely on the numbers (docs/cli.md)."""
 
 REFUSED = 1
 USAGE = 2
@@ -6,7 +6,7 @@ NOT_FOUND = 3
 NOT_ALLOWED = 4
 UNAVAILABLE = 5
 UNVERIFIED = 6
-# As a shell reports a program that a signal ended.
+# 128 plus the number of the signal, as in a shell.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143

@@ -1,4 +1,4 @@
-"""Where exports go: into a file that is there whole or not at all, or to standard output."""
+"""Writes exports to a file, atomically, or to standard output."""
 
 import codecs
 import json
@@ -22,12 +22,12 @@ class Sink(Protocol):
 
 
 async def save(chunks: AsyncGenerator[bytes, None], path: Path | None) -> None:
-    """Write them all; standard error shows how it goes, where somebody looks at it."""
+    """Write all chunks; show the progress on standard error if it is a terminal."""
     columns = TextColumn("exporting"), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn()
-    unseen = not sys.stderr.isatty() or (path is None and sys.stdout.isatty())
+    hidden = not sys.stderr.isatty() or (path is None and sys.stdout.isatty())
     with (
         _destination(path) as sink,
-        Progress(*columns, console=err, transient=True, disable=unseen) as progress,
+        Progress(*columns, console=err, transient=True, disable=hidden) as progress,
     ):
         bar = progress.add_task("", total=None)
         async with aclosing(chunks):
@@ -42,16 +42,16 @@ def _destination(path: Path | None) -> Iterator[Sink]:
         yield Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         return
     try:
-        with _whole_or_nothing(path.resolve()) as file:
+        with _replaced_at_the_end(path.resolve()) as file:
             yield file
     except OSError as failure:
         stop(f"{path} cannot be written: {failure.strerror or type(failure).__name__}", exits.REFUSED)
 
 
 @contextmanager
-def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place, and its permissions, once everything is on the disk."""
-    if path.exists() and not path.is_file():  # a device or a pipe has no place to take
+def _replaced_at_the_end(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that replaces `path`, with its permissions, after a complete write."""
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
         with path.open("wb") as file:
             yield file
         return
@@ -70,7 +70,7 @@ def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
 
 
 class Terminal:
-    """Writes JSON to a screen with every invisible character escaped, as JSON allows."""
+    """Writes JSON to a terminal and escapes every invisible character, as JSON allows."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out

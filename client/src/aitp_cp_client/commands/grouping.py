@@ -1,4 +1,4 @@
-"""Commands with more options than arguments are good for."""
+"""Options of a command as one dataclass."""
 
 import inspect
 from collections.abc import Callable
@@ -13,8 +13,8 @@ Options = TypeVar("Options")
 
 
 def read_moment(text: str) -> datetime:
-    """A time as the API reads it; raises `ValueError`, which the option shows."""
-    from aitp_cp_client.wire import moments  # which --help need not load
+    """Parse a time as the API does; raise `ValueError`, which typer shows."""
+    from aitp_cp_client.wire import moments  # here, because --help does not need it
 
     moment = moments.from_text(text)
     if moment is None:
@@ -27,26 +27,26 @@ Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclus
 
 @dataclass(frozen=True, slots=True)
 class EventOptions:
-    """What `events export` can be asked for."""
+    """Options of `events export`."""
 
     type: Annotated[str | None, typer.Option(help="Exact event type.")] = None
-    aid: Annotated[str | None, typer.Option(help="Either side.")] = None
+    aid: Annotated[str | None, typer.Option(help="Sender or receiver.")] = None
     session: Annotated[str | None, typer.Option(help="One session.")] = None
     run: Annotated[str | None, typer.Option(help="One run.")] = None
     since: Annotated[datetime | None, Moment] = None
     until: Annotated[datetime | None, Moment] = None
-    after: Annotated[int, typer.Option(min=0, help="Begin after this place in the log.")] = 0
+    after: Annotated[int, typer.Option(min=0, help="Start after this position in the log.")] = 0
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Into this file, which appears only when it is complete.")
+        Path | None, typer.Option("--output", "-o", help="Write to this file, which is replaced only when complete.")
     ] = None
 
 
 def as_options(shape: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Let a command take the members of a dataclass as its options, and get them as one argument."""
+    """Decorate a command that takes the options of a dataclass as one argument."""
 
     def grouped(command: Callable[[Options], None]) -> Callable[..., None]:
-        def call(**given: object) -> None:
-            command(shape(**given))
+        def call(**values: object) -> None:
+            command(shape(**values))
 
         call.__doc__ = command.__doc__
         call.__annotations__ = get_type_hints(shape, include_extras=True)

@@ -1,4 +1,4 @@
-"""All sub-commands in one list; what a command needs is loaded when it is called."""
+"""All sub-commands; each loads its modules only when it runs."""
 
 from importlib.metadata import entry_points
 
@@ -7,12 +7,12 @@ import typer
 from aitp_cp_client.commands import remote
 from aitp_cp_client.version import __version__
 
-# Each entry point of this group is a Typer object, whose commands stand beside those of this distribution.
+# Each entry point of this group names a Typer object with further commands.
 GROUP = "aitp_cp.commands"
 
 app = typer.Typer(
     name="aitp-cp",
-    help="The AITP control plane: see and steer a fleet of AI agents.",
+    help="The AITP control plane: monitor and control a fleet of AI agents.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+    show: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if show:
         from aitp_cp_client.commands.output import line

@@ -1,8 +1,8 @@
-"""The one door for what commands print, and how they end.
+"""All output of the commands.
 
-Results leave through `line`, `document`, `table`, `fields` and `out`: when one cannot be written, the command ends and
-says so. Notices leave through `told` and `err`: they neither fail nor block the command. Text that somebody else chose
-passes `plain` first, so that no agent's name reaches a terminal as a command.
+`line`, `document`, `table`, `fields` and `out` print results: the command ends with an error if one cannot be written.
+`notices` and `err` print notices, which neither fail nor block the command. Text from others passes `plain` first, so
+that an agent's name cannot control the terminal.
 """
 
 import json
@@ -26,10 +26,10 @@ from aitp_cp_client.wire.times import iso
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], object]]
 
-PAGE = 1000  # rows; the server's own limit of one page
-WIDE = 10_000  # columns; wider than any row, so that the terminal breaks lines and nothing is put in between
-NOTICE_TIMEOUT_SECS = 1.0  # how long a notice waits for a pipe that nobody empties
-PIPE_BYTES = 512  # POSIX: a pipe that is ready for writing takes at least this much without blocking
+PAGE = 1000  # rows; the server's limit of a page
+WIDE = 10_000  # columns; wider than any row, so that rich does not wrap lines
+NOTICE_TIMEOUT_SECS = 1.0  # how long a notice waits for a full pipe
+PIPE_BYTES = 512  # POSIX: a write of this size to a ready pipe does not block
 
 
 class _Results(Console):
@@ -44,7 +44,7 @@ class _Results(Console):
 
 
 class _BestEffort:
-    """A text file over a standard file; drops the rest once the standard file fails or blocks for too long."""
+    """A text file over a standard file; drops all output after the first failure or timeout."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -61,7 +61,7 @@ class _BestEffort:
     def _write(self, file: TextIO, text: str) -> None:
         try:
             number = file.fileno()
-        except OSError:  # a test's, in memory
+        except OSError:  # a file in memory, in tests
             file.write(text)
             return
         file.flush()
@@ -92,18 +92,18 @@ class _BestEffort:
 
 
 out = _Results()
-told = Console(file=cast("IO[str]", _BestEffort("stdout")))
+notices = Console(file=cast("IO[str]", _BestEffort("stdout")))
 err = Console(file=cast("IO[str]", _BestEffort("stderr")), stderr=True)
 _wide = _Results(width=WIDE)
 
 
 def plain(text: str) -> str:
-    """Return the text with every character that is not visible written as an escape."""
+    """Return the text with every invisible character escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def line(text: str) -> None:
-    """Print one line on standard output, as it is, at once."""
+    """Print a line on standard output and flush."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -117,18 +117,18 @@ def note(message: str) -> None:
 
 
 def complain(message: str) -> None:
-    """Print on standard error what is wrong; a message may have several lines."""
+    """Print an error on standard error; it may have several lines."""
     err.print(Text("\n".join(map(plain, message.split("\n"))), "red"), soft_wrap=True)
 
 
 def stop(message: str, code: int) -> NoReturn:
-    """Say on standard error why the command ends, and end it."""
+    """Print an error and exit with `code`."""
     complain(message)
     raise typer.Exit(code)
 
 
 def output_failed(failure: OSError) -> NoReturn:
-    """End the command because standard output cannot be written; a reader that went away is not an error of ours."""
+    """Exit because standard output cannot be written; silently if the reader has closed the pipe."""
     abandon_output()
     if isinstance(failure, BrokenPipeError):
         raise typer.Exit(BROKEN_PIPE)
@@ -136,7 +136,7 @@ def output_failed(failure: OSError) -> NoReturn:
 
 
 def abandon_output() -> None:
-    """Point standard output at /dev/null, so that the interpreter's last flush does not fail as well."""
+    """Redirect standard output to /dev/null, so that the interpreter's last flush does not fail."""
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError):
@@ -147,7 +147,7 @@ def abandon_output() -> None:
 
 
 def compact(record: Any) -> str:
-    """Return a record as one line of JSON in ASCII, which is safe in any terminal, file or pipe."""
+    """Return a record as one line of ASCII JSON, which is safe for any terminal."""
     return json.dumps(_builtins(record), separators=(",", ":"), default=_moment)
 
 
@@ -157,7 +157,7 @@ def document(record: Any) -> None:
 
 
 def table(rows: Sequence[Row], columns: Columns[Row]) -> None:
-    """Print a line per row or, where the terminal is too narrow, a block per row: ids must stay whole to be copied."""
+    """Print a line per row, or a block per row on a narrow terminal: ids must not be wrapped."""
     lines = Table(*columns)
     for row in rows:
         lines.add_row(*(_cell(of(row)) for of in columns.values()))
@@ -177,7 +177,7 @@ def fields(record: Mapping[str, object]) -> None:
 
 
 def listing(name: str, page: "tuple[list[Row], bool]", columns: Columns[Row], *, as_json: bool) -> None:
-    """Print what `some` returned: as a table, or as JSON under the name that the API gives the rows."""
+    """Print the result of `some` as a table, or as JSON under the API's name of the rows."""
     rows, more = page
     if as_json:
         document({name: rows})
@@ -188,7 +188,7 @@ def listing(name: str, page: "tuple[list[Row], bool]", columns: Columns[Row], *,
 
 
 async def some(fetch: Fetch[Row], limit: int) -> tuple[list[Row], bool]:
-    """Return at most `limit` rows of a list that is read page by page, and whether there are more."""
+    """Fetch at most `limit` rows, page by page; return them and whether there are more."""
     first: list[Row] = []
     async for row in rows(fetch, min(limit + 1, PAGE)):
         first.append(row)

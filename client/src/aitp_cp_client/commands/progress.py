@@ -1,11 +1,11 @@
-"""How far a command has come."""
+"""Progress bars."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aitp_cp_client.commands.output import err
 
 
-def counting(doing: str) -> Progress:
-    """A bar of so many out of so many on standard error, gone at its end; `doing` is a format with `task` in it."""
-    columns = TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+def counting(label: str) -> Progress:
+    """Return a bar with a count on standard error, removed at its end; `label` is a format of `task`."""
+    columns = TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

@@ -1,4 +1,4 @@
-"""What can be asked of a server by URL and key; what a command needs is loaded when it is called."""
+"""The commands that call a server; each loads its modules only when it runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Into this file, which appears only when it is complete.")
+    Path | None, typer.Option("--output", "-o", help="Write to this file, which is replaced only when complete.")
 ]
 Aid = Annotated[str, typer.Argument(metavar="AID", help="The agent.")]
 WithVerdict = Annotated[
@@ -27,18 +27,18 @@ def group(help: str) -> typer.Typer:
     return typer.Typer(help=help, epilog=LEGEND, no_args_is_help=True)
 
 
-agents = group("Who is enrolled.")
+agents = group("Registered agents.")
 revocations = group("Revoked tokens.")
 events = group("The event log.")
 sessions = group("Handshakes.")
 tcts = group("Tokens that agents reported.")
 delegations = group("Delegations that agents reported.")
 webhooks = group("Subscriptions and their deliveries.")
-audit = group("Who changed what.")
+audit = group("The audit of admin changes.")
 
 
 def add_to(app: typer.Typer) -> None:
-    """All of them, in a panel of their own."""
+    """Add all commands, in a panel of their own."""
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
     for name, commands in (
         ("agents", agents),
@@ -55,16 +55,16 @@ def add_to(app: typer.Typer) -> None:
 
 @agents.command("list", epilog=LEGEND)
 def agents_list(
-    capability: Annotated[str | None, typer.Option(help="Agents that offer it.")] = None,
-    name: Annotated[str | None, typer.Option(help="Exact display name.")] = None,
+    capability: Annotated[str | None, typer.Option(help="Only agents that offer this capability.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this exact display name.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     status: Annotated[
-        Literal["active", "expired", "deregistered", "all"], typer.Option(help="What became of them.")
+        Literal["active", "expired", "deregistered", "all"], typer.Option(help="Only agents with this status.")
     ] = "active",
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """Agents, by the time of their registration."""
+    """List agents, oldest registration first."""
     from aitp_cp_client.commands.agents import list_agents
 
     list_agents(limit, as_json=as_json, capability=capability, display_name=name, namespace=namespace, status=status)
@@ -72,7 +72,7 @@ def agents_list(
 
 @agents.command("show", epilog=LEGEND)
 def agents_show(aid: Aid, as_json: Json = False) -> None:
-    """One agent."""
+    """Show an agent."""
     from aitp_cp_client.commands.agents import show
 
     show(aid, as_json=as_json)
@@ -80,7 +80,7 @@ def agents_show(aid: Aid, as_json: Json = False) -> None:
 
 @agents.command("deregister", epilog=LEGEND)
 def agents_deregister(aid: Aid, as_json: Json = False) -> None:
-    """Take an agent out of the registry; once more does no harm."""
+    """Remove an agent from the registry; may be repeated."""
     from aitp_cp_client.commands.agents import deregister
 
     deregister(aid, as_json=as_json)
@@ -89,13 +89,13 @@ def agents_deregister(aid: Aid, as_json: Json = False) -> None:
 @agents.command("export", epilog=LEGEND)
 def agents_export(
     aid: Aid,
-    format: Annotated[Literal["json", "jsonl"], typer.Option(help="A document, or a record per line.")] = "json",
+    format: Annotated[Literal["json", "jsonl"], typer.Option(help="One document, or one record per line.")] = "json",
     event_limit: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="At most this many of its newest events.")
     ] = None,
     output: Output = None,
 ) -> None:
-    """An agent with its sessions, tokens and newest events."""
+    """Export an agent with its sessions, tokens and newest events."""
     from aitp_cp_client.commands.agents import export
 
     export(aid, format, event_limit, output)
@@ -106,7 +106,7 @@ def revoke(
     reason: Annotated[str | None, typer.Option(help="For the list and the audit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Revoke tokens and everything delegated from them; there is no way back."""
+    """Revoke tokens and everything delegated from them. This cannot be undone."""
     from aitp_cp_client.commands.revocations import revoke
 
     revoke(jtis, reason, as_json=as_json)
@@ -114,7 +114,7 @@ def revoke(
 
 @revocations.command("list", epilog=LEGEND)
 def revocations_list(limit: Limit = 100, as_json: Json = False) -> None:
-    """Entries of the deny list, newest first."""
+    """List the entries of the deny list, newest first."""
     from aitp_cp_client.commands.revocations import list_entries
 
     list_entries(limit, as_json=as_json)
@@ -122,9 +122,7 @@ def revocations_list(limit: Limit = 100, as_json: Json = False) -> None:
 
 @revocations.command("verify", epilog=LEGEND)
 def revocations_verify(
-    pin: Annotated[
-        str | None, typer.Option(metavar="AID", help="The control plane's identity, known from elsewhere.")
-    ] = None,
+    pin: Annotated[str | None, typer.Option(metavar="AID", help="The expected AID of the control plane.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch the signed list and verify it as a peer would; exits 6 when it does not verify."""
@@ -136,14 +134,14 @@ def revocations_verify(
 @events.command("tail", epilog=LEGEND)
 def events_tail(
     type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
-    aid: Annotated[str | None, typer.Option(help="Either side.")] = None,
+    aid: Annotated[str | None, typer.Option(help="Sender or receiver.")] = None,
     run: Annotated[str | None, typer.Option(help="One run.")] = None,
     after: Annotated[
-        int | None, typer.Option(min=0, help="Begin after this place in the log, not with the newest in memory.")
+        int | None, typer.Option(min=0, help="Start after this position in the log. Default: recent events.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per line, for scripts.")] = False,
 ) -> None:
-    """Events as they happen, until Ctrl-C; a lost connection is made again without gap or duplicate."""
+    """Print events as they happen, until Ctrl-C. Reconnects without gaps or duplicates."""
     from aitp_cp_client.commands.events import tail
 
     tail(after, as_json=as_json, type=type, aid=aid, run_id=run)
@@ -152,7 +150,7 @@ def events_tail(
 @events.command("export", epilog=LEGEND)
 @as_options(EventOptions)
 def events_export(options: EventOptions) -> None:
-    """The log in its order, one JSON document per line."""
+    """Export the event log in order, one JSON document per line."""
     from aitp_cp_client.commands.events import export
 
     export(
@@ -171,7 +169,7 @@ def events_export(options: EventOptions) -> None:
 def sessions_show(
     session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")], as_json: Json = False
 ) -> None:
-    """One handshake with its events, oldest first."""
+    """Show a handshake with its events, oldest first."""
     from aitp_cp_client.commands.sessions import show
 
     show(session, as_json=as_json)
@@ -209,7 +207,7 @@ def delegations_list(
 
 @webhooks.command("list", epilog=LEGEND)
 def webhooks_list(limit: Limit = 100, as_json: Json = False) -> None:
-    """Webhooks, oldest first."""
+    """List webhooks, oldest first."""
     from aitp_cp_client.commands.webhooks import list_webhooks
 
     list_webhooks(limit, as_json=as_json)
@@ -217,7 +215,7 @@ def webhooks_list(limit: Limit = 100, as_json: Json = False) -> None:
 
 @webhooks.command("test", epilog=LEGEND)
 def webhooks_test(webhook: WebhookId, as_json: Json = False) -> None:
-    """Send a delivery of type webhook.test; `webhooks deliveries` shows what became of it."""
+    """Send a delivery of type webhook.test; `webhooks deliveries` shows the outcome."""
     from aitp_cp_client.commands.webhooks import test
 
     test(webhook, as_json=as_json)
@@ -227,12 +225,13 @@ def webhooks_test(webhook: WebhookId, as_json: Json = False) -> None:
 def webhooks_deliveries(
     webhook: WebhookId,
     status: Annotated[
-        Literal["pending", "in_flight", "delivered", "failed"] | None, typer.Option(help="Only those that are so.")
+        Literal["pending", "in_flight", "delivered", "failed"] | None,
+        typer.Option(help="Only deliveries with this status."),
     ] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """The delivery log of a webhook, newest first."""
+    """List the deliveries of a webhook, newest first."""
     from aitp_cp_client.commands.webhooks import deliveries
 
     deliveries(webhook, status, limit, as_json=as_json)
@@ -252,7 +251,7 @@ def webhooks_redeliver(
 
 @audit.command("list", epilog=LEGEND)
 def audit_list(limit: Limit = 100, as_json: Json = False) -> None:
-    """The admin audit, newest first."""
+    """List the admin audit, newest first."""
     from aitp_cp_client.commands.audit import list_entries
 
     list_entries(limit, as_json=as_json)

@@ -16,7 +16,7 @@ COLUMNS: Columns[Revocation] = {
 
 
 def revoke(jtis: list[str], reason: str | None, *, as_json: bool) -> None:
-    """One token as an entry, several in one transaction as a list."""
+    """Revoke one token, or several in one transaction."""
 
     async def work(control_plane: ControlPlane) -> None:
         if len(jtis) > 1:
@@ -37,7 +37,7 @@ async def _revoke_all(control_plane: ControlPlane, jtis: list[str], reason: str 
         document(done)
         return
     listing("entries", (done.entries, False), COLUMNS, as_json=False)
-    line(f"{done.revoked} revoked, {done.already_revoked} revoked before")
+    line(f"{done.revoked} revoked, {done.already_revoked} already revoked")
 
 
 def list_entries(limit: int, *, as_json: bool) -> None:
@@ -53,14 +53,14 @@ def verify(pin: str | None, *, as_json: bool) -> None:
             verified = await control_plane.revocation_list(pin)
         except ValueError as wrong:
             stop(f"--pin: {wrong}", exits.USAGE)
-        _say(verified, as_json=as_json)
+        _print_verified(verified, as_json=as_json)
 
     run(work)
 
 
-def _say(verified: RevocationList, *, as_json: bool) -> None:
+def _print_verified(verified: RevocationList, *, as_json: bool) -> None:
     age = max(0, round((datetime.now(UTC) - verified.published_at).total_seconds()))
-    found = {
+    summary = {
         "verified": True,
         "issuer": verified.issuer,
         "pinned": verified.pinned,
@@ -69,9 +69,9 @@ def _say(verified: RevocationList, *, as_json: bool) -> None:
         "entries": len(verified.entries),
     }
     if as_json:
-        document(found)
+        document(summary)
         return
     line(f"verified: {len(verified.entries)} entries, signed {age} s ago")
     fields({"issuer": verified.issuer, "published": verified.published_at, "expires": verified.expires_at})
     if not verified.pinned:
-        note("the issuer is the one this server claims to be; --pin AID proves who it is")
+        note("the issuer is only what this server claims; use --pin AID to verify it")

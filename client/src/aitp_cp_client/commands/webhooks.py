@@ -42,8 +42,8 @@ def test(webhook: str, *, as_json: bool) -> None:
 
 def deliveries(webhook: str, status: str | None, limit: int, *, as_json: bool) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await some(partial(control_plane.webhooks.deliveries, webhook, status), limit)
-        listing("deliveries", found, DELIVERIES, as_json=as_json)
+        page = await some(partial(control_plane.webhooks.deliveries, webhook, status), limit)
+        listing("deliveries", page, DELIVERIES, as_json=as_json)
 
     run(work)
 

@@ -9,15 +9,15 @@ Suite = Literal["ed25519", "p256"]
 P256_PREFIX = "aid:pubkey:p256:"
 _TAGGED_ED25519 = "aid:pubkey:ed25519:"
 
-# Each key has exactly one match. 43 characters carry 32 bytes and two spare bits, which must be zero; 44 carry the
-# 33 bytes of a compressed point without spare bits, and the first byte, 02 or 03, is spelled `A` and one of `g` to `_`.
+# Matches exactly one text per key. 43 characters hold 32 bytes and two spare bits, which must be zero. 44 characters
+# hold the 33 bytes of a compressed point; its first byte, 02 or 03, gives `A` and one of `g` to `_`.
 _SHAPE = re.compile(
     r"aid:pubkey:(?:(?:ed25519:)?[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]|p256:A[g-z0-9_-][A-Za-z0-9_-]{42})"
 )
 
 
 def canonical(text: str) -> Aid:
-    """The untagged spelling for Ed25519, the tagged one for P-256; raises `ValueError`."""
+    """Return the canonical spelling (untagged for Ed25519, tagged for P-256); raise `ValueError`."""
     aid = recognise(text)
     if aid is None:
         raise ValueError("not an AID: expected aid:pubkey: and the base64url of an Ed25519 or P-256 public key")
@@ -25,7 +25,7 @@ def canonical(text: str) -> Aid:
 
 
 def recognise(text: object) -> Aid | None:
-    """The canonical spelling, or None for anything that is not an AID."""
+    """Return the canonical spelling, or None if `text` is not an AID."""
     if not isinstance(text, str) or _SHAPE.fullmatch(text) is None:
         return None
     if text.startswith(_TAGGED_ED25519):
@@ -34,12 +34,12 @@ def recognise(text: object) -> Aid | None:
 
 
 def spelled(text: str) -> str:
-    """An AID in its canonical spelling, anything else as it came: for filters and paths."""
+    """Return an AID in its canonical spelling and any other text unchanged, for filters and paths."""
     return recognise(text) or text
 
 
 def public_key(aid: Aid) -> str:
-    """The key itself: base64url, 43 characters (Ed25519) or 44 (P-256, compressed)."""
+    """Return the key in base64url: 43 characters (Ed25519) or 44 (P-256, compressed)."""
     return aid.rpartition(":")[2]
 
 

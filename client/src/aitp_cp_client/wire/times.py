@@ -16,7 +16,7 @@ def now() -> datetime:
 
 
 def truncate(moment: datetime) -> datetime:
-    """Drop what is finer than a millisecond, so that a stored time equals its shown form."""
+    """Truncate to milliseconds, so that a stored time equals its shown form."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

@@ -1,4 +1,4 @@
-"""What a peer checks of a control plane: that its manifest and its revocation list are its own and still good."""
+"""Verification of a control plane's manifest and revocation list."""
 
 import aitp
 import msgspec
@@ -8,7 +8,7 @@ from aitp_cp_client.wire.aid import Aid
 
 
 class Unverified(Exception):
-    """Says what did not verify, with the SDK's code."""
+    """The document does not verify; the message has the SDK's code."""
 
 
 class _Manifest(msgspec.Struct):
@@ -20,7 +20,7 @@ class _Envelope(msgspec.Struct):
 
 
 def manifest_issuer(envelope: bytes, expected: Aid | None = None) -> Aid:
-    """The AID that signed this manifest, which is not expired; raises `Unverified`, also for another than expected."""
+    """Verify a manifest and return its AID; raise `Unverified`, also if it is not `expected`."""
     try:
         aitp.verify_manifest_json(envelope.decode())
         issuer = aids.canonical(msgspec.json.decode(envelope, type=_Envelope).manifest.aid)
@@ -34,7 +34,7 @@ def manifest_issuer(envelope: bytes, expected: Aid | None = None) -> Aid:
 
 
 def verify_revocation_list(envelope: bytes, issuer: Aid) -> None:
-    """That `issuer` signed this list and it has not expired; raises `Unverified`."""
+    """Check that `issuer` signed the list and it has not expired; raise `Unverified`."""
     try:
         aitp.verify_revocation_list(envelope.decode(), issuer)
     except aitp.RevocationVerificationError as refused:
