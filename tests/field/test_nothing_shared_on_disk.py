@@ -37,7 +37,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(shared, "LIVE_BYTES", 16 * 1024)
     before = values.ValueClass
     yield
-    shared._held.places = None
+    shared._state.segments = None
     values.ValueClass = before
 
 

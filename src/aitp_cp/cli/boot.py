@@ -1,4 +1,4 @@
-"""What a process asks of its database before it serves; `check` asks the same."""
+"""The checks of the database before a process serves."""
 
 import structlog
 
@@ -14,9 +14,9 @@ log = structlog.get_logger("aitp_cp.process")
 
 
 async def require_fit(dsn: str) -> None:
-    """Stop with a reason where no waiting helps; raises the driver's errors."""
-    if found := await fitness.unfit(dsn):
-        stop(f"this database cannot be served: {found}", DATABASE)
+    """Exit with the reason if the database cannot be used; raise the driver's errors."""
+    if reason := await fitness.unfit(dsn):
+        stop(f"this database cannot be served: {reason}", DATABASE)
     conn = await connect(dsn, command_timeout=fitness.COMMAND_TIMEOUT_SECS)
     try:
         state = classify(await current_revision(conn))
@@ -25,8 +25,8 @@ async def require_fit(dsn: str) -> None:
             stop(f"the database schema is behind: {await misplaced(conn) or remedy}", DATABASE)
         if state == "ahead":
             stop("the database schema is newer than this version: deploy the version that migrated it", DATABASE)
-        if found := await fitness.undurable(conn):
-            log.warning("database_not_durable", reason=found)
+        if reason := await fitness.undurable(conn):
+            log.warning("database_not_durable", reason=reason)
         if await conn.fetchval(WRITABLE):
             await _repair_sequence(conn)
         else:

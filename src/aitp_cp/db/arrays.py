@@ -1,8 +1,8 @@
-"""Lists kept as `jsonb`."""
+"""Lists in `jsonb` columns."""
 
 import msgspec
 
 
 def stored_array(text: str | None) -> msgspec.Raw:
-    """The column's JSON; an empty array for JSON's own null and whatever else an older control plane may have left."""
+    """Return the JSON array; an empty one for null and other values that older control planes stored."""
     return msgspec.Raw(text.encode() if text is not None and text.startswith("[") else b"[]")

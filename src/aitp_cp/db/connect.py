@@ -32,7 +32,7 @@ PINNED: Mapping[str, str] = {
     "standard_conforming_strings": "on",
     "jit": "off",  # compiling a short statement takes a hundred times as long as running it
 }
-# `off` would let a crash lose what was answered 200; stronger values stay as the operator chose them.
+# With `off` a crash could lose what was answered 200; stronger values of the operator stay.
 _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
@@ -78,12 +78,12 @@ def _pinning(settings: Mapping[str, str]) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return an escaped string that means the same whatever standard_conforming_strings is."""
+    """Return an escaped string literal that does not depend on standard_conforming_strings."""
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _require_account() -> None:
-    """Without a user in the URL the driver uses the account's name, and a container's uid may have none."""
+    """Check that the account has a name: the driver uses it without a user in the URL."""
     try:
         if not os.environ.get("PGUSER"):
             getpass.getuser()

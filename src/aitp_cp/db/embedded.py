@@ -1,4 +1,4 @@
-"""A real Postgres from a wheel, for `dev` and the tests: nothing to install, nothing shared.
+"""A Postgres server from a wheel, for `dev` and the tests.
 
 One owner per home folder, held by a file lock. Postgres outlives an owner that is killed; the next
 owner takes it over.
@@ -22,7 +22,7 @@ from aitp_cp.db.embedded_place import MAJOR, EmbeddedError, Place, own_directory
 __all__ = ["AlreadyRunning", "EmbeddedError", "Server", "start"]
 
 _START_SECONDS = "120"  # recovery after a crash included
-_ORPHAN_SECONDS = 10.0  # for the backends of a killed server to notice
+_ORPHAN_SECONDS = 10.0  # for the backends of a killed server to end
 _LISTEN_SECONDS = 3.0  # from a server's first file to its socket
 _IN_USE = "pre-existing shared memory block"
 _DEFAULT_PORT = 5432
@@ -57,7 +57,7 @@ class AlreadyRunning(EmbeddedError):
 
 class _Status(NamedTuple):
     pid: int
-    options: str  # as pg_ctl shows them, each in quotes
+    options: str  # as pg_ctl prints them, each in quotes
 
 
 class Server:
@@ -96,7 +96,7 @@ class Server:
 
 
 def start(home: Path, *, durable: bool = True, port: int | None = None) -> Server:
-    """Run the Postgres whose data is under `home`, making it first if it is not there.
+    """Run the Postgres with its data under `home`, and initialise the data if missing.
 
     It listens on a unix socket, and with `port` on 127.0.0.1 too. `durable=False` trades safety
     against power loss for speed. Raises AlreadyRunning, or EmbeddedError with the end of the server log.
@@ -132,7 +132,7 @@ def _claim(home: Path) -> int:
 
 
 def _initialise(place: Place, durable: bool) -> None:
-    """Make the data folder beside its final name: an initdb that was killed leaves nothing half-made."""
+    """Initialise the data under a temporary name: a killed initdb leaves no partial data folder."""
     if os.path.lexists(place.data):
         _check_version(place)
         return
@@ -157,7 +157,7 @@ def _check_version(place: Place) -> None:
     if version != MAJOR:
         raise EmbeddedError(
             f"{place.data} was made by Postgres {version}, and this is {MAJOR}: "
-            f"move its content with pg_dump of version {version}, or remove the folder to begin anew"
+            f"move its content with pg_dump of version {version}, or remove the folder to start again"
         )
 
 
@@ -173,20 +173,20 @@ def _options(place: Place, durable: bool, port: int | None) -> list[str]:
 
 
 def _run(place: Place, options: list[str]) -> int:
-    """Take over the server that a killed owner left, if it runs with these options; else start one."""
+    """Take over the server of a killed owner if it runs with these options; otherwise start one."""
     left = _status(place)
-    if left is not None and _answers(place, left):
+    if left is not None and _is_postgres(place, left):
         if left.options == " ".join(f'"{option}"' for option in ("-D", ".", *options)):
             return left.pid
         _stop(place)
-    # The file of a server that is gone, with the number of another program perhaps. Postgres does not rely on it
-    # alone: it refuses to start while a process still uses the data.
+    # A stale file, perhaps with the pid of another program. Postgres also checks the shared memory: it refuses to
+    # start while a process uses the data.
     (place.data / "postmaster.pid").unlink(missing_ok=True)
     deadline = time.monotonic() + _ORPHAN_SECONDS
     while True:
         try:
             return _launch(place, options)
-        except EmbeddedError as error:  # the processes of a killed server need a moment to notice
+        except EmbeddedError as error:  # the processes of a killed server need a moment to end
             if _IN_USE not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
@@ -214,12 +214,12 @@ def _launch(place: Place, options: list[str]) -> int:
 
 def _status(place: Place) -> _Status | None:
     """Return the server that the pid file names, and what it was started with; None if no such process exists."""
-    found = re.search(r"PID: (\d+)\)\n\S+ (.*)", _pg_ctl(place, "status").stdout)
-    return _Status(int(found[1]), found[2].strip()) if found else None
+    match = re.search(r"PID: (\d+)\)\n\S+ (.*)", _pg_ctl(place, "status").stdout)
+    return _Status(int(match[1]), match[2].strip()) if match else None
 
 
-def _answers(place: Place, server: _Status) -> bool:
-    """Return whether it is Postgres indeed: one that starts up or shuts down says so. It gets a moment to listen."""
+def _is_postgres(place: Place, server: _Status) -> bool:
+    """Return whether the process is Postgres, also while it starts or stops. Waits briefly for its socket."""
     port = re.search(r'"port=(\d+)"', server.options)
     command = ["pg_isready", "-t", "3", "-h", str(place.socket_dir), "-p", port[1] if port else str(_DEFAULT_PORT)]
     deadline = time.monotonic() + _LISTEN_SECONDS
@@ -239,7 +239,7 @@ def _stop(place: Place) -> None:
 
 
 def _pg_ctl(place: Place, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # From within the folder: pg_ctl hands paths to a shell, where a quote in one would end it.
+    # Run inside the folder: pg_ctl passes paths to a shell, where a quote in a path would be special.
     return _execute(place, "pg_ctl", "-D", ".", *arguments)
 
 

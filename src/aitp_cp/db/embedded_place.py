@@ -1,7 +1,7 @@
-"""Where the embedded Postgres lives: the account it runs as, its folders and its binaries.
+"""Account, folders and binaries of the embedded Postgres.
 
-Postgres refuses to run as root. Then an ordinary account runs it, and what that account cannot
-reach is put into a folder of the temp directory: permissions of existing folders never change.
+Postgres refuses to run as root, so an ordinary account runs it then. Files that this account cannot
+reach go to a folder in the temp directory: permissions of existing folders never change.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 def prepare(home: Path) -> Place:
-    """Decide on every folder for `home` (resolved, existing) and make those that are missing but the data."""
+    """Choose all folders for `home` (resolved, existing) and create them, except the data folder."""
     account = server_account()
     root = home if reachable(home, account) else _shelter(home, account)
     data = root / "postgres"
@@ -57,7 +57,7 @@ def prepare(home: Path) -> Place:
 
 
 def server_account() -> Account:
-    """The account Postgres runs as: the caller, or for root an ordinary one that exists."""
+    """Return the account that runs Postgres: the caller, or for root an existing ordinary account."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
     entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
@@ -68,22 +68,22 @@ def server_account() -> Account:
 
 
 def reachable(path: Path, account: Account) -> bool:
-    """Whether the account may read and enter `path` and walk every folder above it, by permission bits."""
+    """Return whether permission bits let the account read and enter `path` and pass its parents."""
     if account.uid == os.geteuid():
         return True
     return _permits(path, account, 0o5) and all(_permits(folder, account, 0o1) for folder in path.parents)
 
 
 def own_directory(path: Path, owner: Account, mode: int = 0o700) -> Path:
-    """Make `path` for `owner`, or accept the one that is there if it is the owner's alone.
+    """Create `path` for `owner`, or accept an existing folder of the owner.
 
-    Raises EmbeddedError for a symlink, somebody else's folder, or one that others may write to.
+    Raise EmbeddedError for a symlink, a folder of another owner, or one that others may write to.
     """
     made = _make(path, mode)
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise EmbeddedError(f"{path} is not a folder of ours: {error.strerror}") from error
+        raise EmbeddedError(f"{path} cannot be used as a folder: {error.strerror}") from error
     try:
         _check_owner(path, os.fstat(folder), os.geteuid() if made else owner.uid)
         if made:
@@ -122,7 +122,7 @@ def _check_owner(path: Path, info: os.stat_result, uid: int) -> None:
 
 
 def _shelter(home: Path, account: Account) -> Path:
-    """The folder in the temp directory that stands in for `home`, one per user and home."""
+    """Return the folder in the temp directory that replaces `home`, one per user and home."""
     name = f"aitp-cp-{os.geteuid()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     for base in _temp_directories():
         if reachable(base, account) and os.access(base, os.W_OK):
@@ -139,12 +139,14 @@ def _temp_directories() -> Iterator[Path]:
 
 
 def _socket_dir(data: Path, home: Path, account: Account) -> Path:
-    """The data folder (only its owner may enter it), or another where that one's path will not do."""
+    """Return the data folder, which only its owner may enter, or another one if its path is unsuitable."""
     if _fits_a_socket(data):
         return data
     short = own_directory(_shelter(home, account) / "s", account)
     if not _fits_a_socket(short):
-        raise EmbeddedError(f"{short} will not do for a unix socket: set TMPDIR to a short, plain path")
+        raise EmbeddedError(
+            f"{short} is too long or has a comma, which a unix socket does not allow: set TMPDIR to a short, plain path"
+        )
     return short
 
 
@@ -174,13 +176,13 @@ def _needed(package: Path) -> Iterator[Path]:
 
 
 def _libraries(package: Path) -> Iterator[Path]:
-    """The folders where wheels keep shared libraries: beside the package on Linux, inside on macOS."""
+    """Yield the folders of shared libraries: beside the package on Linux, inside it on macOS."""
     candidates = (package.with_name(f"{package.name}.libs"), package / ".dylibs")
     yield from (folder for folder in candidates if folder.is_dir())
 
 
 def _copied(package: Path, shelter: Path) -> Path:
-    """A copy of the binaries that everyone can read, made once for each version of the wheel."""
+    """Copy the binaries to a folder that all accounts can read, once for each version of the wheel."""
     copy = shelter / f"pg-{importlib.metadata.version(PACKAGE)}"
     if copy.exists():
         return own_directory(copy, Account(os.geteuid(), os.getegid()))

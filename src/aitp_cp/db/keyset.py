@@ -1,7 +1,7 @@
-"""Keyset paging: the order of a list, the place of a row in it, and the cursor of the next page.
+"""Keyset paging: the order of a list, the position of a row in it, and the cursor of the next page.
 
 A cursor is base64url of a JSON array: the name of the list, then the last row's value of each column of the order. It
-says where to go on and nothing else, so it outlives restarts, replicas and the row itself.
+holds only the position, so it stays valid after restarts, on other replicas, and without the row itself.
 """
 
 import base64
@@ -48,7 +48,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows of a list to read: at most `limit`, after `offset` rows or after the row at `before`."""
+    """The rows to read: at most `limit`, after `offset` rows or after the position `before`."""
 
     limit: int
     offset: int = 0
@@ -76,12 +76,12 @@ class Order:
         self.keys = (first, second)
         self.sql = f"{first.sql}, {second.sql}"
 
-    def restrict(self, where: Where, before: Place | None) -> None:
-        """Restrict to the rows after a place; None means all."""
-        if before is None:
+    def restrict(self, where: Where, position: Place | None) -> None:
+        """Restrict to the rows after a position; None means all."""
+        if position is None:
             return
         first, second = self.keys
-        values = [f"{where.bind(value)}::{_CASTS[key.kind]}" for key, value in zip(self.keys, before, strict=True)]
+        values = [f"{where.bind(value)}::{_CASTS[key.kind]}" for key, value in zip(self.keys, position, strict=True)]
         if first.descending == second.descending:
             where.always(f"({first.column}, {second.column}) {first.beyond} ({', '.join(values)})")
         else:  # an index serves the first condition, and the second drops the ties that were shown
@@ -91,10 +91,10 @@ class Order:
             )
 
     def page(self, rows: Sequence[Record], window: Window) -> Page:
-        """Cut the rows of `window` to its limit; a page that may end by size has a column `found`."""
+        """Cut the rows of `window` to its limit; a page that is limited in bytes has a column `found`, the total."""
         kept = rows[: window.limit]
-        found = rows[0].get("found", len(rows)) if rows else 0
-        return Page(kept, self.cursor(self.place(kept[-1])) if found > len(kept) else msgspec.UNSET)
+        total = rows[0].get("found", len(rows)) if rows else 0
+        return Page(kept, self.cursor(self.place(kept[-1])) if total > len(kept) else msgspec.UNSET)
 
     def place(self, row: Record) -> Place:
         return tuple(key.absent if row[key.column] is None else row[key.column] for key in self.keys)
@@ -104,14 +104,14 @@ class Order:
         return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
     def read(self, cursor: str) -> Place:
-        """The place that a cursor of this list names; raises `FilterInvalid`."""
+        """Decode a cursor of this list; raise `FilterInvalid`."""
         try:
             name, *values = _decoded(cursor)
             if name != self.name:
                 raise FilterInvalid("before is the cursor of another list")
             return tuple(_value(key.kind, value) for key, value in zip(self.keys, values, strict=True))
         except (ValueError, OverflowError, TypeError):
-            raise FilterInvalid("before is not a cursor of this list: send nextBefore as it came") from None
+            raise FilterInvalid("before is not a cursor of this list: send nextBefore unchanged") from None
 
 
 def _decoded(cursor: str) -> list[Any]:
@@ -131,7 +131,7 @@ def _written(value: Any) -> Any:
 
 
 def _value(kind: type, written: Any) -> Any:
-    """Raises `ValueError`, `OverflowError` or `TypeError` for what no row can hold."""
+    """Convert a value of a cursor; raise `ValueError`, `OverflowError` or `TypeError` if no row can hold it."""
     if kind is datetime and type(written) is int:
         return EPOCH + written * _MICROSECOND
     if kind is UUID and isinstance(written, str):

@@ -28,7 +28,7 @@ BEHIND_AND_REFUSED = (
 
 
 class Numbering(NamedTuple):
-    """The next position, and the highest one given out so far, deleted rows included."""
+    """The next position, and the highest one used so far, deleted rows included."""
 
     next: int
     log_end: int

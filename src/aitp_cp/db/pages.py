@@ -7,20 +7,20 @@ def within_bytes(page: str, *, columns: str, size: str, order: str, found: str =
     """Return a statement that ends the page `page` before the sum of `size` exceeds `PAGE_BYTES`.
 
     `size` measures a row in bytes of the response; `order` is the page's order; both name columns of `page`. The first
-    row comes whatever its size, so that a client always advances. Each row carries how many were `found` before the
-    cut; a page that is cut twice passes its first number on.
+    row is returned whatever its size, so that a client always advances. The column `found` is the number of rows before
+    the cut; a page that is cut twice passes the first number.
     """
     return f"""
 SELECT {columns}, found FROM (
     SELECT {columns}, {found} AS found, sum({size}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes_so_far,
-           row_number() OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS place
+           row_number() OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS position
     FROM ({page}) AS candidate
 ) AS measured
-WHERE bytes_so_far <= {PAGE_BYTES} OR place = 1
+WHERE bytes_so_far <= {PAGE_BYTES} OR position = 1
 ORDER BY {order}
 """  # noqa: S608 - the parts are constants of a store
 
 
 def json_bytes(column: str) -> str:
-    """How many bytes a text column takes as a JSON string, quotes and escapes included."""
+    """Return SQL for the bytes of a text column as a JSON string, with quotes and escapes."""
     return f"octet_length(to_json({column})::text)"

@@ -53,7 +53,7 @@ VERSION_TABLE = "aitp_cp_version"
 # The version table of older versions. They still read it, so a migration updates it too.
 OLD_VERSION_TABLE = "alembic_version"
 
-# A table further down the search path belongs to somebody else.
+# A table in a later schema of the search path belongs to another application.
 _IN_THIS_SCHEMA = "to_regclass('{0}') = to_regclass(quote_ident(current_schema()) || '.{0}')"
 _CURRENT_REVISION = f"SELECT version_num FROM {VERSION_TABLE} WHERE {_IN_THIS_SCHEMA.format(VERSION_TABLE)}"
 _OLD_REVISION = f"""

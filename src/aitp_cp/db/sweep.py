@@ -1,4 +1,4 @@
-"""Old rows of one table: oldest first, a bounded number at a time, found through an index."""
+"""Delete old rows of a table: oldest first, in batches, by an index."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ class OldRows:
         self._delete, self._count = _DELETE.format(**parts), _COUNT.format(**parts)
 
     async def delete(self, conn: Connection, before: datetime, limit: int) -> int:
-        """Delete at most `limit` rows and return how many, leaving alone those that somebody else has locked."""
+        """Delete at most `limit` rows and return how many, skipping locked rows."""
         return int((await conn.execute(self._delete, before, limit)).rpartition(" ")[2])
 
     async def count(self, conn: Connection, before: datetime, limit: int) -> int:

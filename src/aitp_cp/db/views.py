@@ -30,6 +30,6 @@ class View(Generic[V]):
 
     def read(self, row: Record) -> V:
         values = list(row[: self._count])
-        for place in self._arrays:
-            values[place] = stored_array(values[place])
+        for index in self._arrays:
+            values[index] = stored_array(values[index])
         return self._struct(*values)

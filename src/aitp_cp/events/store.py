@@ -1,4 +1,4 @@
-"""Statements on the log: appending, reading in order, and its two ends. `history` has those of the lists."""
+"""SQL of the event log: append, read in order, first and last position. `history` has the SQL of the lists."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,9 +10,9 @@ from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent
 
-# The subquery's order is the order in which nextval() is called, so seq follows the batch's own order. The bell rings
-# in the same statement, because everybody else waits for the log while another one is sent.
-# `ts` orders history, so it is at most five minutes after the receipt; what is shown then is `claimed_ts`.
+# nextval() is called in the subquery's order, so `seq` follows the order of the batch. The notification is part of the
+# statement: a second round trip would hold the log lock longer.
+# `ts` orders history, so it is at most five minutes after the receipt; `claimed_ts` keeps the reported time.
 LATEST = "$11::timestamptz + interval '5 minutes'"
 INSERT_MISSING = f"""
 WITH inserted AS (
@@ -23,8 +23,8 @@ WITH inserted AS (
     FROM (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
                              $7::text[], $8::text[], $9::text[], $10::text[])
-        WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, place)
-        ORDER BY place
+        WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, position)
+        ORDER BY position
     ) AS ordered
     ON CONFLICT (id) DO NOTHING
     RETURNING id, seq
@@ -38,23 +38,23 @@ FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
 COLUMNS = "id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
 
-# The view of an event. Its time has a name of its own, for lists are ordered by the column `ts`.
+# The columns of an event's view. The shown time is not named `ts`, because lists are ordered by that column.
 SHOWN = f"""
     id, type, {shown("coalesce(claimed_ts, ts)")} AS shown_ts, aid_a, aid_b, session_id, run_id, grants, payload,
     source, seq
 """
 
-# Payloads are measured as the text that is sent. The first row comes whatever its size, so that a reader always
-# moves on; the horizon comes even with no row, and as of the same snapshot.
+# Payloads are measured as the text that is sent. The first row is returned whatever its size, so that a reader always
+# advances. The horizon is returned even without a row, from the same snapshot.
 READ_LOG = """
-SELECT horizon.deleted_through, anchor, found, {shown}
+SELECT horizon.deleted_through, anchor, total, {shown}
 FROM (
     SELECT (SELECT coalesce(max(deleted_through), 0) FROM log_horizon) AS deleted_through,
            (SELECT id FROM audit_events WHERE seq = {after}) AS anchor
 ) AS horizon
 LEFT JOIN (
     SELECT {columns},
-           count(*) OVER () AS found,
+           count(*) OVER () AS total,
            sum(octet_length(payload)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
     FROM (
         SELECT id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source, seq
@@ -97,8 +97,8 @@ SELECT coalesce(
 
 HAS_UNSEQUENCED = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)"
 
-# In log order, so that what is gone is the beginning of the log; rows without a position go when they are due, too.
-# SKIP LOCKED: the job that numbers legacy rows holds them for a moment, under the log lock.
+# In log order, so that the log loses only its beginning; rows without a position are deleted when they are due.
+# SKIP LOCKED: the job that numbers legacy rows locks them for a moment, under the log lock.
 DELETE_OLDEST = """
 WITH first AS MATERIALIZED (
     (SELECT id, created_at FROM audit_events WHERE seq <= $3 ORDER BY seq LIMIT $2)
@@ -121,7 +121,7 @@ SELECT count(*) FROM gone
 
 
 async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: datetime) -> dict[UUID, int]:
-    """Insert what is not there yet and wake every replica's tail at commit; returns the positions of what is new."""
+    """Insert the new events and notify every replica's tail at commit; return the positions of the new ones."""
     rows = await conn.fetch(
         INSERT_MISSING,
         [event.id for event in events],
@@ -140,17 +140,17 @@ async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: date
 
 
 async def ring(conn: Connection, seq: int) -> None:
-    """Wake every replica's tail at commit; the payload is only a number."""
+    """Notify every replica's tail at commit; the payload is the position."""
     await conn.execute(RING, str(seq))
 
 
 async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Return those of `ids` that the log holds already."""
+    """Return the ids that are in the log."""
     return {row["id"] for row in await conn.fetch(FIND_KNOWN, ids)}
 
 
 async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> LogPage:
-    """Read the next events of a span; of the filter only types, run, AID and adoption count."""
+    """Read the next events of a span; uses only types, run, AID and adoption of the filter."""
     where = Where()
     where.add("seq > {}", span.after)
     where.add("seq <= {}", span.through)
@@ -171,7 +171,7 @@ async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> Lo
     first, last = rows[0], rows[-1]
     if first["seq"] is None:
         return LogPage([], span.after, False, first["deleted_through"], first["anchor"])
-    more = first["found"] > len(rows) or len(rows) == span.rows
+    more = first["total"] > len(rows) or len(rows) == span.rows
     return LogPage([event_of(row) for row in rows], last["seq"], more, first["deleted_through"], first["anchor"])
 
 
@@ -187,7 +187,7 @@ async def newest_position(conn: Connection) -> int:
 
 
 async def before_received(conn: Connection, since: datetime, rows: int = 5000) -> int:
-    """Return the position before the first of the newest `rows` events received since a time; else the newest one."""
+    """Return the position before the first event received since a time, among the newest `rows`; else the newest."""
     return int(await conn.fetchval(BEFORE_RECEIVED, since, rows))
 
 
@@ -198,7 +198,7 @@ async def extent(conn: Connection, cursor: int) -> LogExtent:
 
 
 async def before_newest(conn: Connection, count: int) -> int:
-    """Return the position that `count` events follow, or all there are; with 0 the newest one."""
+    """Return the position before the newest `count` events; with 0 the newest position."""
     return int(await conn.fetchval(BEFORE_NEWEST, count))
 
 
@@ -207,16 +207,16 @@ async def has_unsequenced(conn: Connection) -> bool:
 
 
 async def forget(conn: Connection, before: datetime, limit: int, through: int = 2**63 - 1) -> int:
-    """Delete at most `limit` events received before a time, in log order; returns how many. For the retention sweep.
+    """Delete at most `limit` events received before a time, in log order; return the number. For retention.
 
-    Nothing beyond the position `through`, which those have read that must see every event. Readers whose cursor lies
-    below what is deleted are told so (`event: reset`).
+    Deletes nothing beyond the position `through`, up to which all consumers have read. Readers with a deleted cursor
+    get `event: reset`.
     """
     return int(await conn.fetchval(DELETE_OLDEST, before, limit, through))
 
 
 def event_of(row: Record) -> Event:
-    """The view of a row selected as `SHOWN`."""
+    """Return the view of a row selected as `SHOWN`."""
     return Event(
         id=row["id"],
         type=row["type"],

@@ -1,4 +1,4 @@
-"""What no JSON from outside may hold: absurd nesting, NUL, lone surrogates (contract, section 2)."""
+"""Refuse JSON with deep nesting, NUL or lone surrogates (contract, section 2)."""
 
 import json
 import re
@@ -20,34 +20,34 @@ _DECODER = msgspec.json.Decoder()
 
 
 def decode(body: bytes) -> object:
-    """The JSON value of a request body; raises `BodyInvalid` saying what is wrong with it."""
+    """Decode a request body; raise `BodyInvalid` with the reason."""
     try:
         value = _DECODER.decode(body)
     except RecursionError as refused:
         raise BodyInvalid(f"the body {TOO_DEEP}") from refused
     except (msgspec.DecodeError, UnicodeDecodeError) as refused:
-        raise BodyInvalid(f"the body {_complaint(body)}") from refused
+        raise BodyInvalid(f"the body {_decode_error(body)}") from refused
     if looks_clean(body):
         return value
-    found = fault_in(value)
-    if found is not None:
-        raise BodyInvalid(f"the body {found}")
+    fault = fault_in(value)
+    if fault is not None:
+        raise BodyInvalid(f"the body {fault}")
     return value
 
 
 def looks_clean(text: bytes) -> bool:
-    """Whether JSON text without lone surrogates cannot hold a fault: counting bytes is cheaper than a walk."""
+    """Return whether JSON text without lone surrogates has no fault; counts bytes, which is cheaper than a walk."""
     return _NUL_ESCAPE not in text and text.count(b"[") + text.count(b"{") <= MAX_DEPTH
 
 
 def fault_in(value: object, max_depth: int = MAX_DEPTH) -> str | None:
-    """The first reason, as the rest of a sentence, for which this decoded value cannot be stored."""
+    """Return why this decoded value cannot be stored, as the rest of a sentence; None if it can."""
     level = [value]
     depth = 0
     while level:
-        found = _fault_in_texts(level)
-        if found is not None:
-            return found
+        fault = _fault_in_texts(level)
+        if fault is not None:
+            return fault
         containers = [node for node in level if isinstance(node, (dict, list))]
         if containers and depth == max_depth:
             return TOO_DEEP
@@ -57,7 +57,7 @@ def fault_in(value: object, max_depth: int = MAX_DEPTH) -> str | None:
 
 
 def refuse_constant(name: str) -> None:
-    """For `json.loads`, which would take NaN and Infinity for numbers."""
+    """Refuse NaN and Infinity, which `json.loads` accepts."""
     raise json.JSONDecodeError("not a JSON value", name, 0)
 
 
@@ -75,8 +75,8 @@ def _fault_in_texts(nodes: list[object]) -> str | None:
     return None
 
 
-def _complaint(body: bytes) -> str:
-    """Why msgspec refused: the standard library reads what is well-formed yet unfit."""
+def _decode_error(body: bytes) -> str:
+    """Return why msgspec refused the body; the standard library accepts well-formed values out of range."""
     try:
         value = json.loads(body.decode(), parse_constant=refuse_constant)
     except RecursionError:

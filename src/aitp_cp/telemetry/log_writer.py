@@ -1,4 +1,4 @@
-"""Write log lines from a thread of their own, so that a reader that stalls or a full disk holds up nothing else."""
+"""Write log lines in a thread of its own, so that a slow reader or a full disk blocks nothing else."""
 
 import os
 import select
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-# Lines that wait for the reader of the log: some 16,000 of them, or three seconds at full load.
+# The queue: about 16,000 lines, or three seconds at full load.
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-# Lines of this time are written in one call: waking the thread costs more than writing a line.
+# Lines of this interval are written in one call: waking the thread costs more than writing a line.
 GATHER_SECS = 0.005
-# The longest wait at the end of the process for a reader that does not read.
+# The longest wait for a blocked reader at the end of the process.
 FLUSH_SECS = 0.3
-# Waits for a pipe that somebody else made non-blocking.
+# Poll interval of a pipe that another process made non-blocking.
 _RETRY_MS = 1000
 
 Write = Callable[[bytes | memoryview], int]
@@ -35,7 +35,7 @@ def to_descriptor(number: int) -> Write:
 
 
 class LogWriter:
-    """Whole lines, in order. `line` never blocks and never raises: lines that do not fit are counted and dropped."""
+    """Writes whole lines in order. `line` never blocks and never raises: excess lines are dropped and counted."""
 
     def __init__(
         self,
@@ -45,23 +45,23 @@ class LogWriter:
         on_resume: Callable[[int], None] = lambda lines: None,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """`on_drop` gets each number of lines just lost; `on_resume` all of them, once a write succeeds again."""
+        """`on_drop` gets the number of lines just lost; `on_resume` their total, after the next successful write."""
         self.on_drop = on_drop
         self._on_resume = on_resume
         self._write = write
         self._max_waiting_bytes = max_waiting_bytes
-        self._lock = threading.RLock()  # a collected object may warn, and so log, inside `line`
+        self._lock = threading.RLock()  # reentrant: a garbage-collected object may log inside `line`
         self._wake = threading.Lock()  # held while there is nothing to do
         self._wake.acquire()
         self._asleep = True
         self._thread: threading.Thread | None = None
         self._lines: list[bytes] = []
-        self._bytes = 0  # of lines that wait, and of those that are being written
+        self._bytes = 0  # of queued lines, and of lines being written
         self._dropped = 0  # since the last successful write
         self._torn = False
 
     def line(self, text: bytes) -> None:
-        """Take a line without its end."""
+        """Queue a line; `text` has no line end."""
         size = len(text) + 1
         with self._lock:
             fits = self._bytes + size <= self._max_waiting_bytes
@@ -81,7 +81,7 @@ class LogWriter:
             self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # no thread can be had: the next line tries again
+            except RuntimeError:  # no thread available: the next line tries again
                 self._thread, self._asleep = None, True
         self._wake.release()
 
@@ -100,7 +100,7 @@ class LogWriter:
                 time.sleep(GATHER_SECS)
 
     def _take(self) -> list[bytes] | None:
-        """Everything that waits, or None when the thread may sleep."""
+        """Return the queued lines, or None when the thread may sleep."""
         with self._lock:
             if not self._lines:
                 self._asleep = True
@@ -115,14 +115,14 @@ class LogWriter:
             dropped, self._dropped = self._dropped, 0
             if lost:
                 self._dropped = dropped + lost
-        with suppress(Exception):  # what is only counted must not end the thread
+        with suppress(Exception):  # a failing callback must not end the thread
             if lost:
                 self.on_drop(lost)
             elif dropped:
                 self._on_resume(dropped)
 
     def _write_all(self, data: bytes) -> bytes:
-        """Write, and return what could not be: a full disk, a broken pipe and a closed stream are no reason to fail."""
+        """Write; return the rest after a full disk, a broken pipe or a closed stream."""
         rest = memoryview(data)
         try:
             while rest:

@@ -23,14 +23,14 @@ LEVELS = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
-# Lines below this level of a library tell about each packet and timer; `trace` asks for them.
+# Libraries log each packet and timer below this level; only `trace` shows those lines.
 LIBRARY_FLOOR = logging.INFO
-# The pool prints a stack each time it finds the database away; whoever needs the database says so in a line.
+# The pool logs a stack whenever the database is unavailable; the callers log one line already.
 CHATTY = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
 
 
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
-    """Send our own and every library's lines through the same processors, in the same shape, to standard output."""
+    """Send the lines of this package and of all libraries to standard output, in one format."""
     logging.addLevelName(TRACE, "TRACE")
     writer = _output.writer = LogWriter(write or _standard_output(), on_resume=_report_dropped)
     _output.level = level
@@ -46,27 +46,27 @@ def configure(level: str, *, json: bool, write: Write | None = None) -> None:
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=lambda *names: _Logger(writer, *names),
-        # structlog knows no level below debug, and we say nothing below it.
+        # structlog has no level below debug, and this package logs nothing below it.
         wrapper_class=structlog.make_filtering_bound_logger(max(LEVELS[level], logging.DEBUG)),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_Handler(writer, shared, last)]
     root.setLevel(LEVELS[level] if level == "trace" else max(LEVELS[level], LIBRARY_FLOOR))
-    for chatty, floor in CHATTY.items():
-        logging.getLogger(chatty).setLevel(max(LEVELS[level], floor))
+    for name, floor in CHATTY.items():
+        logging.getLogger(name).setLevel(max(LEVELS[level], floor))
     logging.captureWarnings(True)
 
 
 def _standard_output() -> Write:
     try:
         return to_descriptor(sys.stdout.fileno())
-    except OSError:  # one in memory
+    except OSError:  # a stream in memory
         return sys.stdout.buffer.write
 
 
 class _Output:
-    """Where the lines of this process go."""
+    """The log writer of this process."""
 
     writer: LogWriter | None = None
     level = "info"
@@ -76,23 +76,23 @@ _output = _Output()
 
 
 def configured() -> bool:
-    """Whether this process logs; commands that end by themselves print instead."""
+    """Return whether this process logs. Short commands print instead."""
     return _output.writer is not None
 
 
 def shows_stacks() -> bool:
-    """Whether whoever reads the log asked for more than sentences about the end of the process."""
+    """Return whether the log level asks for stack traces of fatal errors."""
     return _output.level in {"debug", "trace"}
 
 
 def flush() -> None:
-    """Write what waits, for a bounded time; for the end of the process."""
+    """Write the queued lines, for a bounded time, at the end of the process."""
     if _output.writer is not None:
         _output.writer.flush()
 
 
 def count_dropped(count: Callable[[int], None]) -> None:
-    """Tell `count` of lines that nobody will read, from now on."""
+    """Call `count` with the number of dropped lines from now on."""
     if _output.writer is not None:
         _output.writer.on_drop = count
 
@@ -109,7 +109,7 @@ def _now() -> datetime:
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The line of an answered request, in the shape of every other one."""
+    """The log line of a request, with the members of every other line."""
 
     method: str
     route: str
@@ -130,7 +130,7 @@ REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "cli
 
 
 class _Requests:
-    """Where lines of requests go straight to, while lines end in this renderer; None for what wants no JSON."""
+    """The writer of request lines while `renderer` is the last processor; None if lines are not JSON."""
 
     writer: LogWriter | None = None
     renderer: Processor | None = None
@@ -141,20 +141,20 @@ _request_log = structlog.get_logger("aitp_cp.http")
 
 
 def log_request(line: RequestLine) -> None:
-    """There is one for each request, so those in JSON do without the processors."""
+    """Log a request; JSON lines skip the processors, because there is one line per request."""
     if _requests.writer is not None and structlog.get_config()["processors"][-1] is _requests.renderer:
         _requests.writer.line(_encoder.encode(line))
         return
-    _request_log.info(line.event, **_given(line))
+    _request_log.info(line.event, **_fields(line))
 
 
-def _given(line: RequestLine) -> dict[str, Any]:
+def _fields(line: RequestLine) -> dict[str, Any]:
     fields = {name: getattr(line, name) for name in REQUEST_FIELDS}
     return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
 class _Logger:
-    """What structlog hands a rendered line to."""
+    """Takes rendered lines from structlog."""
 
     def __init__(self, writer: LogWriter, name: str = "aitp_cp") -> None:
         self.name = name
@@ -162,7 +162,7 @@ class _Logger:
 
 
 class _Handler(logging.Handler):
-    """Brings the standard library's records into the same shape."""
+    """Formats records of the standard library in the same way."""
 
     def __init__(self, writer: LogWriter, shared: list[Processor], last: list[Processor]) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 Across = Literal["sum", "livesum", "livemin", "max", "livemax", "livemostrecent"]
 
-# How the values of processes that share a port become one; those not named here are added up.
+# How to merge the values of processes that share a port; the default is the sum.
 ACROSS: dict[str, Across] = {
     "agents_active": "livemostrecent",
     "agents_expired": "livemostrecent",
@@ -43,7 +43,7 @@ class Metrics:
     """One registry per process; names are fixed, because dashboards exist."""
 
     def __init__(self) -> None:
-        # A creation time per series would double what a scrape carries.
+        # A creation time per series would double the size of a scrape.
         shared.choose_values()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves this one untyped
         self.registry = CollectorRegistry()
@@ -51,8 +51,10 @@ class Metrics:
             "http_request_duration_seconds", "request latency", "route", "method", "status"
         )
         self.answered = 0  # requests, not counting scrapes
-        self._http_series: dict[tuple[str, str, int], Histogram] = {}  # looking a series up costs more than using it
-        # Dashboards know some counts without the `_total` that the client library adds to counters: these are gauges.
+        self._http_series: dict[
+            tuple[str, str, int], Histogram
+        ] = {}  # a lookup by labels costs more than an observation
+        # Gauges, because dashboards expect these names without the `_total` that the library adds to counters.
         self.rate_limit_drops = self._gauge("rate_limit_drops", "requests refused by a token bucket", "bucket")
         self.enroll_failures = self._gauge("enroll_verification_failures", "manifests refused at enrolment", "code")
         self.events_dropped = self._counter("events_dropped", "reported events refused one by one")
@@ -117,7 +119,7 @@ class Metrics:
         self.connections_cut = self._counter("http_connections_cut", "connections closed by a bound", "reason")
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
-        """One answered request; `hundreds` is the first digit of its status."""
+        """Record a request; `hundreds` is the first digit of its status."""
         key = (route, method, hundreds)
         series = self._http_series.get(key)
         if series is None:
@@ -126,20 +128,20 @@ class Metrics:
         self.answered += route != SCRAPE
 
     def scraped(self) -> CollectorRegistry:
-        """What a scrape shows: this process, or all those that share its port."""
-        everyone = shared.everyone()
-        if everyone is None:
+        """Return the registry of a scrape: of this process, or of all processes that share its port."""
+        processes = shared.all_processes()
+        if processes is None:
             return self.registry
-        all_of_them = CollectorRegistry()
-        all_of_them.register(everyone)
-        return all_of_them
+        registry = CollectorRegistry()
+        registry.register(processes)
+        return registry
 
-    def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, about, labels, registry=self.registry)
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, help, labels, registry=self.registry)
 
-    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
         across = ACROSS.get(name, "sum")
-        return Gauge(PREFIX + name, about, labels, registry=self.registry, multiprocess_mode=across)
+        return Gauge(PREFIX + name, help, labels, registry=self.registry, multiprocess_mode=across)
 
-    def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, about, labels, registry=self.registry, buckets=LATENCY_BUCKETS)
+    def _histogram(self, name: str, help: str, *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, help, labels, registry=self.registry, buckets=LATENCY_BUCKETS)

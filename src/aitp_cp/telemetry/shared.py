@@ -1,7 +1,7 @@
-"""Metrics of processes that share a port, in memory that they share: nothing on a disk that could be full or gone.
+"""Metrics of processes that share a port, in shared memory: a full or missing disk does not matter.
 
-The parent prepares a place for each process before it forks; every process writes its own and any of them reads all. A
-place outlives the process in it, so what a process that died had counted stays in the sums.
+The parent reserves a segment for each process before it forks. Each process writes its own segment and reads all. A
+segment outlives its process, so the counts of a process that died stay in the sums.
 """
 
 import json
@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import multiprocess, values
 from prometheus_client.metrics_core import Metric
 
-# Of each place; memory is taken only as it is written. A process has about 0.5 MB of series with every route in use.
+# Per segment; pages are allocated when written. A process has about 0.5 MB of series with every route in use.
 LASTING_BYTES = 16 * 1024 * 1024
 LIVE_BYTES = 1024 * 1024
 LIVE = "live"
@@ -29,12 +29,12 @@ _VALUE = struct.Struct("dd")
 log = structlog.get_logger("aitp_cp.metrics")
 
 
-class Full(Exception):
-    """There is no room for another series."""
+class SegmentFull(Exception):
+    """The segment has no space for another series."""
 
 
-class _Place:
-    """Series by key in memory: after the bytes in use, each is the length of its key, the key, a value and its time."""
+class _Segment:
+    """The series of a process: the number of bytes in use, then for each series key length, key, value, timestamp."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -42,7 +42,7 @@ class _Place:
         self._positions = {key: position for key, _, _, position in _read(memory)}
 
     def value(self, key: str) -> float:
-        """The value under this key, which gets room if it is a new one; raises `Full`."""
+        """Return the value of this key, and add a new key; raise `SegmentFull`."""
         if key not in self._positions:
             self._add(key)
         return float(_VALUE.unpack_from(self._memory, self._positions[key])[0])
@@ -54,19 +54,19 @@ class _Place:
 
     def _add(self, key: str) -> None:
         encoded = key.encode()
-        encoded += b" " * (-len(encoded) % 8)  # so that a value lies within one line of the processor's cache
+        encoded += b" " * (-len(encoded) % 8)  # so that a value lies within one cache line
         entry = _LENGTH.pack(len(encoded)) + encoded + _VALUE.pack(0.0, 0.0)
         end = self._used + len(entry)
         if end > len(self._memory):
-            raise Full
+            raise SegmentFull
         self._memory[self._used : end] = entry
         self._positions[key] = end - _VALUE.size
         self._used = end
-        self._memory[: _USED.size] = _USED.pack(end)  # last: others read up to here
+        self._memory[: _USED.size] = _USED.pack(end)  # last: other processes read up to here
 
 
 def _read(memory: mmap.mmap) -> Iterator[tuple[str, float, float, int]]:
-    """Each key with its value, the value's time and where they lie."""
+    """Yield each key with its value, timestamp and position."""
     used, position = _USED.unpack_from(memory)[0], _USED.size
     while position < used:
         begin = position + _LENGTH.size
@@ -75,13 +75,13 @@ def _read(memory: mmap.mmap) -> Iterator[tuple[str, float, float, int]]:
         position += _VALUE.size
 
 
-class _Places:
-    """The memory of all processes, and which of it is this one's."""
+class _Segments:
+    """The segments of all processes, and those of this one."""
 
     def __init__(self, count: int) -> None:
         self.lasting = [mmap.mmap(-1, LASTING_BYTES) for _ in range(count)]
         self.live = [mmap.mmap(-1, LIVE_BYTES) for _ in range(count)]
-        self.mine: dict[bool, _Place] = {}
+        self.mine: dict[bool, _Segment] = {}
         self.lock = threading.Lock()
         self.full = False
 
@@ -89,64 +89,64 @@ class _Places:
         return [*self.lasting, *self.live]
 
 
-class _Held:
-    places: _Places | None = None
+class _State:
+    segments: _Segments | None = None
 
 
-_held = _Held()
+_state = _State()
 
 
 def prepare(count: int) -> None:
     """Reserve memory for `count` processes; called by their parent."""
-    _held.places = _Places(count)
+    _state.segments = _Segments(count)
 
 
 def take(number: int) -> None:
-    """Take the place of this number for this process, and go on from what its predecessor counted."""
-    places = _held.places
-    assert places is not None
-    places.mine = {False: _Place(places.lasting[number]), True: _Place(places.live[number])}
+    """Use the segment of this number, and continue from the counts of its previous process."""
+    segments = _state.segments
+    assert segments is not None
+    segments.mine = {False: _Segment(segments.lasting[number]), True: _Segment(segments.live[number])}
 
 
 def forget(number: int) -> None:
-    """Forget what only said how a process was while it lived; called by the parent when that process has ended."""
-    if _held.places is not None:
-        _held.places.live[number][: _USED.size] = bytes(_USED.size)
+    """Clear the live gauges of a process that has ended; called by the parent."""
+    if _state.segments is not None:
+        _state.segments.live[number][: _USED.size] = bytes(_USED.size)
 
 
 def choose_values() -> None:
-    """Keep the values of metrics made from now on where they belong; whatever the library's own variable says."""
-    values.ValueClass = values.MutexValue if _held.places is None else _SharedValue
+    """Select where new metrics keep their values, whatever PROMETHEUS_MULTIPROC_DIR says."""
+    values.ValueClass = values.MutexValue if _state.segments is None else _SharedValue
 
 
 class _SharedValue:
-    """One number of one process; the interface is the library's."""
+    """A value of this process, with the interface of the library."""
 
     _multiprocess = True
 
     def __init__(self, kind: str, *named: Any, multiprocess_mode: str = "", **_: Any) -> None:
-        """`named` are the names of metric and value, the names and values of the labels, and the help text."""
-        assert _held.places is not None
-        self._places = _held.places
-        place = self._places.mine[multiprocess_mode.startswith(LIVE)]
-        self._place: _Place | None = place
+        """`named`: metric name, value name, label names, label values, help text."""
+        assert _state.segments is not None
+        self._segments = _state.segments
+        segment = self._segments.mine[multiprocess_mode.startswith(LIVE)]
+        self._segment: _Segment | None = segment
         metric_name, name, label_names, label_values, about = named
         labels = sorted(zip(label_names, label_values, strict=True))
         self._key = json.dumps([kind, multiprocess_mode, metric_name, name, labels, about])
         self._value = 0.0
-        with self._places.lock:
+        with self._segments.lock:
             try:
-                self._value = place.value(self._key)
-            except Full:
-                self._give_up()
+                self._value = segment.value(self._key)
+            except SegmentFull:
+                self._detach()
 
     def inc(self, amount: float) -> None:
-        with self._places.lock:
+        with self._segments.lock:
             self._value += amount
             self._write(0.0)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        with self._places.lock:
+        with self._segments.lock:
             self._value = value
             self._write(timestamp or 0.0)
 
@@ -160,24 +160,24 @@ class _SharedValue:
         return None
 
     def _write(self, timestamp: float) -> None:
-        if self._place is not None:
-            self._place.write(self._key, self._value, timestamp)
+        if self._segment is not None:
+            self._segment.write(self._key, self._value, timestamp)
 
-    def _give_up(self) -> None:
-        """Scrapes go on without this series."""
-        self._place = None
-        if not self._places.full:
-            self._places.full = True
+    def _detach(self) -> None:
+        """Keep this series out of the segment, and log the first one."""
+        self._segment = None
+        if not self._segments.full:
+            self._segments.full = True
             log.error("metrics_full", bytes=LASTING_BYTES)
 
 
-class Everyone:
-    """Collects the values of all processes, put together."""
+class AllProcesses:
+    """Collects the merged values of all processes."""
 
     def collect(self) -> Iterable[Metric]:
-        assert _held.places is not None
+        assert _state.segments is not None
         metrics: dict[str, Metric] = {}
-        for number, memory in enumerate(_held.places.all()):
+        for number, memory in enumerate(_state.segments.all()):
             for key, value, timestamp, _ in _read(memory):
                 _add(metrics, number, key, value, timestamp)
         merge = multiprocess.MultiProcessCollector._accumulate_metrics
@@ -201,6 +201,6 @@ def _parsed(key: str) -> tuple[str, str, str, str, Any, str]:
     return kind, mode, metric_name, name, tuple(map(tuple, labels)), about
 
 
-def everyone() -> Everyone | None:
-    """All processes that share the port, or None in one that is alone."""
-    return None if _held.places is None else Everyone()
+def all_processes() -> AllProcesses | None:
+    """Return the collector of all processes that share the port, None in a single process."""
+    return None if _state.segments is None else AllProcesses()

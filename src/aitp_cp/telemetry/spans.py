@@ -1,4 +1,4 @@
-"""What the rooms know of tracing. OpenTelemetry itself is loaded only by a process that exports traces."""
+"""The interface of tracing. Only a process that exports traces loads OpenTelemetry."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,22 +9,22 @@ Attributes = Mapping[str, str | int]
 
 
 class Span(Protocol):
-    """One piece of work with a beginning and an end."""
+    """A piece of work with a start and an end."""
 
     def describe(self, name: str, attributes: Attributes, *, failed: bool = False) -> None:
-        """What it turned out to be."""
+        """Set name and attributes, which are known only at the end."""
 
 
 class Tracer(Protocol):
-    """Opens spans; `with` makes a span the parent of whatever happens inside, also in tasks that start there."""
+    """Opens spans. A span is the parent of all spans inside its block, also in tasks that start there."""
 
     @property
     def statement(self) -> Callable[[str, float, BaseException | None], None] | None:
-        """Told of each SQL statement just run: text, seconds, failure. None when nobody wants to know."""
+        """A callback for each SQL statement: text, seconds, failure. None if tracing is off."""
 
     @property
     def call(self) -> Callable[[str, Attributes, float, BaseException | None], None] | None:
-        """Told of each outbound request just ended: method, where it went and how it was answered, seconds, failure."""
+        """A callback for each outbound request: method, attributes, seconds, failure. None if tracing is off."""
 
     def span(
         self,
@@ -34,10 +34,10 @@ class Tracer(Protocol):
         kind: Kind = "internal",
         carrier: Attributes | None = None,
     ) -> AbstractContextManager[Span]:
-        """A span around a block; `carrier` holds a caller's `traceparent` (W3C Trace Context)."""
+        """Open a span around a block; `carrier` holds a caller's `traceparent` (W3C Trace Context)."""
 
     def close(self) -> None:
-        """Send what is waiting; blocks for a bounded time."""
+        """Export the queued spans; block for a bounded time."""
 
 
 class _Ignored:

@@ -1,4 +1,4 @@
-"""Traces by OTLP over HTTP (contract, section 15). Imported only by a process that exports them."""
+"""Traces by OTLP over HTTP (contract, section 15). Imported only if traces are exported."""
 
 import time
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from aitp_cp.telemetry.spans import Attributes, Kind
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
 PATH = "/v1/traces"
-# A collector that is away must neither hold up the end of the process nor fill its memory.
+# Bounds for an unavailable collector: it must not delay the end of the process or fill its memory.
 EXPORT_TIMEOUT_SECS = 3
 FLUSH_MS = 4000
-MAX_WAITING = 8192
-EVERY_MS = 1000
+MAX_QUEUED_SPANS = 8192
+EXPORT_INTERVAL_MS = 1000
 STATUS = "http.response.status_code"
 KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
 
@@ -31,14 +31,14 @@ _w3c = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """The tracer of one process; samplers, resource attributes and the exporter's headers come from `OTEL_*`."""
+    """The tracer of a process; `OTEL_*` sets samplers, resource attributes and the exporter's headers."""
 
     def __init__(self, settings: Settings) -> None:
         resource = Resource.create({SERVICE_NAME: settings.otel_service_name, SERVICE_VERSION: __version__})
         exporter = OTLPSpanExporter(endpoint=endpoint(settings), timeout=EXPORT_TIMEOUT_SECS)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(
-            BatchSpanProcessor(exporter, max_queue_size=MAX_WAITING, schedule_delay_millis=EVERY_MS)
+            BatchSpanProcessor(exporter, max_queue_size=MAX_QUEUED_SPANS, schedule_delay_millis=EXPORT_INTERVAL_MS)
         )
         self._tracer = self._provider.get_tracer("aitp_cp", __version__)
 
@@ -51,7 +51,7 @@ class Tracing:
         kind: Kind = "internal",
         carrier: Attributes | None = None,
     ) -> Iterator["_Span"]:
-        """A span around a block; of a failure it keeps the type, for its text may hold anything."""
+        """Open a span around a block; it keeps only the type of a failure, because the text may hold secrets."""
         context = _w3c.extract(carrier) if carrier else None
         with self._tracer.start_as_current_span(
             name,
@@ -68,16 +68,16 @@ class Tracing:
                 raise
 
     def statement(self, sql: str, secs: float, failure: BaseException | None) -> None:
-        """A span for a statement that has just ended; its text is one of ours and holds no value."""
+        """Record a statement that has just ended; its text holds no values."""
         text = " ".join(sql.split())
         name = text.partition(" ")[0].rstrip(";") or "SQL"
-        self._ended(name, {"db.system.name": "postgresql", "db.query.text": text}, secs, failure)
+        self._record(name, {"db.system.name": "postgresql", "db.query.text": text}, secs, failure)
 
     def call(self, method: str, attributes: Attributes, secs: float, failure: BaseException | None) -> None:
-        """A span for an outbound request that has just ended; the other side is not told of the trace."""
-        self._ended(method, {"http.request.method": method, **attributes}, secs, failure)
+        """Record an outbound request that has just ended; the trace is not propagated to the receiver."""
+        self._record(method, {"http.request.method": method, **attributes}, secs, failure)
 
-    def _ended(self, name: str, attributes: Attributes, secs: float, failure: BaseException | None) -> None:
+    def _record(self, name: str, attributes: Attributes, secs: float, failure: BaseException | None) -> None:
         end = time.time_ns()
         span = self._tracer.start_span(
             name, kind=SpanKind.CLIENT, attributes=dict(attributes), start_time=end - int(secs * 1e9)
@@ -89,7 +89,7 @@ class Tracing:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is waiting, for a few seconds at most."""
+        """Export the queued spans, for a few seconds at most."""
         self._provider.force_flush(FLUSH_MS)
         self._provider.shutdown()
 
@@ -106,9 +106,9 @@ class _Span:
 
 
 def endpoint(settings: Settings) -> str:
-    """Where traces go: the endpoint for traces as it is, or the general one and the path of the protocol."""
-    given = settings.otel_exporter_otlp_traces_endpoint
-    return given or (settings.otel_exporter_otlp_endpoint or DEFAULT_ENDPOINT).rstrip("/") + PATH
+    """Return the endpoint for traces as set, or the general endpoint with the path of the protocol."""
+    traces_endpoint = settings.otel_exporter_otlp_traces_endpoint
+    return traces_endpoint or (settings.otel_exporter_otlp_endpoint or DEFAULT_ENDPOINT).rstrip("/") + PATH
 
 
 def _failed(span: Any, failure: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Whose address a request counts against; no header is believed unless the operator named it."""
+"""The client address of a request, for rate limits; only headers that the operator configured are trusted."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 
 UNKNOWN = "unknown"
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are the client's IPv4 address
-_CACHED_KEYS = 10_000  # addresses whose bucket key is remembered; parsing one costs some microseconds
+_CACHED_KEYS = 10_000  # addresses; parsing one costs some microseconds
 
 
 def client_ip(headers: Headers, peer: str | None, *, header: str | None, hops: int) -> str:
@@ -28,37 +28,37 @@ def client_ip(headers: Headers, peer: str | None, *, header: str | None, hops: i
 
 @lru_cache(_CACHED_KEYS)
 def _peer_address(peer: str) -> str:
-    """Return a socket's peer as clients are shown: `::ffff:192.0.2.1` on a dual-stack socket is 192.0.2.1."""
+    """Return the canonical address of a socket's peer: `::ffff:192.0.2.1` is 192.0.2.1."""
     return _address(peer) or peer
 
 
 @lru_cache(_CACHED_KEYS)
 def bucket_key(address: str) -> str:
-    """Return what the per-IP buckets count: the address, or for IPv6 its /64 (contract, part II, section 4).
+    """Return the key of per-IP buckets: the address, or for IPv6 its /64 (contract, part II, section 4).
 
-    Whoever holds one IPv6 address usually holds the whole /64. Text that is no address is returned as it is.
+    The owner of an IPv6 address usually owns the whole /64. Text that is no address is returned unchanged.
     """
     try:
-        found = _embedded_ipv4(address)
+        parsed = _embedded_ipv4(address)
     except ValueError:
         return address
-    if isinstance(found, IPv4Address):
-        return str(found)
-    return str(ip_network((found, 64), strict=False))
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(ip_network((parsed, 64), strict=False))
 
 
 def _embedded_ipv4(text: str) -> IPv4Address | IPv6Address:
-    """Parse an address; one that carries an IPv4 client (mapped or NAT64) is that IPv4 address."""
-    found = ip_address(text)
-    if isinstance(found, IPv4Address):
-        return found
-    if found.ipv4_mapped is not None:
-        return found.ipv4_mapped
-    return IPv4Address(found.packed[-4:]) if found in _NAT64 else found
+    """Parse an address; return the IPv4 address inside a mapped or NAT64 address."""
+    parsed = ip_address(text)
+    if isinstance(parsed, IPv4Address):
+        return parsed
+    if parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return IPv4Address(parsed.packed[-4:]) if parsed in _NAT64 else parsed
 
 
 def _address(text: str | None) -> str | None:
-    """The canonical spelling, so that one client cannot appear as many."""
+    """Return the canonical spelling, so that a client has one key; None if it is no address."""
     candidate = (text or "").strip(" \t")
     if candidate.startswith("["):
         candidate = candidate[1:].partition("]")[0]

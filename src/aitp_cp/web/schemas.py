@@ -1,4 +1,4 @@
-"""Structs as JSON schemas: a member that may be absent is optional and has no default, all others are required."""
+"""JSON schemas of structs: members that may be absent are optional without a default, all others required."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -34,7 +34,7 @@ def parameters_of(query: type) -> list[Schema]:
 
 def _parameter(name: str, schema: Schema, components: Mapping[str, Schema]) -> Schema:
     about = schema.pop("description")
-    kind = next(iter(schema.pop("anyOf", ({},))))  # the other one is null
+    kind = next(iter(schema.pop("anyOf", ({},))))  # the other type is null
     kind = {**kind, **components.get(schema.pop("$ref", ""), {}), **schema}
     kind.pop("title", None)
     if kind.get("default") is None:
@@ -43,9 +43,9 @@ def _parameter(name: str, schema: Schema, components: Mapping[str, Schema]) -> S
 
 
 def _describe(schema: Schema, required: Iterable[Field], request: type | None = None) -> None:
-    """State what is required; a request struct may say so itself, in `REQUIRED_ONE_OF`: groups of members by name."""
+    """Set the required members; a request struct may add alternatives in `REQUIRED_ONE_OF`."""
     for member in schema["properties"].values():
-        # Absent is not the same as null for a generated client, which would demand what has a default.
+        # Remove defaults: generated clients treat a member with a default as required.
         member.pop("default", None)
     schema["required"] = [field.encode_name for field in required]
     groups: tuple[tuple[str, ...], ...] = getattr(request, "REQUIRED_ONE_OF", ())
@@ -56,24 +56,24 @@ def _describe(schema: Schema, required: Iterable[Field], request: type | None = 
 
 
 def _always_sent(struct: StructType, field: Field) -> bool:
-    """Whether an answer always holds the member: left out are unset ones, and defaults where the struct omits them."""
+    """Return whether responses always hold the member: unset members and omitted defaults are absent."""
     has_default = field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
     omits_defaults = struct.cls.__struct_config__.omit_defaults
     return field.required or (has_default and not omits_defaults)
 
 
 def _structs(types: Iterable[Type]) -> Iterator[StructType]:
-    """Every struct within these types, once."""
+    """Yield each struct within these types once."""
     waiting: list[Any] = list(types)
     seen: set[type] = set()
     while waiting:
-        found = waiting.pop()
-        if isinstance(found, StructType):
-            if found.cls in seen:
+        node = waiting.pop()
+        if isinstance(node, StructType):
+            if node.cls in seen:
                 continue
-            seen.add(found.cls)
-            yield found
-        if isinstance(found, tuple):
-            waiting += found
-        elif isinstance(found, (Type, Field)):
-            waiting += (getattr(found, name) for name in found.__struct_fields__)
+            seen.add(node.cls)
+            yield node
+        if isinstance(node, tuple):
+            waiting += node
+        elif isinstance(node, (Type, Field)):
+            waiting += (getattr(node, name) for name in node.__struct_fields__)

@@ -42,10 +42,10 @@ def build_indexes(indexes: Mapping[str, str], *, unique: bool = False) -> None:
     kind = "UNIQUE INDEX" if unique else "INDEX"
     with _concurrently():
         for name, target in indexes.items():
-            found = fetch(_INDEX_IS_VALID, name)
-            if found and found[0][0]:
+            validity = fetch(_INDEX_IS_VALID, name)
+            if validity and validity[0][0]:
                 continue
-            if found:
+            if validity:
                 execute(f"DROP INDEX CONCURRENTLY {name}")
             execute(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {target}")
             report(f"index {name}")
@@ -71,12 +71,12 @@ def number_events() -> None:
 def _concurrently() -> Iterator[None]:
     """Run outside a transaction and without a lock timeout: a concurrent build waits for every older transaction."""
     with op.get_context().autocommit_block():
-        before = fetch("SHOW lock_timeout")[0][0]
+        previous = fetch("SHOW lock_timeout")[0][0]
         execute("SET lock_timeout = 0")
         try:
             yield
         finally:
-            execute(f"SET lock_timeout = '{before}'")
+            execute(f"SET lock_timeout = '{previous}'")
 
 
 def _run_async(function: Callable[[Any], Awaitable[int]]) -> int:
