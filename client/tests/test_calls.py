@@ -112,11 +112,11 @@ async def test_the_log_is_read_in_its_order_over_pages(control_plane: ControlPla
             [{"id": f"{run}-{part}-{number}", "type": "client.paged", "run_id": run} for number in range(400)]
         )
     events = await collected(control_plane.events.log(run_id=run))
-    places = [event.seq or 0 for event in events]
-    assert len(places) == 1200
-    assert places == sorted(set(places))
-    rest = await collected(control_plane.events.log(after=places[700], run_id=run))
-    assert [event.seq for event in rest] == places[701:]
+    positions = [event.seq or 0 for event in events]
+    assert len(positions) == 1200
+    assert positions == sorted(set(positions))
+    rest = await collected(control_plane.events.log(after=positions[700], run_id=run))
+    assert [event.seq for event in rest] == positions[701:]
     later = datetime.now(UTC) + timedelta(minutes=5)
     assert await collected(control_plane.events.log(run_id=run, since=later)) == []
 

@@ -30,8 +30,8 @@ class Tct(msgspec.Struct, frozen=True, rename="camel"):
     revoked: bool
     revoked_at: datetime | None
     conflict: bool = False  # reports contradict each other
-    verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
-    mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
+    verdict: str = "none"  # of its signature: `none`, `unverifiable`, `invalid` or `verified`
+    mismatch: bool = False  # reported claims differ from the signed ones
 
 
 class Delegation(msgspec.Struct, frozen=True, rename="camel"):
@@ -46,8 +46,8 @@ class Delegation(msgspec.Struct, frozen=True, rename="camel"):
     revoked_at: datetime | None
     revoked_reason: str | None
     conflict: bool = False  # reports contradict each other
-    verdict: str = "none"  # what its signature is worth: `none`, `unverifiable`, `invalid` or `verified`
-    mismatch: bool = False  # it was reported with claims that differ from those that its issuer signed
+    verdict: str = "none"  # of its signature: `none`, `unverifiable`, `invalid` or `verified`
+    mismatch: bool = False  # reported claims differ from the signed ones
     pending_cascade: bool = False  # a revocation of it or of an ancestor is still being applied
 
 

@@ -140,7 +140,7 @@ def test_webhooks_and_their_deliveries(server: Process) -> None:
     body = {"url": f"http://127.0.0.1:{free_port()}/nobody"}
     webhook = httpx.post(f"{server.url}/api/webhooks", json=body, headers=AUTH).json()
     listed = read(at(server, "webhooks", "list", "--json"))["webhooks"]
-    assert webhook["id"] in {one["id"] for one in listed}
+    assert webhook["id"] in {row["id"] for row in listed}
     assert webhook["secret"] not in at(server, "webhooks", "list", "--json").stdout
     assert body["url"] in at(server, "webhooks", "list").stdout
 

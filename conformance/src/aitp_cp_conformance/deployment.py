@@ -87,6 +87,15 @@ class Deployment:
         """Return stored events, newest first."""
         return expect.rows(await self.admin.get("/api/events/history", **filters), "events")
 
+    async def audit_actions(self, target: str) -> list[str]:
+        """Return the audited actions on this target, newest first."""
+        return [row["action"] for row in await self.audit_rows(target)]
+
+    async def audit_rows(self, target: str) -> list[dict[str, Any]]:
+        """Return the audit rows of this target among the newest 1000, newest first."""
+        rows = expect.rows(await self.admin.get("/api/audit", limit=1000), "entries")
+        return [row for row in rows if row["targetId"] == target]
+
     async def stored(self, event: Event, **more: Any) -> Event:
         """Report one event under a unique run; return the stored event."""
         run = self.name("run")

@@ -131,11 +131,8 @@ async def request_id_audited(cp: Deployment) -> None:
         "/api/trust-anchors", {"issuerUrl": issuer, "namespace": cp.namespace}, {"X-Request-Id": request_id}
     )
     target = made.ok(201)["id"]
-    rows = expect.rows(await cp.admin.get("/api/audit", limit=50), "entries")
-    expect.that(
-        any(row.get("targetId") == target and row.get("requestId") == request_id for row in rows),
-        f"no audit row of {target} has the request id {request_id}",
-    )
+    ids = [row.get("requestId") for row in await cp.audit_rows(target)]
+    expect.equal(ids, [request_id], f"the request ids in the audit rows of {target}")
 
 
 @check("2", "`X-Content-Type-Options: nosniff` everywhere")

@@ -286,9 +286,8 @@ async def breaker_reset(cp: Deployment) -> None:
     hook = await cp.shared(webhook)
     body = (await cp.admin.post(f"{PATH}/{hook['id']}/circuit-breaker/reset")).ok()
     expect.equal(body["state"], "closed", "the state after a reset")
-    rows = expect.rows(await cp.admin.get("/api/audit", limit=50), "entries")
-    actions = [row["action"] for row in rows if row["targetId"] == hook["id"]]
-    expect.that("webhook.circuit-breaker.reset" in actions, f"the audit holds {actions}")
+    actions = await cp.audit_actions(hook["id"])
+    expect.that("webhook.circuit-breaker.reset" in actions, f"the audited actions are {actions}")
 
 
 @check("12", "creation, change and deletion are audited")
@@ -296,9 +295,8 @@ async def audited(cp: Deployment) -> None:
     id = (await subscribe(cp))["id"]
     await cp.admin.patch(f"{PATH}/{id}", {"active": False})
     await cp.admin.delete(f"{PATH}/{id}")
-    rows = expect.rows(await cp.admin.get("/api/audit", limit=50), "entries")
-    actions = [row["action"] for row in rows if row["targetId"] == id]
-    expect.equal(actions, ["webhook.delete", "webhook.update", "webhook.create"], "its audit rows, newest first")
+    actions = await cp.audit_actions(id)
+    expect.equal(actions, ["webhook.delete", "webhook.update", "webhook.create"], "the audited actions, newest first")
 
 
 @check("12", "a new webhook has no deliveries", extension=True)

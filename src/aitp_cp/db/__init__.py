@@ -1,4 +1,4 @@
-"""PostgreSQL: the only place that knows the driver."""
+"""PostgreSQL. Only this package uses the driver."""
 
 from aitp_cp.db.pool import WRITABLE, Connection, Database, Record, UniqueViolation, ValueRefused, server_time
 from aitp_cp.db.reserve import urgent

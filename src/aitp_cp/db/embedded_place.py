@@ -83,7 +83,7 @@ def own_directory(path: Path, owner: Account, mode: int = 0o700) -> Path:
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise EmbeddedError(f"{path} cannot be used as a folder: {error.strerror}") from error
+        raise EmbeddedError(f"{path} is not a folder of ours: {error.strerror}") from error
     try:
         _check_owner(path, os.fstat(folder), os.geteuid() if made else owner.uid)
         if made:

@@ -1,7 +1,7 @@
 """Group commit: requests that wait at the same moment share one transaction, and each is answered after the commit.
 
     submit ──> queue ──> group ──> write, one transaction ──> answers
-                                     └─ on failure ──> each request alone, so that one bad request hurts nobody else
+                                     └─ on failure ──> each request alone, so that a bad request fails alone
 
 The log lock is held to commit, so each transaction costs the whole fleet a commit. While one group waits for its
 commit, a second one that is large enough does everything that comes before the log.

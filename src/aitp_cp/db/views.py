@@ -1,4 +1,4 @@
-"""The select list of a struct, and the struct of a row: fields and columns meet by name, in one place."""
+"""The select list of a struct, and the struct of a row: fields and columns match by name."""
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar

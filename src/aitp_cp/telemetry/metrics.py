@@ -95,7 +95,7 @@ class Metrics:
         """Streams, the tail, and the revocation list, which follow the log."""
         self.sse_open = self._gauge("sse_streams_open", "event streams open now")
         self.sse_opened = self._counter("sse_streams_opened", "event streams opened")
-        self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused for want of a slot")
+        self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused at a limit")
         self._count_the_tail()
         self._count_the_connections()
         self.revocation_list_age = self._gauge(
@@ -110,7 +110,7 @@ class Metrics:
             "event_backlog_dropped", "events that memory had no room for; streams read on"
         )
         self.tail_lag = self._gauge("tail_lag_seconds", "since this process had last read the log to its end")
-        self.tail_resets = self._counter("tail_resets", "times the log was found replaced: a restore, a failover")
+        self.tail_resets = self._counter("tail_resets", "detected replacements of the log: a restore, a failover")
 
     def _count_the_connections(self) -> None:
         self.connections_open = self._gauge("http_connections_open", "connections of clients open now")

@@ -5,7 +5,7 @@ from aitp_cp_client.commands.connection import run
 from aitp_cp_client.commands.output import Columns, document, fields, table
 
 EVENTS: Columns[Event] = {
-    "place": lambda event: event.seq,
+    "position": lambda event: event.seq,
     "time": lambda event: event.ts,
     "type": lambda event: event.type,
     "from": lambda event: event.aid_a,

@@ -14,7 +14,7 @@ TCTS: Columns[Tct] = {
     "subject": lambda tct: tct.subject,
     "grants": lambda tct: tct.grants,
     "expires": lambda tct: tct.expires_at,
-    "verdict": lambda tct: _worth(tct),
+    "verdict": lambda tct: _verdict_with_doubts(tct),
     "revoked": lambda tct: tct.revoked_at,
 }
 DELEGATIONS: Columns[Delegation] = {
@@ -24,28 +24,28 @@ DELEGATIONS: Columns[Delegation] = {
     "delegatee": lambda delegation: delegation.delegatee,
     "scope": lambda delegation: delegation.scope,
     "expires": lambda delegation: delegation.expires_at,
-    "verdict": lambda delegation: _worth(delegation),
+    "verdict": lambda delegation: _verdict_with_doubts(delegation),
     "revoked": lambda delegation: delegation.revoked_at,
 }
 
 
-def list_tcts(limit: int, *, as_json: bool, **wanted: Unpack[TctFilter]) -> None:
+def list_tcts(limit: int, *, as_json: bool, **filters: Unpack[TctFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await some(partial(control_plane.tcts.page, **wanted), limit)
-        listing("tcts", found, TCTS, as_json=as_json)
+        page = await some(partial(control_plane.tcts.page, **filters), limit)
+        listing("tcts", page, TCTS, as_json=as_json)
 
     run(work)
 
 
-def list_delegations(limit: int, *, as_json: bool, **wanted: Unpack[DelegationFilter]) -> None:
+def list_delegations(limit: int, *, as_json: bool, **filters: Unpack[DelegationFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await some(partial(control_plane.delegations.page, **wanted), limit)
-        listing("delegations", found, DELEGATIONS, as_json=as_json)
+        page = await some(partial(control_plane.delegations.page, **filters), limit)
+        listing("delegations", page, DELEGATIONS, as_json=as_json)
 
     run(work)
 
 
-def _worth(row: Tct | Delegation) -> str:
-    """The verdict, and what else says that somebody lies."""
-    doubts = [name for name, is_so in (("mismatch", row.mismatch), ("conflict", row.conflict)) if is_so]
+def _verdict_with_doubts(row: Tct | Delegation) -> str:
+    """Return the verdict, and whether reports mismatch or contradict each other."""
+    doubts = [name for name, is_set in (("mismatch", row.mismatch), ("conflict", row.conflict)) if is_set]
     return ", ".join([row.verdict, *doubts])

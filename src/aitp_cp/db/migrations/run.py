@@ -29,7 +29,7 @@ Report = Callable[[str], None]
 
 _POLL_SECONDS = 0.1
 _REPORT_EVERY_SECONDS = 30.0
-# A change of a table waits briefly for its lock, because everyone else queues behind it; then it is tried again.
+# A change of a table waits briefly for its lock, because all other sessions queue behind it; then it is retried.
 _LOCK_ATTEMPTS = 20
 _SESSION = {"lock_timeout": "3s", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 # Nothing further down the search path is read, created or changed.

@@ -1,7 +1,7 @@
-"""The commit order of the log: `seq`, given to every event that is already there, oldest first.
+"""Add `seq`, the commit order of the log, and number the existing events, oldest first.
 
-The column has no default: a TypeScript control plane that is rolled back to goes on inserting rows
-without it, and a job gives those theirs later.
+The column has no default: after a rollback to the TypeScript control plane it inserts rows without
+`seq`, and a job numbers them later.
 """
 
 from aitp_cp.db.migrations.steps import build_indexes, execute_apart, number_events

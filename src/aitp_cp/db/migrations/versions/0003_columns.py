@@ -29,7 +29,7 @@ STATEMENTS = (
         ADD COLUMN IF NOT EXISTS event_seq bigint,
         ADD COLUMN IF NOT EXISTS event_id uuid
     """,
-    # Reported revocations, also of tokens that nobody has reported yet.
+    # Reported revocations, also of tokens that are not reported yet.
     """
     CREATE TABLE IF NOT EXISTS revoked_reports (
         jti uuid PRIMARY KEY,

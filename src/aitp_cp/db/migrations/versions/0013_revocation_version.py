@@ -1,4 +1,4 @@
-"""A version of the deny list, counted up by whoever writes to it, an older control plane or a person included."""
+"""A version of the deny list. A trigger increments it, so writes of older control planes and by hand count too."""
 
 from aitp_cp.db.migrations.steps import execute
 
@@ -12,7 +12,7 @@ STATEMENTS = (
         version bigint NOT NULL DEFAULT 1
     )
     """,
-    # The path is pinned: whoever writes may look for tables elsewhere.
+    # The search path is pinned: the writer's may differ.
     """
     CREATE OR REPLACE FUNCTION count_revocation_version() RETURNS trigger LANGUAGE plpgsql
     SET search_path FROM CURRENT AS $$

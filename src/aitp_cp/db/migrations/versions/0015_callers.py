@@ -1,4 +1,4 @@
-"""Who reported a session, token or delegation first, what others said, and how much each hangs below a parent."""
+"""The callers that reported a session, token or delegation, their differing reports, and delegation parents."""
 
 from aitp_cp.db.migrations.steps import build_indexes, execute_apart
 

@@ -1,4 +1,4 @@
-"""Totals of the dashboard, counted by triggers, whoever writes: an older control plane or a person included.
+"""Totals of the dashboard. Triggers count, so writes of older control planes and by hand count too.
 
 A trigger adds rows to `activity_changes` in the transaction of the change, so writers never wait for each other's
 counts. A job folds the changes into `activity_counts`. The sum of both is exact at any moment.
@@ -41,7 +41,7 @@ COUNTED = {
 INVOKED = "type = 'capability.invoked'"
 ROWS = {"insert": {"came": 1}, "update": {"gone": -1, "came": 1}, "delete": {"gone": -1}}
 
-# The path is pinned: whoever writes may look for tables elsewhere.
+# The search path is pinned: the writer's may differ.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN

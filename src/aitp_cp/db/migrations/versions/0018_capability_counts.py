@@ -1,4 +1,4 @@
-"""Count invocations in the statement that gives an event its position in the log, whoever writes (decision 18).
+"""Count invocations in the statement that gives an event its position in the log (decision 18).
 
 Triggers keep `capability_counts` equal to the log at any moment: an older control plane, retention and a person are
 counted too. The older version counted with a job into `invocation_counts`, up to a position in `invocation_progress`.
@@ -56,7 +56,7 @@ DROP_EMPTY = """
         SELECT invocation_bucket(ts) FROM gone WHERE type = 'capability.invoked' AND seq IS NOT NULL
     );
 """
-# The path is pinned: whoever writes may look for tables elsewhere.
+# The search path is pinned: the writer's may differ.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN

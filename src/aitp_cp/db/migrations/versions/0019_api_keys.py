@@ -1,4 +1,4 @@
-"""API keys with scopes, and the name of whoever acted in the admin audit log."""
+"""API keys with scopes, and the actor's name in the admin audit log."""
 
 from aitp_cp.db.migrations.steps import build_indexes, execute_apart
 
