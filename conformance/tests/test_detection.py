@@ -153,7 +153,7 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
         in_json(turned("events"), path="/api/events/history"),
         ["log.history_order", "log.log_pages"],
     ),
-    "raw tokens": (in_text(r'\{"sha256": ?"[0-9a-f]+"\}', '"eyJ.raw.token"', path="history"), ["log.redacted"]),
+    "raw tokens": (in_text(r'\{"sha256": ?"[0-9a-f]+"[^}]*\}', '"eyJ.raw.token"', path="history"), ["log.redacted"]),
     "named messages": (in_text("data: ", "event: message\ndata: ", path="stream"), ["stream.live", "stream.resumes"]),
     "one event twice": (in_text(r'"n": ?1\b', '"n":0', path="stream"), ["stream.live", "stream.resumes_by_query"]),
     "another opening": (in_text("retry: 3000", "retry: 1000", path="stream"), ["stream.opening"]),
