@@ -4,6 +4,7 @@ import msgspec
 
 from aitp_cp import __version__
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
+from aitp_cp.containment.routes import ENDPOINTS as CONTAINMENT
 from aitp_cp.dashboard.routes import ENDPOINTS as DASHBOARD
 from aitp_cp.dashboard.routes import Screens
 from aitp_cp.deliveries.dispatcher import Dispatcher
@@ -48,6 +49,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *IDENTITY,
     *REGISTRY,
     EXPORT,
+    *CONTAINMENT,
     *INGEST,
     *EVENTS,
     *SESSIONS,

@@ -197,6 +197,20 @@ class AgentDeregistered(AppError):
     sentence = "the agent was deregistered after this manifest was published"
 
 
+class AgentContained(AppError):
+    status, code = 403, "AGENT_CONTAINED"
+    sentence = "the agent is contained: an operator has cut it off, and must release it first"
+
+
+class NotContained(AppError):
+    status, code, sentence = 409, "NOT_CONTAINED", "the agent is not contained"
+
+
+class PlanChanged(AppError):
+    status, code = 409, "PLAN_CHANGED"
+    sentence = "the agent's live tokens are no longer those of this plan: look at a new dry run"
+
+
 # -- agents that speak for themselves -----------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Composes what runs in the background: the rooms' jobs, the webhook outbox and dispatcher, the key set refresher."""
 
+from aitp_cp.containment.jobs import JOBS as CONTAINMENT
 from aitp_cp.dashboard.jobs import JOBS as DASHBOARD
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.enqueuer import Enqueuer
@@ -19,7 +20,7 @@ OWN: tuple[Job, ...] = OPS
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *TCTS, *DASHBOARD, *DELIVERIES, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *TCTS, *CONTAINMENT, *DASHBOARD, *DELIVERIES, *retention(rt.settings))
 
 
 class Background:

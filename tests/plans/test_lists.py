@@ -11,6 +11,8 @@ import pytest
 
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
+from aitp_cp.containment import store as containments
+from aitp_cp.containment.model import ContainmentQuery
 from aitp_cp.dashboard import store as dashboard
 from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import outbox
@@ -26,10 +28,10 @@ from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
-from aitp_cp.tcts import graph
+from aitp_cp.tcts import exposure, graph, standing
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
-from aitp_cp.tcts.model import DelegationFilter, Item, Reached, TctFilter
+from aitp_cp.tcts.model import Changes, DelegationFilter, Item, Reached, TctFilter
 from aitp_cp.truststore import store as truststore
 from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained
@@ -168,6 +170,7 @@ LISTS: dict[str, list[Ask]] = {
     "GET /api/registry/agents": [
         agent_list(),
         agent_list(status="all"),
+        agent_list(status="contained"),
         agent_list(status="expired"),
         agent_list(status="deregistered"),
         agent_list(capability="cap.read"),
@@ -224,6 +227,10 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: truststore.list_pinned(conn, None, Window(100, 0, ("ns-3", RARE))),
         lambda conn: truststore.list_pinned(conn, "ns-3", Window(100, 0, ("ns-3", RARE))),
     ],
+    "GET /api/containments": [
+        lambda conn: containments.page(conn, ContainmentQuery(), Window(100)),
+        lambda conn: containments.page(conn, ContainmentQuery(open=True, aid=RARE), Window(100, 0, (DAY_AGO, JTI))),
+    ],
     "GET /api/revocation/entries": [
         lambda conn: revocation.page(conn, None, Window(100)),
         lambda conn: revocation.page(conn, JTI, Window(100)),
@@ -256,6 +263,18 @@ async def test_what_follows_a_revocation_reads_no_whole_table(filled_database_ur
         await graph.mark_reached(conn, reached)
         await graph.find_wide(conn, reached, urgent=True)
         assert conn.whole_table_reads() == []
+
+
+@pytest.mark.parametrize("aid", [BUSY, RARE])
+async def test_a_containment_reads_no_whole_table(filled_database_url: str, aid: str) -> None:
+    selection = exposure.Selection(aid, NOW, "all", "revokeSource")
+    async with explained(filled_database_url) as conn:
+        await conn.fetchrow(exposure.PLAN, *selection.arguments)
+        await exposure.pick(conn, selection, 10_000)
+        await sessions.last_with(conn, aid, [BUSY, RARE], 10_000)
+        await standing.mark(conn, Changes({}, [], []), [JTI], NOW)
+        # Thousands of tokens are compared with the deny list in one pass over it.
+        assert set(conn.whole_table_reads()) <= ({"revocation_entries"} if aid == BUSY else set())
 
 
 async def test_an_order_is_read_off_an_index_where_there_is_much_of_it(filled_database_url: str) -> None:

@@ -13,6 +13,8 @@ Action = Literal[
     "agent.register",
     "agent.update",
     "agent.deregister",
+    "agent.contain",
+    "agent.release",
     "revocation.add",
     "webhook.create",
     "webhook.update",

@@ -20,6 +20,7 @@ TABLES: Mapping[str, str] = {
     "audit_events": "events",
     "capability_counts": "events",
     "cascade_work": "tcts",
+    "containments": "containment",
     "delegation_children": "tcts",
     "delegation_parents": "tcts",
     "delegations": "tcts",
@@ -42,6 +43,8 @@ TABLES: Mapping[str, str] = {
 # The exceptions: another room whose statements name a table, and why two statements would not do.
 SHARED: Mapping[tuple[str, str], str] = {
     ("revocation_entries", "tcts"): "a walk asks for what revokes a thousand rows, and tcts lies below revocation",
+    ("containments", "registry"): "every status that is shown or filtered depends on it, and registry lies below",
+    ("containments", "tcts"): "each reported token is compared with it in a statement that runs anyway",
     ("webhooks", "deliveries"): "a claim picks deliveries by the breaker of their webhook, and locks both",
     ("audit_events", "db"): "positions are given and repaired before any room runs",
     ("log_horizon", "db"): "the log's sequence must lie beyond what retention has deleted",

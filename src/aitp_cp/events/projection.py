@@ -18,11 +18,24 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Caught(msgspec.Struct, frozen=True):
+    """A token or delegation that was reported of a contained agent, and the containment.
+
+    It is revoked; what is `verified` and `live` belongs onto the signed list, too.
+    """
+
+    jti: UUID
+    containment: UUID
+    verified: bool
+    live: bool
+
+
 class Effect(msgspec.Struct, frozen=True):
-    """What a projection did: the reports it refused, and the AIDs that it found beside those of the events."""
+    """What a projection did: the reports it refused, the AIDs it found beside those of the events, what it revoked."""
 
     refusals: list[Refusal] = []
     aids: set[str] = set()
+    caught: list[Caught] = []
 
 
 class Projection(msgspec.Struct, frozen=True):

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from aitp_cp.containment import service as containment
 from aitp_cp.db import Connection, Database
-from aitp_cp.errors import AppError, Conflict
+from aitp_cp.db.locks import AgentsBusy
+from aitp_cp.errors import AppError, Conflict, IngestBusy
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
-from aitp_cp.events.projection import Refusal
+from aitp_cp.events.projection import Caught, Refusal
 from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.ingest import alarms
@@ -29,14 +31,32 @@ class Overtaken(Exception):
 
 
 async def store(db: Database, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
-    """Store a group of batches and the answers to them, in one transaction; raises what the database raises."""
+    """Store a group of batches and the answers to them, in one transaction; raises what the database raises.
+
+    A batch that names an agent which is being contained for longer than the group waits is refused with `IngestBusy`.
+    """
+    busy: set[int] = set()
     for _ in range(MAX_ATTEMPTS):
+        rest = [submission for index, submission in enumerate(submissions) if index not in busy]
         try:
             async with db.transaction() as conn:
-                return await _store_in(conn, submissions, now)
+                stored = iter(await _store_in(conn, rest, now) if rest else [])
         except Overtaken:
             continue
+        except AgentsBusy as held:
+            busy |= {index for index, each in enumerate(submissions) if _names(each, held.aids, now)}
+            continue
+        return [_busy() if index in busy else next(stored) for index in range(len(submissions))]
     raise Conflict(headers={"Retry-After": "1"})
+
+
+def _names(submission: Submission, aids: frozenset[str], now: datetime) -> bool:
+    return not aids.isdisjoint(tcts.parties(submission.batch.reports, now))
+
+
+def _busy() -> IngestBusy:
+    sentence = "an agent that the batch names is being contained: send it again"
+    return IngestBusy(sentence, headers={"Retry-After": "1"})
 
 
 async def _store_in(conn: Connection, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
@@ -58,7 +78,7 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
 
     Raises `Overtaken` when the caller must roll back and try again: what is not stored may not stay projected. A
     constant number of statements, whatever the size of the group. Lock order: the graph of tokens, rows in key order
-    (tokens, delegations, sessions, agents), the log last.
+    (tokens, delegations, sessions, deny list, agents), the log last.
     """
     known = await log.known(conn, [report.id for report in reports]) if reports else set()
     # The log keeps the first event of an id, so the projections must not see another one under the same id.
@@ -67,13 +87,16 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
         return StoredGroup(set(), {})
     aids = {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}
     refusals: list[Refusal] = []
+    caught: list[Caught] = []
     for projection in PROJECTIONS:
         effect = await projection.apply(conn, [report for report in fresh if report.type in projection.types], now)
         aids |= effect.aids
         refusals += effect.refusals
+        caught += effect.caught
+    follow = await containment.enforce(conn, caught, now) if caught else []
     await presence.seen(conn, aids, now)
     forged = [alarms.event_of(id, alarm, now) for id, alarm in alarms.alarms_of(fresh).items()]
-    new = await log.append(conn, [*map(_event, fresh), *forged], now)
+    new = await log.append(conn, [*map(_event, fresh), *follow, *forged], now)
     stored = {report.id for report in fresh}
     if not stored <= new.keys():
         raise Overtaken

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from aitp_cp.db import Database, ValueRefused
+from aitp_cp.db.locks import AgentsBusy
 from aitp_cp.ingest import service
 from aitp_cp.ingest.model import Submission
 from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
@@ -57,5 +58,5 @@ async def _fits(db: Database, reports: Sequence[Report], now: datetime) -> bool:
             raise _Undone
     except ValueRefused:
         return False
-    except (_Undone, service.Overtaken):
+    except (_Undone, service.Overtaken, AgentsBusy):
         return True

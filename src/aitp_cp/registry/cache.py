@@ -136,7 +136,8 @@ async def _manifest(rt: Runtime, aid: str) -> CachedRead:
     async with rt.db.connection() as conn:
         stored = await service.get_manifest(conn, aid, rt.clock())
     cached, until = _cacheable(rt, MANIFEST_MAX_AGE_SECS, stored.expires_at if stored.status == Status.ACTIVE else None)
-    headers = {"Cache-Control": cached, "X-Aitp-Agent-Status": stored.status}
+    contained = stored.contained_at is not None
+    headers = {"Cache-Control": "no-store" if contained else cached, "X-Aitp-Agent-Status": stored.status}
     return CachedRead(json_bytes(stored.text, headers=headers), until)
 
 

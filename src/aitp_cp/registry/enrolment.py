@@ -7,6 +7,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
+from aitp_cp.db.locks import share_agent
 from aitp_cp.errors import (
     AgentDeregistered,
     ManifestStale,
@@ -21,7 +22,7 @@ from aitp_cp.protocol.enrollment_token import LIFETIME_SECS, Claims
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.protocol.stored_manifest import published_at, signature
-from aitp_cp.registry import store
+from aitp_cp.registry import contained, store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.model import EnrollmentAnswer, Registered, Status, StoredManifest
 
@@ -57,9 +58,11 @@ async def register(
 ) -> Registered:
     """Agent row, token, event, deliveries and audit row in the caller's transaction: all of it or nothing.
 
-    `requested` is the namespace that header or manifest name. Raises `NamespaceFixed`, `ManifestStale`,
-    `AgentDeregistered` or `TokenReplayed`; then the token is not burnt.
+    `requested` is the namespace that header or manifest name. Raises `AgentContained`, `NamespaceFixed`,
+    `ManifestStale`, `AgentDeregistered` or `TokenReplayed`; then the token is not burnt.
     """
+    await share_agent(conn, manifest.aid)
+    await contained.check_may_register(conn, manifest.aid, manifest.published_at)
     registered_at = now
     changed = True
     namespace = requested or DEFAULT_NAMESPACE

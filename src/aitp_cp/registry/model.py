@@ -19,6 +19,7 @@ class Status(StrEnum):
     ACTIVE = "active"
     EXPIRED = "expired"
     DEREGISTERED = "deregistered"
+    CONTAINED = "contained"  # never stored: an agent is contained while it has a containment that has not ended
 
 
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,6 +36,7 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     last_seen_at: str | None
     manifest_url: str
     agent_manifest_hint: str | None
+    contained_at: str | msgspec.UnsetType = msgspec.UNSET  # while it is contained
     manifest_json: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -65,12 +67,20 @@ class StoredManifest(msgspec.Struct, frozen=True):
     deregistered_at: datetime | None
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """What containments say about an AID: whether one has not ended, and when the last one did."""
+
+    contained: bool
+    released_at: datetime | None
+
+
 class StoredText(msgspec.Struct, frozen=True):
-    """A manifest exactly as registered, its agent's status, and when it expires."""
+    """A manifest exactly as registered, its agent's status, when it expires, and since when the agent is contained."""
 
     text: str
     status: str
     expires_at: datetime | None
+    contained_at: datetime | None
 
 
 class EnrollmentAnswer(msgspec.Struct, frozen=True, rename="camel"):

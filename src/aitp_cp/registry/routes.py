@@ -10,6 +10,7 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
 from aitp_cp.errors import (
+    AgentContained,
     AgentDeregistered,
     BodyInvalid,
     ManifestExpired,
@@ -27,7 +28,7 @@ from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.registry import enrolment, service
+from aitp_cp.registry import contained, enrolment, service
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.model import (
     AgentList,
@@ -76,6 +77,8 @@ async def enroll(rt: Runtime, request: Request) -> Response:
     except (BodyInvalid, ManifestInvalid, ManifestExpired) as refused:
         rt.metrics.enroll_failures.labels(code=refused.extra.get("verifyCode", refused.code)).inc()
         raise
+    async with rt.db.connection() as conn:
+        await contained.check_free(conn, manifest.aid)
     return json_response(enrolment.enroll(_secret(rt), manifest, rt.clock()))
 
 
@@ -163,7 +166,7 @@ ENDPOINTS = (
         bucket=Bucket.ENROLL_IP,
         body=dict,
         answers={200: EnrollmentAnswer},
-        errors=MANIFEST_ERRORS,
+        errors=(*MANIFEST_ERRORS, AgentContained),
         # The token goes into Authorization, which OpenAPI keeps out of its parameters.
         leads_to=(Link("POST /api/registry/agents", body="$request.body"),),
     ),
@@ -185,6 +188,7 @@ ENDPOINTS = (
             NamespaceConflict,
             NamespaceFixed,
             ManifestStale,
+            AgentContained,
             AgentDeregistered,
         ),
         leads_to=links(*AGENT, aid="$response.body#/aid"),

@@ -1,5 +1,6 @@
 """Statements on agents and enrollment_jtis."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
@@ -60,20 +61,32 @@ ON CONFLICT (jti) DO NOTHING
 RETURNING jti
 """
 
-# Between two runs of the expiry job an agent past its manifest's expiry already counts as expired.
+# A containment that has not ended goes before any status. Between two runs of the expiry job an agent past its
+# manifest's expiry already counts as expired.
 EFFECTIVE_STATUS = """
-CASE WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
+CASE WHEN contained_at IS NOT NULL THEN 'contained'
+     WHEN status = 'active' AND manifest_expires_at <= {now} THEN 'expired' ELSE status END AS status"""
+
+WITH_CONTAINMENT = """LEFT JOIN (
+    SELECT aid AS contained_aid, contained_at FROM containments WHERE released_at IS NULL
+) AS open ON contained_aid = aid"""
+# Evaluated once for a statement, and then looked up for each row.
+CONTAINED = "aid IN (SELECT aid FROM containments WHERE released_at IS NULL)"
 
 SHOWN = """aid, display_name, handshake_endpoint, offered_caps, status, namespace, registered_at, last_enrolled_at,
-last_seen_at, manifest_expires_at"""
+last_seen_at, manifest_expires_at, contained_at"""
 
 SELECT = """
 SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
-       last_seen_at, manifest_expires_at{manifest}
-FROM agents
+       last_seen_at, manifest_expires_at, {contained}{manifest}
+FROM agents {open}
 """
 
-FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='')} WHERE aid = $1"
+_ANY = {"open": WITH_CONTAINMENT, "contained": "contained_at"}
+# Where the filter leaves active agents only, no containment needs to be looked up.
+_ACTIVE = {"open": "", "contained": "NULL::timestamptz AS contained_at", "status": "status"}
+
+FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='', **_ANY)} WHERE aid = $1"
 
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
@@ -94,9 +107,10 @@ LIST_WITH_MANIFESTS = within_bytes(
     found="found",
 )
 
-MANIFEST_TEXT = (
-    f"SELECT manifest_json, manifest_expires_at, {EFFECTIVE_STATUS.format(now='$2')} FROM agents WHERE aid = $1"
-)
+MANIFEST_TEXT = f"""
+SELECT manifest_json, manifest_expires_at, {EFFECTIVE_STATUS.format(now="$2")}, contained_at
+FROM agents {WITH_CONTAINMENT} WHERE aid = $1
+"""
 
 DEREGISTER = """
 UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
@@ -107,29 +121,31 @@ DATE_THE_GONE = """
 UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL
 """
 
-COUNT_ACTIVE = """
+NAMES = "SELECT aid, display_name FROM agents WHERE aid = ANY($1::text[])"
+
+COUNT_ACTIVE = f"""
 SELECT count(*) FROM agents
-WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1)
+WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1) AND NOT {CONTAINED}
 """
 
-COUNT_BY_STATUS = """
+COUNT_BY_STATUS = f"""
 SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'expired')
-FROM (SELECT status FROM agents LIMIT $1) AS sample
+FROM (SELECT CASE WHEN {CONTAINED} THEN 'contained' ELSE status END AS status FROM agents LIMIT $1) AS sample
 """
 
 FIRST_REGISTERED = f"""
 SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, last_seen_at
-FROM agents ORDER BY {ORDER.sql} LIMIT $2
+FROM agents {WITH_CONTAINMENT} ORDER BY {ORDER.sql} LIMIT $2
 """
 
 LONG_GONE = OldRows("agents", "deregistered_at", "status = 'deregistered'")
 OLD_TOKENS = OldRows("enrollment_jtis", "expires_at")
 
-EXPIRE_DUE = """
+EXPIRE_DUE = f"""
 UPDATE agents SET status = 'expired'
 WHERE aid IN (
     SELECT aid FROM agents
-    WHERE status = 'active' AND manifest_expires_at <= $1
+    WHERE status = 'active' AND manifest_expires_at <= $1 AND NOT {CONTAINED}
     ORDER BY aid
     LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
@@ -187,8 +203,9 @@ async def list_agents(
     where.add("namespace = {}", filter.namespace)
     ORDER.restrict(where, window.before)
     template = LIST_WITH_MANIFESTS if filter.include_manifest else LIST
+    any_status = {"status": EFFECTIVE_STATUS.format(now=moment), **_ANY}
     statement = template.format(
-        status=EFFECTIVE_STATUS.format(now=moment),
+        **(_ACTIVE if filter.status == Status.ACTIVE else any_status),
         manifest=", manifest_json" if filter.include_manifest else "",
         where=where.sql(),
         limit=where.bind(window.rows),
@@ -202,7 +219,9 @@ async def list_agents(
 
 async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText | None:
     row = await conn.fetchrow(MANIFEST_TEXT, aid, now)
-    return None if row is None else StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"])
+    if row is None:
+        return None
+    return StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"], row["contained_at"])
 
 
 async def deregister(conn: Connection, aid: str, now: datetime) -> None:
@@ -218,6 +237,11 @@ async def expire_due(conn: Connection, now: datetime, limit: int) -> list[Expire
 async def date_the_gone(conn: Connection) -> None:
     """Give agents that left without a date one."""
     await conn.execute(DATE_THE_GONE)
+
+
+async def names(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
+    """Return the display names of those agents that are known."""
+    return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, aids)}
 
 
 async def count_active(conn: Connection, now: datetime) -> int:
@@ -239,9 +263,12 @@ def _add_status(where: Where, status: str, moment: str) -> None:
         return
     if status == Status.ACTIVE:
         where.always(f"status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > {moment})")
-    elif status == Status.EXPIRED:
+        where.always(f"NOT {CONTAINED}")
+        return
+    where.always(f"contained_at IS {'NOT ' if status == Status.CONTAINED else ''}NULL")
+    if status == Status.EXPIRED:
         where.always(f"(status = 'expired' OR (status = 'active' AND manifest_expires_at <= {moment}))")
-    else:
+    elif status != Status.CONTAINED:
         where.add("status = {}", status)
 
 
@@ -284,6 +311,7 @@ def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
         last_seen_at=iso_or_none(row["last_seen_at"]),
         manifest_url=f"/api/registry/agents/{quote(row['aid'], safe='')}/manifest",
         agent_manifest_hint=_manifest_hint(row["handshake_endpoint"]),
+        contained_at=iso_or_none(row["contained_at"]) or msgspec.UNSET,
         manifest_json=manifest_json,
     )
 

@@ -1,6 +1,6 @@
 """Revoking tokens, and reading what is revoked (contract, section 11)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -85,10 +85,25 @@ async def _take_effect(
     await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in entries}, len(requests))
     changes = [_change(request, mine) for request, mine in zip(requests, new, strict=True) if mine]
     await audit.record_all(conn, "revocation.add", changes, now)
-    parties = await queries.parties(conn, [entry.jti for entry in entries])
-    events = {entry.jti: _event(entry, parties.get(entry.jti), now) for entry in entries}
+    events = await _events(conn, entries, now)
     positions = await log.append(conn, list(events.values()), now)
     return {jti: positions[event.id] for jti, event in events.items()}
+
+
+async def add(conn: Connection, jtis: Collection[UUID], reason: str, now: datetime) -> list[NewEvent]:
+    """Put tokens on the deny list and return the events of those that are new, which the caller appends last.
+
+    The caller lets them take effect (`tcts.revoke`), or has done so.
+    """
+    entries = {jti: Revocation(jti, now, reason) for jti in jtis}
+    inserted = await store.insert_missing(conn, entries.values(), now) if entries else set()
+    events = await _events(conn, [entries[jti] for jti in sorted(inserted)], now) if inserted else {}
+    return list(events.values())
+
+
+async def _events(conn: Connection, entries: Sequence[Revocation], now: datetime) -> dict[UUID, NewEvent]:
+    parties = await queries.parties(conn, [entry.jti for entry in entries])
+    return {entry.jti: _event(entry, parties.get(entry.jti), now) for entry in entries}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> RevocationPage:

@@ -34,6 +34,9 @@ FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = ANY($
 # Counted up by triggers, whoever writes to the table.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
 
+# The SDK signs version 4 ids only.
+COUNT_LISTED = "SELECT count(*) FROM revocation_entries WHERE unlisted_at IS NULL AND substr(jti::text, 15, 1) = '4'"
+
 # One statement, so one snapshot. Chunks of text cost the event loop a hundredth of what a record per entry does.
 # Times are brought into the years 1970 to 9999: whatever an older control plane stored must not break the list.
 READ_ALL = """
@@ -45,6 +48,7 @@ FROM (
     SELECT jti, greatest(0, least(253402300799, floor(date_part('epoch', revoked_at))))::bigint AS secs, reason,
            row_number() OVER (ORDER BY revoked_at, jti) - 1 AS place
     FROM revocation_entries
+    WHERE unlisted_at IS NULL
 ) AS ordered
 GROUP BY place / $1
 ORDER BY place / $1
@@ -77,6 +81,11 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list
 async def version(conn: Connection) -> int:
     """The version of the table; another one means that entries were added, changed or removed."""
     return int(await conn.fetchval(VERSION))
+
+
+async def count_listed(conn: Connection) -> int:
+    """Return how many entries the signed list holds."""
+    return int(await conn.fetchval(COUNT_LISTED))
 
 
 async def read_all(conn: Connection) -> Stored:

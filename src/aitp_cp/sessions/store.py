@@ -124,6 +124,19 @@ SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handsh
 FROM pg_class WHERE oid = 'handshake_sessions'::regclass
 """
 
+# Only the newest sessions of an agent: a busy one has millions.
+LAST_WITH = f"""
+SELECT peer, max(happened_at) AS last_at FROM (
+    (SELECT aid_b AS peer, {HAPPENED_AT} AS happened_at FROM handshake_sessions
+     WHERE aid_a = $1 ORDER BY created_at DESC LIMIT $3)
+    UNION ALL
+    (SELECT aid_a, {HAPPENED_AT} FROM handshake_sessions
+     WHERE aid_b = $1 ORDER BY created_at DESC LIMIT $3)
+) AS newest
+WHERE peer = ANY($2::text[])
+GROUP BY peer
+"""
+
 SessionPage = tuple[list[SessionView], Place | None]
 
 
@@ -149,6 +162,11 @@ async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) 
     rows = await _newest(conn, where, aid, limit, 0)
     full = len(rows) == limit
     return [_view(row) for row in rows], ORDER.place(rows[-1]) if full else None
+
+
+async def last_with(conn: Connection, aid: str, peers: Sequence[str], limit: int) -> dict[str, datetime]:
+    """Return when an agent last had a session with each peer, among its newest `limit` sessions of either side."""
+    return {row["peer"]: row["last_at"] for row in await conn.fetch(LAST_WITH, aid, peers, limit)}
 
 
 async def count_since(conn: Connection, since: datetime, width: timedelta) -> list[SessionCount]:

@@ -5,11 +5,11 @@ from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_shared, lock_within, try_lock
+from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_graph, lock_within, try_lock
 from aitp_cp.events.projection import Effect, Projection
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
-from aitp_cp.tcts import cascade, graph, store
+from aitp_cp.tcts import cascade, graph, standing, store
 from aitp_cp.tcts.callers import merge
 from aitp_cp.tcts.delegating import Merged, merge_delegations
 from aitp_cp.tcts.model import Budget, Item
@@ -21,20 +21,22 @@ ENTERED = Budget(rows=10_000, secs=0.4)
 REPORTED = Budget(rows=2_000, secs=0.2)
 LEFT_OVER = Budget(rows=4_000, secs=0.15)
 GRAPH_WAIT_SECS = 0.3
+AGENT_WAIT_SECS = 0.2  # for a containment of one of the agents; others of the group wait with it
 
 
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> Effect:
     """Merge what `reports`, received at `now`, say into the tables, by the rules of `aitp_cp.tcts.callers`.
 
     A report is refused when its caller has too many delegations of one parent, or its tokens are not verified and must
-    be. Must come before any other row lock of
-    the transaction. Lock order: the graph lock, rows in key order, the log lock.
+    be. Must come before any other row lock of the transaction. Lock order: agents, the graph lock, rows in key order,
+    the log lock. Raises `AgentsBusy`.
     """
     changes = changes_from(reports, now)
     refusals = list(unproven(reports))
     if not changes:
         return Effect(refusals=refusals)
-    await (lock if changes.delegations or changes.revocations else lock_shared)(conn, GRAPH)
+    shared = not (changes.delegations or changes.revocations)
+    await lock_graph(conn, standing.parties(changes), AGENT_WAIT_SECS, shared=shared)
     revoked: list[UUID] = []
     if changes.revocations:
         revoked = await store.remember_revocations(conn, changes.revocations, now)
@@ -45,11 +47,16 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         update=lambda rows: store.TCTS.update(conn, rows, now),
     )
     merged = await merge_delegations(conn, changes.delegations, now) if changes.delegations else Merged([], [])
-    await store.mark_tcts(conn, sorted({*changes.tcts, *revoked}))
+    caught = await standing.mark(conn, changes, revoked, now)
     written = {report.state.jti for report in changes.delegations}
     written.update(await graph.release(conn, merged.moved))
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
-    return Effect(refusals=[*refusals, *merged.refusals])
+    return Effect(refusals=[*refusals, *merged.refusals], caught=caught)
+
+
+def parties(reports: Sequence[Report], now: datetime) -> set[str]:
+    """Return the agents whose locks `project` shares for these reports."""
+    return standing.parties(changes_from(reports, now))
 
 
 PROJECTION = Projection(types_of(Target.TOKENS), project)

@@ -1,0 +1,1 @@
+"""Cutting off a compromised agent in one act, and following how far that has reached."""

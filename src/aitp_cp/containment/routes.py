@@ -1,0 +1,147 @@
+"""Containing agents over HTTP (contract, section 21)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.containment import service
+from aitp_cp.containment.model import (
+    ORDER,
+    Containment,
+    ContainmentPage,
+    ContainmentQuery,
+    ContainQuery,
+    NewContainment,
+    NewRelease,
+)
+from aitp_cp.db import urgent
+from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, NotContained, NotFound, PlanChanged
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.cache import RegistryCache
+from aitp_cp.revocation.published import PublishedList
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.endpoint import Endpoint, Link, in_path, links, uuid_in_path
+from aitp_cp.web.path import path_aid, path_uuid
+from aitp_cp.web.query import read_query
+from aitp_cp.web.responses import json_response
+from aitp_cp_client.wire import aid as aids
+
+AID = in_path("aid", "the agent's AID, percent-encoded; it need not be registered")
+ID = uuid_in_path("id", "the containment")
+LEADS_TO = (
+    *links("GET /api/containments/{id}", id="$response.body#/containment/id"),
+    *links("GET /.well-known/aitp-revocation-list"),
+    Link(
+        "POST /api/registry/agents/{aid}/release",
+        {"aid": "$response.body#/containment/aid"},
+        body={"reason": "$response.body#/containment/reason"},
+    ),
+)
+
+
+async def contain(rt: Runtime, request: Request) -> Response:
+    aid, body = _known_spelling(request), decode(await read_body(request), NewContainment)
+    if read_query(request, ContainQuery).dry_run:
+        async with rt.db.connection() as conn:
+            return json_response(await service.plan(conn, aid, body, rt.clock()))
+    try:
+        with urgent():
+            async with rt.db.transaction() as conn:
+                done = await service.contain(conn, aid, body, actor_of(rt, request), rt.clock())
+    finally:
+        _changed(rt, aid)
+    if done is not None:
+        return json_response(service.shown(done), 201)
+    async with rt.db.connection() as conn:
+        return json_response(await service.plan(conn, aid, body, rt.clock()))
+
+
+async def release(rt: Runtime, request: Request) -> Response:
+    aid, body = _known_spelling(request), decode(await read_body(request), NewRelease)
+    try:
+        async with rt.db.transaction() as conn:
+            released = await service.release(conn, aid, body.reason, actor_of(rt, request), rt.clock())
+    finally:
+        _changed(rt, aid)
+    return json_response(service.shown(released))
+
+
+async def list_containments(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, ContainmentQuery)
+    async with rt.db.connection() as conn:
+        return json_response(await service.page(conn, query, query.window(ORDER)))
+
+
+async def get_containment(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(service.shown(await service.get(conn, path_uuid(request))))
+
+
+def _known_spelling(request: Request) -> str:
+    """Return the agent in the path; raises `BadRequest` for what is no AID, which would contain nobody."""
+    aid = aids.recognise(path_aid(request))
+    if aid is None:
+        raise BadRequest("the path does not name an AID")
+    return aid
+
+
+def _changed(rt: Runtime, aid: str) -> None:
+    """Forget what this process has in memory; after a failure, too: the commit may have happened all the same."""
+    rt.get(RegistryCache).changed(aid)
+    rt.get(PublishedList).changed()
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/registry/agents/{aid}/contain",
+        scope=Scope.AGENTS_CONTAIN,
+        handler=contain,
+        summary="Cut an agent off: revoke every live token it issued or holds, and let it enrol no more",
+        tag="containment",
+        params=(AID,),
+        query=ContainQuery,
+        body=NewContainment,
+        answers={201: Containment, 200: Containment},
+        errors=(BodyInvalid, BadRequest, PlanChanged),
+        leads_to=LEADS_TO,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/registry/agents/{aid}/release",
+        scope=Scope.AGENTS_CONTAIN,
+        handler=release,
+        summary="End a containment; the agent's tokens stay revoked, and it may enrol with a new manifest",
+        tag="containment",
+        params=(AID,),
+        body=NewRelease,
+        answers={200: Containment},
+        errors=(BodyInvalid, BadRequest, NotContained, Conflict),
+        leads_to=LEADS_TO[:1],
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/containments",
+        scope=Scope.AGENTS_READ,
+        handler=list_containments,
+        summary="Containments, newest first",
+        tag="containment",
+        bulk=True,
+        query=ContainmentQuery,
+        answers={200: ContainmentPage},
+        leads_to=links("GET /api/containments/{id}", id="$response.body#/containments/0/id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/containments/{id}",
+        scope=Scope.AGENTS_READ,
+        handler=get_containment,
+        summary="One containment, as it was planned",
+        tag="containment",
+        params=(ID,),
+        answers={200: Containment},
+        errors=(NotFound,),
+        leads_to=LEADS_TO[2:],
+    ),
+)

@@ -1,0 +1,128 @@
+"""Statements on containments."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.containment.model import (
+    ORDER,
+    Act,
+    ContainmentPage,
+    ContainmentQuery,
+    ContainmentView,
+    Pending,
+    Plan,
+    Stored,
+)
+from aitp_cp.db import Connection, Record, Where, shown
+from aitp_cp.db.keyset import Window
+from aitp_cp.db.views import View
+
+VIEW = View(ContainmentView, {"contained_at": shown("contained_at"), "released_at": shown("released_at")})
+SHOWN = f"{VIEW.sql}, plan::text AS plan, event_id, remaining, pending, listed_version, listed_at"
+
+FIND = f"SELECT {SHOWN} FROM containments WHERE id = $1"
+FIND_OPEN = f"SELECT {SHOWN} FROM containments WHERE aid = $1 AND released_at IS NULL"
+
+LIST = f"""
+SELECT {VIEW.sql}, contained_at FROM containments
+WHERE {{where}}
+ORDER BY {ORDER.sql}
+LIMIT {{limit}} OFFSET {{offset}}
+"""
+
+INSERT = """
+INSERT INTO containments (id, aid, reason, ticket, held_delegations, include, contained_at, contained_by, event_id,
+                          plan, plan_digest, remaining, pending, listed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12, $12 > 0, CASE WHEN $12 = 0 THEN $7::timestamptz END)
+"""
+
+RELEASE = "UPDATE containments SET released_at = $2, released_by = $3, release_reason = $4 WHERE id = $1"
+
+FIRST_PENDING = """
+SELECT id, aid, include, held_delegations, remaining FROM containments WHERE pending ORDER BY contained_at LIMIT 1
+"""
+
+# `listed_version` is the version of the list that holds everything.
+ADVANCE = """
+UPDATE containments
+SET remaining = greatest(0, remaining - $2), pending = pending AND NOT $3,
+    listed_at = CASE WHEN $3 THEN coalesce(listed_at, $4) END, listed_version = greatest(listed_version, $5)
+WHERE id = $1
+"""
+
+# In key order, like every statement that locks rows.
+COUNT_LATER = """
+UPDATE containments SET later_listed = later_listed + listed, claimed_only = claimed_only + claimed
+FROM (
+    SELECT stored.id, listed, claimed
+    FROM containments AS stored JOIN unnest($1::uuid[], $2::int[], $3::int[]) AS new (id, listed, claimed) USING (id)
+    ORDER BY id FOR NO KEY UPDATE OF stored
+) AS counted
+WHERE containments.id = counted.id
+"""
+
+
+async def find(conn: Connection, id: UUID) -> Stored | None:
+    row = await conn.fetchrow(FIND, id)
+    return None if row is None else _stored(row)
+
+
+async def find_open(conn: Connection, aid: str) -> Stored | None:
+    """Return the containment of an agent that has not ended."""
+    row = await conn.fetchrow(FIND_OPEN, aid)
+    return None if row is None else _stored(row)
+
+
+async def page(conn: Connection, query: ContainmentQuery, window: Window) -> ContainmentPage:
+    """Return one page, newest first."""
+    where = Where()
+    where.add("aid = {}", query.aid)
+    where.add("(released_at IS NULL) = {}", query.open)
+    ORDER.restrict(where, window.before)
+    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
+    found = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return ContainmentPage([VIEW.read(row) for row in found.rows], found.next_before)
+
+
+async def insert(conn: Connection, act: Act, now: datetime) -> None:
+    body = act.body
+    asked = body.reason, body.ticket, body.held_delegations, body.include
+    plan = msgspec.json.encode(act.plan).decode()
+    done = act.by, act.event_id, plan, act.plan.plan_digest, act.remaining
+    await conn.execute(INSERT, act.id, act.aid, *asked, now, *done)
+
+
+async def release(conn: Connection, id: UUID, by: str, reason: str, now: datetime) -> None:
+    await conn.execute(RELEASE, id, now, by, reason)
+
+
+async def first_pending(conn: Connection) -> Pending | None:
+    """Return the oldest containment that is not done."""
+    row = await conn.fetchrow(FIRST_PENDING)
+    return None if row is None else Pending(**row)
+
+
+async def advance(conn: Connection, id: UUID, revoked: int, version: int, now: datetime, *, done: bool) -> None:
+    """Note that `revoked` more ids are in the list of `version`, and whether that was all."""
+    await conn.execute(ADVANCE, id, revoked, done, now, version)
+
+
+async def count_later(conn: Connection, counts: Mapping[UUID, tuple[int, int]]) -> None:
+    """Count what was reported of contained agents: by containment, how much is listed and how much only claimed."""
+    columns = [listed for listed, _ in counts.values()], [claimed for _, claimed in counts.values()]
+    await conn.execute(COUNT_LATER, list(counts), *columns)
+
+
+def _stored(row: Record) -> Stored:
+    return Stored(
+        view=VIEW.read(row),
+        plan=msgspec.json.decode(row["plan"], type=Plan),
+        event_id=row["event_id"],
+        remaining=row["remaining"],
+        pending=row["pending"],
+        listed_version=row["listed_version"],
+        listed_at=row["listed_at"],
+    )

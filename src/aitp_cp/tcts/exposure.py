@@ -1,0 +1,211 @@
+"""What hangs on one agent: its live tokens and delegations, and what is delegated below them (contract, section 21)."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.db import Connection
+
+HeldDelegations = Literal["mark", "revokeSource"]
+Include = Literal["verified", "all"]
+
+CLOCK_SLACK = timedelta(minutes=5)  # an expired token still counts as live for this long: clocks differ
+MAX_PEERS = 1000  # peers, and collateral entries, that an answer names
+MAX_BELOW = 10_000  # delegations that are counted below an agent's tokens
+MAX_DEPTH = 32
+
+# What a row of issued_tcts or delegations is worth (contract, section 19).
+VERDICT = "coalesce(verdict, 'none')"
+VERIFIED = "verdict IS NOT DISTINCT FROM 'verified'"
+
+# Statements of one caller in `caller_states` that are verified, between the agent and anybody or between others only.
+SIGNED = """EXISTS (
+    SELECT 1 FROM jsonb_path_query(caller_states, '$.callers[*].state ? (@.verdict == "verified")') AS state
+    WHERE {negation} {agent} IN (state ->> 'issuer', state ->> 'subject'))"""
+_STATED = "caller_states @> jsonb_build_object('callers', jsonb_build_array(jsonb_build_object('state', {state})))"
+
+# A revocation that was only reported counts for nothing here: otherwise an agent could keep a token off the list by
+# reporting that it is revoked.
+_UNLISTED = "NOT EXISTS (SELECT 1 FROM revocation_entries WHERE revocation_entries.jti = {table}.jti)"
+_LIVE = f"coalesce(expires_at, 'infinity') > $2 AND {_UNLISTED.format(table='issued_tcts')}"
+_LIVE_DELEGATION = f"""coalesce(expires_at, 'infinity') > $2 AND (NOT revoked OR revoked_reason = 'explicit')
+    AND {_UNLISTED.format(table="delegations")}"""
+
+# No EXISTS: the planner could answer that for many rows by reading the whole table.
+_IS_OF_OTHERS = f"""coalesce((SELECT {VERIFIED} AND $1 NOT IN (issuer_aid, subject_aid)
+               FROM issued_tcts WHERE issued_tcts.jti = delegations.jti), false)"""
+
+# $1 the agent, $2 the time from which tokens are live, $3 `verified` or `all`, $4 `mark` or `revokeSource`.
+# `verified` is about the agent's own tokens, `foreign_too` about a token of others under the same id: it is collateral.
+ITEMS = f"""
+known AS MATERIALIZED (
+    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT} AS verdict, {VERIFIED} AS verified, conflict,
+           caller_states
+    FROM issued_tcts
+    WHERE issuer_aid = $1 AND {_LIVE}
+    UNION ALL
+    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT}, {VERIFIED}, conflict, caller_states
+    FROM issued_tcts
+    WHERE subject_aid = $1 AND issuer_aid <> $1 AND {_LIVE}
+    UNION ALL
+    SELECT jti, coalesce(signed.issuer, issuer_aid), coalesce(signed.subject, subject_aid), issued_at, 'verified',
+           true, conflict, caller_states
+    FROM issued_tcts, LATERAL (
+        SELECT state ->> 'issuer' AS issuer, state ->> 'subject' AS subject
+        FROM jsonb_path_query(caller_states, '$.callers[*].state ? (@.verdict == "verified")') AS state
+        WHERE $1 IN (state ->> 'issuer', state ->> 'subject') LIMIT 1
+    ) AS signed
+    WHERE conflict AND $1 NOT IN (issuer_aid, subject_aid) AND {_UNLISTED.format(table="issued_tcts")}
+      AND ({_STATED.format(state="jsonb_build_object('verdict', 'verified', 'issuer', $1::text)")}
+           OR {_STATED.format(state="jsonb_build_object('verdict', 'verified', 'subject', $1::text)")})
+), judged AS MATERIALIZED (
+    SELECT jti, issuer_aid, subject_aid, issued_at, verdict,
+           verified OR coalesce(conflict AND {SIGNED.format(negation="", agent="$1")}, false) AS verified,
+           coalesce(conflict AND {SIGNED.format(negation="NOT", agent="$1")}, false) AS foreign_too,
+           CASE WHEN issuer_aid = $1 THEN subject_aid ELSE issuer_aid END AS peer
+    FROM known
+), token AS MATERIALIZED (
+    SELECT * FROM judged WHERE NOT foreign_too AND ($3 = 'all' OR verified)
+), known_delegation AS MATERIALIZED (
+    SELECT jti, parent_jti, delegator_aid, delegatee_aid, issued_at, {VERIFIED} AS verified,
+           {_IS_OF_OTHERS} AS foreign_too
+    FROM delegations
+    WHERE delegatee_aid = $1 AND {_LIVE_DELEGATION}
+    UNION ALL
+    SELECT jti, parent_jti, delegator_aid, delegatee_aid, issued_at, {VERIFIED},
+           {_IS_OF_OTHERS}
+    FROM delegations
+    WHERE delegator_aid = $1 AND delegatee_aid <> $1 AND {_LIVE_DELEGATION}
+      AND NOT EXISTS (SELECT 1 FROM token WHERE token.jti = parent_jti)
+), delegation AS MATERIALIZED (
+    SELECT * FROM known_delegation WHERE NOT foreign_too AND ($3 = 'all' OR verified)
+), held AS MATERIALIZED (
+    -- Received ones that only their source can cut: the signed list holds version 4 ids alone.
+    SELECT delegation.*, source.jti IS NOT NULL AS has_source
+    FROM delegation LEFT JOIN issued_tcts AS source ON source.jti = parent_jti AND {_UNLISTED.format(table="source")}
+    WHERE delegatee_aid = $1 AND substr(delegation.jti::text, 15, 1) <> '4'
+      AND NOT EXISTS (SELECT 1 FROM token WHERE token.jti = parent_jti)
+), item AS MATERIALIZED (
+    SELECT DISTINCT ON (jti) jti, place, verified, peer, issued_at
+    FROM (
+        SELECT jti, 0 AS place, verified, peer, issued_at FROM token
+        UNION ALL
+        SELECT jti, 1, verified, CASE WHEN delegatee_aid = $1 THEN delegator_aid ELSE delegatee_aid END, issued_at
+        FROM delegation
+        UNION ALL
+        SELECT DISTINCT parent_jti, 2, verified, delegator_aid, issued_at FROM held
+        WHERE has_source AND $4 = 'revokeSource'
+    ) AS every
+    ORDER BY jti, place
+)
+"""
+
+PLAN = f"""
+WITH RECURSIVE {ITEMS}, below AS (
+    SELECT jti, 0 AS depth FROM item
+    UNION
+    SELECT child.jti, depth + 1
+    FROM below CROSS JOIN LATERAL (
+        SELECT jti FROM delegations WHERE parent_jti = below.jti AND NOT revoked
+        UNION ALL
+        SELECT further.jti FROM delegation_parents AS further JOIN delegations AS known ON known.jti = further.jti
+        WHERE further.parent_jti = below.jti AND NOT known.revoked
+    ) AS child
+    WHERE depth < {MAX_DEPTH}
+), reached AS (
+    SELECT jti, depth FROM below WHERE depth > 0
+    UNION ALL
+    SELECT jti, 1 FROM item WHERE place = 1
+    LIMIT {MAX_BELOW}
+)
+SELECT
+    (SELECT count(*) FROM token WHERE issuer_aid = $1) AS issued,
+    (SELECT count(*) FROM token WHERE issuer_aid <> $1) AS held,
+    (SELECT count(*) FROM token WHERE substr(jti::text, 15, 1) <> '4') AS unlistable,
+    (SELECT coalesce(jsonb_object_agg(verdict, count), '{{}}')::text
+     FROM (SELECT verdict, count(*) AS count FROM token GROUP BY verdict) AS counts) AS by_verdict,
+    (SELECT count(DISTINCT jti) FROM reached) AS below,
+    (SELECT coalesce(max(depth), 0) FROM reached) AS depth,
+    (SELECT count(*) FROM item) AS items,
+    (SELECT count(*) FROM item WHERE substr(jti::text, 15, 1) = '4') AS listable,
+    (SELECT encode(sha256(convert_to(concat_ws(',', $3, $4, string_agg(jti::text, ',' ORDER BY jti)), 'UTF8')), 'hex')
+     FROM item) AS digest,
+    (SELECT count(DISTINCT peer) FROM token WHERE peer <> $1) AS peer_count,
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(peer, count)), '[]')::text
+     FROM (SELECT peer, count(*) AS count FROM token WHERE peer <> $1
+           GROUP BY peer ORDER BY count DESC, peer LIMIT {MAX_PEERS}) AS peers) AS peers,
+    (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'jti', jti, 'sourceJti', source, 'aid', aid)), '[]')
+            ::text
+     FROM (SELECT 'delegation' AS kind, jti, parent_jti AS source, delegator_aid AS aid FROM held
+           UNION ALL
+           SELECT 'token', jti, NULL, peer FROM judged WHERE foreign_too
+           UNION ALL
+           SELECT 'token', jti, NULL, delegator_aid FROM known_delegation WHERE foreign_too
+           ORDER BY kind, jti LIMIT {MAX_PEERS}) AS hurt) AS collateral
+"""
+
+# Verified ones first, then by turns from each peer, oldest first: a flood of false reports delays nothing that is real.
+PICK = f"""
+WITH {ITEMS}, turned AS (
+    SELECT *, row_number() OVER (PARTITION BY place, verified, peer ORDER BY issued_at, jti) AS turn FROM item
+)
+SELECT jti FROM turned ORDER BY place, verified DESC, turn, issued_at, jti LIMIT $5
+"""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Whose tokens, at what time, and which of them."""
+
+    aid: str
+    now: datetime
+    include: Include
+    held: HeldDelegations
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        return self.aid, self.now - CLOCK_SLACK, self.include, self.held
+
+
+class Collateral(msgspec.Struct, frozen=True, rename="camel"):
+    """What is not revoked, because that hurts somebody else: a received delegation, or a token of others."""
+
+    kind: Literal["delegation", "token"]
+    jti: UUID
+    source_jti: UUID | None  # revoking this token ends the delegation, and everything else that rests on it
+    aid: str  # the delegator, or a party of the token
+
+
+class Exposure(msgspec.Struct, frozen=True):
+    """Counts of what a containment revokes; `items` are the ids it enters into the deny list."""
+
+    issued: int
+    held: int
+    unlistable: int
+    by_verdict: dict[str, int]
+    below: int
+    depth: int
+    items: int
+    listable: int
+    digest: str
+    peer_count: int
+    peers: list[tuple[str, int]]
+    collateral: list[Collateral]
+
+
+async def measure(conn: Connection, scope: Selection) -> Exposure:
+    """Return what a containment within `scope` revokes; one statement, so one moment."""
+    row = await conn.fetchrow(PLAN, *scope.arguments)
+    assert row is not None
+    texts = {
+        "by_verdict": msgspec.json.decode(row["by_verdict"], type=dict[str, int]),
+        "peers": msgspec.json.decode(row["peers"], type=list[tuple[str, int]]),
+        "collateral": msgspec.json.decode(row["collateral"], type=list[Collateral]),
+    }
+    return Exposure(**{**row, **texts})
+
+
+async def pick(conn: Connection, scope: Selection, limit: int) -> list[UUID]:
+    """Return the next ids to revoke, at most `limit`, the most urgent first."""
+    return [row["jti"] for row in await conn.fetch(PICK, *scope.arguments, limit)]
