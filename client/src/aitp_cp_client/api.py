@@ -7,6 +7,7 @@ from aitp_cp_client.dashboard import AgentActivity, Overview
 from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.events import Event, Ingested, Reset
 from aitp_cp_client.health import Health, Readiness
+from aitp_cp_client.keys import ApiKey, CreatedKey, RevokedKeys, WhoAmI
 from aitp_cp_client.options import Retries, Timeouts
 from aitp_cp_client.paging import Rows
 from aitp_cp_client.published import Manifest, RevocationList
@@ -23,12 +24,14 @@ __all__ = [
     "Agent",
     "AgentActivity",
     "AnchorPatch",
+    "ApiKey",
     "AuditEntry",
     "Breaker",
     "BulkRevocation",
     "ControlPlane",
     "ControlPlaneError",
     "Counters",
+    "CreatedKey",
     "Delegation",
     "Delivery",
     "Deregistration",
@@ -48,6 +51,7 @@ __all__ = [
     "Retries",
     "Revocation",
     "RevocationList",
+    "RevokedKeys",
     "Rows",
     "Session",
     "SessionDetail",
@@ -57,4 +61,5 @@ __all__ = [
     "Timeouts",
     "TrustAnchor",
     "Webhook",
+    "WhoAmI",
 ]

@@ -12,7 +12,9 @@ from aitp_cp_client.transport import Transport
 
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """`actor_id` is `apikey:` and 16 hex digits of the key's SHA-256, or an AID."""
+    """`actor_id` is `key:` and the key's family, `apikey:` and the first 16 hex digits of the SHA-256 of an
+    environment key, or another caller; `actor_name` is the key's name, None for callers without one.
+    """
 
     id: UUID
     action: str
@@ -21,6 +23,7 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     details: Any
     request_id: str | None
     created_at: datetime
+    actor_name: str | None = None
 
 
 class _Page(msgspec.Struct, rename="camel"):

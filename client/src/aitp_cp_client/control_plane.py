@@ -5,12 +5,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from aitp_cp_client import health, published
+from aitp_cp_client import health, keys, published
 from aitp_cp_client.agents import Agents
 from aitp_cp_client.audit import Audit
 from aitp_cp_client.dashboard import Dashboard
 from aitp_cp_client.events import Events
 from aitp_cp_client.health import Health, Readiness
+from aitp_cp_client.keys import Keys, WhoAmI
 from aitp_cp_client.options import Retries, Timeouts, base_url, proxy_of_environment
 from aitp_cp_client.published import Manifest, RevocationList
 from aitp_cp_client.revocation import Revocations
@@ -57,6 +58,7 @@ class ControlPlane:
         self.trust_anchors = TrustAnchors(transport)
         self.pinned_keys = PinnedKeys(transport)
         self.audit = Audit(transport)
+        self.keys = Keys(transport)
         self.dashboard = Dashboard(transport)
 
     def __repr__(self) -> str:  # without the key
@@ -69,6 +71,10 @@ class ControlPlane:
     async def readiness(self) -> Readiness:
         """Return whether the process is ready for traffic."""
         return await health.readiness(self._transport)
+
+    async def whoami(self) -> WhoAmI:
+        """Who the key belongs to, and what it may do."""
+        return await keys.who_am_i(self._transport)
 
     async def manifest(self, pinned: str | None = None) -> Manifest:
         """Return the control plane's verified manifest; see `published.manifest`."""

@@ -4,6 +4,8 @@ import secrets
 
 import typer
 
+from aitp_cp_client.commands.key_options import Work, keys_group
+
 app = typer.Typer()
 retention = typer.Typer(help="Sweep old rows by hand.", no_args_is_help=True)
 
@@ -81,4 +83,11 @@ def retention_run(
     run(dry_run=dry_run)
 
 
+def _keys(work: Work) -> None:
+    from aitp_cp.cli.keys import run
+
+    run(work)
+
+
 app.add_typer(retention, name="retention")
+app.add_typer(keys_group(_keys), name="keys")

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
+from aitp_cp.cli import key_rows
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db import WRITABLE, fitness, numbering
 from aitp_cp.db.connect import connect
@@ -221,4 +222,6 @@ SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("notifications", _notifications),
     ("webhook outbox", _outbox),
     ("encryption", _encryption),
+    ("API keys", key_rows.keys),
+    ("key expiry", key_rows.expiry),
 )

@@ -22,6 +22,7 @@ from aitp_cp.db.failures import sentence
 from aitp_cp.db.pool import PASSING_FAILURES
 from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events.stream import end_streams
+from aitp_cp.keys.cache import KeyCache
 from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import Settings, findings
 from aitp_cp.telemetry import logging
@@ -114,6 +115,7 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
 
         with ending.handled_by(end):
             _log_start(rt, port=settings.port)
+            _log_lack_of_keys(rt)
             try:
                 await server.serve(sockets)
             except OSError as failure:  # another process listens there since the address was taken
@@ -181,6 +183,11 @@ def _log_start(rt: Runtime, **more: int) -> None:
         log.warning("identity_not_kept", reason=f"{SEED} is unset", aid=rt.signer.aid)
     environment = "production" if rt.settings.production else "development"
     log.info("starting", aid=rt.signer.aid, version=__version__, environment=environment, **more)
+
+
+def _log_lack_of_keys(rt: Runtime) -> None:
+    if rt.settings.production and not rt.settings.api_keys and not rt.get(KeyCache).exist:
+        log.error("no_api_key", effect="every gated route answers 503", remedy="`aitp-cp keys create`, or API_KEYS")
 
 
 async def _drain(rt: Runtime) -> None:

@@ -8,6 +8,7 @@ COLUMNS: Columns[AuditEntry] = {
     "time": lambda entry: entry.created_at,
     "action": lambda entry: entry.action,
     "actor": lambda entry: entry.actor_id,
+    "name": lambda entry: entry.actor_name,
     "target": lambda entry: entry.target_id,
     "details": lambda entry: compact(entry.details),
     "request": lambda entry: entry.request_id,

@@ -32,16 +32,23 @@ def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: b
     """Run `work` against the server that the environment names; exit with the code of a failure."""
     control_plane = _control_plane()
     try:
-        with _exit_on_sigterm():
+        with refusals_explained(), _exit_on_sigterm():
             asyncio.run(_within(control_plane, work))
             sys.stdout.flush()
-    except ControlPlaneError as failed:
-        again = f"; retry in {failed.retry_after:.0f} s" if failed.retry_after else ""
-        stop(plain(f"{failed}{again}"), code_of(failed))
     except OSError as failure:  # an export to standard output
         output_failed(failure)
     except KeyboardInterrupt:
         raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None
+
+
+@contextmanager
+def refusals_explained() -> Iterator[None]:
+    """Exit with a sentence and the code of a failed call."""
+    try:
+        yield
+    except ControlPlaneError as failed:
+        again = f"; retry in {failed.retry_after:.0f} s" if failed.retry_after else ""
+        stop(plain(f"{failed}{again}"), code_of(failed))
 
 
 def code_of(failed: ControlPlaneError) -> int:

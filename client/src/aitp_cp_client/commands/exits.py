@@ -12,6 +12,6 @@ BROKEN_PIPE = 141
 TERMINATED = 143
 
 LEGEND = (
-    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not found, 4 key missing or wrong, "
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not found, 4 key missing, wrong or not allowed, "
     "5 unreachable or unavailable, 6 not verified."
 )

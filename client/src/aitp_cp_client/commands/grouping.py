@@ -1,9 +1,10 @@
-"""Options of a command as one dataclass."""
+"""Options of a command as one dataclass, and how options are read."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar, get_type_hints
 
@@ -20,6 +21,33 @@ def read_moment(text: str) -> datetime:
     if moment is None:
         raise ValueError(text)
     return moment
+
+
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9})(?P<unit>[smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def read_duration(text: str) -> timedelta:
+    """Read a duration such as 90d, 12h, 30m or 5s; raises `ValueError`, which the option shows."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration such as 90d, 12h, 30m or 5s")
+    return timedelta(seconds=int(found["count"]) * _SECONDS[found["unit"]])
+
+
+def read_expiry(text: str) -> datetime:
+    """Read a time, or a duration from now; raises `ValueError`, which the option shows."""
+    try:
+        return datetime.now(UTC) + read_duration(text) if _DURATION.fullmatch(text) else read_moment(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is neither a time nor a duration such as 90d") from None
+
+
+def read_actor(text: str) -> str:
+    """Read the actor of an environment key, as the audit shows it; raises `ValueError`, which the option shows."""
+    if not re.fullmatch(r"apikey:[0-9a-f]{16}", text):
+        raise ValueError(f"{text!r} is not apikey: and 16 hex digits, as the audit shows an environment key")
+    return text
 
 
 Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")

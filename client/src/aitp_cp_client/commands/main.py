@@ -7,7 +7,8 @@ import typer
 from aitp_cp_client.commands import remote
 from aitp_cp_client.version import __version__
 
-# Each entry point of this group names a Typer object with further commands.
+# Each entry point of this group names a Typer object with further commands. A command replaces one of the same name:
+# with the server installed, `keys` also works on its database.
 GROUP = "aitp_cp.commands"
 
 app = typer.Typer(
@@ -30,6 +31,6 @@ def version(
         raise typer.Exit
 
 
-for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-    app.add_typer(point.load())
 remote.add_to(app)
+for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    app.add_typer(point.load())  # of two commands with one name, the later one counts

@@ -7,6 +7,7 @@ import typer
 
 from aitp_cp_client.commands.exits import LEGEND
 from aitp_cp_client.commands.grouping import EventOptions, as_options
+from aitp_cp_client.commands.key_options import Work, keys_group
 
 PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
 
@@ -37,9 +38,16 @@ webhooks = group("Subscriptions and their deliveries.")
 audit = group("The audit of admin changes.")
 
 
+def _keys_over_http(work: Work) -> None:
+    from aitp_cp_client.commands.keys import over_http
+
+    over_http(work)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add all commands, in a panel of their own."""
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
+    app.command(epilog=LEGEND, rich_help_panel=PANEL)(whoami)
     for name, commands in (
         ("agents", agents),
         ("revocations", revocations),
@@ -49,6 +57,7 @@ def add_to(app: typer.Typer) -> None:
         ("delegations", delegations),
         ("webhooks", webhooks),
         ("audit", audit),
+        ("keys", keys_group(_keys_over_http)),
     ):
         app.add_typer(commands, name=name, rich_help_panel=PANEL)
 
@@ -110,6 +119,13 @@ def revoke(
     from aitp_cp_client.commands.revocations import revoke
 
     revoke(jtis, reason, as_json=as_json)
+
+
+def whoami(as_json: Json = False) -> None:
+    """Who the key belongs to, and what it may do."""
+    from aitp_cp_client.commands.keys import who_am_i
+
+    who_am_i(as_json=as_json)
 
 
 @revocations.command("list", epilog=LEGEND)

@@ -1,0 +1,63 @@
+"""What `check` finds out about API keys: whether there is one, and which one ends soon or should be replaced."""
+
+from typing import Literal, TypeAlias
+
+import asyncpg
+
+from aitp_cp.clock import iso
+from aitp_cp.settings import Settings
+
+Finding = tuple[Literal["ok", "info", "warn", "fail"], str]
+Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+EXPIRY_WARN_DAYS = 14
+NAMED = 5  # keys that a row names; it counts the rest
+
+# Up to a limit, so that a table of any size is examined in time.
+LIVE = """
+SELECT count(*)::int FROM (
+    SELECT 1 FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) LIMIT 100000
+) AS live
+"""
+
+# The old key of a rotation ends on purpose: its successor stands beside it.
+ENDING = """
+SELECT id, name, expires_at FROM api_keys
+WHERE revoked_at IS NULL AND replaced_by IS NULL
+  AND expires_at > now() AND expires_at < now() + make_interval(days => $1)
+ORDER BY expires_at, id
+LIMIT 1000
+"""
+
+
+async def keys(conn: Conn, settings: Settings) -> Finding:
+    """Compare the keys of the database with those of the environment."""
+    try:
+        live: int = await conn.fetchval(LIVE)
+    except asyncpg.UndefinedTableError:
+        live = 0
+    if live and settings.api_keys:
+        return "warn", (
+            f"API_KEYS is still set beside {live} in the database, and each of its keys may do everything: move their "
+            "callers (`aitp-cp keys create --adopt`), then unset it"
+        )
+    if live:
+        return "ok", f"{live} in the database"
+    if settings.api_keys:
+        return "ok", f"{len(settings.api_keys)} in API_KEYS, none in the database"
+    if settings.production:
+        return "fail", "none in the database or in API_KEYS: create one with `aitp-cp keys create NAME --role admin`"
+    return "warn", "none in the database or in API_KEYS: the gated routes may be open to anyone"
+
+
+async def expiry(conn: Conn, settings: Settings) -> Finding:
+    """Name the keys that end soon."""
+    try:
+        ending = await conn.fetch(ENDING, EXPIRY_WARN_DAYS)
+    except asyncpg.UndefinedTableError:
+        return "info", "comes with the migration"
+    if not ending:
+        return "ok", f"no key expires within {EXPIRY_WARN_DAYS} days"
+    named = [f"{name} ({id}) at {iso(expires_at)}" for id, name, expires_at in ending[:NAMED]]
+    rest = [f"{len(ending) - NAMED} more"] if len(ending) > NAMED else []
+    return "warn", f"expire within {EXPIRY_WARN_DAYS} days, create new keys: {', '.join(named + rest)}"
