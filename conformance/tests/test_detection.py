@@ -176,6 +176,17 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
     "every URL is fine": (status(400, 201, path="/api/webhooks"), ["webhooks.internal_addresses", "webhooks.no_url"]),
     "an audit in disorder": (in_json(turned("entries"), path="/api/audit"), ["audit.entries", "webhooks.audited"]),
     "no actor": (in_json(each("entries", member("actorId", "somebody")), path="/api/audit"), ["access.actor"]),
+    "keys in the list": (
+        in_json(each("keys", member("key", "s")), path="/api/keys", method="GET"),
+        ["keys.created_key"],
+    ),
+    "no word of the scope": (in_text('"required":', '"needed":'), ["keys.scope_missing"]),
+    "every key passes": (
+        status(401, 200, path="/api/whoami"),
+        ["keys.wrong_tokens", "key_ends.rotated_at_once", "key_ends.revoked", "key_ends.family"],
+    ),
+    "names of others": (in_json(each("entries", member("actorName", "x")), path="/api/audit"), ["key_ends.audited"]),
+    "everything granted": (status(403, 201, path="/api/keys"), ["keys.grants"]),
     "NaN": (in_text(r"db_up 1\.0", "db_up NaN", path="metrics"), ["metrics.database_up", "metrics.clean"]),
     "metrics renamed": (in_text("agents_active", "active_agents", path="metrics"), ["metrics.names"]),
     "limits off the record": (in_text("PAYLOAD_TOO_LARGE", "TOO_LARGE"), ["bodies.large_body", "events.too_many"]),

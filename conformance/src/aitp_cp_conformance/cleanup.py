@@ -39,6 +39,8 @@ def _created_path(answer: Answer) -> str | None:
         record = answer.json
         if answer.request in _BY_ID:
             return _BY_ID[answer.request] + quote(record["id"], safe="")
+        if answer.request == "POST /api/keys":
+            return f"/api/keys/{quote(record['id'], safe='')}?family=true"
         if answer.request == "POST /api/registry/agents":
             return agent_path(record["aid"])
         if answer.request == "POST /api/pinned-keys":

@@ -22,6 +22,7 @@ SECTIONS = {
     "12": "Webhooks",
     "13": "Trust store and admin audit",
     "14": "Metrics",
+    "18": "Keys and scopes",
 }
 
 
