@@ -29,7 +29,7 @@ SECRETS = {
 AUTH = {"Authorization": f"Bearer {API_KEY}"}
 # What the database would quote of the row: all of it, with the secret.
 REFUSE_ROW = "ALTER TABLE webhooks ADD CONSTRAINT test_refused CHECK (url NOT LIKE '%refused%')"
-TABLES = ("admin_audit_log", "audit_events", "idempotency_keys", "webhook_deliveries")
+TABLES = ("admin_audit_log", "api_keys", "audit_events", "idempotency_keys", "webhook_deliveries")
 
 
 async def ask(dsn: str, *statements: str) -> list[str]:
@@ -53,6 +53,16 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
     assert created.status_code == 201
     replayed = keep(http.post("/api/webhooks", json=hook, headers={**AUTH, "Idempotency-Key": "once"}))
     assert replayed.json()["secret"] is None
+
+    asked = {"name": "reporter", "role": "reporter"}
+    key = http.post("/api/keys", json=asked, headers={**AUTH, "Idempotency-Key": "key"}).json()
+    SECRETS["created key"] = key["key"]
+    assert "key" not in keep(http.post("/api/keys", json=asked, headers={**AUTH, "Idempotency-Key": "key"})).json()
+    SECRETS["rotated key"] = http.post(f"/api/keys/{key['id']}/rotate", json={}, headers=AUTH).json()["key"]
+    for secret in (SECRETS["created key"], SECRETS["rotated key"], SECRETS["rotated key"][:-1] + "_"):
+        for path in ("/api/whoami", "/api/audit", f"/api/keys/{key['id']}"):
+            keep(http.get(path, headers={"Authorization": f"Bearer {secret}"}))
+    keep(http.delete(f"/api/keys/{key['id']}", params={"family": "true"}, headers=AUTH))
 
     body = manifest(new_agent())
     token = keep(http.post("/api/registry/enroll", content=body)).json()["token"]

@@ -220,7 +220,7 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: keys.page(conn, KeyFilter.ALL, Window(100, 0, (DAY_AGO, JTI)), NOW),
         lambda conn: keys.find(conn, [JTI]),
         lambda conn: keys.find_by_digest(conn, b"digest"),
-        lambda conn: keys.mark_used(conn, {JTI: (NOW, "192.0.2.1")}),
+        lambda conn: keys.mark_used(conn, {JTI: (NOW.timestamp(), "192.0.2.1")}),
     ],
     "GET /api/pinned-keys": [
         lambda conn: truststore.list_pinned(conn, None, Window(100)),

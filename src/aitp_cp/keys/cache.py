@@ -9,9 +9,9 @@ statement that marks the keys that were used.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from aitp_cp.events.model import Event
 from aitp_cp.events.stream import Streams
 from aitp_cp.jobs import Loop
 from aitp_cp.keys import store
-from aitp_cp.keys.model import ApiKey
+from aitp_cp.keys.model import ApiKey, LiveKey
 from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, is_token
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import KEY_CREATED, KEY_REVOKED, KEY_ROTATED
@@ -60,7 +60,7 @@ class KeyCache(Loop):
         self._changed_at: float | None = None  # when the first of them changed
         self._changes = 0
         self._reading = asyncio.Lock()  # of two reads the later one is newer
-        self._used: dict[UUID, tuple[datetime, str]] = {}
+        self._used: dict[UUID, tuple[float, str]] = {}  # epoch seconds and address
         self._mark_at = asyncio.get_running_loop().time() + MARK_EVERY_SECS
 
     async def open(self) -> None:
@@ -106,7 +106,7 @@ class KeyCache(Loop):
 
     def used(self, principal: Principal, client_ip: str) -> None:
         if principal.key_id is not None:
-            self._used[principal.key_id] = (self.rt.clock(), client_ip)
+            self._used[principal.key_id] = (time.time(), client_ip)
 
     # -- what has changed -----------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class KeyCache(Loop):
                 self._digests.pop(gone.key_id, None)
 
 
-def _principal(key: ApiKey) -> Principal:
+def _principal(key: ApiKey | LiveKey) -> Principal:
     return Principal(
         actor=key.actor,
         kind=Kind.KEY,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -97,6 +97,18 @@ class ApiKey(msgspec.Struct, frozen=True):
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+
+class LiveKey(NamedTuple):
+    """What the gate needs of a key."""
+
+    id: UUID
+    digest: bytes
+    actor: str
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    rate_per_min: int | None
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

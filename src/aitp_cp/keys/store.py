@@ -1,7 +1,7 @@
 """Statements on api_keys."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import msgspec
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Page, Window
 from aitp_cp.db.pages import json_bytes, within_bytes
-from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter
+from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter, LiveKey
 
 COLUMNS = ", ".join(ApiKey.__struct_fields__)
 COUNT_OF_COLUMNS = len(ApiKey.__struct_fields__)
@@ -32,8 +32,9 @@ LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
 
 ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
 
-LIVE = f"""
-SELECT {COLUMNS} FROM api_keys
+# What the gate needs and no more: at the start all keys are read.
+LIVE = """
+SELECT id, digest, coalesce(adopts, 'key:' || family) AS actor, name, scopes, expires_at, rate_per_min FROM api_keys
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) AND id > $2
 ORDER BY id
 LIMIT $3
@@ -112,9 +113,12 @@ async def exist(conn: Connection) -> bool:
     return bool(await conn.fetchval(ANY))
 
 
-async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list[ApiKey]:
+async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list[LiveKey]:
     """Return the next keys that are neither revoked nor expired, in the order of ids."""
-    return [_key(row) for row in await conn.fetch(LIVE, now, after, limit)]
+    return [
+        LiveKey(id, digest, actor, name, scopes_in(scopes), expires_at, rate)
+        for id, digest, actor, name, scopes, expires_at, rate in await conn.fetch(LIVE, now, after, limit)
+    ]
 
 
 async def insert(conn: Connection, key: ApiKey) -> None:
@@ -139,20 +143,22 @@ async def revoke(conn: Connection, key: ApiKey, reason: str | None, now: datetim
     return [_key(row) for row in rows]
 
 
-async def mark_used(conn: Connection, uses: Mapping[UUID, tuple[datetime, str]]) -> list[ApiKey]:
-    """Keep when and from where keys were used last; return them as they are now."""
-    times, addresses = [used_at for used_at, _ in uses.values()], [address for _, address in uses.values()]
+async def mark_used(conn: Connection, uses: Mapping[UUID, tuple[float, str]]) -> list[ApiKey]:
+    """Keep when (epoch seconds) and from where keys were used last; return them as they are now."""
+    times = [datetime.fromtimestamp(used_at, UTC) for used_at, _ in uses.values()]
+    addresses = [address for _, address in uses.values()]
     return [_key(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
 
 
 def _key(row: Record) -> ApiKey:
     values = list(row[:COUNT_OF_COLUMNS])
-    values[SCOPES] = _scopes(values[SCOPES])
+    values[SCOPES] = scopes_in(values[SCOPES])
     return ApiKey(*values)
 
 
 @lru_cache(1000)
-def _scopes(text: str) -> tuple[str, ...]:
+def scopes_in(text: str) -> tuple[str, ...]:
+    """Return the scopes that are stored as `text`."""
     return msgspec.json.decode(text, type=tuple[str, ...])
 
 
