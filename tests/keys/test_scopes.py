@@ -30,6 +30,9 @@ GATED = [endpoint for endpoint in ENDPOINTS if endpoint.gated]
 # Contract, section 18, by the beginning of the path: what a GET needs, and what any other method needs.
 SCOPES = {
     "/api/registry/agents/{aid}/export": ("events:read", None),
+    "/api/registry/agents/{aid}/contain": (None, "agents:contain"),
+    "/api/registry/agents/{aid}/release": (None, "agents:contain"),
+    "/api/containments": ("agents:read", None),
     "/api/registry/agents/{aid}": ("agents:read", "agents:write"),
     "/api/events": ("events:read", "events:write"),
     "/api/sessions": ("events:read", None),
@@ -46,7 +49,7 @@ SCOPES = {
 }
 HOLDERS: dict[str, frozenset[Scope]] = {
     **{str(role): scopes for role, scopes in ROLES.items()},
-    **{scope: frozenset({scope}) for scope in Scope},
+    **{str(scope): frozenset({scope}) for scope in Scope},
 }
 
 
