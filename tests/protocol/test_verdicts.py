@@ -399,6 +399,20 @@ def test_a_long_chain_is_verified_up_to_a_bound() -> None:
         chain.append(delegator.sign_jws(Kind.DELEGATION, without(DOUBLE, "chain", "chain_hash") | changes))
 
 
+ODD = [b"1" + b"0" * 40, b"1e400", b"-1e400", b"9" * 5000, b"[" * 60 + b"]" * 60, rb'"\ud800"', b"NaN", b"-0"]
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_odd_json_raises_nothing(number: int) -> None:
+    odd = ODD[number]
+    for name in ("exp", "sub", "grants", "cnf", "ext", "other"):
+        payload = compact(TCT)[:-1] + f',"{name}":'.encode() + odd + b"}"
+        token = ROOT.sign_parts(GOOD_HEADER, payload)
+        assert check(token).verdict in {Verdict.NONE, Verdict.INVALID}
+        assert check(forged(token)).verdict in {Verdict.NONE, Verdict.FORGED}
+    assert check(ROOT.sign_parts(b'{"alg":' + odd + b"}", compact(TCT))).verdict is Verdict.INVALID
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=60), max_size=4))
 def test_no_token_raises(header: bytes, claims: dict[str, Any]) -> None:

@@ -61,6 +61,14 @@ def respelled(envelope: bytes) -> bytes:
     return json.dumps(document, indent=2).encode()
 
 
+def signed_token(issuer: Agent, holder: Agent, claim_set: dict[str, Any]) -> str:
+    """Return a trust token of aitp/0.3; Ed25519 only."""
+    jwk = {"crv": "Ed25519", "kty": "OKP", "x": holder.aid.rpartition(":")[2]}
+    bound = {"cnf": {"jkt": b64url(hashlib.sha256(compact(jwk)).digest())}, "ver": "aitp/0.3", "aud": holder.aid}
+    text = ".".join(b64url(compact(part)) for part in ({"alg": "EdDSA", "typ": "aitp-tct+jwt"}, claim_set | bound))
+    return f"{text}.{b64url(Ed25519PrivateKey.from_private_bytes(issuer.seed).sign(text.encode()))}"
+
+
 def fingerprint(envelope: bytes) -> str:
     """Hex SHA-256 of the RFC 8785 canonical envelope."""
     return hashlib.sha256(rfc8785.dumps(json.loads(envelope))).hexdigest()

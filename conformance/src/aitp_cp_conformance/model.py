@@ -23,6 +23,7 @@ SECTIONS = {
     "13": "Trust store and admin audit",
     "14": "Metrics",
     "18": "Keys and scopes",
+    "19": "Verdicts on reported tokens",
 }
 
 

@@ -48,7 +48,7 @@ def claims(issuer: str, holder: str, jti: str, **more: Any) -> dict[str, Any]:
 
 
 def compact_token(claim_set: dict[str, Any]) -> str:
-    """Return an unsigned token in compact form: reported tokens are not verified."""
+    """Return an unsigned token in compact form; unless its issuer is an AID, nobody can tell that it is forged."""
     parts = ({"alg": "EdDSA", "typ": "aitp-tct+jwt"}, claim_set)
     encoded = [base64.urlsafe_b64encode(msgspec.json.encode(part)).rstrip(b"=").decode() for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJl"])

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from aitp_cp_conformance import expect
-from aitp_cp_conformance.agents import new_agent
+from aitp_cp_conformance.agents import new_agent, signed_token
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment, event
 from aitp_cp_conformance.reported import (
@@ -241,3 +241,30 @@ async def revoked_parent_first(cp: Deployment) -> None:
     await cp.report(delegated(child, parent, names[0], names[1]))
     for jti, name in ((child, names[0]), (grandchild, names[1])):
         expect.that((await find_delegation(cp, jti, delegator=name))["revoked"], "a delegation is not revoked")
+
+
+@check("19", "a signed token is `verified`, and corrects what its reporter claims beside it", extension=True)
+async def verified(cp: Deployment) -> None:
+    issuer, holder, jti = new_agent(), new_agent(), new_jti()
+    token = signed_token(issuer, holder, claims(issuer.aid, holder.aid, jti, grants=["read"]))
+    row = await tct_of(cp, {"tct": {"token": token, "claims": {"grants": ["admin"]}}}, jti, issuer.aid)
+    shown = (row["subject"], row["grants"], row["verdict"], row["mismatch"])
+    expect.equal(shown, (holder.aid, ["read"], "verified", True), "subject, grants, verdict and mismatch")
+    await find_tct(cp, jti, issuer=issuer.aid, verdict="verified")
+
+
+@check("19", "a forged token makes no row, and emits `token.forged` once", extension=True)
+async def forged(cp: Deployment) -> None:
+    issuer, holder, jti = new_agent(), new_agent(), new_jti()
+    claim_set = claims(issuer.aid, holder.aid, jti, grants=["read"])
+    token = signed_token(holder, holder, claim_set)
+    for _ in range(2):
+        await cp.report(event("tct.issued", payload={"tct": {"token": token, "claims": claim_set}}))
+    rows = expect.rows(await cp.admin.get("/api/tcts", issuer=issuer.aid), "tcts")
+    expect.equal(rows, [], "the tokens of its alleged issuer")
+    [alarm] = await cp.history(type="token.forged", aid=issuer.aid)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    shown = {name: alarm["payload"].get(name) for name in ("sha256", "jti", "issuer", "subject")}
+    expected = {"sha256": digest, "jti": jti, "issuer": issuer.aid, "subject": holder.aid}
+    expect.equal(shown, expected, "the payload of token.forged")
+    expect.that(token not in str(alarm), "the event shows the token")
