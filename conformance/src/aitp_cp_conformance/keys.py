@@ -22,6 +22,7 @@ MEMBERS = (
 )
 SECRETS = ("key", "digest")
 READS = (
+    ("agents:read", "/api/containments"),
     ("events:read", "/api/events/history"),
     ("revocation:read", "/api/revocation/entries"),
     ("webhooks:read", "/api/webhooks"),
@@ -34,6 +35,7 @@ WRITES = (
     ("events:write", "POST", "/api/events"),
     ("revocation:write", "POST", "/api/revocation/entries"),
     ("agents:write", "DELETE", "/api/registry/agents/any"),
+    ("agents:contain", "POST", "/api/registry/agents/any/contain"),
     ("webhooks:write", "DELETE", f"/api/webhooks/{UNKNOWN_ID}"),
     ("trust:write", "DELETE", f"/api/trust-anchors/{UNKNOWN_ID}"),
     ("keys:admin", "POST", PATH),
