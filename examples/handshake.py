@@ -1,7 +1,7 @@
 """Shake hands between two agents with the SDK, and report both sides to the control plane.
 
-Usage: handshake.py [URL of the control plane]. If it requires a key, set API_KEY. Writes the initiator's seed and
-token to .aitp-cp/peer.json, for peer.py.
+Usage: handshake.py [URL of the control plane]. If it requires a key, set API_KEY to one with the role reporter
+(docs/keys.md). Writes the initiator's seed and token to .aitp-cp/peer.json, for peer.py.
 """
 
 import base64
