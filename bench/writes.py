@@ -14,7 +14,7 @@ import asyncpg
 from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.ingest import service
-from aitp_cp.protocol.reports import Report, normalise
+from aitp_cp.protocol.reports import Report, Reporter, normalise
 from bench.fleet import AGENTS, KEY, batches, manifests, report
 from bench.load import HOST, Outcome, ask, drive, request
 from bench.report import Row, Target, http_row
@@ -77,7 +77,7 @@ class Ingest:
 
     async def _limit(self, dsn: str, bodies: Sequence[bytes]) -> float:
         """Events a second by the same statements, in groups of all that could be waiting at a moment."""
-        reports = [one for body in bodies for one in normalise(body, "bench", now(), uuid4).reports]
+        reports = [one for body in bodies for one in normalise(body, Reporter("bench"), now(), uuid4).reports]
         group = self.size * self.connections
         async with _opened(dsn) as db:
             return await _store(db, [reports[at : at + group] for at in range(0, len(reports), group)])

@@ -3,6 +3,8 @@
 import msgspec
 
 from aitp_cp import __version__
+from aitp_cp.agent_auth.access import AgentAccess
+from aitp_cp.agent_auth.routes import ENDPOINTS as AGENT_AUTH
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
 from aitp_cp.containment.routes import ENDPOINTS as CONTAINMENT
 from aitp_cp.dashboard.routes import ENDPOINTS as DASHBOARD
@@ -25,6 +27,7 @@ from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
 from aitp_cp.ops.routes import Exposition
 from aitp_cp.outbound import GuardedClient, Policy, policy_of
+from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
@@ -50,6 +53,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *REGISTRY,
     EXPORT,
     *CONTAINMENT,
+    *AGENT_AUTH,
     *INGEST,
     *EVENTS,
     *SESSIONS,
@@ -74,12 +78,14 @@ async def open_app(rt: Runtime) -> Edge:
     Raises `DatabaseUnavailable`: the log is followed before the first request is served.
     """
     tail = Tail(rt)
-    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()))
+    tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
+    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()), tokens)
     for part in (*own, Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
-    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache),)))
+    agents = AgentAccess(rt)
+    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents))
 
 
 def _open_outbound(rt: Runtime, tail: Tail) -> None:

@@ -5,8 +5,9 @@ A value that can never match anything is refused; what browsers normalise is nor
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from yarl import URL
@@ -140,3 +141,26 @@ def listening_address(text: str) -> str:
         return str(address) + (f"%{zone[2]}" if zone[1] and isinstance(address, IPv6Address) else "")
     except ValueError:
         return host_name(text)
+
+
+def read_variable(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
+    """Return the value of a variable, or of the file that its `_FILE` twin names; adds to `problems` what is wrong."""
+    value, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
+    if value and path:
+        problems.append(f"{name}: is set together with {name}_FILE")
+        return None
+    if is_quoted(path):
+        problems.append(f"{name}_FILE: is {QUOTED}")
+        return None
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip() if path else value
+    except (OSError, ValueError):
+        problems.append(f"{name}_FILE: names a file that cannot be read")
+        return None
+    if is_quoted(value):
+        problems.append(f"{name}: is {QUOTED}")
+        return None
+    if not value.isprintable():
+        problems.append(f"{name}: must be one line of text without control characters")
+        return None
+    return value or None

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -123,10 +122,22 @@ class Settings(BaseSettings):
     observed_artifact_verification: Literal["off", "warn", "strict"] = Field(
         "warn", description="Check tokens in reports: `off`, `warn` shows verdicts, `strict` stores only verified ones."
     )
+    telemetry: Literal["open", "warn", "require"] = Field(
+        "open", description="Reports with API keys: `open` takes them, `warn` counts them per agent, `require` refuses."
+    )
+    enrolment: Literal["open", "proof"] = Field(
+        "open", description="`proof` registers only agents that send an agent token with their manifest."
+    )
     rate_limit_enabled: bool = Field(True, description="Whether token buckets limit requests at all.")
     rate_limit_enrollment_per_ip_min: Count = Field(5, description="Enrolments per window and address; 0 disables.")
     rate_limit_public_per_ip_min: Count = Field(60, description="Public requests per window and address; 0 disables.")
     rate_limit_api_key_per_min: Count = Field(600, description="Requests per window and API key; 0 disables.")
+    rate_limit_agent_per_min: Count = Field(
+        600, description="Requests per window and agent that reports for itself; 0 disables."
+    )
+    rate_limit_agent_auth_per_ip_min: Count = Field(
+        60, description="Challenges and agent tokens per window and address; 0 disables."
+    )
     rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds in which an empty bucket is full again.")
     client_ip_header: str | None = Field(None, description="Header that your edge sets to the client's address.")
     trusted_proxy_hops: Annotated[int, Field(ge=0, le=100)] = Field(
@@ -182,7 +193,15 @@ class Settings(BaseSettings):
         """Only what `load` passes in: no environment or file is read behind its back."""
         return (init_settings,)
 
-    @field_validator("cp_env", "node_env", "log_level", "observed_artifact_verification", mode="before")
+    @field_validator(
+        "cp_env",
+        "node_env",
+        "log_level",
+        "observed_artifact_verification",
+        "telemetry",
+        "enrolment",
+        mode="before",
+    )
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -275,7 +294,7 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
     problems: list[str] = []
     values: dict[str, Any] = dict(_defaults(command))
     for field in Settings.model_fields:
-        value = _value(environ, field.upper(), problems)
+        value = rules.read_variable(environ, field.upper(), problems)
         if value is not None:
             values[field] = value
     already_named = {problem.partition(":")[0].removesuffix("_FILE") for problem in problems}
@@ -358,28 +377,6 @@ def _missing(values: Mapping[str, Any], command: Command) -> list[str]:
     if production and command != "tool" and "cp_aid_seed_hex" not in values:
         missing.append("CP_AID_SEED_HEX")
     return missing
-
-
-def _value(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
-    value, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
-    if value and path:
-        problems.append(f"{name}: is set together with {name}_FILE")
-        return None
-    if rules.is_quoted(path):
-        problems.append(f"{name}_FILE: is {rules.QUOTED}")
-        return None
-    try:
-        value = Path(path).read_text(encoding="utf-8").strip() if path else value
-    except (OSError, ValueError):
-        problems.append(f"{name}_FILE: names a file that cannot be read")
-        return None
-    if rules.is_quoted(value):
-        problems.append(f"{name}: is {rules.QUOTED}")
-        return None
-    if not value.isprintable():
-        problems.append(f"{name}: must be one line of text without control characters")
-        return None
-    return value or None
 
 
 def _described(error: Any) -> str:

@@ -43,6 +43,8 @@ async def test_an_agent_that_did_nothing_is_shown_with_zeros(app: App) -> None:
         "handshakesAsInitiator": 0,
         "handshakesAsResponder": 0,
         "capabilityInvocations": 0,
+        "unsignedReports": 0,
+        "lastUnsignedReportAt": None,
     }
 
 

@@ -43,6 +43,8 @@ async def test_the_event_in_the_frame_has_its_wire_form(database_url: str) -> No
             "payload": {"number": 7},
             "source": sent.source,
             "seq": sent.seq,
+            "reportedBy": None,
+            "proof": None,
         }
 
 

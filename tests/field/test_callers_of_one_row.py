@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aitp_cp.clock import now
 from aitp_cp.db import Connection, Database
 from aitp_cp.ingest import service
-from aitp_cp.protocol.reports import Report, normalise
+from aitp_cp.protocol.reports import Report, Reporter, normalise
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import callers, delegating
 from aitp_cp.tcts import service as tcts
@@ -53,7 +53,7 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 def told_by(caller: str, event: Row) -> Report:
-    [report] = normalise(json.dumps([event]).encode(), caller, now(), uuid4).reports
+    [report] = normalise(json.dumps([event]).encode(), Reporter(caller), now(), uuid4).reports
     return report
 
 

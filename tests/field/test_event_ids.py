@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_cp.protocol import reports
-from aitp_cp.protocol.reports import normalise
+from aitp_cp.protocol.reports import Reporter, normalise
 from tests.support.app import API_KEY, AUTH, running_app
 from tests.support.rows import execute
 
@@ -27,7 +27,7 @@ ACTOR = f"apikey:{hashlib.sha256(API_KEY.encode()).hexdigest()[:16]}"
 
 def ids(*items: str | bytes) -> list[UUID]:
     texts = [item.encode() if isinstance(item, str) else item for item in items]
-    batch = normalise(b"[%s]" % b",".join(texts), CALLER, NOW, uuid4)
+    batch = normalise(b"[%s]" % b",".join(texts), Reporter(CALLER), NOW, uuid4)
     assert batch.dropped == 0
     return [report.id for report in batch.reports]
 
@@ -112,7 +112,7 @@ def test_a_float_that_is_whole_costs_no_more_than_another() -> None:
 
 def timed(body: bytes) -> float:
     started = process_time()
-    assert len(normalise(body, CALLER, NOW, uuid4).reports) == 4
+    assert len(normalise(body, Reporter(CALLER), NOW, uuid4).reports) == 4
     return process_time() - started
 
 

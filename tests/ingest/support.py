@@ -12,7 +12,7 @@ from aitp_cp.clock import now
 from aitp_cp.db import Connection, Database
 from aitp_cp.ingest import service
 from aitp_cp.ingest.model import Stored, Submission
-from aitp_cp.protocol.reports import Batch, Report, normalise
+from aitp_cp.protocol.reports import Batch, Report, Reporter, normalise
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
 from tests.support.app import App, running_app
@@ -44,7 +44,7 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 def normalised(*events: Any) -> list[Report]:
     """The events as a batch of the API; none of them may be dropped."""
-    batch = normalise(json.dumps(events).encode(), "apikey:tests", now(), uuid4)
+    batch = normalise(json.dumps(events).encode(), Reporter("apikey:tests"), now(), uuid4)
     assert not batch.problems
     return batch.reports
 

@@ -38,11 +38,12 @@ SELECT 'session-' || n, 'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} 
        now() - n * interval '10 seconds'
 FROM generate_series(1, {SESSIONS}) AS n;
 
-INSERT INTO audit_events (id, type, ts, aid_a, aid_b, session_id, run_id, payload, source, seq)
+INSERT INTO audit_events (id, type, ts, aid_a, aid_b, session_id, run_id, payload, source, seq, reported_by, proof)
 SELECT gen_random_uuid(), 'type-' || n % 20, now() - n * interval '3 seconds',
        'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || (n * 7) % {AGENTS},
        'session-' || n % {SESSIONS}, 'run-' || n % 500, jsonb_build_object('text', repeat('p', 200)), 'playground',
-       {EVENTS} + 1 - n
+       {EVENTS} + 1 - n, CASE WHEN n % 20 = 0 THEN 'aid-' || n % {AGENTS} END,
+       CASE WHEN n % 1000 = 0 THEN 'agent-token' WHEN n % 20 = 0 THEN 'signature' ELSE 'shared-key' END
 FROM generate_series(1, {EVENTS}) AS n;
 
 INSERT INTO issued_tcts

@@ -23,6 +23,7 @@ from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.model import KeyFilter
+from aitp_cp.protocol.reports import Proof
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
@@ -98,6 +99,11 @@ LISTS: dict[str, list[Ask]] = {
         history(aid=BUSY, type="type-3"),
         history(aid=RARE, since=DAY_AGO),
         history(run_id=RUN, type="type-3"),
+        history(reported_by=RARE),
+        history(reported_by=RARE, proof=Proof.SIGNATURE),
+        history(proof=Proof.SIGNATURE),
+        history(proof=Proof.AGENT_TOKEN),
+        history(proof=Proof.SHARED_KEY),
         history(before=PLACE),
         history(before=PLACE, type="type-3"),
         history(before=PLACE, aid=BUSY),
@@ -297,6 +303,8 @@ async def test_reading_on_begins_at_the_place_and_not_at_the_newest_row(filled_d
             history(before=PLACE, aid=BUSY),
             history(before=PLACE, run_id=RUN),
             history(before=PLACE, session_id=SESSION),
+            history(before=PLACE, reported_by=BUSY),
+            history(before=PLACE, proof=Proof.SIGNATURE),
         ],
         "created_at": [
             session_list(before=(DAY_AGO, SESSION)),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aitp_cp.errors import BodyInvalid, PayloadTooLarge
 from aitp_cp.protocol import json_numbers
-from aitp_cp.protocol.reports import Batch, Problem, Report, normalise
+from aitp_cp.protocol.reports import Batch, Problem, Report, Reporter, normalise
 from tests.protocol.ids import short
 from tests.support.agents import new_agent
 
@@ -31,7 +31,7 @@ def dice() -> Any:
 
 def read(body: object, caller: str = CALLER) -> Batch:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return normalise(raw, caller, NOW, dice())
+    return normalise(raw, Reporter(caller), NOW, dice())
 
 
 def one(event: dict[str, Any], caller: str = CALLER) -> Report:

@@ -23,6 +23,7 @@ INSERT = {
         VALUES ('events.ingest', gen_random_uuid()::text, 200, '{}', $1)
     """,
     "enrollment_jtis": "INSERT INTO enrollment_jtis (jti, expires_at) VALUES (gen_random_uuid()::text, $1)",
+    "agent_nonces": "INSERT INTO agent_nonces (id, expires_at) VALUES (gen_random_uuid(), $1)",
     "agents": """
         INSERT INTO agents (aid, display_name, handshake_endpoint, manifest_json, manifest_expires_at, status,
                             registered_at, deregistered_at)
@@ -30,6 +31,10 @@ INSERT = {
     """,
     "revoked_reports": """
         INSERT INTO revoked_reports (jti, kind, revoked_at, created_at) VALUES (gen_random_uuid(), 'tct', $1, $1)
+    """,
+    "signed_revocations": """
+        INSERT INTO signed_revocations (jti, signer, kind, revoked_at, created_at)
+        VALUES (gen_random_uuid(), 'x', 'tct', $1, $1)
     """,
 }
 

@@ -16,7 +16,7 @@ from aitp_cp.clock import now
 from aitp_cp.db import Connection, Database
 from aitp_cp.ingest import service
 from aitp_cp.ingest.verifier import Verifier
-from aitp_cp.protocol.reports import Batch, normalise
+from aitp_cp.protocol.reports import Batch, Reporter, normalise
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.tcts import service as tcts
 from aitp_cp.telemetry.metrics import Metrics
@@ -166,7 +166,7 @@ class Told:
 
     async def _judged(self, steps: Sequence[Step], mode: str) -> Batch:
         events = [event for _, event in steps if "denied" not in event]
-        batch = normalise(json.dumps(events).encode(), steps[0][0], now(), uuid4)
+        batch = normalise(json.dumps(events).encode(), Reporter(steps[0][0]), now(), uuid4)
         assert not batch.problems
         return await self.judges[mode].judge(batch, steps[0][0])
 

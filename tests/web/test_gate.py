@@ -22,6 +22,8 @@ NEEDS_NOTHING = {
     "GET /.well-known/aitp-revocation-list",
     "GET /api/well-known/aitp-revocation-list",
     "GET /api/registry/agents",
+    "POST /api/agent-auth/challenge",
+    "POST /api/agent-auth/token",
     "GET /api/registry/agents/{aid}",
     "GET /api/registry/agents/{aid}/manifest",
     "POST /api/registry/enroll",

@@ -58,6 +58,8 @@ class AgentActivity(msgspec.Struct, frozen=True, rename="camel"):
     handshakes_as_initiator: int
     handshakes_as_responder: int
     capability_invocations: int
+    unsigned_reports: int = 0  # with a key that others hold as well, while the server counts them (`TELEMETRY=warn`)
+    last_unsigned_report_at: datetime | None = None
 
 
 class _Activities(msgspec.Struct):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID, uuid4
 
 import msgspec
@@ -11,6 +11,8 @@ import msgspec
 from aitp_cp_client.paging import Rows
 from aitp_cp_client.tail import Lost, Tail, quietly
 from aitp_cp_client.transport import Call, Transport, decoded
+
+Proof = Literal["shared-key", "agent-token", "signature"]  # how the reporter of an event is known
 
 HISTORY = "/api/events/history"
 PAGE = 500
@@ -30,6 +32,8 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
     payload: Any
     source: str | None
     seq: int | None
+    reported_by: str | None = None  # the agent that reported it, where one proved to
+    proof: Proof | None = None
 
 
 class Reset(msgspec.Struct, frozen=True):
@@ -63,6 +67,8 @@ class StreamFilter(TypedDict, total=False):
     type: str | None
     aid: str | None
     run_id: str | None
+    reported_by: str | None
+    proof: Proof | None
 
 
 class EventFilter(StreamFilter, total=False):

@@ -2,15 +2,17 @@
 
 import json
 import re
+import signal
 from uuid import uuid4
 
 import httpx
 
-from client.tests.commands.support import at, enrolled, on_screen, read, report
+from client.tests.commands.support import at, enrolled, on_screen, read, report, started
 from tests.cli.support import said
 from tests.support.agents import delegation, handshake, new_agent
 from tests.support.app import AUTH, OTHER_KEY
 from tests.support.process import Process, free_port
+from tests.support.signed import signed_by_library
 from tests.support.waiting import eventually
 
 HOSTILE = "\x1b[2Jred\x9b31m \u202eevil [bold]"
@@ -170,3 +172,27 @@ def test_the_audit_names_the_actor(server: Process) -> None:
     (row,) = [line for line in table.splitlines() if jti in line]
     assert mine["actorId"] in row
     assert mine["requestId"] in row
+
+
+def test_events_are_listed_with_who_reported_them(server: Process) -> None:
+    agent, kind = enrolled(server), f"x.{uuid4().hex}"
+    aid = httpx.get(f"{server.url}/api/health").json()["aid"]
+    body = json.dumps([{"type": kind, "id": "1"}]).encode()
+    url = f"{server.url}/api/events"
+    assert httpx.post(url, content=body, headers=signed_by_library(agent, body, aid, url=url)).status_code == 200
+    report(server, "r", type=kind)
+    listed = read(at(server, "events", "list", "--type", kind, "--json"))["events"]
+    assert [(event["proof"], event["reportedBy"]) for event in listed] == [
+        ("shared-key", None),
+        ("signature", agent.aid),
+    ]
+    for filter in (("--proof", "signature"), ("--reported-by", agent.aid)):
+        assert read(at(server, "events", "list", "--type", kind, *filter, "--json"))["events"] == listed[1:]
+    assert agent.aid in at(server, "events", "list", "--type", kind).stdout
+    with started(
+        server.url, "events", "tail", "--type", kind, "--proof", "signature", "--after", "0", "--json"
+    ) as tail:
+        assert tail.stdout
+        assert json.loads(tail.stdout.readline()) == listed[1]
+        tail.send_signal(signal.SIGTERM)
+        assert tail.wait(20) == 143

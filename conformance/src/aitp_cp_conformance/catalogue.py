@@ -4,6 +4,7 @@ from types import ModuleType
 
 from aitp_cp_conformance import (
     access,
+    agent_auth,
     audit,
     bodies,
     cors,
@@ -60,6 +61,7 @@ ROOMS: tuple[ModuleType, ...] = (
     key_ends,
     audit,
     metrics,
+    agent_auth,
     registration,
     enrolment,
     rate_limits,

@@ -24,6 +24,7 @@ SECTIONS = {
     "14": "Metrics",
     "18": "Keys and scopes",
     "19": "Verdicts on reported tokens",
+    "20": "Agents report for themselves",
 }
 
 

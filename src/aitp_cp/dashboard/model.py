@@ -71,6 +71,8 @@ class AgentActivity(msgspec.Struct, frozen=True, rename="camel"):
     handshakes_as_initiator: int
     handshakes_as_responder: int
     capability_invocations: int
+    unsigned_reports: int
+    last_unsigned_report_at: str | None
 
 
 class AgentActivities(msgspec.Struct, frozen=True):

@@ -84,6 +84,8 @@ def _activity(agent: AgentSummary, activity: Activity) -> AgentActivity:
         handshakes_as_initiator=activity.initiated,
         handshakes_as_responder=activity.answered,
         capability_invocations=activity.invoked,
+        unsigned_reports=agent.unsigned_reports,
+        last_unsigned_report_at=iso_or_none(agent.last_unsigned_report_at),
     )
 
 

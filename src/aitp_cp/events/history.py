@@ -138,5 +138,8 @@ def _conditions(filter: HistoryFilter) -> Where:
     where.add("type = {}", filter.type)
     where.add("session_id = {}", filter.session_id)
     where.add("run_id = {}", filter.run_id)
+    where.add("reported_by = {}", filter.reported_by)
+    if filter.proof is not None:  # one of three constants: where it stands in the text, it has an index of its own
+        where.always(f"proof = '{filter.proof}'")
     where.add(UNTIL, filter.until)
     return where

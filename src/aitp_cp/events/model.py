@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.vocabulary import OWN_SOURCE
 from aitp_cp.web.query import AidFilter, PageQuery
 
@@ -29,10 +30,16 @@ class NewEvent(msgspec.Struct, frozen=True):
     run_id: str | None = None
     grants: list[str] | None = None
     source: str | None = OWN_SOURCE
+    reported_by: str | None = None
+    proof: Proof | None = None
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
-    """The wire form (contract, section 9); `seq` is its place in the log, null only before adoption."""
+    """The wire form (contract, section 9); `seq` is its place in the log, null only before adoption.
+
+    `reported_by` is the agent that reported it, null where nobody proved to be one. `proof` is null for the control
+    plane's own events, and for those of an older version.
+    """
 
     id: UUID
     type: str
@@ -45,6 +52,8 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
     payload: msgspec.Raw
     source: str | None
     seq: int | None
+    reported_by: str | None = None
+    proof: str | None = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -57,6 +66,8 @@ class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 EventType = Annotated[str | None, Meta(description="exact event type")]
 EitherSide = Annotated[AidFilter | None, Meta(description="either side")]
 OfRun = Annotated[str | None, Meta(description="run")]
+OfReporter = Annotated[AidFilter | None, Meta(description="the agent that reported it")]
+OfProof = Annotated[Proof | None, Meta(description="how its reporter is known")]
 
 
 class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
@@ -78,6 +89,8 @@ class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
             extra_json_schema={"pattern": "^[0-9]{1,19}$"},
         ),
     ] = None
+    reported_by: OfReporter = None
+    proof: OfProof = None
     types: tuple[str, ...] | None = None
     adopted: bool | None = None
 
@@ -86,6 +99,8 @@ class StreamQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     type: EventType = None
     run_id: OfRun = None
     aid: EitherSide = None
+    reported_by: OfReporter = None
+    proof: OfProof = None
     last_event_id: Annotated[
         str | None, Meta(description="continue after this sequence number, like the header Last-Event-ID")
     ] = None

@@ -1,6 +1,6 @@
 """How a room keeps its rows in step with reported events."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -38,8 +38,34 @@ class Effect(msgspec.Struct, frozen=True):
     caught: list[Caught] = []
 
 
+Thing = tuple[str, UUID | str]  # a kind of row, and the key of one
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A row that a report would change, and its parties as the report has them.
+
+    `proven` when their own signature in the report says so.
+    """
+
+    thing: Thing
+    parties: frozenset[str]
+    proven: bool = False
+
+
+class StoredParties(msgspec.Struct, frozen=True):
+    """The parties of a row, and the first caller that reported it."""
+
+    parties: frozenset[str]
+    reported_by: str | None
+
+
 class Projection(msgspec.Struct, frozen=True):
-    """`apply` writes what reports of these types, received at a time, say; it runs before the log is locked."""
+    """`apply` writes what reports of these types, received at a time, say; it runs before the log is locked.
+
+    `claims` returns the rows that a report would change, `stored` what is known of some of them.
+    """
 
     types: frozenset[str]
     apply: Callable[[Connection, Sequence[Report], datetime], Awaitable[Effect]]
+    claims: Callable[[Report, datetime], Iterable[Claim]]
+    stored: Callable[[Connection, Collection[Thing]], Awaitable[Mapping[Thing, StoredParties]]]

@@ -18,13 +18,15 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     aid_a: str | None
     aid_b: str | None
     data: bytes
+    reported_by: str | None = None
+    proof: str | None = None
 
 
 def frame_of(event: Event) -> Frame:
     """Encode an event once; never an `event:` line, for clients listen to unnamed messages only."""
     seq = event.seq or 0
     data = b"id: %d\ndata: %b\n\n" % (seq, one_line(msgspec.json.encode(event)))
-    return Frame(seq, event.type, event.run_id, event.aid_a, event.aid_b, data)
+    return Frame(seq, event.type, event.run_id, event.aid_a, event.aid_b, data, event.reported_by, event.proof)
 
 
 def passes(filter: HistoryFilter, frame: Frame) -> bool:
@@ -33,6 +35,8 @@ def passes(filter: HistoryFilter, frame: Frame) -> bool:
         (filter.type is None or filter.type == frame.type)
         and (filter.run_id is None or filter.run_id == frame.run_id)
         and (filter.aid is None or filter.aid in (frame.aid_a, frame.aid_b))
+        and (filter.reported_by is None or filter.reported_by == frame.reported_by)
+        and (filter.proof is None or filter.proof == frame.proof)
     )
 
 

@@ -42,7 +42,9 @@ def _after(query: HistoryFilter) -> int | None:
 
 async def stream(rt: Runtime, request: Request) -> Response:
     query = read_query(request, StreamQuery)
-    filter = HistoryFilter(type=query.type, aid=query.aid, run_id=query.run_id)
+    filter = HistoryFilter(
+        type=query.type, aid=query.aid, run_id=query.run_id, reported_by=query.reported_by, proof=query.proof
+    )
     # A browser that reconnects repeats the query of its first request; the header is what it has seen since.
     cursor = cursors.parse(request.headers.get("last-event-id") or query.last_event_id)
     streams, context = rt.get(Streams), context_of(request)

@@ -17,13 +17,15 @@ LATEST = "$11::timestamptz + interval '5 minutes'"
 INSERT_MISSING = f"""
 WITH inserted AS (
     INSERT INTO audit_events
-        (id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, seq)
+        (id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, created_at, reported_by,
+         proof, seq)
     SELECT id, type, least(ts, {LATEST}), CASE WHEN ts > {LATEST} THEN ts END, aid_a, aid_b, session_id, run_id,
-           grants::jsonb, payload::jsonb, source, $11::timestamptz, nextval('audit_events_seq')
+           grants::jsonb, payload::jsonb, source, $11::timestamptz, reported_by, proof, nextval('audit_events_seq')
     FROM (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
-                             $7::text[], $8::text[], $9::text[], $10::text[])
-        WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, position)
+                             $7::text[], $8::text[], $9::text[], $10::text[], $12::text[], $13::text[])
+        WITH ORDINALITY AS new (id, type, ts, aid_a, aid_b, session_id, run_id, grants, payload, source, reported_by,
+                                proof, position)
         ORDER BY position
     ) AS ordered
     ON CONFLICT (id) DO NOTHING
@@ -36,12 +38,12 @@ RING = "SELECT pg_notify('aitp_cp_log', $1)"
 
 FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
-COLUMNS = "id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq"
+COLUMNS = "id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq, reported_by, proof"
 
 # The columns of an event's view. The shown time is not named `ts`, because lists are ordered by that column.
 SHOWN = f"""
     id, type, {shown("coalesce(claimed_ts, ts)")} AS shown_ts, aid_a, aid_b, session_id, run_id, grants, payload,
-    source, seq
+    source, seq, reported_by, proof
 """
 
 # Payloads are measured as the text that is sent. The first row is returned whatever its size, so that a reader always
@@ -57,7 +59,8 @@ LEFT JOIN (
            count(*) OVER () AS total,
            sum(octet_length(payload)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
     FROM (
-        SELECT id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source, seq
+        SELECT id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload::text AS payload, source,
+               seq, reported_by, proof
         FROM audit_events
         WHERE {where}
         ORDER BY seq
@@ -135,6 +138,8 @@ async def insert_missing(conn: Connection, events: Sequence[NewEvent], now: date
         [event.payload for event in events],
         [event.source for event in events],
         now,
+        [event.reported_by for event in events],
+        [event.proof for event in events],
     )
     return {row["id"]: row["seq"] for row in rows}
 
@@ -150,7 +155,7 @@ async def known(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 
 async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> LogPage:
-    """Read the next events of a span; uses only types, run, AID and adoption of the filter."""
+    """Read the next events of a span; uses only types, run, AID, reporter, proof and adoption of the filter."""
     where = Where()
     where.add("seq > {}", span.after)
     where.add("seq <= {}", span.through)
@@ -159,6 +164,8 @@ async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> Lo
     where.add("{} IN (aid_a, aid_b)", filter.aid)
     where.add("type = ANY({}::text[])", filter.types)
     where.add("adopted = {}", filter.adopted)
+    where.add("reported_by = {}", filter.reported_by)
+    where.add("proof = {}", filter.proof)
     statement = READ_LOG.format(
         shown=SHOWN,
         columns=COLUMNS,
@@ -229,4 +236,6 @@ def event_of(row: Record) -> Event:
         payload=msgspec.Raw(row["payload"]),
         source=row["source"],
         seq=row["seq"],
+        reported_by=row["reported_by"],
+        proof=row["proof"],
     )

@@ -7,14 +7,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge
+from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge, SignatureRequired
 from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
-from aitp_cp.protocol.reports import Batch, normalise
+from aitp_cp.protocol.reports import Batch, Reporter, normalise
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
@@ -31,13 +31,14 @@ class ReportedEvents(msgspec.Struct, frozen=True):
 
 
 async def ingest(rt: Runtime, request: Request) -> Response:
+    reporter = _reporter(rt, request)
     key = check_key(request.headers.get("idempotency-key"))
     writer = rt.get(Writer)
     with writer.backlog.body() as count:
         body = await read_body(request, count)
-        caller = context_of(request).actor
+        caller = reporter.actor
         try:
-            batch = normalise(body, caller, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
+            batch = normalise(body, reporter, rt.clock(), uuid4, redact=rt.settings.event_token_redaction)
         except AppError as refused:
             return await refuse_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, refused=refused)
         batch = await rt.get(Verifier).judge(batch, caller)
@@ -48,6 +49,17 @@ async def ingest(rt: Runtime, request: Request) -> Response:
             stored = _nothing(batch)
         _count(rt, stored)
         return respond(request, stored.answer)
+
+
+def _reporter(rt: Runtime, request: Request) -> Reporter:
+    """Return who reports; raises `SignatureRequired` for a shared key where only agents may."""
+    context, telemetry = context_of(request), rt.settings.telemetry
+    principal = context.principal
+    if principal is not None and principal.aid is not None:
+        return Reporter(context.actor, principal.proof, principal.aid)
+    if telemetry == "require":
+        raise SignatureRequired
+    return Reporter(context.actor, should_sign=telemetry == "warn")
 
 
 def _nothing(batch: Batch) -> Stored:
@@ -71,9 +83,10 @@ ENDPOINTS = (
         tag="events",
         body=ReportedEvents | list[dict[str, Any]],
         body_limit=EVENTS_BODY_LIMIT,
+        signable=True,
         idempotent=True,
         answers={200: IngestAnswer},
-        errors=(BodyInvalid, PayloadTooLarge, IngestBusy),
+        errors=(BodyInvalid, PayloadTooLarge, IngestBusy, SignatureRequired),
         # An event may be spelled in several ways; these lead on from the first one of the wrapped form in snake_case.
         leads_to=(
             *links("GET /api/sessions/{id}", id="$request.body#/events/0/session_id"),

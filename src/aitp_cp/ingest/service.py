@@ -1,5 +1,6 @@
 """One group of reports into the database (contract, section 9)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -9,11 +10,12 @@ from aitp_cp.db.locks import AgentsBusy
 from aitp_cp.errors import AppError, Conflict, IngestBusy
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
-from aitp_cp.events.projection import Caught, Refusal
+from aitp_cp.events.projection import Caught
 from aitp_cp.idempotency import service as idempotency
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.ingest import alarms
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
+from aitp_cp.ingest.parties import Parties
 from aitp_cp.protocol import json_numbers
 from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
 from aitp_cp.registry import presence
@@ -85,16 +87,22 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     fresh = list({report.id: report for report in reversed(reports) if report.id not in known}.values())[::-1]
     if not fresh:
         return StoredGroup(set(), {})
-    aids = {aid for report in fresh for aid in (report.aid_a, report.aid_b) if aid}
-    refusals: list[Refusal] = []
+    parties = Parties(PROJECTIONS, fresh, now)
+    refusals = await parties.refuse(conn, fresh)
+    refused = {refusal.event_id for refusal in refusals}
+    allowed = [report for report in fresh if report.id not in refused] if refused else fresh
+    aids = {aid for report in allowed for aid in (report.aid_a, report.aid_b) if aid}
+    aids |= {report.signer for report in fresh if report.signer is not None}
     caught: list[Caught] = []
     for projection in PROJECTIONS:
-        effect = await projection.apply(conn, [report for report in fresh if report.type in projection.types], now)
+        effect = await projection.apply(conn, [report for report in allowed if report.type in projection.types], now)
         aids |= effect.aids
         refusals += effect.refusals
         caught += effect.caught
+    if await parties.overtaken(conn, fresh):
+        raise Overtaken
     follow = await containment.enforce(conn, caught, now) if caught else []
-    await presence.seen(conn, aids, now)
+    await presence.seen(conn, aids, now, _unsigned(fresh))
     forged = [alarms.event_of(id, alarm, now) for id, alarm in alarms.alarms_of(fresh).items()]
     new = await log.append(conn, [*map(_event, fresh), *follow, *forged], now)
     stored = {report.id for report in fresh}
@@ -122,6 +130,19 @@ def _settled(claim: Answer | AppError) -> Stored | AppError:
     return claim if isinstance(claim, AppError) else Stored(claim, None)
 
 
+def _unsigned(reports: Sequence[Report]) -> Counter[str]:
+    """Count the reports that should have been signed, by the agent that they speak for."""
+    speakers = (_speaker(report) for report in reports if report.reporter.should_sign)
+    return Counter(aid for aid in speakers if aid is not None)
+
+
+def _speaker(report: Report) -> str | None:
+    """The side whose report this seems to be."""
+    responds = isinstance(report.payload, dict) and report.payload.get("role") == "responder"
+    sides = (report.aid_b, report.aid_a) if responds else (report.aid_a, report.aid_b)
+    return sides[0] or sides[1]
+
+
 def _event(report: Report) -> NewEvent:
     return NewEvent(
         id=report.id,
@@ -134,4 +155,6 @@ def _event(report: Report) -> NewEvent:
         grants=report.grants,
         payload=json_numbers.encode(report.payload).decode(),
         source=report.source,
+        reported_by=report.signer,
+        proof=report.reporter.proof,
     )

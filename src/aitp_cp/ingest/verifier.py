@@ -39,7 +39,8 @@ class Verifier:
             return batch
         found = {token["sha256"]: token for report in batch.reports for token in report.tokens}
         strict = self._mode == "strict"
-        if not found and not strict:
+        own = any(report.signer is not None for report in batch.reports)  # of one reporter, like all of them
+        if not found and not strict and not own:
             return batch
         checked = await self._checked(found.values(), caller)
         for report in batch.reports:
@@ -47,9 +48,10 @@ class Verifier:
                 token["verdict"] = checked[token["sha256"]].verdict.value
         reports = [
             msgspec.structs.replace(
-                report, evidence=Evidence({token.token: checked[token["sha256"]] for token in report.tokens}, strict)
+                report,
+                evidence=Evidence({token.token: checked[token["sha256"]] for token in report.tokens}, strict, own),
             )
-            if report.tokens or strict
+            if report.tokens or strict or own
             else report
             for report in batch.reports
         ]

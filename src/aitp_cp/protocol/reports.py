@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from aitp_cp.protocol.verdicts import Evidence
 from aitp_cp.protocol.vocabulary import OWN_SOURCE, UNKNOWN_TYPE, is_reserved
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
+from aitp_cp_client.wire.aid import Aid
 
 MAX_EVENTS = 500
 MAX_PAYLOAD = 64 * 1024
@@ -31,17 +33,37 @@ _RANDOM_BITS = ~(0xF << 76 | 0x3 << 62)
 _VERSION_8 = 0x8 << 76 | 0x2 << 62
 
 
+class Proof(StrEnum):
+    """How the reporter of an event is known: by a key that others hold as well, or as an agent."""
+
+    SHARED_KEY = "shared-key"
+    AGENT_TOKEN = "agent-token"  # noqa: S105 - the name of a proof
+    SIGNATURE = "signature"
+
+
+class Reporter(msgspec.Struct, frozen=True):
+    """Who sends a batch: the actor, and the agent that proved to be one.
+
+    With `should_sign` reports are counted for the agents that they speak for (`TELEMETRY=warn`).
+    """
+
+    actor: str
+    proof: Proof = Proof.SHARED_KEY
+    aid: Aid | None = None
+    should_sign: bool = False
+
+
 class Report(msgspec.Struct, frozen=True):
     """One reported event; `ts` is UTC with milliseconds, the time of receipt when the reported one cannot be read.
 
-    `index` is its place in the batch, `caller` the actor that reported it, as the audit log shows actors. `payload`
-    holds a `tokens.Redacted` for each raw token: projections read it with `tokens.text_of`, and encoding shows the
-    digest alone. `tokens` are those of its item, and `evidence` what is known of them.
+    `index` is its place in the batch. `payload` holds a `tokens.Redacted` for each raw token: projections read it with
+    `tokens.text_of`, and encoding shows the digest alone. `tokens` are those of its item, and `evidence` what is known
+    of them.
     """
 
     id: UUID
     index: int
-    caller: str
+    reporter: Reporter
     type: str
     ts: datetime
     aid_a: str | None
@@ -51,8 +73,17 @@ class Report(msgspec.Struct, frozen=True):
     grants: list[str] | None
     payload: Any
     source: str
+    names_nobody: bool = False  # then `aid_a` is the agent that reported it
     tokens: tuple[Redacted, ...] = ()
     evidence: Evidence = Evidence()
+
+    @property
+    def caller(self) -> str:
+        return self.reporter.actor
+
+    @property
+    def signer(self) -> Aid | None:
+        return self.reporter.aid
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -79,9 +110,9 @@ class _Refused(Exception):
 
 
 def normalise(
-    body: bytes, caller: str, now: datetime, random_uuid: Callable[[], UUID], *, redact: bool = True
+    body: bytes, reporter: Reporter, now: datetime, random_uuid: Callable[[], UUID], *, redact: bool = True
 ) -> Batch:
-    """Read a batch; `caller` is the fingerprint that scopes event ids (see `event_id`), free of NUL.
+    """Read a batch; the reporter's actor scopes event ids (see `event_id`) and is free of NUL.
 
     With `redact`, raw tokens are taken out of each item before anything but its id is made of it.
 
@@ -97,10 +128,10 @@ def normalise(
     for index, item in enumerate(items):
         try:
             text = _checked(item)
-            id = _id(item, text, caller) or random_uuid()
+            id = _id(item, text, reporter) or random_uuid()
             found: list[Redacted] = []
             redacted = tokens.redact(item, found) if may_hold_token else item
-            report = _report(index, id, redacted if redact else item, caller, now)
+            report = _report(index, id, redacted if redact else item, reporter, now)
             reports.append(msgspec.structs.replace(report, tokens=tuple(found)) if found else report)
         except _Refused as refused:
             problems.append(Problem(index, refused.field, refused.reason))
@@ -175,33 +206,42 @@ def _check_payload_size(item: dict[str, Any]) -> None:
         raise PayloadTooLarge(message, extra={"eventType": event_type})
 
 
-def _id(item: dict[str, Any], text: bytes, caller: str) -> UUID | None:
-    """An item with a time is the same event when it comes again, even if nobody can read the time."""
+def _id(item: dict[str, Any], text: bytes, reporter: Reporter) -> UUID | None:
+    """An item with a time is the same event when it comes again, even if nobody can read the time.
+
+    A signed request can be sent again by whoever has seen it, so there an item must be the same event for certain.
+    """
     own = _text(item.get("id"))
     if own is not None:
-        return event_id(caller, "id", own.encode())
-    return event_id(caller, "event", text) if item.get("ts") not in (None, "") else None
+        return event_id(reporter.actor, "id", own.encode())
+    if reporter.proof is Proof.SIGNATURE and moments.read(item.get("ts")) is None:
+        raise _Refused("ts", "must be a time that can be read, unless the item has an id")
+    return event_id(reporter.actor, "event", text) if item.get("ts") not in (None, "") else None
 
 
-def _report(index: int, id: UUID, item: dict[str, Any], caller: str, now: datetime) -> Report:
+def _report(index: int, id: UUID, item: dict[str, Any], reporter: Reporter, now: datetime) -> Report:
     get = item.get
     payload, playground = get("payload"), get("playground")
     run = _text(get("run_id")) or _text(get("runId"))
     if run is None and isinstance(playground, dict):
         run = _text(playground.get("run_id")) or _text(playground.get("runId"))
+    aid_a = _aid(_text(get("aid_a")) or _text(get("aidA")), get("initiator"), "aid_a")
+    aid_b = _aid(_text(get("aid_b")) or _text(get("aidB")), get("target"), "aid_b")
+    names_nobody = reporter.aid is not None and aid_a is None and aid_b is None
     return Report(
         id=id,
         index=index,
-        caller=caller,
+        reporter=reporter,
         type=_type(get("type")),
         ts=moments.read(get("ts")) or now,
-        aid_a=_aid(_text(get("aid_a")) or _text(get("aidA")), get("initiator"), "aid_a"),
-        aid_b=_aid(_text(get("aid_b")) or _text(get("aidB")), get("target"), "aid_b"),
+        aid_a=reporter.aid if names_nobody else aid_a,
+        aid_b=aid_b,
         session_id=_bounded(_text(get("session_id")) or _text(get("sessionId")), "session_id", MAX_SESSION),
         run_id=_bounded(run, "run_id", MAX_RUN),
         grants=_grants(get("grants")),
         payload=item if payload is None else payload,
         source=_source(get("source")),
+        names_nobody=names_nobody,
     )
 
 

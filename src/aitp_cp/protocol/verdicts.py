@@ -66,10 +66,14 @@ UNCHECKED = Checked(Verdict.NONE)
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What is known of the tokens in a report, by their text; with `strict` only what is verified counts."""
+    """What is known of the tokens in a report, by their text.
+
+    With `strict` only what is verified counts. With `own` an agent reports for itself: of tokens, only verified ones.
+    """
 
     checked: Mapping[str, Checked] = {}
     strict: bool = False
+    own: bool = False
 
     def of(self, token: str | None, kind: Kind) -> Checked:
         """Return the verdict on a token where one of this kind belongs."""

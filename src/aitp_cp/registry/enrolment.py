@@ -10,6 +10,7 @@ from aitp_cp.db import Connection
 from aitp_cp.db.locks import share_agent
 from aitp_cp.errors import (
     AgentDeregistered,
+    AgentTokenInvalid,
     ManifestStale,
     NamespaceConflict,
     NamespaceFixed,
@@ -18,13 +19,14 @@ from aitp_cp.errors import (
 )
 from aitp_cp.events import service as log
 from aitp_cp.protocol import enrollment_token
+from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.protocol.enrollment_token import LIFETIME_SECS, Claims
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.protocol.stored_manifest import published_at, signature
 from aitp_cp.registry import contained, store
 from aitp_cp.registry.announce import agent_event
-from aitp_cp.registry.model import EnrollmentAnswer, Registered, Status, StoredManifest
+from aitp_cp.registry.model import EnrollmentAnswer, NamespaceWish, Registered, Status, StoredManifest
 
 
 def enroll(secret: bytes, manifest: Manifest, now: datetime) -> EnrollmentAnswer:
@@ -43,6 +45,18 @@ def check_token(secret: bytes, token: str | None, manifest: Manifest, now: datet
     return claims
 
 
+def check_proof(tokens: AgentTokens, token: str | None, manifest: Manifest, now: datetime) -> bool:
+    """Return whether an agent token proves possession of the manifest's key; raises for one that does not.
+
+    That is `AgentTokenInvalid`: who sends a proof is never registered as if there had been none.
+    """
+    if token is None:
+        return False
+    if tokens.read_token(token, now).sub != manifest.aid:
+        raise AgentTokenInvalid("the agent token belongs to another agent")
+    return True
+
+
 def requested_namespace(header: str | None, manifest: Manifest) -> str | None:
     """Return the header's namespace or the manifest's, if any; raises `BodyInvalid` or `NamespaceConflict`."""
     for given in (header, manifest.namespace):
@@ -54,25 +68,26 @@ def requested_namespace(header: str | None, manifest: Manifest) -> str | None:
 
 
 async def register(
-    conn: Connection, manifest: Manifest, claims: Claims, requested: str | None, actor: Actor, now: datetime
+    conn: Connection, manifest: Manifest, claims: Claims, wish: NamespaceWish, actor: Actor, now: datetime
 ) -> Registered:
     """Agent row, token, event, deliveries and audit row in the caller's transaction: all of it or nothing.
 
-    `requested` is the namespace that header or manifest name. Raises `AgentContained`, `NamespaceFixed`,
-    `ManifestStale`, `AgentDeregistered` or `TokenReplayed`; then the token is not burnt.
+    Raises `AgentContained`, `NamespaceFixed`, `ManifestStale`, `AgentDeregistered` or `TokenReplayed`; then the token
+    is not burnt.
     """
     await share_agent(conn, manifest.aid)
     await contained.check_may_register(conn, manifest.aid, manifest.published_at)
     registered_at = now
     changed = True
-    namespace = requested or DEFAULT_NAMESPACE
+    namespace = wish.name or DEFAULT_NAMESPACE
     if not await store.insert_new(conn, manifest, namespace, now):
         known = await store.lock(conn, manifest.aid)
         if known is None:  # swept by retention between the two statements: the client may try again
             raise ManifestStale("the agent's record was being removed; register again")
-        namespace = settle(known, manifest, requested)
+        namespace = settle(known, manifest, wish)
         registered_at = known.registered_at
-        changed = known.status != Status.ACTIVE or not _same_manifest(known, manifest)
+        moved = namespace != known.namespace
+        changed = known.status != Status.ACTIVE or moved or not _same_manifest(known, manifest)
         if changed:
             await store.replace(conn, manifest, namespace, now)
         else:
@@ -88,13 +103,18 @@ async def register(
     return Registered(manifest.aid, manifest.display_name, iso(registered_at))
 
 
-def settle(known: StoredManifest, manifest: Manifest, requested: str | None) -> str:
-    """Return the namespace of a known agent under this manifest (contract, section 8).
+def settle(known: StoredManifest, manifest: Manifest, wish: NamespaceWish) -> str:
+    """Return the namespace of a known agent under this manifest (contract, sections 8 and 20).
 
-    Only the signed manifest moves an agent, for anybody can send a header with it, and only a newer one: manifests are
-    dated in whole seconds, so of two from the same second neither is newer. Raises `NamespaceFixed`, `ManifestStale` or
+    An agent that proves its key is where it wants to be, whatever was registered without proof. Else only the signed
+    manifest moves an agent, for anybody can send a header with it, and only a newer one: manifests are dated in whole
+    seconds, so of two from the same second neither is newer. Raises `NamespaceFixed`, `ManifestStale` or
     `AgentDeregistered`.
     """
+    requested = wish.name
+    if wish.proven and requested is not None:
+        check_fresh(known, manifest)
+        return requested
     moves = requested is not None and requested != known.namespace
     if moves and manifest.namespace is None:
         raise NamespaceFixed

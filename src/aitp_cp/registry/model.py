@@ -53,6 +53,8 @@ class AgentSummary(msgspec.Struct, frozen=True):
     status: str
     registered_at: datetime
     last_seen_at: datetime | None
+    unsigned_reports: int
+    last_unsigned_report_at: datetime | None
 
 
 class StoredManifest(msgspec.Struct, frozen=True):
@@ -81,6 +83,13 @@ class StoredText(msgspec.Struct, frozen=True):
     status: str
     expires_at: datetime | None
     contained_at: datetime | None
+
+
+class NamespaceWish(msgspec.Struct, frozen=True):
+    """The namespace that a registration names, and whether it proved to come from the agent itself."""
+
+    name: str | None
+    proven: bool = False
 
 
 class EnrollmentAnswer(msgspec.Struct, frozen=True, rename="camel"):

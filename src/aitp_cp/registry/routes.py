@@ -12,6 +12,7 @@ from aitp_cp.db import Connection
 from aitp_cp.errors import (
     AgentContained,
     AgentDeregistered,
+    AgentTokenInvalid,
     BodyInvalid,
     ManifestExpired,
     ManifestInvalid,
@@ -19,12 +20,14 @@ from aitp_cp.errors import (
     NamespaceConflict,
     NamespaceFixed,
     NotFound,
+    ProofRequired,
     TokenInvalid,
     TokenReplayed,
 )
 from aitp_cp.idempotency.edge import answer_once
 from aitp_cp.idempotency.model import Answer
 from aitp_cp.protocol import manifest as manifests
+from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
@@ -37,6 +40,7 @@ from aitp_cp.registry.model import (
     Deregistered,
     EnrollmentAnswer,
     ListFilter,
+    NamespaceWish,
     Registered,
 )
 from aitp_cp.runtime import Runtime
@@ -49,6 +53,7 @@ from aitp_cp.web.query import decode_query
 from aitp_cp.web.responses import json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
+PROOF_HEADER = "X-Aitp-Agent-Token"
 MAX_KEPT_QUERY_BYTES = 1024  # longer ones are no keys of the cache, which counts the bytes of responses
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
@@ -86,16 +91,20 @@ async def register(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     manifest = await _verified(rt, body, time_left=STILL_VALID)
     claims = enrolment.check_token(_secret(rt), bearer(request.headers), manifest, rt.clock())
+    proven = enrolment.check_proof(rt.get(AgentTokens), request.headers.get(PROOF_HEADER), manifest, rt.clock())
+    if rt.settings.enrolment == "proof" and not proven:
+        raise ProofRequired
     context_of(request).actor = f"enrollment:{manifest.aid}"
     actor = actor_of(rt, request)
     header = request.headers.get("x-aitp-namespace")
 
     async def effect(conn: Connection) -> Answer:
-        requested = enrolment.requested_namespace(header, manifest)
-        return Answer(201, await enrolment.register(conn, manifest, claims, requested, actor, rt.clock()))
+        wish = NamespaceWish(enrolment.requested_namespace(header, manifest), proven)
+        return Answer(201, await enrolment.register(conn, manifest, claims, wish, actor, rt.clock()))
 
     # JSON holds no NUL, so body and header cannot run into each other.
     body += b"" if header is None else b"\0" + header.encode("latin-1")
+    body += b"\0proven" if proven else b""
     try:
         return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
     finally:  # after a failure, too: the commit may have happened although its confirmation was lost
@@ -178,13 +187,18 @@ ENDPOINTS = (
         tag="registry",
         gate=Gate.ENROLLMENT_TOKEN,
         idempotent=True,
-        params=(Param("X-Aitp-Namespace", "the agent's namespace", {"type": "string"}, place="header"),),
+        params=(
+            Param("X-Aitp-Namespace", "the agent's namespace", {"type": "string"}, place="header"),
+            Param(PROOF_HEADER, "an agent token: proves that the agent itself registers", {"type": "string"}, "header"),
+        ),
         body=dict,
         answers={201: Registered},
         errors=(
             *MANIFEST_ERRORS,
             TokenInvalid,
             TokenReplayed,
+            AgentTokenInvalid,
+            ProofRequired,
             NamespaceConflict,
             NamespaceFixed,
             ManifestStale,

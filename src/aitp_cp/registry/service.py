@@ -27,6 +27,11 @@ async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:
     return (await get_expiring(conn, aid, now))[0]
 
 
+async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
+    """The agent's status, None for an agent that never registered."""
+    return await store.status_of(conn, aid, now)
+
+
 async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None]:
     """The same, with the time its manifest expires."""
     found = await store.find(conn, aid, now)

@@ -88,6 +88,8 @@ _ACTIVE = {"open": "", "contained": "NULL::timestamptz AS contained_at", "status
 
 FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='', **_ANY)} WHERE aid = $1"
 
+STATUS_OF = f"SELECT {EFFECTIVE_STATUS.format(now='$2')} FROM agents {WITH_CONTAINMENT} WHERE aid = $1"
+
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
 # An upper bound that is cheap to compute. The AID is shown twice, the second time percent-encoded, and the endpoint is
@@ -134,7 +136,8 @@ FROM (SELECT CASE WHEN {CONTAINED} THEN 'contained' ELSE status END AS status FR
 """
 
 FIRST_REGISTERED = f"""
-SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, last_seen_at
+SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, last_seen_at, unsigned_reports,
+       last_unsigned_report_at
 FROM agents {WITH_CONTAINMENT} ORDER BY {ORDER.sql} LIMIT $2
 """
 
@@ -185,6 +188,11 @@ async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, da
     """The agent, and when its manifest expires."""
     row = await conn.fetchrow(FIND, aid, now)
     return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
+
+
+async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
+    status: str | None = await conn.fetchval(STATUS_OF, aid, now)
+    return status
 
 
 async def list_agents(

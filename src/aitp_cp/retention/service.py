@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from aitp_cp.agent_auth import store as agent_auth
 from aitp_cp.audit import store as audit
 from aitp_cp.db import Connection, server_time
 from aitp_cp.db.locks import RETENTION, try_lock
@@ -34,10 +35,12 @@ POLICIES = (
     _policy("admin_audit_log", "admin_audit_ttl_days", audit.OLD),
     _policy("idempotency_keys", "idempotency_key_ttl_days", idempotency.OLD),
     _policy("enrollment_jtis", None, registry.OLD_TOKENS),
+    _policy("agent_nonces", None, agent_auth.OLD_NONCES),
     _policy("agents", "expired_agent_grace_days", registry.LONG_GONE),
     # What a report has revoked stays revoked; a token that is first reported after the sweep does not.
     # Last, because a report of a swept jti waits for the sweep's transaction and holds up others.
     _policy("revoked_reports", "audit_events_ttl_days", tcts.OLD_REPORTS),
+    _policy("signed_revocations", "audit_events_ttl_days", tcts.OLD_SIGNED),
 )
 
 

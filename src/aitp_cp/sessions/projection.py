@@ -51,15 +51,19 @@ def reported(report: Report) -> SessionChange | None:
 
 
 def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Initiator and responder: as the event names them, else from the token that the reporting side holds."""
+    """Initiator and responder: as the event names them, else from the token that the reporting side holds.
+
+    An agent that names nobody stands as `aid_a`, and which side it is on its token tells better.
+    """
     token = None if report.aid_a and report.aid_b else reported_token(payload, report.evidence)
     if token is None:
         return report.aid_a, report.aid_b
+    aid_a = None if report.names_nobody else report.aid_a
     holder, issuer = token.first(as_aid, SUBJECT), token.first(as_aid, ISSUER)
     sides = (issuer, holder) if payload.get("role") == "responder" else (holder, issuer)
-    if (report.aid_a and report.aid_a == sides[1]) or (report.aid_b and report.aid_b == sides[0]):
+    if (aid_a and aid_a == sides[1]) or (report.aid_b and report.aid_b == sides[0]):
         sides = sides[::-1]
-    return report.aid_a or sides[0], report.aid_b or sides[1]
+    return aid_a or sides[0], report.aid_b or sides[1]
 
 
 def _error(value: object) -> str | None:

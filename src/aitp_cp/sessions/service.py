@@ -1,19 +1,21 @@
 """Handshakes: writing what reports say, and reading it (contract, sections 9 and 10)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
 from aitp_cp.errors import NotFound
-from aitp_cp.events.projection import Effect, Projection
+from aitp_cp.events.projection import Claim, Effect, Projection, StoredParties, Thing
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.sessions import store
 from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
-from aitp_cp.sessions.projection import changes_from
+from aitp_cp.sessions.projection import changes_from, reported
 from aitp_cp.sessions.store import SESSIONS, SessionPage
 from aitp_cp.tcts.callers import merge
+
+SESSION = "session"
 
 
 async def project(conn: Connection, reports: Sequence[Report], now: datetime) -> Effect:
@@ -32,7 +34,20 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     return Effect(aids={aid for state in states for aid in (state.aid_a, state.aid_b) if aid})
 
 
-PROJECTION = Projection(types_of(Target.SESSIONS), project)
+def claims(report: Report, now: datetime) -> Iterator[Claim]:
+    """The session that a report would change."""
+    change = reported(report)
+    if change is not None:
+        yield Claim((SESSION, change.session_id), frozenset(aid for aid in (change.aid_a, change.aid_b) if aid))
+
+
+async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
+    """The sides of those of the sessions that are known."""
+    found = await store.sides(conn, [str(key) for kind, key in things if kind == SESSION])
+    return {(SESSION, session_id): parties for session_id, parties in found.items()}
+
+
+PROJECTION = Projection(types_of(Target.SESSIONS), project, claims, stored_parties)
 
 
 async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:

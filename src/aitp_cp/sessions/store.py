@@ -9,6 +9,7 @@ import msgspec
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Place, Window
+from aitp_cp.events.projection import StoredParties
 from aitp_cp.sessions.model import (
     ORDER,
     RANK,
@@ -86,6 +87,8 @@ SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {
     {shown("completed_at")} AS shown_completed, {shown("created_at")} AS shown_created,
     {shown("updated_at")} AS shown_updated, coalesce(conflict, false) AS disputed"""
 
+SIDES = "SELECT session_id, aid_a, aid_b, reported_by FROM handshake_sessions WHERE session_id = ANY($1::text[])"
+
 FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
 
 LIST = """
@@ -138,6 +141,15 @@ GROUP BY peer
 """
 
 SessionPage = tuple[list[SessionView], Place | None]
+
+
+async def sides(conn: Connection, session_ids: Sequence[str]) -> dict[str, StoredParties]:
+    """Return the sides of those of the sessions that are known."""
+    rows = await conn.fetch(SIDES, session_ids) if session_ids else []
+    return {
+        row["session_id"]: StoredParties(frozenset({row["aid_a"], row["aid_b"]} - {None}), row["reported_by"])
+        for row in rows
+    }
 
 
 async def find(conn: Connection, session_id: str) -> SessionView | None:

@@ -20,6 +20,14 @@ SETTLED_AT = "CASE WHEN revoked THEN coalesce(revoked_at, 'infinity') ELSE 'infi
 CAUSES = """
     SELECT revoked_at AS since, true AS named FROM revoked_reports WHERE jti = {source}
     UNION ALL
+    SELECT said.revoked_at, true
+    FROM signed_revocations AS said JOIN issued_tcts AS own ON own.jti = said.jti AND own.issuer_aid = said.signer
+    WHERE said.jti = {source} AND said.kind = 'tct'
+    UNION ALL
+    SELECT said.revoked_at, true
+    FROM signed_revocations AS said JOIN delegations AS own ON own.jti = said.jti AND own.delegator_aid = said.signer
+    WHERE said.jti = {source}
+    UNION ALL
     SELECT revoked_at, true FROM revocation_entries WHERE jti = {source}
     UNION ALL
     SELECT coalesce(revoked_at, issued_at), false FROM issued_tcts WHERE jti = {source} AND revoked
@@ -130,6 +138,7 @@ FROM (SELECT jti FROM below LIMIT $2) AS found
 WHERE stored.jti = found.jti AND revoked
   AND (revoked_reason = 'parent_revoked'
        OR EXISTS (SELECT 1 FROM revoked_reports WHERE jti = found.jti)
+       OR EXISTS (SELECT 1 FROM signed_revocations WHERE jti = found.jti)
        OR EXISTS (SELECT 1 FROM revocation_entries WHERE jti = found.jti))
 RETURNING stored.jti
 """

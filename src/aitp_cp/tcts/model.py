@@ -14,6 +14,7 @@ from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Reported
 from aitp_cp.tcts.merging import RANKED, differ, higher, is_agent, least, union
 from aitp_cp.web.query import AidFilter, PageQuery
+from aitp_cp_client.wire.aid import Aid
 
 TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 DELEGATION_ORDER = Order("delegations", Key("issued_at", datetime, descending=True), Key("jti", UUID))
@@ -224,12 +225,17 @@ def confirms(signed: tuple[str, str], claimed: tuple[str, str]) -> bool:
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """A reported revocation; one of a token reaches further than one of a delegation."""
+    """A reported revocation; one of a token reaches further than one of a delegation.
+
+    That of a `signer` counts for what the signer has issued or delegated, and for nothing else.
+    """
 
     jti: UUID
     kind: RevokedKind
     revoked_at: datetime
     caller: str
+    event_id: UUID | None = None  # None for a revocation by containment
+    signer: Aid | None = None
 
 
 class Changes(msgspec.Struct, frozen=True):

@@ -54,7 +54,8 @@ def _reported(report: Report, change: C) -> Reported[C]:
 def unproven(reports: Iterable[Report]) -> Iterator[Refusal]:
     """The reports of which not every token is verified where only such tokens count."""
     for report in reports:
-        if report.evidence.strict and not all(token.is_verified for token in _tokens(report)):
+        must_verify = report.evidence.strict or (report.evidence.own and report.type in ISSUING)
+        if must_verify and not all(token.is_verified for token in _tokens(report)):
             yield Refusal(report.id, *UNVERIFIED)
 
 
@@ -71,6 +72,8 @@ def issued(report: Report, now: datetime) -> Iterator[TctChange]:
     for token in claims.reported_tokens(report.payload, report.evidence):
         jti, issuer, subject = token.first(read_uuid, JTI), token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)
         if jti is None or issuer is None or subject is None or not counts(token, report.evidence):
+            continue
+        if report.evidence.own and not token.is_verified:
             continue
         yield TctChange(
             jti=jti,
@@ -120,7 +123,8 @@ def revoked(report: Report, now: datetime) -> Iterator[Revocation]:
         jti = _own_jti(token)
     if jti is not None:
         dated = named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT)
-        yield Revocation(jti, kind, _past((dated, report.ts), now), report.caller)
+        revoked_at = _past((dated, report.ts), now)
+        yield Revocation(jti, kind, revoked_at, report.caller, report.id, report.signer)
 
 
 def _past(times: Iterable[datetime | None], now: datetime) -> datetime:

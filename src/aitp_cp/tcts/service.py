@@ -13,6 +13,7 @@ from aitp_cp.tcts import cascade, graph, standing, store
 from aitp_cp.tcts.callers import merge
 from aitp_cp.tcts.delegating import Merged, merge_delegations
 from aitp_cp.tcts.model import Budget, Item
+from aitp_cp.tcts.parties import claims, refuse_revocations, stored_parties
 from aitp_cp.tcts.projection import changes_from, unproven
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
@@ -37,9 +38,13 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         return Effect(refusals=refusals)
     shared = not (changes.delegations or changes.revocations)
     await lock_graph(conn, standing.parties(changes), AGENT_WAIT_SECS, shared=shared)
+    signed = [revocation for revocation in changes.revocations if revocation.signer is not None]
+    unsigned = [revocation for revocation in changes.revocations if revocation.signer is None]
     revoked: list[UUID] = []
-    if changes.revocations:
-        revoked = await store.remember_revocations(conn, changes.revocations, now)
+    if unsigned:
+        revoked += await store.remember_revocations(conn, unsigned, now)
+    if signed:
+        revoked += await store.remember_signed(conn, signed, now)
     await merge(
         changes.tcts,
         insert=lambda rows: store.TCTS.insert_missing(conn, rows, now),
@@ -51,7 +56,8 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     written = {report.state.jti for report in changes.delegations}
     written.update(await graph.release(conn, merged.moved))
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
-    return Effect(refusals=[*refusals, *merged.refusals], caught=caught)
+    refusals += [*merged.refusals, *await refuse_revocations(conn, signed)]
+    return Effect(refusals=refusals, caught=caught)
 
 
 def parties(reports: Sequence[Report], now: datetime) -> set[str]:
@@ -59,7 +65,7 @@ def parties(reports: Sequence[Report], now: datetime) -> set[str]:
     return standing.parties(changes_from(reports, now))
 
 
-PROJECTION = Projection(types_of(Target.TOKENS), project)
+PROJECTION = Projection(types_of(Target.TOKENS), project, claims, stored_parties)
 
 
 async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: int = 1) -> None:

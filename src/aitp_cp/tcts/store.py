@@ -9,6 +9,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Record
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.events.projection import StoredParties
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
@@ -42,6 +43,32 @@ WITH reported AS (
 SELECT jti FROM kept
 """
 
+# Kept for each signer, so that nobody takes the place of the issuer, and before the token is known.
+REMEMBER_SIGNED = """
+INSERT INTO signed_revocations AS stored (jti, signer, kind, revoked_at, created_at)
+SELECT jti, signer, kind, min(since), $5
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS said (jti, signer, kind, since)
+GROUP BY jti, signer, kind ORDER BY jti, signer, kind
+ON CONFLICT (jti, signer, kind) DO UPDATE
+SET revoked_at = LEAST(stored.revoked_at, excluded.revoked_at),
+    created_at = GREATEST(stored.created_at, excluded.created_at)
+WHERE excluded.revoked_at < stored.revoked_at OR stored.created_at < excluded.created_at - interval '1 day'
+RETURNING jti
+"""
+
+ISSUED_BY_OTHERS = """
+SELECT jti, signer FROM unnest($1::uuid[], $2::text[], $3::text[]) AS said (jti, signer, kind)
+WHERE (EXISTS (SELECT 1 FROM delegations AS known WHERE known.jti = said.jti)
+       OR (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS known WHERE known.jti = said.jti)))
+  AND NOT EXISTS (SELECT 1 FROM delegations AS own WHERE own.jti = said.jti AND delegator_aid = signer)
+  AND NOT (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer))
+"""
+
+PARTIES_OF_TCTS = "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])"
+PARTIES_OF_DELEGATIONS = (
+    "SELECT jti, delegator_aid, delegatee_aid, reported_by FROM delegations WHERE jti = ANY($1::uuid[])"
+)
+
 ADD_PARENTS = """
 INSERT INTO delegation_parents (jti, parent_jti)
 SELECT jti, parent_jti FROM unnest($1::uuid[], $2::uuid[]) AS new (jti, parent_jti)
@@ -71,6 +98,10 @@ FROM (
     FROM (
         SELECT jti, revoked_at FROM revoked_reports WHERE jti = ANY($1::uuid[]) AND kind = 'tct'
         UNION ALL
+        SELECT said.jti, said.revoked_at
+        FROM signed_revocations AS said JOIN issued_tcts AS own ON own.jti = said.jti AND own.issuer_aid = said.signer
+        WHERE said.jti = ANY($1::uuid[]) AND said.kind = 'tct'
+        UNION ALL
         SELECT jti, revoked_at FROM revocation_entries WHERE jti = ANY($1::uuid[])
     ) AS known
     GROUP BY jti
@@ -81,6 +112,7 @@ WHERE issued_tcts.jti = cause.jti
 
 
 OLD_REPORTS = OldRows("revoked_reports", "created_at")
+OLD_SIGNED = OldRows("signed_revocations", "created_at")
 
 
 async def drop_parents(conn: Connection, links: Sequence[tuple[UUID, UUID]]) -> None:
@@ -120,6 +152,36 @@ async def remember_revocations(conn: Connection, revocations: Sequence[Revocatio
         now,
     )
     return [row["jti"] for row in rows]
+
+
+async def remember_signed(conn: Connection, signed: Sequence[Revocation], now: datetime) -> list[UUID]:
+    """Store what agents revoke themselves, also for unreported tokens; return those that are new or earlier."""
+    rows = await conn.fetch(
+        REMEMBER_SIGNED,
+        [revocation.jti for revocation in signed],
+        [revocation.signer for revocation in signed],
+        [revocation.kind for revocation in signed],
+        [revocation.revoked_at for revocation in signed],
+        now,
+    )
+    return [row["jti"] for row in rows]
+
+
+async def issued_by_others(conn: Connection, signed: Sequence[Revocation]) -> set[tuple[UUID, str]]:
+    """Return which of these name something known that their signer has neither issued nor delegated."""
+    columns = zip(*((said.jti, said.signer, said.kind) for said in signed), strict=True)
+    return {(row["jti"], row["signer"]) for row in await conn.fetch(ISSUED_BY_OTHERS, *(list(one) for one in columns))}
+
+
+async def parties(
+    conn: Connection, tcts: Sequence[UUID], delegations: Sequence[UUID]
+) -> tuple[dict[UUID, StoredParties], dict[UUID, StoredParties]]:
+    """Return issuer and subject, and delegator and delegatee, of those that are known."""
+    found = []
+    for statement, jtis in ((PARTIES_OF_TCTS, tcts), (PARTIES_OF_DELEGATIONS, delegations)):
+        rows = await conn.fetch(statement, jtis) if jtis else []
+        found.append({row[0]: StoredParties(frozenset((row[1], row[2])), row["reported_by"]) for row in rows})
+    return found[0], found[1]
 
 
 async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from aitp_cp.errors import BodyInvalid, EncodingUnsupported, PayloadTooLarge
-from aitp_cp.protocol import json_guard
+from aitp_cp.protocol import http_signature, json_guard
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import BODY_LIMIT
 
@@ -29,10 +29,12 @@ async def read_body(request: Request, count: Count | None = None) -> bytes:
     """Return the whole body without a leading UTF-8 byte order mark; `count` is told of its bytes as they come.
 
     Raises `PayloadTooLarge` once more bytes arrived than the endpoint allows, `EncodingUnsupported` for a content
-    coding, `BodyInvalid` for UTF-16 and for a body that its client does not send to the end, or not in time.
+    coding, `BodyInvalid` for UTF-16 and for a body that its client does not send to the end, or not in time, and
+    `SignatureInvalid` for a body that the signer of the request did not send.
     """
     _refuse_codings(request)
     body = await _whole(request, count)
+    http_signature.check_body(body, context_of(request).digests)
     if body.startswith(_UTF16_MARKS):
         raise BodyInvalid("the body must be JSON in UTF-8, not UTF-16")
     return body.removeprefix(_UTF8_MARK)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.types import Scope as AsgiScope
 
+from aitp_cp.protocol.http_signature import Digest
 from aitp_cp.protocol.scopes import Scope
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class RequestContext:
     actor: str = ANONYMOUS
     principal: "Principal | None" = None  # set by the gate of an endpoint that needs a credential
     credentials: "Credentials | None" = None  # where the principal comes from; None for those that never end
+    digests: tuple[Digest, ...] = ()  # that the signer of the request wants its body to have
     caller: str | None = None  # whom the limits per caller count; None without a credential
     endpoint: "Endpoint | None" = None
     route: str = UNMATCHED  # the endpoint's path as logs and metrics show it

@@ -11,7 +11,16 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, Internal, RateLimited, ShuttingDown, UriTooLong
+from aitp_cp.errors import (
+    AppError,
+    BadRequest,
+    HeadersTooLarge,
+    Internal,
+    RateLimited,
+    ShuttingDown,
+    SignatureInvalid,
+    UriTooLong,
+)
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.account import account
@@ -76,12 +85,17 @@ class Edge:
             exchange.finish()
 
     def _charge(self, context: RequestContext, refusal: AppError, headers: Headers) -> AppError:
-        """Spend a token for a request that reached no endpoint; return what to answer."""
-        if context.endpoint is None:
-            try:
+        """Spend a token for a request that reached no endpoint, or whose body its signer did not send.
+
+        Return what to answer.
+        """
+        try:
+            if context.endpoint is None:
                 self._router.charge(context, headers)
-            except RateLimited as limited:
-                return limited
+            elif context.digests and isinstance(refusal, SignatureInvalid):
+                self._router.charge_address(context)
+        except RateLimited as limited:
+            return limited
         return refusal
 
     def _refuse_bytes(self, peer: str, refusal: AppError, executed: bool) -> AppError:

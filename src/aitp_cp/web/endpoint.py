@@ -35,6 +35,8 @@ class Bucket(StrEnum):
     ENROLL_IP = "enroll-ip"
     PUBLIC_IP = "public-ip"
     API_KEY = "api-key"
+    AGENT = "agent"
+    AGENT_AUTH_IP = "agent-auth-ip"
     EXEMPT = "exempt"
 
 
@@ -80,6 +82,7 @@ class Endpoint:
     body_limit: int = BODY_LIMIT
     answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
     errors: tuple[type[AppError], ...] = ()
+    signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key
     bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from aitp_cp.errors import (
+    AgentTokenInvalid,
     ApiKeyExpired,
     ApiKeyRevoked,
     AppError,
@@ -17,6 +18,9 @@ from aitp_cp.errors import (
     ScopeMissing,
     ServerMisconfigured,
 )
+from aitp_cp.protocol import http_signature
+from aitp_cp.protocol.agent_token import is_agent_token
+from aitp_cp.protocol.http_signature import SignedRequest
 from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.runtime import Runtime
 from aitp_cp.setting_rules import key_digest
@@ -24,10 +28,10 @@ from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import RequestContext
 from aitp_cp.web.endpoint import Bucket, Endpoint
 from aitp_cp.web.hosts import HostRule
-from aitp_cp.web.principal import ANYONE, BEARER, Credentials, Kind, Principal
+from aitp_cp.web.principal import ANYONE, BEARER, Agents, Credentials, Kind, Principal
 from aitp_cp.web.ratelimit import TokenBuckets
 
-REFUSALS = (InvalidApiKey, ApiKeyExpired, ApiKeyRevoked)
+REFUSALS = (InvalidApiKey, ApiKeyExpired, ApiKeyRevoked, AgentTokenInvalid)
 
 
 def bearer(headers: Headers) -> str | None:
@@ -40,10 +44,11 @@ def bearer(headers: Headers) -> str | None:
 class Gatekeeper:
     """Admits requests to endpoints; knows keys only by their SHA-256 digest."""
 
-    def __init__(self, rt: Runtime, credentials: Sequence[Credentials] = ()) -> None:
+    def __init__(self, rt: Runtime, credentials: Sequence[Credentials] = (), agents: Agents | None = None) -> None:
         settings = rt.settings
         self._environment = [_of_environment(key.get_secret_value()) for key in settings.api_keys]
         self._kinds = {kind.prefix: kind for kind in credentials}
+        self._agents = agents
         self._production = settings.production
         self._hosts = HostRule(settings)
         self._drops = rt.metrics.rate_limit_drops
@@ -53,6 +58,8 @@ class Gatekeeper:
                 Bucket.ENROLL_IP: settings.rate_limit_enrollment_per_ip_min,
                 Bucket.PUBLIC_IP: settings.rate_limit_public_per_ip_min,
                 Bucket.API_KEY: settings.rate_limit_api_key_per_min,
+                Bucket.AGENT: settings.rate_limit_agent_per_min,
+                Bucket.AGENT_AUTH_IP: settings.rate_limit_agent_auth_per_ip_min,
             }
             for bucket in limits:
                 self._drops.labels(bucket=str(bucket))  # shown from the start, or the first drop could not be a rise
@@ -65,24 +72,36 @@ class Gatekeeper:
     async def admit(self, context: RequestContext, endpoint: Endpoint, request: Request) -> None:
         """Let the request through.
 
-        Raises `InvalidApiKey`, `ApiKeyExpired`, `ApiKeyRevoked`, `ScopeMissing`, `ServerMisconfigured`,
-        `DatabaseUnavailable`, `OriginNotAllowed` or `RateLimited`.
+        Raises `InvalidApiKey`, `ApiKeyExpired`, `ApiKeyRevoked`, `AgentTokenInvalid`, `SignatureInvalid`,
+        `ScopeMissing`, `ServerMisconfigured`, `DatabaseUnavailable`, `OriginNotAllowed`, `RateLimited`, and what the
+        principal's check raises.
         """
         if not endpoint.gated:
             self._spend_for_address(context, endpoint.limited_by)
             return
-        if not self._production and not self._keys_exist:
+        signed = self._signed(endpoint, request) if endpoint.signable else None
+        if signed is None and not self._production and not self._keys_exist and not self._names_agent(request.headers):
             self._hosts.check_origin(request.headers)
             self._spend_for_address(context, Bucket.API_KEY)
             context.principal = ANYONE
             return
-        principal = await self._identify(context, request.headers)
+        if signed is not None:
+            principal = self._verify(context, signed)
+        else:
+            principal = await self._identify(context, request.headers)
         context.principal = principal
         context.actor = context.caller = principal.actor
-        self._spend(context, Bucket.API_KEY, principal.actor, principal.rate_per_min)
+        bucket = Bucket.AGENT if principal.kind is Kind.AGENT else Bucket.API_KEY
+        self._spend(context, bucket, principal.actor, principal.rate_per_min)
         scope = endpoint.scope
         if scope is not None and scope not in principal.scopes:
             raise ScopeMissing(f"the credential lacks the scope {scope}", extra={"required": str(scope)})
+        if principal.kind is Kind.AGENT and self._agents is not None:
+            await self._agents.check(principal)
+
+    def charge_address(self, context: RequestContext) -> None:
+        """Spend a token for a request that turned out to be unsigned; raises `RateLimited`."""
+        self._spend_for_address(context, Bucket.PUBLIC_IP)
 
     def charge(self, context: RequestContext, headers: Headers) -> None:
         """Spend a token for a request that reaches no endpoint; raises `RateLimited`."""
@@ -90,7 +109,8 @@ class Gatekeeper:
         if principal is None:
             self._spend_for_address(context, Bucket.PUBLIC_IP)
         else:
-            self._spend(context, Bucket.API_KEY, principal.actor, principal.rate_per_min)
+            bucket = Bucket.AGENT if principal.kind is Kind.AGENT else Bucket.API_KEY
+            self._spend(context, bucket, principal.actor, principal.rate_per_min)
 
     def recognises(self, headers: Headers) -> bool:
         """Return whether the request carries a credential that memory knows to be valid; nothing is spent."""
@@ -99,6 +119,30 @@ class Gatekeeper:
     @property
     def _keys_exist(self) -> bool:
         return bool(self._environment) or any(kind.exist for kind in self._kinds.values())
+
+    def _signed(self, endpoint: Endpoint, request: Request) -> SignedRequest | None:
+        """Return what a signature covers, if there is one; then no other credential counts."""
+        scope = request.scope
+        fields = http_signature.fields_of(scope["headers"])
+        if not http_signature.is_signed(fields):
+            return None
+        query = scope["query_string"].decode("latin-1")
+        # The router has compared the path as it was sent.
+        return SignedRequest(scope["method"], endpoint.path, query, fields)
+
+    def _names_agent(self, headers: Headers) -> bool:
+        return is_agent_token(bearer(headers) or "")
+
+    def _verify(self, context: RequestContext, signed: SignedRequest) -> Principal:
+        """Return who signed; a failure costs its address a token, which is spent before public-key work is done."""
+        assert self._agents is not None
+        before = dict(context.headers)
+        self._spend_for_address(context, Bucket.PUBLIC_IP)
+        principal, context.digests = self._agents.verify(signed)
+        context.headers = before
+        if self._buckets is not None:
+            self._buckets.give_back(Bucket.PUBLIC_IP, bucket_key(context.client_ip))
+        return principal
 
     async def _identify(self, context: RequestContext, headers: Headers) -> Principal:
         """Return who calls; one that is refused, or that the database is asked about, spends a guess first."""
@@ -113,13 +157,14 @@ class Gatekeeper:
             principal = None if kind is None else kind.find(token, digest)
         except REFUSALS as refused:
             refusal, kind = refused, None
+        of_agent = isinstance(refusal, AgentTokenInvalid)
         if principal is None:
-            if kind is not None or self._keys_exist:
+            if kind is not None or self._keys_exist or of_agent:
                 # Guessing is throttled like any other anonymous call, and before it learns anything.
                 self._spend_for_address(context, Bucket.PUBLIC_IP)
             principal = None if kind is None else await kind.look_up(token, digest)
         if principal is None or kind is None:
-            raise refusal if self._keys_exist else ServerMisconfigured
+            raise refusal if self._keys_exist or of_agent else ServerMisconfigured
         context.credentials = kind
         kind.used(principal, context.client_ip)
         return principal

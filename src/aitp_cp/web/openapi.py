@@ -172,10 +172,12 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
                 errors.ApiKeyExpired,
                 errors.ApiKeyRevoked,
                 errors.ServerMisconfigured,
+                errors.AgentTokenInvalid,
                 errors.OriginNotAllowed,
             ),
         ),
         (endpoint.scope is not None, (errors.ScopeMissing,)),
+        (endpoint.signable, (errors.SignatureInvalid, errors.AgentNotActive, errors.AgentContained)),
         (endpoint.limited_by is not Bucket.EXEMPT, (errors.RateLimited,)),
         (
             endpoint.idempotent,

@@ -7,7 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from aitp_cp.protocol.http_signature import Digest, SignedRequest
+from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES, Scope
+from aitp_cp_client.wire.aid import Aid
 
 BEARER = {"WWW-Authenticate": "Bearer"}  # with every 401
 
@@ -35,6 +38,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: datetime | None = None
     rate_per_min: int | None = None  # None for the limit of the bucket
     key_id: UUID | None = None  # the row of a key in the database
+    aid: Aid | None = None  # of an agent
+    proof: Proof = Proof.SHARED_KEY
 
 
 # Whoever calls while the gate is open.
@@ -65,3 +70,13 @@ class Credentials(Protocol):
 
     def used(self, principal: Principal, client_ip: str) -> None:
         """Note that a request was made with the credential."""
+
+
+class Agents(Protocol):
+    """Agents that call: requests that they sign instead of sending a credential, and whether they may act now."""
+
+    def verify(self, request: SignedRequest) -> tuple[Principal, tuple[Digest, ...]]:
+        """Return who signed a request, and the digests that its body must have; raises `SignatureInvalid`."""
+
+    async def check(self, principal: Principal) -> None:
+        """Ask the database whether the agent may act at this moment; raises `AgentNotActive`."""

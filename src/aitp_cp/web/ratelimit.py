@@ -71,5 +71,11 @@ class TokenBuckets:
             reset_at=math.ceil(now + (limit - tokens) / rate),
         )
 
+    def give_back(self, bucket: str, key: str) -> None:
+        """Return a token that `take` has just spent."""
+        level = self._levels.get((bucket, key))
+        if level is not None:
+            self._levels[(bucket, key)] = (level[0] + 1.0, level[1])
+
     def __len__(self) -> int:
         return len(self._levels)

@@ -16,7 +16,7 @@ from aitp_cp.web.caller_reads import CallerReads
 from aitp_cp.web.context import BODY, CONTEXT, RequestContext
 from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.gate import Gatekeeper
-from aitp_cp.web.principal import Credentials
+from aitp_cp.web.principal import Agents, Credentials
 
 Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 
@@ -24,11 +24,18 @@ Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 class Router:
     """Looks a fixed path up in a table; tries only patterns of the same number of segments otherwise."""
 
-    def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint], credentials: Sequence[Credentials] = ()) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        endpoints: Iterable[Endpoint],
+        credentials: Sequence[Credentials] = (),
+        agents: Agents | None = None,
+    ) -> None:
         self._rt = rt
-        self._gatekeeper = Gatekeeper(rt, credentials)
+        self._gatekeeper = Gatekeeper(rt, credentials, agents)
         self.recognises = self._gatekeeper.recognises
         self.charge = self._gatekeeper.charge
+        self.charge_address = self._gatekeeper.charge_address
         self._reads = CallerReads(rt.metrics.rate_limit_drops)
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[Pattern[str], Methods]]] = {}

@@ -34,8 +34,9 @@ def parameters_of(query: type) -> list[Schema]:
 
 def _parameter(name: str, schema: Schema, components: Mapping[str, Schema]) -> Schema:
     about = schema.pop("description")
-    kind = next(iter(schema.pop("anyOf", ({},))))  # the other type is null
-    kind = {**kind, **components.get(schema.pop("$ref", ""), {}), **schema}
+    given: Schema = next((kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}), {})
+    kind = {**given, **schema}
+    kind |= components.get(kind.pop("$ref", ""), {})
     kind.pop("title", None)
     if kind.get("default") is None:
         kind.pop("default", None)

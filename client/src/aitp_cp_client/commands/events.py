@@ -2,15 +2,34 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from aitp_cp_client import ControlPlane, ControlPlaneError, Event, Reset
 from aitp_cp_client.commands.connection import run
 from aitp_cp_client.commands.files import save
-from aitp_cp_client.commands.output import compact, line, note, plain
+from aitp_cp_client.commands.output import Columns, compact, line, listing, note, plain, some
 from aitp_cp_client.events import EventFilter, StreamFilter
 from aitp_cp_client.wire.times import iso
+
+COLUMNS: Columns[Event] = {
+    "position": lambda event: event.seq,
+    "time": lambda event: event.ts,
+    "type": lambda event: event.type,
+    "sides": lambda event: _sides(event),
+    "session": lambda event: event.session_id,
+    "proof": lambda event: event.proof,
+    "reported by": lambda event: event.reported_by,
+}
+
+
+def list_events(limit: int, *, as_json: bool, **filters: Unpack[EventFilter]) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        found = await some(partial(control_plane.events.history, **filters), limit)
+        listing("events", found, COLUMNS, as_json=as_json)
+
+    run(work)
 
 
 def tail(after: int | None, *, as_json: bool, **filters: Unpack[StreamFilter]) -> None:
@@ -44,8 +63,16 @@ def _tagged(event: Event | Reset) -> object:
 def _sentence(event: Event | Reset) -> str:
     if isinstance(event, Reset):
         return f"-- {plain(event.reason)}: events are missing here; the oldest available position is {event.oldest} --"
-    sides = " → ".join(side for side in (event.aid_a, event.aid_b) if side)
-    details = {"session": event.session_id, "run": event.run_id, "grants": ",".join(map(str, event.grants))}
+    details = {
+        "session": event.session_id,
+        "run": event.run_id,
+        "grants": ",".join(map(str, event.grants)),
+        "by": event.reported_by,
+    }
     more = " ".join(f"{name}={value}" for name, value in details.items() if value)
     position = "" if event.seq is None else event.seq
-    return plain(f"{position:>8}  {iso(event.ts)}  {event.type:<20}  {sides}  {more}").rstrip()
+    return plain(f"{position:>8}  {iso(event.ts)}  {event.type:<20}  {_sides(event)}  {more}").rstrip()
+
+
+def _sides(event: Event) -> str:
+    return " → ".join(side for side in (event.aid_a, event.aid_b) if side)

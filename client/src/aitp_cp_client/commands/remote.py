@@ -20,6 +20,10 @@ Aid = Annotated[str, typer.Argument(metavar="AID", help="The agent.")]
 WithVerdict = Annotated[
     Literal["none", "unverifiable", "invalid", "verified"] | None, typer.Option(help="What the signature is worth.")
 ]
+WithProof = Annotated[
+    Literal["shared-key", "agent-token", "signature"] | None, typer.Option("--proof", help="How its reporter is known.")
+]
+ReportedBy = Annotated[str | None, typer.Option(metavar="AID", help="Reported by this agent itself.")]
 Active = Annotated[bool, typer.Option("--active", help="Neither revoked nor expired.")]
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
@@ -152,6 +156,7 @@ def events_tail(
     type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
     aid: Annotated[str | None, typer.Option(help="Sender or receiver.")] = None,
     run: Annotated[str | None, typer.Option(help="One run.")] = None,
+    proof: WithProof = None,
     after: Annotated[
         int | None, typer.Option(min=0, help="Start after this position in the log. Default: recent events.")
     ] = None,
@@ -160,7 +165,22 @@ def events_tail(
     """Print events as they happen, until Ctrl-C. Reconnects without gaps or duplicates."""
     from aitp_cp_client.commands.events import tail
 
-    tail(after, as_json=as_json, type=type, aid=aid, run_id=run)
+    tail(after, as_json=as_json, type=type, aid=aid, run_id=run, proof=proof)
+
+
+@events.command("list", epilog=LEGEND)
+def events_list(
+    type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
+    aid: Annotated[str | None, typer.Option(help="Either side.")] = None,
+    proof: WithProof = None,
+    reported_by: ReportedBy = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Events, newest first."""
+    from aitp_cp_client.commands.events import list_events
+
+    list_events(limit, as_json=as_json, type=type, aid=aid, proof=proof, reported_by=reported_by)
 
 
 @events.command("export", epilog=LEGEND)

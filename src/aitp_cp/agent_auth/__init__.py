@@ -1,0 +1,1 @@
+"""Agents prove their keys, and speak for themselves (contract, part II, section 20)."""
