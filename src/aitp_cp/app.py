@@ -32,6 +32,7 @@ from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.export import EXPORT
 from aitp_cp.registry.routes import ENDPOINTS as REGISTRY
 from aitp_cp.registry.store import MOVED_CHANNEL
+from aitp_cp.revocation.holders import Holders
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
 from aitp_cp.revocation.writer import Revoker
@@ -109,6 +110,8 @@ def _open_outbound(rt: Runtime, tail: Tail) -> None:
 async def _open_followers(rt: Runtime, tail: Tail) -> None:
     """What follows the log, then the log itself, then what needs its position."""
     published = PublishedList(rt, tail.behind)
+    rt.add(holders := Holders(rt))
+    rt.stack.push_async_callback(holders.stop)
     cache = RegistryCache(rt, tail.behind)
     keys = KeyCache(rt, tail.behind)
     tail.on_notice(MOVED_CHANNEL, cache.on_moved)

@@ -10,12 +10,13 @@ from aitp_cp.jobs import Job, Runner
 from aitp_cp.ops.jobs import JOBS as OPS
 from aitp_cp.registry.jobs import JOBS as REGISTRY
 from aitp_cp.retention.jobs import jobs as retention
+from aitp_cp.revocation.jobs import OWN_JOBS as HOLDERS
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.jobs import JOBS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
 
 # Every process shows its own figures, whoever runs the jobs that change something.
-OWN: tuple[Job, ...] = OPS
+OWN: tuple[Job, ...] = (*OPS, *HOLDERS)
 
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:

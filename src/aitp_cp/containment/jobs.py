@@ -1,11 +1,15 @@
-"""Revoke what is left of large containments (contract, section 21)."""
+"""Revoke what is left of large containments, and watch how far they reach (contract, section 21)."""
 
-from aitp_cp.containment import service, store
+import math
+
+from aitp_cp.containment import reach, service, store
 from aitp_cp.db.locks import CONTAINING
 from aitp_cp.jobs import Job, in_batches, single_flight
 from aitp_cp.runtime import Runtime
 
 EVERY_SECS = 1
+WATCH_SECS = 10  # clients' versions are written down as often
+SHARES = ("0.5", "0.95")
 TURN_SECS = 5  # a drain waits ten seconds for a job, so one that ends by itself in five is never cut off
 
 
@@ -18,4 +22,14 @@ async def settle(rt: Runtime) -> None:
     await in_batches(rt, batch, size=service.BATCH, secs=TURN_SECS)
 
 
-JOBS = (Job("containment.settle", EVERY_SECS, settle),)
+async def watch(rt: Runtime) -> None:
+    """Show how far the newest open containment has reached; 1 while there is none."""
+    async with rt.db.connection() as conn:
+        progress = await reach.watch(conn, rt.clock())
+    rt.metrics.containment_confirmed.set(1.0 if progress is None else progress.confirmed_ratio)
+    secs = (None, None) if progress is None else (progress.secs_to_half, progress.secs_to_most)
+    for share, value in zip(SHARES, secs, strict=True):
+        rt.metrics.containment_seconds.labels(share=share).set(math.nan if value is None else value)
+
+
+JOBS = (Job("containment.settle", EVERY_SECS, settle), Job("containment.reach", WATCH_SECS, watch))

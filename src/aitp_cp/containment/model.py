@@ -137,6 +137,9 @@ class Stored(msgspec.Struct, frozen=True):
     pending: bool
     listed_version: int
     listed_at: datetime | None
+    half_confirmed_at: datetime | None
+    most_confirmed_at: datetime | None
+    act_at: datetime
 
 
 class Pending(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
+from aitp_cp.containment import reach as reached
 from aitp_cp.containment import service
 from aitp_cp.containment.model import (
     ORDER,
@@ -14,6 +15,7 @@ from aitp_cp.containment.model import (
     NewContainment,
     NewRelease,
 )
+from aitp_cp.containment.reach import Reach
 from aitp_cp.db import urgent
 from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, NotContained, NotFound, PlanChanged
 from aitp_cp.protocol.scopes import Scope
@@ -76,6 +78,11 @@ async def list_containments(rt: Runtime, request: Request) -> Response:
 async def get_containment(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
         return json_response(service.shown(await service.get(conn, path_uuid(request))))
+
+
+async def get_reach(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await reached.reach(conn, path_uuid(request)))
 
 
 def _known_spelling(request: Request) -> str:
@@ -142,6 +149,17 @@ ENDPOINTS = (
         params=(ID,),
         answers={200: Containment},
         errors=(NotFound,),
-        leads_to=LEADS_TO[2:],
+        leads_to=(*links("GET /api/containments/{id}/reach", id="$response.body#/containment/id"), *LEADS_TO[2:]),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/containments/{id}/reach",
+        scope=Scope.AGENTS_READ,
+        handler=get_reach,
+        summary="Which clients have shown to hold the list with a containment's revocations",
+        tag="containment",
+        params=(ID,),
+        answers={200: Reach},
+        errors=(NotFound,),
     ),
 )

@@ -21,10 +21,17 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.db.views import View
 
 VIEW = View(ContainmentView, {"contained_at": shown("contained_at"), "released_at": shown("released_at")})
-SHOWN = f"{VIEW.sql}, plan::text AS plan, event_id, remaining, pending, listed_version, listed_at"
+SHOWN = f"""{VIEW.sql}, plan::text AS plan, event_id, remaining, pending, listed_version, listed_at,
+    half_confirmed_at, most_confirmed_at, contained_at AS act_at"""
 
 FIND = f"SELECT {SHOWN} FROM containments WHERE id = $1"
 FIND_OPEN = f"SELECT {SHOWN} FROM containments WHERE aid = $1 AND released_at IS NULL"
+
+# By the column, not by the text that is shown.
+NEWEST_OPEN = f"""
+SELECT {SHOWN} FROM containments WHERE released_at IS NULL ORDER BY containments.contained_at DESC, id DESC LIMIT $1
+"""
+CONFIRM = "UPDATE containments SET half_confirmed_at = $2, most_confirmed_at = $3 WHERE id = $1"
 
 LIST = f"""
 SELECT {VIEW.sql}, contained_at FROM containments
@@ -76,6 +83,15 @@ async def find_open(conn: Connection, aid: str) -> Stored | None:
     return None if row is None else _stored(row)
 
 
+async def newest_open(conn: Connection, limit: int) -> list[Stored]:
+    return [_stored(row) for row in await conn.fetch(NEWEST_OPEN, limit)]
+
+
+async def confirm(conn: Connection, id: UUID, half: datetime | None, most: datetime | None) -> None:
+    """Note when half and nearly all of a containment's peers were confirmed."""
+    await conn.execute(CONFIRM, id, half, most)
+
+
 async def page(conn: Connection, query: ContainmentQuery, window: Window) -> ContainmentPage:
     """Return one page, newest first."""
     where = Where()
@@ -125,4 +141,7 @@ def _stored(row: Record) -> Stored:
         pending=row["pending"],
         listed_version=row["listed_version"],
         listed_at=row["listed_at"],
+        half_confirmed_at=row["half_confirmed_at"],
+        most_confirmed_at=row["most_confirmed_at"],
+        act_at=row["act_at"],
     )

@@ -31,6 +31,7 @@ TABLES: Mapping[str, str] = {
     "invocation_counts": "events",
     "invocation_progress": "events",
     "issued_tcts": "tcts",
+    "list_holders": "revocation",
     "log_horizon": "events",
     "pinned_keys": "truststore",
     "revocation_entries": "revocation",

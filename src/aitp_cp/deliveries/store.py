@@ -82,6 +82,8 @@ RETURNING {DELIVERY}
 
 COUNT_UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
 
+COUNT_OF_EVENT = "SELECT status, count(*) AS count FROM webhook_deliveries WHERE event_id = $1 GROUP BY status"
+
 COUNT_BY_STATUS = """
 SELECT kind.status, (
     SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries AS d WHERE d.status = kind.status LIMIT $2) AS sample
@@ -99,6 +101,11 @@ async def count_unfinished(conn: Connection) -> int:
 async def count_by_status(conn: Connection, limit: int) -> dict[str, int]:
     """Count the deliveries of each status, up to `limit`."""
     return {row["status"]: row["count"] for row in await conn.fetch(COUNT_BY_STATUS, list(DeliveryStatus), limit)}
+
+
+async def count_of_event(conn: Connection, event_id: UUID) -> dict[str, int]:
+    """Count the deliveries of one event by status."""
+    return {row["status"]: row["count"] for row in await conn.fetch(COUNT_OF_EVENT, event_id)}
 
 
 async def cursor(conn: Connection) -> Cursor | None:

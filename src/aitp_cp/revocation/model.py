@@ -117,8 +117,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """One signing of the list: the envelope's bytes, their strong ETag, and how many entries could not be in it."""
+    """One signing of the list: the envelope's bytes, and how many entries could not be in it.
+
+    `etag` and `version` are set when it is published.
+    """
 
     body: bytes
-    etag: str
+    body_sha256: bytes
     unsigned: int
+    etag: str = ""
+    version: int = 0

@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from aitp_cp.db import urgent
@@ -28,8 +29,10 @@ from aitp_cp.events.model import Event
 from aitp_cp.protocol.vocabulary import OWN_SOURCE, TCT_REVOKED
 from aitp_cp.revocation import signing, store
 from aitp_cp.revocation.freshness import Change, Freshness, Moment, Reading
+from aitp_cp.revocation.holders import NONE
 from aitp_cp.revocation.model import Signed, Stored
 from aitp_cp.revocation.signing_process import SigningProcess
+from aitp_cp.revocation.tags import ListTags
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.responses import Response, json_bytes, max_age
 
@@ -53,6 +56,7 @@ class PublishedList:
         self._ttl = rt.settings.revocation_list_ttl_secs
         self._rule = Freshness.of(self._ttl, rt.settings.revocation_max_staleness_secs)
         seed = rt.settings.cp_aid_seed_hex
+        self._tags = ListTags(rt.settings.enrollment_secret.get_secret_value().encode())
         self._signing = SigningProcess(seed.get_secret_value()) if seed else None
         self._started = self._now()
         self._current: tuple[Reading, Signed] | None = None
@@ -117,6 +121,11 @@ class PublishedList:
             signed = self._current[1]
             self._response = cached, json_bytes(signed.body, headers={"Cache-Control": cached, "ETag": signed.etag})
         return self._response[1]
+
+    def proven(self, if_none_match: Sequence[str]) -> int:
+        """Return the version that a request proves to hold, or `NONE`."""
+        version = self._tags.read(if_none_match) if if_none_match else None
+        return NONE if version is None else version
 
     @property
     def cached(self) -> str:
@@ -192,7 +201,9 @@ class PublishedList:
         await self._ping()
         stored = await self._within(READ_SECS, self._read())
         self._has_read = True
-        return Reading(at, change, stored.version), await self._sign(stored.chunks)
+        signed = await self._sign(stored.chunks)
+        tag = self._tags.mint(stored.version, signed.body_sha256)
+        return Reading(at, change, stored.version), msgspec.structs.replace(signed, etag=tag, version=stored.version)
 
     async def _ping(self) -> None:
         """Notice a silent database sooner than the longest list takes to read."""

@@ -10,6 +10,7 @@ from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.revocation import service
 from aitp_cp.revocation.conditional import matches
+from aitp_cp.revocation.holders import NONE, Holders
 from aitp_cp.revocation.jti import read_jti
 from aitp_cp.revocation.model import (
     ORDER,
@@ -24,6 +25,7 @@ from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, links
 from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_response
@@ -54,9 +56,24 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
 async def signed_list(rt: Runtime, request: Request) -> Response:
     published = rt.get(PublishedList)
     signed = await published.get()
-    if matches(request.headers.getlist("if-none-match"), signed.etag):
+    conditions = request.headers.getlist("if-none-match")
+    is_held = matches(conditions, signed.etag)
+    _note(rt, request, published.proven(conditions), NONE if is_held else signed.version)
+    if is_held:
         return Response(status_code=304, headers={"Cache-Control": published.cached, "ETag": signed.etag})
     return published.response
+
+
+def _note(rt: Runtime, request: Request, holds: int, sent: int) -> None:
+    """Note what the client has shown to hold, by its address and, with an agent token, by its AID.
+
+    A token that is not valid proves nothing and refuses nothing: the list is for everybody.
+    """
+    holders = rt.get(Holders)
+    holders.note("address", context_of(request).client_ip, holds=holds, sent=sent)
+    token = request.headers.get("x-aitp-agent-token")
+    if token is not None and (aid := holders.agent_of(token)) is not None:
+        holders.note("agent", aid, holds=holds, sent=sent)
 
 
 ENDPOINTS = (
@@ -102,7 +119,15 @@ ENDPOINTS = (
             tag="revocation",
             gate=Gate.OPEN,
             bucket=bucket,
-            params=(Param("If-None-Match", "entity tags that need no body", {"type": "string"}, place="header"),),
+            params=(
+                Param("If-None-Match", "entity tags that need no body", {"type": "string"}, place="header"),
+                Param(
+                    "X-Aitp-Agent-Token",
+                    "an agent token; with one ETag of this list in If-None-Match, its agent is known to hold that list",
+                    {"type": "string"},
+                    place="header",
+                ),
+            ),
             answers={200: dict, 304: None},
             errors=(RevocationUnavailable,),
             leads_to=(Link(f"GET {path}", {"If-None-Match": "$response.header.ETag"}),),

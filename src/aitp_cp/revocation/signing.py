@@ -24,4 +24,4 @@ def sign(signer: Signer, chunks: Sequence[bytes], ttl_secs: int) -> Signed:
     entries = [entry for chunk in chunks for entry in map(RevocationEntry, *_DECODER.decode(chunk))]
     entries.sort(key=_IN_ORDER)
     body = signer.revocation_list(entries, ttl_secs)
-    return Signed(body, f'"{hashlib.sha256(body).hexdigest()}"', len(entries) - body.count(_ENTRY))
+    return Signed(body, hashlib.sha256(body).digest(), len(entries) - body.count(_ENTRY))

@@ -35,6 +35,8 @@ ACROSS: dict[str, Across] = {
     "http_requests_queued": "livesum",
     "revocation_list_age_seconds": "livemax",
     "revocation_unsigned_entries": "livemostrecent",
+    "containment_confirmed_ratio": "livemostrecent",
+    "containment_confirmed_seconds": "livemostrecent",
     "job_last_success_timestamp_seconds": "max",
 }
 
@@ -103,6 +105,13 @@ class Metrics:
         )
         self.revocation_unsigned_entries = self._gauge(
             "revocation_unsigned_entries", "revoked tokens that the list cannot hold: no v4 UUIDs"
+        )
+
+        self.containment_confirmed = self._gauge(
+            "containment_confirmed_ratio", "peers that hold the list, of those exposed to the newest open containment"
+        )
+        self.containment_seconds = self._gauge(
+            "containment_confirmed_seconds", "from the newest open containment until this share was confirmed", "share"
         )
 
     def _count_the_tail(self) -> None:
