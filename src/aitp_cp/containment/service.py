@@ -6,7 +6,7 @@
 The locks: `aitp_cp.db.locks`. An agent is contained while it has a row that is not released; no other row says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -121,12 +121,12 @@ async def enforce(conn: Connection, caught: Sequence[Caught], now: datetime) -> 
 
     Return the events for the caller to append. Only what its issuer signed is listed: a claim names any id it likes.
     """
-    listed = [one.jti for one in caught if one.verified and one.live]
+    listed = {one.jti: one.parties for one in caught if one.verified and one.live}
     counts: dict[UUID, tuple[int, int]] = {}
     for one in caught:
         known = counts.get(one.containment, (0, 0))
         counts[one.containment] = known[0] + (one.verified and one.live), known[1] + (not one.verified)
-    events = await revocation.add(conn, sorted(listed), REASON, now)
+    events = await revocation.add(conn, listed, REASON, now)
     await store.count_later(conn, dict(sorted(counts.items())))
     return events
 
@@ -136,10 +136,10 @@ async def settle_next(conn: Connection, now: datetime) -> int:
     pending = await store.first_pending(conn)
     if pending is None:
         return 0
-    jtis = await exposure.pick(conn, _scope_of(pending, now), BATCH)
-    events = await _revoke(conn, jtis, now)
-    done = len(jtis) < BATCH
-    await store.advance(conn, pending.id, len(jtis), await deny_list.version(conn), now, done=done)
+    picked = await exposure.pick(conn, _scope_of(pending, now), BATCH)
+    events = await _revoke(conn, picked, now)
+    done = len(picked) < BATCH
+    await store.advance(conn, pending.id, len(picked), await deny_list.version(conn), now, done=done)
     await log.append(conn, events, now)
     return BATCH  # there may be another one
 
@@ -148,9 +148,9 @@ def shown(stored: Stored) -> Containment:
     return _answer(stored.plan, stored.remaining, stored)
 
 
-async def _revoke(conn: Connection, jtis: Sequence[UUID], now: datetime) -> list[NewEvent]:
-    events = await revocation.add(conn, jtis, REASON, now)
-    await tcts.revoke(conn, dict.fromkeys(jtis, now))
+async def _revoke(conn: Connection, parties: Mapping[UUID, tuple[str, str]], now: datetime) -> list[NewEvent]:
+    events = await revocation.add(conn, parties, REASON, now)
+    await tcts.revoke_of_agent(conn, dict.fromkeys(parties, now))
     return events
 
 

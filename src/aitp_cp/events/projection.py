@@ -28,6 +28,7 @@ class Caught(msgspec.Struct, frozen=True):
     containment: UUID
     verified: bool
     live: bool
+    parties: tuple[str, str]
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Revoking tokens, and reading what is revoked (contract, section 11)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -90,15 +90,14 @@ async def _take_effect(
     return {jti: positions[event.id] for jti, event in events.items()}
 
 
-async def add(conn: Connection, jtis: Collection[UUID], reason: str, now: datetime) -> list[NewEvent]:
-    """Put tokens on the deny list and return the events of those that are new, which the caller appends last.
+async def add(conn: Connection, parties: Mapping[UUID, tuple[str, str]], reason: str, now: datetime) -> list[NewEvent]:
+    """Put tokens, given with their parties, on the deny list; return the events of new entries, to be appended last.
 
     The caller lets them take effect (`tcts.revoke`), or has done so.
     """
-    entries = {jti: Revocation(jti, now, reason) for jti in jtis}
+    entries = {jti: Revocation(jti, now, reason) for jti in parties}
     inserted = await store.insert_missing(conn, entries.values(), now) if entries else set()
-    events = await _events(conn, [entries[jti] for jti in sorted(inserted)], now) if inserted else {}
-    return list(events.values())
+    return [_event(entry, parties[jti], now) for jti, entry in entries.items() if jti in inserted]
 
 
 async def _events(conn: Connection, entries: Sequence[Revocation], now: datetime) -> dict[UUID, NewEvent]:

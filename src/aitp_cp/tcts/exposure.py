@@ -88,14 +88,16 @@ known AS MATERIALIZED (
     WHERE delegatee_aid = $1 AND substr(delegation.jti::text, 15, 1) <> '4'
       AND NOT EXISTS (SELECT 1 FROM token WHERE token.jti = parent_jti)
 ), item AS MATERIALIZED (
-    SELECT DISTINCT ON (jti) jti, place, verified, peer, issued_at
+    SELECT DISTINCT ON (jti) jti, place, verified, peer, issued_at, issuer, subject
     FROM (
-        SELECT jti, 0 AS place, verified, peer, issued_at FROM token
+        SELECT jti, 0 AS place, verified, peer, issued_at, issuer_aid AS issuer, subject_aid AS subject FROM token
         UNION ALL
-        SELECT jti, 1, verified, CASE WHEN delegatee_aid = $1 THEN delegator_aid ELSE delegatee_aid END, issued_at
+        SELECT jti, 1, verified, CASE WHEN delegatee_aid = $1 THEN delegator_aid ELSE delegatee_aid END, issued_at,
+               delegator_aid, delegatee_aid
         FROM delegation
         UNION ALL
-        SELECT DISTINCT parent_jti, 2, verified, delegator_aid, issued_at FROM held
+        SELECT parent_jti, 2, held.verified, delegator_aid, held.issued_at, issuer_aid, subject_aid
+        FROM held JOIN issued_tcts ON issued_tcts.jti = parent_jti
         WHERE has_source AND $4 = 'revokeSource'
     ) AS every
     ORDER BY jti, place
@@ -151,7 +153,7 @@ PICK = f"""
 WITH {ITEMS}, turned AS (
     SELECT *, row_number() OVER (PARTITION BY place, verified, peer ORDER BY issued_at, jti) AS turn FROM item
 )
-SELECT jti FROM turned ORDER BY place, verified DESC, turn, issued_at, jti LIMIT $5
+SELECT jti, issuer, subject FROM turned ORDER BY place, verified DESC, turn, issued_at, jti LIMIT $5
 """
 
 
@@ -206,6 +208,6 @@ async def measure(conn: Connection, scope: Selection) -> Exposure:
     return Exposure(**{**row, **texts})
 
 
-async def pick(conn: Connection, scope: Selection, limit: int) -> list[UUID]:
-    """Return the next ids to revoke, at most `limit`, the most urgent first."""
-    return [row["jti"] for row in await conn.fetch(PICK, *scope.arguments, limit)]
+async def pick(conn: Connection, scope: Selection, limit: int) -> dict[UUID, tuple[str, str]]:
+    """Return the next ids to revoke with their two parties, at most `limit`, the most urgent first."""
+    return {row["jti"]: (row["issuer"], row["subject"]) for row in await conn.fetch(PICK, *scope.arguments, limit)}

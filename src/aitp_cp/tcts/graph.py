@@ -79,6 +79,14 @@ WHERE stored.jti = cause.jti
 RETURNING stored.jti
 """
 
+# Delegations themselves, and whatever is a parent.
+FIND_RELATED = """
+SELECT jti FROM unnest($1::uuid[]) AS source (jti)
+WHERE EXISTS (SELECT 1 FROM delegations WHERE parent_jti = source.jti)
+   OR EXISTS (SELECT 1 FROM delegation_parents WHERE parent_jti = source.jti)
+   OR EXISTS (SELECT 1 FROM delegations WHERE delegations.jti = source.jti)
+"""
+
 FIND_OPEN = f"""
 SELECT source.jti, cause.since
 FROM unnest($1::uuid[]) AS source (jti)
@@ -190,6 +198,11 @@ async def release(conn: Connection, moved: Sequence[UUID]) -> list[UUID]:
     Of what is below, `RELEASED_ROWS` rows at most: the rest stays revoked.
     """
     return [row["jti"] for row in await conn.fetch(RELEASE, moved, RELEASED_ROWS)] if moved else []
+
+
+async def find_related(conn: Connection, jtis: Sequence[UUID]) -> list[UUID]:
+    """Return those of `jtis` that are delegations or have some below them."""
+    return [row["jti"] for row in await conn.fetch(FIND_RELATED, jtis)]
 
 
 async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) -> list[Item]:

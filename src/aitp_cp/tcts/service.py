@@ -82,6 +82,20 @@ async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: i
         await graph.add_work(conn, [Item(jti, entries[jti], urgent=True) for jti in sorted(entries)])
 
 
+async def revoke_of_agent(conn: Connection, entries: Mapping[UUID, datetime]) -> None:
+    """Do the same for tokens of an agent that is contained.
+
+    They are marked before the graph is locked, for everybody waits for that lock. Should a report hold it and wait for
+    one of these rows, the wait for the graph ends, and a job does the rest.
+    """
+    await store.lock_tcts(conn, sorted(entries))
+    await store.mark_tcts(conn, sorted(entries))
+    if await lock_within(conn, GRAPH, GRAPH_WAIT_SECS):
+        await cascade.settle(conn, (), await graph.find_related(conn, sorted(entries)), ENTERED, urgent=True)
+    else:
+        await graph.add_work(conn, [Item(jti, entries[jti], urgent=True) for jti in sorted(entries)])
+
+
 async def settle_next(conn: Connection) -> bool:
     """Settle the next part of what is left, in the caller's transaction; False when another process does."""
     if not await try_lock(conn, SETTLING):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, Record
 from aitp_cp.events.projection import Caught
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts import graph, store
@@ -28,7 +28,8 @@ WITH marked AS ({store.MARK_TCTS} RETURNING 1), named AS (
     SELECT jti, issuer_aid, subject_aid, true
     FROM unnest($3::uuid[], $4::text[], $5::text[]) AS signed (jti, issuer_aid, subject_aid)
 )
-SELECT jti, containment.id AS containment, named.verified, coalesce(expires_at, 'infinity') > $2 AS live
+SELECT jti, containment.id AS containment, named.verified, coalesce(expires_at, 'infinity') > $2 AS live,
+       named.issuer_aid AS first, named.subject_aid AS second
 FROM named JOIN containments AS containment ON containment.aid = ANY(ARRAY[named.issuer_aid, named.subject_aid])
 JOIN issued_tcts USING (jti)
 WHERE released_at IS NULL
@@ -39,7 +40,8 @@ ORDER BY jti, named.verified
 """
 
 CONTAINED_DELEGATIONS = f"""
-SELECT jti, containment.id AS containment, {VERIFIED} AS verified, coalesce(expires_at, 'infinity') > $2 AS live
+SELECT jti, containment.id AS containment, {VERIFIED} AS verified, coalesce(expires_at, 'infinity') > $2 AS live,
+       delegator_aid AS first, delegatee_aid AS second
 FROM delegations JOIN containments AS containment ON containment.aid = ANY(ARRAY[delegator_aid, delegatee_aid])
 WHERE jti = ANY($1::uuid[]) AND NOT revoked AND released_at IS NULL
 ORDER BY jti
@@ -64,13 +66,18 @@ async def mark(conn: Connection, changes: Changes, revoked: Collection[UUID], no
     rows += await conn.fetch(CONTAINED_DELEGATIONS, delegations, since) if delegations else []
     if not rows:
         return []
-    caught: Mapping[UUID, Caught] = {row["jti"]: Caught(**row) for row in rows}
+    caught: Mapping[UUID, Caught] = {row["jti"]: _caught(row) for row in rows}
     named = [Revocation(jti, "tct", now, BY_CONTAINMENT) for jti in sorted(caught)]
     await store.remember_revocations(conn, named, now)
     await store.mark_tcts(conn, jtis := sorted(caught))
     await graph.mark_touched(conn, jtis)
     await graph.add_work(conn, [Item(jti, now, urgent=True) for jti in jtis])
     return list(caught.values())
+
+
+def _caught(row: Record) -> Caught:
+    parties = row["first"], row["second"]
+    return Caught(row["jti"], row["containment"], row["verified"], row["live"], parties)
 
 
 def _signed(changes: Changes) -> tuple[list[UUID], list[str], list[str]]:

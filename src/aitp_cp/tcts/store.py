@@ -91,6 +91,8 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[])
 ON CONFLICT (parent_jti, caller) DO UPDATE SET children = stored.children + excluded.children
 """
 
+LOCK_TCTS = "SELECT FROM issued_tcts WHERE jti = ANY($1::uuid[]) ORDER BY jti FOR NO KEY UPDATE"
+
 MARK_TCTS = """
 UPDATE issued_tcts SET revoked = true, revoked_at = LEAST(issued_tcts.revoked_at, cause.revoked_at)
 FROM (
@@ -182,6 +184,11 @@ async def parties(
         rows = await conn.fetch(statement, jtis) if jtis else []
         found.append({row[0]: StoredParties(frozenset((row[1], row[2])), row["reported_by"]) for row in rows})
     return found[0], found[1]
+
+
+async def lock_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
+    """Lock rows to the end of the transaction, in key order."""
+    await conn.execute(LOCK_TCTS, jtis)
 
 
 async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
