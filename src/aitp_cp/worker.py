@@ -10,6 +10,7 @@ from aitp_cp.jobs import Job, Runner
 from aitp_cp.ops.jobs import JOBS as OPS
 from aitp_cp.registry.jobs import JOBS as REGISTRY
 from aitp_cp.retention.jobs import jobs as retention
+from aitp_cp.revocation.jobs import JOBS as REVOCATION
 from aitp_cp.revocation.jobs import OWN_JOBS as HOLDERS
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.jobs import JOBS as TCTS
@@ -21,7 +22,7 @@ OWN: tuple[Job, ...] = (*OPS, *HOLDERS)
 
 def shared_jobs(rt: Runtime) -> tuple[Job, ...]:
     """Jobs that replicas share: each is single-flight or divides its work by row locks."""
-    return (*REGISTRY, *EVENTS, *TCTS, *CONTAINMENT, *DASHBOARD, *DELIVERIES, *retention(rt.settings))
+    return (*REGISTRY, *EVENTS, *TCTS, *REVOCATION, *CONTAINMENT, *DASHBOARD, *DELIVERIES, *retention(rt.settings))
 
 
 class Background:

@@ -56,6 +56,7 @@ class Revocation(msgspec.Struct, frozen=True):
     jti: UUID
     revoked_at: datetime
     reason: str | None
+    unlisted_at: datetime | None = None
 
 
 class RevocationView(msgspec.Struct, frozen=True, rename="camel"):
@@ -63,6 +64,7 @@ class RevocationView(msgspec.Struct, frozen=True, rename="camel"):
     revoked_at: str
     reason: str | None
     listed: bool  # whether the signed list holds it: the SDK signs version 4 UUIDs only
+    unlisted_at: str | msgspec.UnsetType = msgspec.UNSET  # since when the list leaves it out: its token has ended
 
 
 class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):

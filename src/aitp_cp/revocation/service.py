@@ -9,7 +9,7 @@ import msgspec
 
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor, Change
-from aitp_cp.clock import iso
+from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, Conflict
@@ -112,7 +112,10 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> Revocation
 
 
 def shown(entry: Revocation) -> RevocationView:
-    return RevocationView(entry.jti, iso(entry.revoked_at), entry.reason, entry.jti.version == 4)
+    listed = entry.jti.version == 4 and entry.unlisted_at is None
+    return RevocationView(
+        entry.jti, iso(entry.revoked_at), entry.reason, listed, iso_or_none(entry.unlisted_at) or msgspec.UNSET
+    )
 
 
 def answer(outcome: Outcome, *, bulk: bool) -> RevocationView | BulkRevocation:

@@ -23,13 +23,13 @@ RETURNING jti
 """
 
 PAGE = """
-SELECT jti, revoked_at, reason FROM revocation_entries
+SELECT jti, revoked_at, reason, unlisted_at FROM revocation_entries
 WHERE {where}
 ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
 
-FIND = "SELECT jti, revoked_at, reason FROM revocation_entries WHERE jti = ANY($1::uuid[])"
+FIND = "SELECT jti, revoked_at, reason, unlisted_at FROM revocation_entries WHERE jti = ANY($1::uuid[])"
 
 # Counted up by triggers, whoever writes to the table.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
@@ -95,4 +95,4 @@ async def read_all(conn: Connection) -> Stored:
 
 
 def _revocation(row: Record) -> Revocation:
-    return Revocation(row["jti"], row["revoked_at"], row["reason"])
+    return Revocation(row["jti"], row["revoked_at"], row["reason"], row["unlisted_at"])

@@ -11,7 +11,7 @@ from uuid import UUID
 from aitp_cp.db import Connection, Record
 from aitp_cp.events.projection import Caught
 from aitp_cp.protocol.verdicts import Verdict
-from aitp_cp.tcts import graph, store
+from aitp_cp.tcts import graph, store, unlisting
 from aitp_cp.tcts.exposure import CLOCK_SLACK, SIGNED, VERIFIED
 from aitp_cp.tcts.model import Changes, Item, Revocation
 
@@ -20,7 +20,8 @@ BY_CONTAINMENT = "cp:containment"
 
 # The tokens are marked as they were; then those are returned that live although their issuer or holder is contained. A
 # row may show what somebody else claimed of the id, so the signed parties that came with the report count as well. An
-# id under which others have signed a token is theirs, too, and is left alone.
+# id under which others have signed a token is theirs, too, and is left alone. Without a containment come the entries
+# that had left the signed list.
 MARK_REPORTED = f"""
 WITH marked AS ({store.MARK_TCTS} RETURNING 1), named AS (
     SELECT jti, issuer_aid, subject_aid, {VERIFIED} AS verified FROM issued_tcts WHERE jti = ANY($1::uuid[])
@@ -36,7 +37,10 @@ WHERE released_at IS NULL
   AND (NOT revoked OR (named.verified AND NOT EXISTS (
       SELECT 1 FROM revocation_entries WHERE revocation_entries.jti = issued_tcts.jti)))
   AND NOT (coalesce(conflict, false) AND {SIGNED.format(negation="NOT", agent="containment.aid")})
-ORDER BY jti, named.verified
+UNION ALL
+SELECT jti, NULL, false, false, NULL, NULL FROM revocation_entries
+WHERE jti = ANY($1::uuid[] || $6::uuid[]) AND unlisted_at IS NOT NULL
+ORDER BY jti, verified
 """
 
 CONTAINED_DELEGATIONS = f"""
@@ -62,7 +66,10 @@ async def mark(conn: Connection, changes: Changes, revoked: Collection[UUID], no
     since = now - CLOCK_SLACK
     tokens = sorted({*changes.tcts, *revoked})
     delegations = sorted({report.state.jti for report in changes.delegations})
-    rows = await conn.fetch(MARK_REPORTED, tokens, since, *_signed(changes)) if tokens else []
+    rows = await conn.fetch(MARK_REPORTED, tokens, since, *_signed(changes), delegations)
+    if unlisted := [row["jti"] for row in rows if row["containment"] is None]:
+        await unlisting.relist(conn, unlisted)
+    rows = [row for row in rows if row["containment"] is not None]
     rows += await conn.fetch(CONTAINED_DELEGATIONS, delegations, since) if delegations else []
     if not rows:
         return []
