@@ -1,4 +1,4 @@
-"""An audit row as the API shows it, and whom it is about."""
+"""Audit rows as the API shows them, and what they record."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -30,10 +30,10 @@ class AuditPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who asks for a change, such as `key:<family>`, `apikey:<16 hex>` or `enrollment:<aid>`, and in which request.
+    """The caller behind a change, such as `key:<family>`, `apikey:<16 hex>` or `enrollment:<aid>`, and its request.
 
-    `name` is the key's name, or the person's from single sign-on. `on_failure` is called when a row of theirs could
-    not be written.
+    `name` is the key's name, or the person's from single sign-on. `on_failure` is called when its audit row cannot be
+    written.
     """
 
     id: str

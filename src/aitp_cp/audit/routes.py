@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.audit import service
+from aitp_cp.audit import store
 from aitp_cp.audit.model import ORDER, Actor, AuditPage
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -14,7 +14,7 @@ from aitp_cp.web.responses import json_response
 
 
 def actor_of(rt: Runtime, request: Request) -> Actor:
-    """The caller as audit rows name it."""
+    """Return the caller as audit rows name it."""
     context = context_of(request)
     return Actor(context.actor, context.request_id, rt.metrics.admin_audit_insert_failures.inc, context.actor_name)
 
@@ -22,7 +22,7 @@ def actor_of(rt: Runtime, request: Request) -> Actor:
 async def list_entries(rt: Runtime, request: Request) -> Response:
     window = read_query(request, PageQuery).window(ORDER)
     async with rt.db.connection() as conn:
-        return json_response(await service.page(conn, window))
+        return json_response(await store.page(conn, window))
 
 
 ENDPOINTS = (

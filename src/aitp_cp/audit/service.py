@@ -1,13 +1,12 @@
-"""Recording and listing administrative changes (contract, section 13)."""
+"""Record administrative changes (contract, section 13)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from aitp_cp.audit import store
-from aitp_cp.audit.model import Actor, AuditPage, Change
+from aitp_cp.audit.model import Actor, Change
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 
 Action = Literal[
     "agent.register",
@@ -49,8 +48,3 @@ async def record_all(conn: Connection, action: Action, changes: Sequence[Change]
         for change in changes:
             change.actor.on_failure()
         raise
-
-
-async def page(conn: Connection, window: Window) -> AuditPage:
-    """Newest first; `count` is the number of rows on this page."""
-    return await store.page(conn, window)

@@ -48,6 +48,7 @@ async def insert(conn: Connection, action: str, changes: Sequence[Change], now: 
 
 
 async def page(conn: Connection, window: Window) -> AuditPage:
+    """Return one page, newest first; `count` is the number of rows on it."""
     where = Where()
     ORDER.restrict(where, window.before)
     statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))

@@ -1,4 +1,4 @@
-"""Folds changes of the dashboard's totals, so that a question reads few of them."""
+"""Fold changes into the dashboard's counts, so that a query reads few of them."""
 
 from aitp_cp.dashboard import store
 from aitp_cp.db.locks import FOLDING

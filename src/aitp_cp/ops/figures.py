@@ -36,17 +36,17 @@ class Figures:
         self._count(Counter(event.type for event in page))
 
     def on_reset(self) -> None:
-        """Called by the tail: the log was replaced. Counts stay; uncounted history ends where it ends now."""
+        """Called by the tail: the log was replaced. Counts stay; history that is not counted yet ends here."""
         if not self._counted_history:
             self._rt.get(Tail).begun_at = self._rt.get(Tail).last
 
     def show_pool(self) -> None:
-        """Asks nothing: an exhausted pool shows too."""
+        """Needs no connection, so an exhausted pool shows too."""
         self._rt.metrics.pool_in_use.set(self._rt.db.in_use)
         self._rt.metrics.pool_max.set(self._rt.db.max_size)
 
     async def refresh(self) -> None:
-        """Read the bounded counts in one visit; raises `DatabaseUnavailable`."""
+        """Read the bounded counts on one connection; raises `DatabaseUnavailable`."""
         metrics = self._rt.metrics
         async with self._rt.db.connection() as conn:
             if not self._counted_history:
@@ -68,11 +68,11 @@ class Figures:
             metrics.clock_offset.set((self._rt.clock() - await server_time(conn)).total_seconds())
 
     def _count(self, by_type: Counter[str]) -> None:
-        for name, count in by_type.most_common():  # after a start the frequent types get a label, not the first ones
+        for name, count in by_type.most_common():  # so that frequent types get a label, not the first ones
             self._rt.metrics.audit_events.labels(type=self._label(name)).inc(count)
 
     def _label(self, name: str) -> str:
-        """Reporters choose types, so their number and characters are bounded here."""
+        """Return the label of a type; reporters choose types, so their number and characters are bounded."""
         if name not in VOCABULARY and name not in self._types:
             if len(self._types) >= MAX_TYPES:
                 return OTHER

@@ -1,4 +1,4 @@
-"""One database probe shared by everyone who asks within a second (contract, section 6)."""
+"""One database probe a second, shared by all callers (contract, section 6)."""
 
 import asyncio
 import time
@@ -19,35 +19,35 @@ class DatabaseProbe:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._lock = asyncio.Lock()
-        self._asked_at = float("-inf")
+        self._pinged_at = float("-inf")
         self._schema: State | None = None
         self._pinging: asyncio.Task[State | None] | None = None
 
     @property
     def recent(self) -> bool:
-        """Whether the last answer may still be given."""
-        return time.monotonic() - self._asked_at < SHARED_FOR_SECS
+        """Whether the last result still counts."""
+        return time.monotonic() - self._pinged_at < SHARED_FOR_SECS
 
     async def up(self) -> bool:
-        """Whether the database answered within the last second, or answers within two now, and takes writes."""
+        """Return whether the database takes writes: it answered within the last second, or does so within two."""
         return await self.schema() is not None
 
     async def schema(self) -> State | None:
-        """Where the schema stands against this version's, by the same ping; None while it is down or read-only."""
+        """Compare the schema with this version's, by the same ping; None while the database is down or read-only."""
         if not self.recent:
             async with self._lock:
                 if not self.recent:
                     self._schema = await self._ping()
-                    self._asked_at = time.monotonic()
+                    self._pinged_at = time.monotonic()
                     self._rt.metrics.db_up.set(self._schema is not None)
         return self._schema
 
     def seen_up(self) -> bool:
-        """The same without waiting: whether it is known to have answered within the last second."""
+        """Return whether the database answered within the last second, without asking it."""
         return self._schema is not None and self.recent
 
     async def _ping(self) -> State | None:
-        """Gives up after the budget even where the driver does not: it asks a silent server to cancel, and waits."""
+        """Stop waiting after the budget, even while the driver waits for a silent server to cancel."""
         if self._pinging is None or self._pinging.done():
             self._pinging = asyncio.create_task(self._ask())
         answered, _ = await asyncio.wait({self._pinging}, timeout=PING_BUDGET_SECS)
@@ -68,9 +68,9 @@ class DatabaseProbe:
 
 
 async def readiness(rt: Runtime) -> str | None:
-    """Why this process should get no traffic, or None.
+    """Return why this process should get no traffic, or None.
 
-    A schema that is ahead is no reason: the old replicas of a rolling deployment serve on.
+    A schema that is ahead is no reason: the old replicas of a rolling deployment go on serving.
     """
     if rt.draining:
         return "shutting_down"

@@ -1,4 +1,4 @@
-"""Keeps the figures on /api/metrics fresh, so that a scrape asks the database nothing."""
+"""Refresh the gauges of /api/metrics, so that a scrape needs no database."""
 
 from aitp_cp.jobs import Job
 from aitp_cp.ops.figures import Figures
@@ -10,7 +10,7 @@ EVERY_SECS = 10
 
 async def refresh(rt: Runtime) -> None:
     rt.get(Figures).show_pool()
-    await rt.get(DatabaseProbe).up()  # also where nobody probes, a scrape says whether the database is there
+    await rt.get(DatabaseProbe).up()  # so that a scrape shows the database even when nothing probes
     await rt.get(Figures).refresh()
 
 

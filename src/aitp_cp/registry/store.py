@@ -34,7 +34,8 @@ RETURNING aid
 """
 
 LOCK = """
-SELECT status, display_name, namespace, registered_at, manifest_json, manifest_published_at, deregistered_at
+SELECT status, display_name, namespace, registered_at, manifest_json, manifest_published_at AS published_at,
+       deregistered_at
 FROM agents WHERE aid = $1 FOR NO KEY UPDATE
 """
 
@@ -92,15 +93,15 @@ STATUS_OF = f"SELECT {EFFECTIVE_STATUS.format(now='$2')} FROM agents {WITH_CONTA
 
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
-# An upper bound that is cheap to compute. The AID is shown twice, the second time percent-encoded, and the endpoint is
-# shown again in the hint; escapes double an endpoint at most, and take six bytes for a character of a name. 600 is for
-# the rest: names of members, times, status and namespace.
+# An upper bound that is cheap to compute. The AID appears twice, once percent-encoded, and so does the endpoint, in the
+# hint. Escapes at most double an endpoint and take six bytes for a character of a name. 600 bytes hold the rest: names
+# of members, times, status and namespace.
 RECORD_BYTES = """600 + 4 * octet_length(aid) + 6 * octet_length(display_name) + 4 * octet_length(handshake_endpoint)
 + octet_length(offered_caps::text)"""
 
 LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER.sql)
 
-# Manifests are counted as they are stored before they are counted as they are sent: the first needs only their lengths.
+# Manifests are measured as stored first, which needs only their lengths, and then as they are sent.
 LIST_WITH_MANIFESTS = within_bytes(
     within_bytes(PAGE, columns=f"{SHOWN}, manifest_json", size="octet_length(manifest_json)", order=ORDER.sql),
     columns=f"{SHOWN}, manifest_json",
@@ -118,7 +119,7 @@ DEREGISTER = """
 UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
 """
 
-# An older control plane that runs beside this one leaves no date: the grace begins when that is noticed.
+# An older control plane beside this one writes no date: the grace period begins when a sweep notices.
 DATE_THE_GONE = """
 UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND deregistered_at IS NULL
 """
@@ -158,13 +159,13 @@ RETURNING aid, display_name, namespace
 
 
 async def insert_new(conn: Connection, manifest: Manifest, namespace: str, now: datetime) -> bool:
-    """Whether the agent was unknown; a concurrent registration of the same agent is waited for."""
+    """Return whether the agent was unknown; waits for a concurrent registration of the same agent."""
     return await conn.fetchval(INSERT_NEW, *_columns(manifest, namespace), now) is not None
 
 
 async def lock(conn: Connection, aid: str) -> StoredManifest | None:
     row = await conn.fetchrow(LOCK, aid)
-    return None if row is None else _stored(row)
+    return None if row is None else StoredManifest(**row)
 
 
 async def replace(conn: Connection, manifest: Manifest, namespace: str, now: datetime) -> None:
@@ -180,12 +181,12 @@ async def touch(conn: Connection, aid: str, now: datetime) -> None:
 
 
 async def consume_token(conn: Connection, jti: str, expires_at: datetime, now: datetime) -> bool:
-    """Whether the token was unused; a concurrent use of the same token is waited for."""
+    """Return whether the token was unused; waits for a concurrent use of the same token."""
     return await conn.fetchval(CONSUME, jti, expires_at, now) is not None
 
 
 async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None] | None:
-    """The agent, and when its manifest expires."""
+    """Return the agent, and when its manifest expires."""
     row = await conn.fetchrow(FIND, aid, now)
     return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
 
@@ -237,7 +238,7 @@ async def deregister(conn: Connection, aid: str, now: datetime) -> None:
 
 
 async def expire_due(conn: Connection, now: datetime, limit: int) -> list[ExpiredAgent]:
-    """Expire up to `limit` agents that no other replica is expiring right now, ordered by AID."""
+    """Expire up to `limit` agents, skipping those that another replica is expiring; return them by AID."""
     rows = await conn.fetch(EXPIRE_DUE, now, limit)
     return sorted((ExpiredAgent(**row) for row in rows), key=lambda agent: agent.aid)
 
@@ -294,18 +295,6 @@ def _columns(manifest: Manifest, namespace: str) -> tuple[object, ...]:
     )
 
 
-def _stored(row: Record) -> StoredManifest:
-    return StoredManifest(
-        status=row["status"],
-        display_name=row["display_name"],
-        namespace=row["namespace"],
-        registered_at=row["registered_at"],
-        manifest_json=row["manifest_json"],
-        published_at=row["manifest_published_at"],
-        deregistered_at=row["deregistered_at"],
-    )
-
-
 def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
     return AgentView(
         aid=row["aid"],
@@ -325,7 +314,7 @@ def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
 
 
 def _manifest_hint(endpoint: str) -> str | None:
-    """Where the agent probably serves its own manifest: its handshake endpoint's origin."""
+    """Return where the agent probably serves its manifest: at the origin of its handshake endpoint."""
     try:
         parts = urlsplit(endpoint)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sweep at boot and at each interval; replicas share one sweep."""
+"""Sweep at boot and at each interval, one replica at a time."""
 
 from aitp_cp.jobs import Job
 from aitp_cp.retention import service

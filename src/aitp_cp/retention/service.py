@@ -1,5 +1,6 @@
 """The retention sweep (contract, section 16)."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from aitp_cp.agent_auth import store as agent_auth
@@ -54,22 +55,22 @@ async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swe
     if not await try_lock(conn, RETENTION):
         return None
     await registry.date_the_gone(conn)
-    swept = []
-    for policy in POLICIES:
-        before = _before(policy, settings, now)
-        rows = 0 if before is None else await policy.delete(conn, before, settings.retention_batch_limit)
-        swept.append(Swept(policy.table, rows))
-    return swept
+    limit = settings.retention_batch_limit
+    return await _each(settings, now, lambda policy, before: policy.delete(conn, before, limit))
 
 
 async def due(conn: Connection, settings: Settings, now: datetime, limit: int) -> list[Swept]:
     """Count the rows of each table that wait for a sweep, up to `limit`."""
-    counted = []
+    return await _each(settings, now, lambda policy, before: policy.count(conn, before, limit))
+
+
+async def _each(settings: Settings, now: datetime, step: Callable[[Policy, datetime], Awaitable[int]]) -> list[Swept]:
+    """Take a step for each table from which rows are due."""
+    swept = []
     for policy in POLICIES:
         before = _before(policy, settings, now)
-        rows = 0 if before is None else await policy.count(conn, before, limit)
-        counted.append(Swept(policy.table, rows))
-    return counted
+        swept.append(Swept(policy.table, 0 if before is None else await step(policy, before)))
+    return swept
 
 
 def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | None:
