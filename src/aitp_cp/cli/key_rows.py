@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import asyncpg
 
 from aitp_cp.clock import iso
+from aitp_cp.keys import store
 from aitp_cp.settings import Settings
 
 Finding = tuple[Literal["ok", "info", "warn", "fail"], str]
@@ -13,27 +14,11 @@ Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 EXPIRY_WARN_DAYS = 14
 NAMED = 5  # keys that a row names; it counts the rest
 
-# Up to a limit, so that a table of any size is examined in time.
-LIVE = """
-SELECT count(*)::int FROM (
-    SELECT 1 FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) LIMIT 100000
-) AS live
-"""
-
-# The old key of a rotation ends on purpose: its successor stands beside it.
-ENDING = """
-SELECT id, name, expires_at FROM api_keys
-WHERE revoked_at IS NULL AND replaced_by IS NULL
-  AND expires_at > now() AND expires_at < now() + make_interval(days => $1)
-ORDER BY expires_at, id
-LIMIT 1000
-"""
-
 
 async def keys(conn: Conn, settings: Settings) -> Finding:
     """Compare the keys of the database with those of the environment."""
     try:
-        live: int = await conn.fetchval(LIVE)
+        live = await store.count_live(conn)
     except asyncpg.UndefinedTableError:
         live = 0
     if live and settings.api_keys:
@@ -53,7 +38,7 @@ async def keys(conn: Conn, settings: Settings) -> Finding:
 async def expiry(conn: Conn, settings: Settings) -> Finding:
     """Name the keys that end soon."""
     try:
-        ending = await conn.fetch(ENDING, EXPIRY_WARN_DAYS)
+        ending = await store.ending(conn, EXPIRY_WARN_DAYS)
     except asyncpg.UndefinedTableError:
         return "info", "comes with the migration"
     if not ending:

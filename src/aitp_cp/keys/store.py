@@ -40,6 +40,22 @@ ORDER BY id
 LIMIT $3
 """
 
+# Up to a limit, so that a table of any size is examined in time.
+COUNT_LIVE = """
+SELECT count(*)::int FROM (
+    SELECT 1 FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) LIMIT 100000
+) AS live
+"""
+
+# The old key of a rotation ends on purpose: its successor stands beside it.
+ENDING = """
+SELECT id, name, expires_at FROM api_keys
+WHERE revoked_at IS NULL AND replaced_by IS NULL
+  AND expires_at > now() AND expires_at < now() + make_interval(days => $1)
+ORDER BY expires_at, id
+LIMIT 1000
+"""
+
 INSERT = """
 INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_by, created_at, expires_at, rate_per_min, adopts)
 VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)
@@ -119,6 +135,16 @@ async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list
         LiveKey(id, digest, actor, name, scopes_in(scopes), expires_at, rate)
         for id, digest, actor, name, scopes, expires_at, rate in await conn.fetch(LIVE, now, after, limit)
     ]
+
+
+async def count_live(conn: Connection) -> int:
+    """Return how many keys are neither revoked nor expired, at most 100,000."""
+    return int(await conn.fetchval(COUNT_LIVE))
+
+
+async def ending(conn: Connection, days: int) -> list[tuple[UUID, str, datetime]]:
+    """Return id, name and end of the keys that expire within `days`, the first one first."""
+    return [(row["id"], row["name"], row["expires_at"]) for row in await conn.fetch(ENDING, days)]
 
 
 async def insert(conn: Connection, key: ApiKey) -> None:
