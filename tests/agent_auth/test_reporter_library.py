@@ -1,0 +1,31 @@
+"""The reporter library of the client against this control plane, with each of an agent's two proofs."""
+
+from pathlib import Path
+
+import pytest
+
+from aitp_cp_client import ControlPlane, Reporter, SigningKey
+from tests.support.agents import new_agent, sdk_manifest
+from tests.support.app import API_KEY
+from tests.support.process import Process
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_agents_report_through_the_library_with_a_token_and_with_their_key(
+    database_url: str, tmp_path: Path
+) -> None:
+    agent = new_agent()
+    with Process(database_url, tmp_path / "log", TELEMETRY="require") as server:
+        async with ControlPlane(server.url, API_KEY) as control_plane:
+            await control_plane.agents.enroll_and_register(sdk_manifest(agent))
+            for identity in (agent.sdk, SigningKey.from_seed(agent.seed)):
+                async with Reporter(server.url, identity) as reporter:
+                    reporter.report("demo.event")
+                    assert await reporter.flush(10)
+                    assert (reporter.counters.sent, reporter.counters.refused) == (1, 0)
+            stored = await control_plane.events.history(type="demo.event")
+            assert [(event.proof, event.reported_by) for event in stored] == [
+                ("signature", agent.aid),
+                ("agent-token", agent.aid),
+            ]
