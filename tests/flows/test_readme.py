@@ -35,7 +35,7 @@ def shell(script: str, folder: Path) -> tuple[str, str]:
 
 def test_the_first_three_stories(database_url: str, checkout: Path) -> None:
     with Process(database_url, checkout / "log", API_KEYS="") as server:
-        (enrol,), (_, shake), (revoke,) = (pasted(f"{nth} story") for nth in ("First", "Second", "Third"))
+        (enrol,), (_, shake, report), (revoke,) = (pasted(f"{nth} story") for nth in ("First", "Second", "Third"))
         enrol, address = re.subn(r"^CP=http://127.0.0.1:4000$", f"CP={server.url}", enrol, flags=re.MULTILINE)
         assert address == 1
 
@@ -49,6 +49,11 @@ def test_the_first_three_stories(database_url: str, checkout: Path) -> None:
         assert errors == ""
         (jti,) = re.findall(r"^jti=(.+)$", told, re.MULTILINE)
         assert '"status":"complete"' in told
+
+        told, errors = shell(f"CP={server.url}\n{report}", checkout)
+        assert errors == ""
+        (aid,) = re.findall(r"^aid=(.+)$", told, re.MULTILINE)
+        assert told.count(f'"reportedBy":"{aid}","proof":"signature"') == 2
 
         told, errors = shell(f"CP={server.url}\n{revoke}", checkout)
         assert told.splitlines()[0] == f"good: {jti}"

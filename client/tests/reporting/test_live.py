@@ -12,8 +12,10 @@ from uuid import uuid4
 import aitp
 import pytest
 
-from aitp_cp_client import ControlPlane, Reporter
+from aitp_cp_client import ControlPlane, Reporter, SigningKey
 from client.tests.reporting import crashes
+from client.tests.reporting.support import QUICK, until
+from tests.support.agents import Suite, new_agent, sdk_manifest
 from tests.support.app import API_KEY
 from tests.support.process import Process
 from tests.support.rendered import ROOT
@@ -101,6 +103,40 @@ async def test_a_kill_loses_nothing_that_was_safe_and_sends_nothing_twice(server
         assert own == list(range(first, first + len(own))), "twice, out of order, or with a gap"
         assert len(own) > last - first
     assert any(last >= 0 for last in safe)
+
+
+@pytest.mark.parametrize("suite", ["ed25519", "p256"])
+@pytest.mark.parametrize("proof", ["signature", "agent-token"])
+async def test_an_agent_reports_for_itself_once_it_is_registered(server: Process, suite: Suite, proof: str) -> None:
+    agent, run_id = new_agent(suite), f"{suite}-{proof}"
+    identity = SigningKey.from_seed(agent.seed, suite) if proof == "signature" else agent.sdk
+    async with ControlPlane(server.url, API_KEY) as cp, Reporter(server.url, identity, limits=QUICK) as reporter:
+        reporter.report("capability.invoked", run_id=run_id, payload={"n": 0})
+        await until(lambda: "AGENT_NOT_ACTIVE" in (reporter.counters.last_error or ""))
+        await cp.agents.enroll_and_register(sdk_manifest(agent))
+        reporter.report("capability.invoked", run_id=run_id, payload={"n": 1})
+        reporter.report("capability.invoked", run_id=run_id, aid_a=new_agent().aid, payload={"n": 2})
+        assert await reporter.flush(10)
+        events = [event async for event in cp.events.log(run_id=run_id)]
+        assert [event.payload["n"] for event in events[:2]] == [0, 1]
+        assert {(event.reported_by, event.proof) for event in events} == {(agent.aid, proof)}
+        assert reporter.counters.queued == 0
+
+
+async def test_the_example_agent(server: Process) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "agent.py"), server.url]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment(), timeout=30, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = dict(line.split("=") for line in done.stdout.splitlines())
+    assert shown["reported"] == "True"
+    async with ControlPlane(server.url, API_KEY) as cp:
+        detail = await cp.sessions.get(shown["session"])
+        assert (detail.session.status, detail.session.aid_a) == ("complete", shown["aid"])
+        assert {event.proof for event in detail.events} == {"signature"}
+        [tct] = [tct async for tct in cp.tcts.each(session_id=shown["session"])]
+        assert (tct.subject, tct.verdict) == (shown["aid"], "verified")
 
 
 FORKING = """
