@@ -202,6 +202,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": "n", "role": "admin", "expiresAt": 10**18}, "expiresAt"),
     ({"name": "n", "role": "admin", "expiresAt": "tomorrow"}, "expiresAt"),
     ({"name": "n", "role": "admin", "expiresAt": True}, "expiresAt"),
+    ({"name": "n", "role": "admin", "expires_at": "2999-01-01T00:00:00Z"}, "expires_at"),
     ({"name": "n", "role": "admin", "ratePerMin": 0}, "ratePerMin"),
     ({"name": "n", "role": "admin", "ratePerMin": 1.5}, "ratePerMin"),
     ({"name": "n", "role": "admin", "ratePerMin": 10**10}, "ratePerMin"),
@@ -217,7 +218,10 @@ async def test_bad_input_is_named(app: App) -> None:
     for overlap in (-1, 604_801, "5", None, 1.5):
         answer = await app.post(f"/api/keys/{key['id']}/rotate", {"overlapSecs": overlap})
         assert (answer.status_code, "overlapSecs" in answer.json()["error"]) == (400, True), overlap
-    for patch in ({"name": None}, {"name": "a\x01b"}, {"ratePerMin": "many"}):
+    answer = await app.post(f"/api/keys/{key['id']}/rotate", {"overlap": 0})
+    assert (answer.status_code, "overlap" in answer.json()["error"]) == (400, True)
+    patches: list[dict[str, Any]] = [{"name": None}, {"name": "a\x01b"}, {"ratePerMin": "many"}, {"scopes": []}]
+    for patch in patches:
         answer = await called(app, API_KEY, "PATCH", f"/api/keys/{key['id']}", json=patch)
         assert (answer.status_code, next(iter(patch)) in answer.json()["error"]) == (400, True), patch
     for reason in ("r" * 501, "a\tb"):
@@ -230,7 +234,7 @@ async def test_bad_input_is_named(app: App) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")])
 async def test_ids_that_name_no_key(app: App, method: str, path: str) -> None:
     for id, refusal in (("no-uuid", (400, "ID_INVALID")), (str(uuid4()), (404, "NOT_FOUND"))):
-        answer = await called(app, API_KEY, method, f"/api/keys/{id}{path}", json={"name": "n"})
+        answer = await called(app, API_KEY, method, f"/api/keys/{id}{path}", json={} if path else {"name": "n"})
         assert (answer.status_code, answer.json()["code"]) == refusal
 
 

@@ -28,7 +28,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 RatePerMin = Annotated[int, Meta(ge=1, le=MAX_RATE)]
 
 
-class NewKey(msgspec.Struct, frozen=True, rename="camel"):
+class NewKey(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The request body of a creation: exactly one of `role` and `scopes`; `expiresAt` as in events."""
 
     REQUIRED_ONE_OF: ClassVar = (("role",), ("scopes",))
@@ -40,14 +40,14 @@ class NewKey(msgspec.Struct, frozen=True, rename="camel"):
     rate_per_min: RatePerMin | None = None
 
 
-class KeyPatch(msgspec.Struct, frozen=True, rename="camel"):
+class KeyPatch(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A change of every member that is present; a null `ratePerMin` means the limit of the bucket."""
 
     name: Name | UnsetType = UNSET
     rate_per_min: RatePerMin | UnsetType | None = UNSET
 
 
-class Rotation(msgspec.Struct, frozen=True, rename="camel"):
+class Rotation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """How long the old key stays valid beside the new one."""
 
     overlap_secs: Annotated[int, Meta(ge=0, le=MAX_OVERLAP_SECS)] = DEFAULT_OVERLAP_SECS
