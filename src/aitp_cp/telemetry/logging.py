@@ -1,6 +1,7 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ LEVELS = {
 LIBRARY_FLOOR = logging.INFO
 # The pool logs a stack whenever the database is unavailable; the callers log one line already.
 CHATTY = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
+# At `trace` the server logs each URL, and a client may have put its key or its agent token there.
+_CREDENTIAL = re.compile(rb"\b(ac[a-z]_)[A-Za-z0-9_.-]{16,}")
 
 
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
@@ -175,7 +178,8 @@ class _Handler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.line(self.format(record).encode(errors="backslashreplace"))
+        line = self.format(record).encode(errors="backslashreplace")
+        self._writer.line(_CREDENTIAL.sub(rb"\1<...>", line))
 
 
 def _as_json() -> list[Processor]:
