@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from aitp_cp_client.containments import Containment, ContainOptions
 from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Transport, encode, segment
@@ -91,7 +92,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 
 class Agents:
-    """Only exporting, moving and deregistering need an API key."""
+    """Exporting, moving, deregistering, containing and releasing need an API key."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -130,6 +131,29 @@ class Agents:
         """Deregister the agent. May be repeated; an unknown agent is an error."""
         answer = await self._transport.send(Call(method="DELETE", path=f"{AGENTS}/{segment(aid)}"))
         return answer.read(Deregistration)
+
+    async def contain(
+        self, aid: str, reason: str, *, dry_run: bool = False, **options: Unpack[ContainOptions]
+    ) -> Containment:
+        """Revoke every live token that the agent issued or holds, and let it enrol no more until it is released.
+
+        `dry_run` returns the plan and changes nothing. An agent that is contained already gives its open containment.
+        Raises `PLAN_CHANGED` when the live tokens are not those of `expect`.
+        """
+        names = {"held_delegations": "heldDelegations"}
+        body = {"reason": reason, **{names.get(name, name): value for name, value in options.items()}}
+        params = {"dryRun": True} if dry_run else {}
+        call = Call(method="POST", path=f"{AGENTS}/{segment(aid)}/contain", params=params, body=encode(body))
+        return (await self._transport.send(call)).read(Containment)
+
+    async def release(self, aid: str, reason: str) -> Containment:
+        """End the agent's containment: it may enrol with a new manifest, and its tokens stay revoked.
+
+        Raises `NOT_CONTAINED`; not retried, for a second call would say just that.
+        """
+        path = f"{AGENTS}/{segment(aid)}/release"
+        call = Call(method="POST", path=path, body=encode({"reason": reason}), repeatable=False)
+        return (await self._transport.send(call)).read(Containment)
 
     async def enroll(self, envelope: bytes) -> Enrollment:
         """Exchange a signed manifest for a registration token, which is valid for five minutes."""

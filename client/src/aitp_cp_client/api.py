@@ -2,6 +2,7 @@
 
 from aitp_cp_client.agents import Agent, Deregistration, Enrollment, Registration
 from aitp_cp_client.audit import AuditEntry
+from aitp_cp_client.containments import Containment, ContainmentRecord, Reach
 from aitp_cp_client.control_plane import ControlPlane
 from aitp_cp_client.dashboard import AgentActivity, Overview
 from aitp_cp_client.errors import ControlPlaneError
@@ -28,6 +29,8 @@ __all__ = [
     "AuditEntry",
     "Breaker",
     "BulkRevocation",
+    "Containment",
+    "ContainmentRecord",
     "ControlPlane",
     "ControlPlaneError",
     "Counters",
@@ -44,6 +47,7 @@ __all__ = [
     "MovedWebhook",
     "Overview",
     "PinnedKey",
+    "Reach",
     "Readiness",
     "Registration",
     "Reporter",

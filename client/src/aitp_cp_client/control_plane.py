@@ -8,6 +8,7 @@ from typing import Self
 from aitp_cp_client import health, keys, published
 from aitp_cp_client.agents import Agents
 from aitp_cp_client.audit import Audit
+from aitp_cp_client.containments import Containments
 from aitp_cp_client.dashboard import Dashboard
 from aitp_cp_client.events import Events
 from aitp_cp_client.health import Health, Readiness
@@ -49,6 +50,7 @@ class ControlPlane:
             tls=tls,
         )
         self.agents = Agents(transport)
+        self.containments = Containments(transport)
         self.events = Events(transport)
         self.sessions = Sessions(transport)
         self.tcts = Tcts(transport)
