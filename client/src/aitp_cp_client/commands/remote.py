@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from aitp_cp_client.commands import containment_options
 from aitp_cp_client.commands.exits import LEGEND
 from aitp_cp_client.commands.grouping import EventOptions, as_options
 from aitp_cp_client.commands.key_options import Work, keys_group
@@ -52,8 +53,10 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in a panel of their own."""
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(whoami)
+    containment_options.add_to(agents)
     for name, commands in (
         ("agents", agents),
+        ("containments", containment_options.containments),
         ("revocations", revocations),
         ("events", events),
         ("sessions", sessions),
@@ -72,7 +75,8 @@ def agents_list(
     name: Annotated[str | None, typer.Option(help="Only this exact display name.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     status: Annotated[
-        Literal["active", "expired", "deregistered", "all"], typer.Option(help="Only agents with this status.")
+        Literal["active", "expired", "deregistered", "contained", "all"],
+        typer.Option(help="Only agents with this status."),
     ] = "active",
     limit: Limit = 100,
     as_json: Json = False,
