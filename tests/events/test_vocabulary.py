@@ -8,7 +8,7 @@ import pytest
 import aitp_cp
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.ingest.service import PROJECTIONS
-from aitp_cp.protocol.vocabulary import DELIVERABLE, VOCABULARY, Target, types_of
+from aitp_cp.protocol.vocabulary import DELIVERABLE, UNKNOWN_TYPE, VOCABULARY, Target, types_of
 from aitp_cp.web.openapi import document
 from tests.support.rendered import DOCS
 
@@ -24,7 +24,8 @@ def files_naming(event_type: str) -> list[str]:
     return [file.name for file in (*code, DOCS / "events.md") if quoted.search(file.read_text())]
 
 
-@pytest.mark.parametrize("event_type", VOCABULARY)
+# `unknown` is an ordinary word, which other rooms use for other things.
+@pytest.mark.parametrize("event_type", [name for name in VOCABULARY if name != UNKNOWN_TYPE])
 def test_an_event_type_is_added_in_six_files_or_fewer(event_type: str) -> None:
     """Those that spell it out, and one test of what it does."""
     naming = files_naming(event_type)
