@@ -1,7 +1,5 @@
 """Revoke what is left of large containments, and watch how far they reach (contract, section 21)."""
 
-import math
-
 from aitp_cp.containment import reach, service, store
 from aitp_cp.db.locks import CONTAINING
 from aitp_cp.jobs import Job, in_batches, single_flight
@@ -23,13 +21,13 @@ async def settle(rt: Runtime) -> None:
 
 
 async def watch(rt: Runtime) -> None:
-    """Show how far the newest open containment has reached; 1 while there is none."""
+    """Show how far the newest open containment has reached; 1 while there is none. Seconds are 0 until then."""
     async with rt.db.connection() as conn:
         progress = await reach.watch(conn, rt.clock())
     rt.metrics.containment_confirmed.set(1.0 if progress is None else progress.confirmed_ratio)
     secs = (None, None) if progress is None else (progress.secs_to_half, progress.secs_to_most)
     for share, value in zip(SHARES, secs, strict=True):
-        rt.metrics.containment_seconds.labels(share=share).set(math.nan if value is None else value)
+        rt.metrics.containment_seconds.labels(share=share).set(value or 0.0)  # the metrics show no NaN
 
 
 JOBS = (Job("containment.settle", EVERY_SECS, settle), Job("containment.reach", WATCH_SECS, watch))

@@ -111,7 +111,9 @@ class Metrics:
             "containment_confirmed_ratio", "peers that hold the list, of those exposed to the newest open containment"
         )
         self.containment_seconds = self._gauge(
-            "containment_confirmed_seconds", "from the newest open containment until this share was confirmed", "share"
+            "containment_confirmed_seconds",
+            "from the newest open containment until this share was confirmed; 0 until then",
+            "share",
         )
 
     def _count_the_tail(self) -> None:
