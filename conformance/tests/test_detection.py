@@ -187,6 +187,16 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
     ),
     "names of others": (in_json(each("entries", member("actorName", "x")), path="/api/audit"), ["key_ends.audited"]),
     "everything granted": (status(403, 201, path="/api/keys"), ["keys.grants"]),
+    "contained in name only": (
+        in_text('"revoked":true', '"revoked":false'),
+        ["containment.tokens_revoked", "containment.reported_later", "containment.released"],
+    ),
+    "a door for the contained": (status(403, 200, path="/api/agent-auth"), ["containment.shut_out"]),
+    "any plan will do": (status(409, 201, path="/contain"), ["containment.plan_changed"]),
+    "everybody is confirmed": (
+        in_text('"confirmed":0,"unknown":1', '"confirmed":1,"unknown":0', path="/reach"),
+        ["containment.reach"],
+    ),
     "NaN": (in_text(r"db_up 1\.0", "db_up NaN", path="metrics"), ["metrics.database_up", "metrics.clean"]),
     "metrics renamed": (in_text("agents_active", "active_agents", path="metrics"), ["metrics.names"]),
     "limits off the record": (in_text("PAYLOAD_TOO_LARGE", "TOO_LARGE"), ["bodies.large_body", "events.too_many"]),

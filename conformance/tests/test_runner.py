@@ -165,7 +165,9 @@ def test_records_are_deleted_when_the_run_is_cancelled(server: Process) -> None:
 
 def test_no_revoke_adds_no_entry_to_the_deny_list(server: Process) -> None:
     checks = tuple(
-        check for check in CHECKS if check.name.startswith(("revocation.", "idempotency.replayed_revocation"))
+        check
+        for check in CHECKS
+        if check.name.startswith(("revocation.", "containment.", "idempotency.replayed_revocation"))
     )
     report = asyncio.run(run(Options(url=server.url, api_key=API_KEY, revoke=False), checks))
     assert report.count("failed") == 0
