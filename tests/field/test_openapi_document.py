@@ -32,6 +32,7 @@ SOUND = {
     "namespace": "home",
     "name": "a name",
     "role": "reporter",
+    "reason": "the key leaked",
     "scopes": ["events:write"],
     "jti": "0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11",
     "jtis": ["0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11"],

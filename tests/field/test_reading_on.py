@@ -43,6 +43,8 @@ class Case(NamedTuple):
 AT = "now() - (n / 3) * interval '1.000007 seconds'"
 SERIES = f"FROM generate_series(1, {ROWS}) AS n"
 AGENT = "'https://agent.example/', '[]', 'm', now() + interval '1 day'"
+CONTAINED = "reason, held_delegations, include, contained_by, event_id, plan, plan_digest"
+ACT = "'r', 'mark', 'all', 'a', gen_random_uuid(), '[]', 'd'"
 TCT = "'i', 's', 'a', '[]'"
 
 FILL = f"""
@@ -71,6 +73,10 @@ INSERT INTO pinned_keys (namespace, aid, pubkey)
 SELECT 'n' || n / 3, 'aid:' || n, 'k' {SERIES};
 INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, created_at)
 SELECT gen_random_uuid(), 'webhook.create', 'a', 't', '{{}}', {AT} {SERIES};
+INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at)
+SELECT gen_random_uuid(), gen_random_uuid(), 'n', 's', sha256(n::text::bytea), '[]', {AT} {SERIES};
+INSERT INTO containments (id, aid, {CONTAINED}, contained_at)
+SELECT gen_random_uuid(), 'aid:' || n, {ACT}, {AT} {SERIES};
 """
 
 EVENT = "INSERT INTO audit_events (id, type, ts, aid_a, payload, seq)"
@@ -156,6 +162,20 @@ CASES = (
         "pinnedKeys",
         "aid",
         "INSERT INTO pinned_keys (namespace, aid, pubkey, created_at) VALUES ('n{n}', 'aid:{n}', 'k', {at})",
+    ),
+    Case(
+        "/api/keys",
+        "keys",
+        "id",
+        "INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at)"
+        " VALUES (gen_random_uuid(), gen_random_uuid(), 'n', 's', sha256('more {n}'), '[]', {at})",
+    ),
+    Case(
+        "/api/containments",
+        "containments",
+        "id",
+        f"INSERT INTO containments (id, aid, {CONTAINED}, contained_at)"
+        f" VALUES (gen_random_uuid(), 'more {{n}}', {ACT}, {{at}})",
     ),
     Case(
         "/api/audit",

@@ -56,7 +56,9 @@ def test_the_document_is_valid_and_served(server: Process) -> None:
         for answer in operation["responses"].values()
         for link in answer.get("links", ())
     ]
-    assert len(links) == sum(len(endpoint.leads_to) for endpoint in ENDPOINTS)
+    assert len(links) == sum(
+        len(endpoint.leads_to) for endpoint in ENDPOINTS for status in endpoint.answers if status < 300
+    )
 
 
 def can_be_wrong(label: str) -> bool:
@@ -87,11 +89,12 @@ def test_every_answer_is_in_the_document(
 
 SESSION = "a-session"
 JTI, DELEGATION = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+LIVE = "b7a3c1de-0d7e-4c65-9a41-5a4f6d0c2e11"
 
 
 def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
     """One of everything; the path parameters that lead to it, by the beginning of the path."""
-    one, other = new_agent(), new_agent()
+    one, other, contained = new_agent(), new_agent(), new_agent()
     body = manifest(one)
     token = http.post("/api/registry/enroll", content=body).json()["token"]
     http.post("/api/registry/agents", content=body, headers=bearer(token)).raise_for_status()
@@ -101,6 +104,7 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
     reports = [
         {"type": "handshake.complete", "payload": {"tct": tct, "boundary": "org"}, **common},
         {"type": "delegation.issued", "payload": passed_on, **common},
+        {"type": "tct.issued", "payload": {"tct": {**tct, "jti": LIVE, "iss": contained.aid}}},
     ]
     made = [
         http.post("/api/events", json=reports),
@@ -109,6 +113,7 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
         http.post("/api/trust-anchors", json={"issuerUrl": "https://idp.example"}),
         http.post("/api/pinned-keys", json={"aid": one.aid, "pubkey": one.key}),
         http.post("/api/keys", json={"name": "a reporter", "role": "reporter"}),
+        http.post(f"/api/registry/agents/{contained.aid}/contain", json={"reason": "leaked"}),
     ]
     for answer in made:
         assert answer.is_success, answer.text
@@ -120,6 +125,7 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
         "/api/webhooks/": {"id": webhook},
         "/api/trust-anchors/": {"id": anchor},
         "/api/keys/": {"id": key},
+        "/api/containments/": {"id": made[6].json()["containment"]["id"]},
     }
 
 
@@ -134,7 +140,8 @@ def test_every_success_is_as_documented(server: Process) -> None:
         answer = case.call(base_url=server.url, headers=AUTH)
         assert answer.status_code == 200, label
         case.validate_response(answer, checks=CONFORMANCE)
-        if "application/json" in answer.headers["content-type"]:
+        # Who holds the signed list is written down every ten seconds.
+        if "application/json" in answer.headers["content-type"] and not label.endswith("/reach"):
             assert [] not in answer.json().values(), f"{label} has nothing to show"
         if label.endswith("/export"):
             lines = operation.Case(path_parameters=place, query={"format": "jsonl"})

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.stateful import OperationTransitions, collect_tr
 from schemathesis.specs.openapi.stateful.links import OpenApiLink
 
 from tests.support.described import CASES, OPERATIONS, SCHEMA, SEED, checks_of, code_of, deployment, sending, tries
-from tests.support.feeds import FEEDS, Surroundings
+from tests.support.feeds import AGENTS, FEEDS, TOKEN, Surroundings
 from tests.support.process import Process
 from tests.support.provider import Provider
 from tests.support.receiver import receiver
@@ -107,9 +107,12 @@ class Walk:
 
     def everywhere(self) -> None:
         for label in FEEDS:
-            if "{" not in label:
+            if "{" not in label and label != TOKEN:  # the challenge leads there
                 self.visit(OPERATIONS[label].Case(body={}), 0)
                 self.visit(OPERATIONS[label].Case(body={}), 1)
+        contain = OPERATIONS["POST /api/registry/agents/{aid}/contain"]
+        for reason in ("leaked", "leaked again"):
+            self.visit(contain.Case(path_parameters={"aid": AGENTS[0].aid}, body={"reason": reason}))
         self.visit(OPERATIONS["GET /api/events/history"].Case(query={"order": "asc"}))
         for label, operation in OPERATIONS.items():
             if label.startswith("GET ") and "{" not in label:

@@ -38,6 +38,8 @@ async def test_each_bucket_is_shown_before_its_first_drop(database_url: str) -> 
     async with running_app(database_url, RATE_LIMIT_ENABLED="true") as app:
         drops = (await scraped(app))[f"{PREFIX}rate_limit_drops"]
     assert sorted((labels["bucket"], value) for labels, value in drops) == [
+        ("agent", 0),
+        ("agent-auth-ip", 0),
         ("api-key", 0),
         ("caller-reads", 0),
         ("enroll-ip", 0),

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from schemathesis.core.transport import Response
@@ -12,9 +12,11 @@ from schemathesis.generation.case import Case
 from tests.support.agents import Agent, manifest
 from tests.support.app import AUTH
 from tests.support.enrolment import bearer
+from tests.support.signed import pop_response
 
 AGENTS = [*(Agent(bytes([n]) * 32) for n in range(1, 8)), Agent(b"p" * 32, "p256")]
 ENROLL, REGISTER = "POST /api/registry/enroll", "POST /api/registry/agents"
+CHALLENGE, TOKEN = "POST /api/agent-auth/challenge", "POST /api/agent-auth/token"
 
 
 class Surroundings:
@@ -24,6 +26,7 @@ class Surroundings:
         self.hook = hook
         self.provider = provider
         self.enrolled: dict[str, tuple[Any, str]] = {}
+        self.challenges: list[tuple[str, str, str]] = []  # an agent, its nonce and the audience
 
     def feed(self, case: Case[Any], n: int) -> None:
         """Put the n-th real body in the place of a made-up one, where there is a real one."""
@@ -35,6 +38,9 @@ class Surroundings:
         if case.operation.label == ENROLL and answer.status_code == 200:
             said = answer.json()
             self.enrolled[said["aid"]] = case.body, said["token"]
+        if case.operation.label == CHALLENGE and answer.status_code == 200:
+            said, body = answer.json(), cast("Mapping[str, str]", case.body)
+            self.challenges.append((body["aid"], said["nonce"], said["audience"]))
 
     def credentials(self, case: Case[Any]) -> dict[str, str]:
         """The token of the agent that registers; an API key everywhere else."""
@@ -57,6 +63,15 @@ def enrolled(around: Surroundings, made_up: Any, n: int) -> Any:
         if one.items() <= made_up.items():
             return one
     return known[n % len(known)] if known else made_up
+
+
+def proof(around: Surroundings, made_up: Any, n: int) -> Any:
+    """The answer of an agent to the oldest challenge that nobody has answered."""
+    if not around.challenges:
+        return made_up
+    aid, nonce, audience = around.challenges.pop(0)
+    signer = next((agent for agent in AGENTS if agent.aid == aid), None)
+    return made_up if signer is None else json.loads(pop_response(signer.sdk, nonce, audience))
 
 
 def reports(n: int) -> dict[str, Any]:
@@ -91,6 +106,8 @@ def pinned(n: int) -> dict[str, Any]:
 # By operation: the n-th real body; the made-up one has its say where it can.
 FEEDS: Mapping[str, Callable[[Surroundings, Any, int], Any]] = {
     "POST /api/webhooks": lambda around, made_up, n: {**made_up, "url": around.hook, "events": []},
+    CHALLENGE: lambda around, made_up, n: {"aid": AGENTS[n % 4 + 4].aid},
+    TOKEN: proof,
     ENROLL: lambda around, made_up, n: envelope(n),
     REGISTER: enrolled,
     "POST /api/events": lambda around, made_up, n: made_up if n % 3 == 2 else reports(n % 64),
