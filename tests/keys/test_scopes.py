@@ -72,6 +72,12 @@ def test_the_document_shows_the_scope() -> None:
         assert ("SCOPE_MISSING" in str(operation)) == (endpoint.scope is not None), endpoint.name
 
 
+def test_the_document_shows_where_an_agents_token_counts() -> None:
+    operations = {(path, method): of for path, item in DOCUMENT["paths"].items() for method, of in item.items()}
+    shown = {name for name, operation in operations.items() if {"agentToken": []} in operation["security"]}
+    assert shown == {("/api/events", "post"), ("/api/whoami", "get")}
+
+
 def test_an_endpoint_cannot_forget_its_scope() -> None:
     for change in ({"scope": None}, {"gate": Gate.OPEN}):
         with pytest.raises(TypeError, match="scope"):

@@ -52,6 +52,7 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "an API key",
                 },
+                "agentToken": {"type": "http", "scheme": "bearer", "description": "from /api/agent-auth/token"},
                 "enrollmentToken": {"type": "http", "scheme": "bearer", "description": "from /api/registry/enroll"},
             },
         },
@@ -197,4 +198,9 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
     schemes = {Gate.ENROLLMENT_TOKEN: "enrollmentToken", Gate.API_KEY: "apiKey", Gate.CREDENTIAL: "apiKey"}
-    return [{schemes[endpoint.gate]: []}] if endpoint.gate in schemes else []
+    if endpoint.gate not in schemes:
+        return []
+    names = [schemes[endpoint.gate]]
+    if endpoint.signable or endpoint.gate is Gate.CREDENTIAL:
+        names.append("agentToken")
+    return [{name: []} for name in names]
