@@ -218,5 +218,6 @@ def test_what_agents_call_their_events_breaks_no_reading(server: Process) -> Non
 
 
 def test_the_truth_passes_through_the_same_proxy(server: Process) -> None:
-    names = sorted({name for _, names in LIES.values() for name in names})
+    noticed = {name for _, names in LIES.values() for name in names}
+    names = [name for name in BY_NAME if name in noticed]  # the check that releases an agent comes last
     assert outcomes(server.url, truth, names) == dict.fromkeys(names, "passed")

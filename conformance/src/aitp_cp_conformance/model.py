@@ -25,6 +25,7 @@ SECTIONS = {
     "18": "Keys and scopes",
     "19": "Verdicts on reported tokens",
     "20": "Agents report for themselves",
+    "21": "Containment",
 }
 
 
