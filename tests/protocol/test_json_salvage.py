@@ -2,7 +2,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitp_cp.protocol import json_numbers
@@ -23,12 +23,14 @@ def test_items_come_out_as_they_went_in(items: list[object], indent: int | None,
     assert decode(body) == json.loads(body)
 
 
+@settings(max_examples=30)
 @given(st.lists(values), st.dictionaries(st.text().filter(lambda name: name != "events"), values))
 def test_and_out_of_an_envelope(items: list[object], others: dict[str, object]) -> None:
     body = json.dumps({**others, "events": items, "last": [1, "events", {"events": [2]}]}).encode()
     assert decode(body)["events"] == json.loads(body)["events"]
 
 
+@settings(max_examples=30)
 @given(st.lists(values), st.lists(values))
 def test_an_item_that_is_too_deep_takes_no_other_with_it(before: list[object], after: list[object]) -> None:
     text = [json.dumps(item).encode() for item in (*before, None, *after)]
