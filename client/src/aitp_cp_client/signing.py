@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import base64url
 from aitp_cp_client.wire.aid import Aid, Suite
 
 TAG = "aitp-telemetry"
@@ -102,14 +103,10 @@ def _signature_base(request: Request, headers: dict[str, str], parameters: str) 
 
 def _aid_of(key: PrivateKey) -> Aid:
     if isinstance(key, Ed25519PrivateKey):
-        return aids.canonical(f"aid:pubkey:{_base64url(key.public_key().public_bytes_raw())}")
+        return aids.canonical(f"aid:pubkey:{base64url.encode(key.public_key().public_bytes_raw())}")
     point = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-    return aids.canonical(f"{aids.P256_PREFIX}{_base64url(point)}")
+    return aids.canonical(f"{aids.P256_PREFIX}{base64url.encode(point)}")
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -3,7 +3,6 @@
 Both are authenticated by this control plane and say all there is to know, so minting one stores nothing.
 """
 
-import base64
 import hmac
 import re
 import secrets
@@ -17,6 +16,7 @@ import msgspec
 
 from aitp_cp.errors import AgentTokenInvalid, ProofInvalid
 from aitp_cp.protocol.derived_keys import derive
+from aitp_cp_client.wire import base64url
 from aitp_cp_client.wire.aid import Aid
 
 PREFIX = "aca_"
@@ -64,13 +64,13 @@ class AgentTokens:
     def nonce(self, aid: Aid, now: datetime) -> str:
         """Return a fresh nonce that only this agent can use, within the next 60 seconds."""
         head = _HEAD.pack(int(now.timestamp()) + NONCE_LIFETIME_SECS, self._random(ID_BYTES))
-        return _b64url(head + self._mac_of_nonce(head, aid))
+        return base64url.encode(head + self._mac_of_nonce(head, aid))
 
     def read_nonce(self, nonce: object, aid: Aid, now: datetime) -> Nonce:
         """Return the parts of a nonce minted here for this agent; raises `ProofInvalid` for any other, or too late."""
         if not isinstance(nonce, str) or _NONCE.fullmatch(nonce) is None:
             raise proof_invalid("nonce", "the nonce is not one of this control plane")
-        content = _unb64url(nonce)
+        content = base64url.decode(nonce)
         head, mac = content[: _HEAD.size], content[_HEAD.size :]
         if not hmac.compare_digest(mac, self._mac_of_nonce(head, aid)):
             raise proof_invalid("nonce", "the nonce was not given to this agent by this control plane")
@@ -81,8 +81,8 @@ class AgentTokens:
 
     def token(self, aid: Aid, now: datetime) -> str:
         """Return a token for this agent, good for 15 minutes."""
-        body = _b64url(msgspec.json.encode(AgentClaims(aid, int(now.timestamp()) + LIFETIME_SECS)))
-        return f"{PREFIX}{body}.{_b64url(self._mac_of_token(body))}"
+        body = base64url.encode(msgspec.json.encode(AgentClaims(aid, int(now.timestamp()) + LIFETIME_SECS)))
+        return f"{PREFIX}{body}.{base64url.encode(self._mac_of_token(body))}"
 
     def read_token(self, token: str, now: datetime) -> AgentClaims:
         """Return what a token minted here says; raises `AgentTokenInvalid`."""
@@ -90,9 +90,9 @@ class AgentTokens:
         if shape is None:
             raise AgentTokenInvalid("the agent token is malformed")
         body, mac = shape.groups()
-        if not hmac.compare_digest(mac, _b64url(self._mac_of_token(body))):
+        if not hmac.compare_digest(mac, base64url.encode(self._mac_of_token(body))):
             raise AgentTokenInvalid("the agent token was not issued by this control plane")
-        claims = _DECODER.decode(_unb64url(body))
+        claims = _DECODER.decode(base64url.decode(body))
         if claims.exp <= now.timestamp():
             raise AgentTokenInvalid("the agent token has expired: ask for a new one")
         return claims
@@ -110,11 +110,3 @@ def is_agent_token(credential: str) -> bool:
 
 def proof_invalid(reason: Reason, message: str, **extra: str) -> ProofInvalid:
     return ProofInvalid(message, extra={"reason": reason, **extra})
-
-
-def _b64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64url(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,6 +1,5 @@
 """The one-time token between enrolment and registration (contract, section 8)."""
 
-import base64
 import hashlib
 import hmac
 import re
@@ -9,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.errors import TokenInvalid
+from aitp_cp_client.wire import base64url
 from aitp_cp_client.wire.aid import Aid
 
 LIFETIME_SECS = 300
@@ -45,7 +45,7 @@ def mint(secret: bytes, aid: Aid, manifest_sha256: str, now: datetime, jti: str)
     """A token that lets `aid` register exactly this manifest, once, within five minutes."""
     issued_at = int(now.timestamp())
     claims = Claims(aid, SCOPE, issued_at, issued_at + LIFETIME_SECS, jti, manifest_sha256)
-    body = _b64url(msgspec.json.encode(claims))
+    body = base64url.encode(msgspec.json.encode(claims))
     return Minted(f"{body}.{_signature(secret, body)}", jti, claims.exp)
 
 
@@ -70,7 +70,7 @@ def verify(secret: bytes, token: str, now: datetime) -> Claims:
 
 def _decode(body: str) -> Claims:
     try:
-        claims = _DECODER.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        claims = _DECODER.decode(base64url.decode(body))
     except (ValueError, msgspec.DecodeError) as refused:
         raise TokenInvalid("the enrollment token is malformed") from refused
     if not 0 < len(claims.jti) <= MAX_JTI:
@@ -79,8 +79,4 @@ def _decode(body: str) -> Claims:
 
 
 def _signature(secret: bytes, body: str) -> str:
-    return _b64url(hmac.new(secret, body.encode(), hashlib.sha256).digest())
-
-
-def _b64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return base64url.encode(hmac.new(secret, body.encode(), hashlib.sha256).digest())

@@ -13,13 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from aitp_cp.errors import SignatureInvalid
+from aitp_cp.protocol import aid_keys
+from aitp_cp.protocol.aid_keys import SIGNATURE_BYTES
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire.aid import Aid, Suite
 
@@ -30,7 +27,6 @@ MAX_LIFETIME_SECS = 300
 MAX_FIELD = 2048  # characters of a field that takes part; ours need 330
 
 ALGORITHMS: Mapping[Suite, str] = {"ed25519": "ed25519", "p256": "ecdsa-p256-sha256"}
-_SIGNATURE_BYTES = 64  # of either algorithm; ECDSA is r || s
 _PARAMETERS = frozenset({"created", "expires", "keyid", "tag", "alg"})
 _HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
@@ -180,8 +176,8 @@ def _read_signature(text: str, label: str) -> bytes:
     if shape is None or shape[1] != label:
         raise _invalid("components", "Signature must hold the one signature that Signature-Input describes")
     signature = _decode(shape[2])
-    if signature is None or len(signature) != _SIGNATURE_BYTES:
-        raise _invalid("key", f"the signature is not {_SIGNATURE_BYTES} bytes in canonical base64")
+    if signature is None or len(signature) != SIGNATURE_BYTES:
+        raise _invalid("key", f"the signature is not {SIGNATURE_BYTES} bytes in canonical base64")
     return signature
 
 
@@ -217,17 +213,8 @@ def _signature_base(request: SignedRequest, given: _Input) -> bytes:
 
 def verifies(aid: Aid, signature: bytes, message: bytes) -> bool:
     """Return whether the key in an AID made this 64-byte signature of a message."""
-    key = base64.urlsafe_b64decode(aids.public_key(aid) + "=" * (-len(aids.public_key(aid)) % 4))
-    try:
-        if aids.suite(aid) == "ed25519":
-            Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-        else:
-            r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
-            public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
-            public.verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    key = aid_keys.key_of(aid)
+    return key is not None and aid_keys.verifies(key, signature, message)
 
 
 def _invalid(reason: Reason, message: str) -> SignatureInvalid:

@@ -5,31 +5,20 @@ reports come late and without manifests, so their signatures are checked here. N
 algorithm: both follow from the AID in `iss`.
 """
 
-import base64
 import json
 import re
-from functools import lru_cache
 from typing import Any
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from aitp_cp.errors import BodyInvalid
-from aitp_cp.protocol import json_guard
+from aitp_cp.protocol import aid_keys, json_guard
+from aitp_cp.protocol.aid_keys import Key
 from aitp_cp.protocol.tokens import MAX_TOKEN
 from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import base64url
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
-_SIGNATURE_BYTES = 64  # of both algorithms
-_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_ES256 = ec.ECDSA(hashes.SHA256())
-_KNOWN_KEYS = 4096  # agents whose decoded keys are kept, about 1 KiB each
-
-Key = Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 
 class Jws(msgspec.Struct, frozen=True):
@@ -72,35 +61,22 @@ def parse(token: str) -> Jws | None:
 def decoded(part: str) -> bytes | None:
     """Return the bytes of unpadded base64url; None where these bytes have another spelling, which is the right one."""
     try:
-        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        data = base64url.decode(part)
     except ValueError:
         return None
-    return data if encoded(data) == part else None
-
-
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return data if base64url.encode(data) == part else None
 
 
 def key_of(issuer: str) -> Key | None:
     """Return the public key in an AID, None where there is none."""
     aid = aids.recognise(issuer)
-    return None if aid is None else _key(aid)
+    return None if aid is None else aid_keys.key_of(aid)
 
 
 def is_signed(jws: Jws, key: Key) -> bool:
     """Return whether the holder of `key` signed exactly this text."""
     signature = decoded(jws.signature)
-    if signature is None or len(signature) != _SIGNATURE_BYTES:
-        return False
-    try:
-        if isinstance(key, Ed25519PublicKey):
-            key.verify(signature, jws.signed)
-        else:
-            _verify_es256(key, signature, jws.signed)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    return signature is not None and aid_keys.verifies(key, signature, jws.signed, low_s=True)
 
 
 def has_plain_header(jws: Jws, typ: str) -> bool:
@@ -113,25 +89,6 @@ def names_members_once(jws: Jws) -> bool:
     """Return whether no object among the claims has two members of one name."""
     # The SDK writes compact JSON; only other text is read a second time, by a slower reader.
     return msgspec.json.encode(jws.claims) == jws.payload or _object(jws.payload) is not None
-
-
-@lru_cache(maxsize=_KNOWN_KEYS)
-def _key(aid: aids.Aid) -> Key | None:
-    data = base64.urlsafe_b64decode(aids.public_key(aid) + "=")
-    try:
-        if aids.suite(aid) == "p256":
-            return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data)
-        return Ed25519PublicKey.from_public_bytes(data)
-    except ValueError:
-        return None
-
-
-def _verify_es256(key: ec.EllipticCurvePublicKey, signature: bytes, text: bytes) -> None:
-    """Of the two signatures with the same meaning, only the one with the lower S is valid."""
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    if not (0 < r < _P256_ORDER and 0 < s <= _P256_ORDER // 2):
-        raise InvalidSignature
-    key.verify(encode_dss_signature(r, s), text, _ES256)
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

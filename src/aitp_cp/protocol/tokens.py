@@ -1,6 +1,5 @@
 """Reported tokens: read without trust, named, and taken out of what is stored (contract, section 9)."""
 
-import base64
 import hashlib
 import re
 from typing import Any
@@ -8,6 +7,7 @@ from uuid import UUID
 
 from aitp_cp.errors import BodyInvalid
 from aitp_cp.protocol import json_guard
+from aitp_cp_client.wire import base64url
 
 MAX_TOKEN = 64 * 1024
 
@@ -34,7 +34,7 @@ def claims_of(token: object) -> dict[str, Any] | None:
     if compact is None:
         return None
     try:
-        claims = json_guard.decode(base64.urlsafe_b64decode(compact[1] + "=" * (-len(compact[1]) % 4)))
+        claims = json_guard.decode(base64url.decode(compact[1]))
     except (BodyInvalid, ValueError):
         return None
     return claims if isinstance(claims, dict) else None

@@ -22,6 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 from aitp_cp.protocol import jws as compact
 from aitp_cp.protocol.jws import Jws
 from aitp_cp_client.wire import aid as aids
+from aitp_cp_client.wire import base64url
 
 # Hops before the last one. A verifier's own limit is three hops by default; this one bounds the work, about 1 ms.
 MAX_CHAIN = 8
@@ -233,8 +234,8 @@ def _check_chain(hops: Sequence[_Delegation], chain: Sequence[str]) -> None:
         _require(later.iss == earlier.sub, later.exp <= earlier.exp, set(later.scope) <= set(earlier.scope))
         _require(not later.voucher)
     ids = {hop.jti for hop in hops if hop.jti}
-    digests = [compact.encoded(hashlib.sha256(hop.encode()).digest()) for hop in chain]
-    committed = compact.encoded(hashlib.sha256(msgspec.json.encode(digests)).digest())
+    digests = [base64url.encode(hashlib.sha256(hop.encode()).digest()) for hop in chain]
+    committed = base64url.encode(hashlib.sha256(msgspec.json.encode(digests)).digest())
     _require(len(ids) == len(hops), hops[-1].chain_hash == committed)
 
 

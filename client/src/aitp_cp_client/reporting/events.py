@@ -1,6 +1,5 @@
 """Events as they are reported: about handshakes, tokens and delegations in the SDK's forms."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import uuid4
@@ -8,7 +7,7 @@ from uuid import uuid4
 import msgspec
 
 from aitp_cp_client.reporting.model import MAX_BATCH_BYTES, EventFields
-from aitp_cp_client.wire import times
+from aitp_cp_client.wire import base64url, times
 
 Role = Literal["initiator", "responder"]
 Token = dict[str, Any]
@@ -47,7 +46,7 @@ def read_token(given: str) -> Token:
     try:
         token = msgspec.json.decode(given)["tct"] if given.lstrip().startswith("{") else given
         part = token.split(".")[1]
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), type=dict[str, Any])
+        claims = msgspec.json.decode(base64url.decode(part), type=dict[str, Any])
     except Exception:
         raise Unreportable("this is not a token in the SDK's form") from None
     return {"token": token, "claims": claims}
