@@ -41,7 +41,7 @@ class Sink:
             return other
         batch = msgspec.json.decode(received.body)
         answer = self.script(batch)
-        if answer is None or answer.status == 200:  # also when the answer is lost on its way
+        if answer is None or answer.status == 200:  # an answer that is lost was stored, too
             self.batches.append([event for event in batch if event["id"] not in self._seen])
             self._seen.update(event["id"] for event in batch)
         return answer or accepted(len(batch))

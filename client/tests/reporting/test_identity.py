@@ -1,4 +1,4 @@
-"""How a reporter proves who it is, also when the control plane has changed."""
+"""How a reporter proves who it is, before and after the control plane changes."""
 
 from typing import Any
 
