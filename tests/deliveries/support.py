@@ -70,10 +70,10 @@ async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 10) ->
 
 
 async def ended(app: App, webhook: dict[str, Any], count: int, status: str = "delivered") -> list[dict[str, Any]]:
-    """The log once `count` deliveries have this status."""
+    """The log once `count` deliveries have this status after an attempt."""
 
     async def enough() -> list[dict[str, Any]]:
-        found = [one for one in await log_of(app, webhook) if one["status"] == status]
+        found = [one for one in await log_of(app, webhook) if one["status"] == status and one["attempts"]]
         return found if len(found) >= count else []
 
     found: list[dict[str, Any]] = await until(enough)

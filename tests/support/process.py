@@ -1,5 +1,7 @@
 """The real command in a process of its own: started, asked, stopped, killed."""
 
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -17,11 +19,20 @@ from tests.support.app import ENVIRONMENT
 START_SECS = 30
 
 
+# Below the ports that Linux gives to outgoing connections (32768 and up); each test process has a range of its own.
+FIRST_PORT, PORTS_PER_WORKER = 12_000, 2_000
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw")) % 10
+_candidates = itertools.cycle(range(PORTS_PER_WORKER))
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 on which nothing listens, and that nothing else on the machine takes by chance."""
+    for candidate in itertools.islice(_candidates, PORTS_PER_WORKER):
+        port = FIRST_PORT + _worker * PORTS_PER_WORKER + candidate
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port of this test process is taken")
 
 
 class Process:
