@@ -48,8 +48,8 @@ docs: $(STAMP) ## render the files that are generated from the code
 	@$(BIN)/python -m tests.support.rendered
 
 lock: $(STAMP) ## resolve the newest dependencies and pin them with hashes
-	@$(COMPILE) --upgrade pyproject.toml -o requirements.lock
-	@$(COMPILE) --upgrade pyproject.toml conformance/pyproject.toml --extra embedded --group dev -o requirements-dev.lock
+	@$(COMPILE) --upgrade pyproject.toml --extra oidc -o requirements.lock
+	@$(COMPILE) --upgrade pyproject.toml conformance/pyproject.toml --extra embedded --extra oidc --group dev -o requirements-dev.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
