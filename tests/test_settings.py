@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from aitp_cp.settings import SettingsError, findings, load
+from aitp_cp.cli.findings import findings
+from aitp_cp.settings import SettingsError, load
 
 SEED = "960ddd56a1de518dd321c51ffc7fba9b74e3114534371101d626204b9ba32d12"
 SECRET = "an-enrollment-secret-of-32-chars!"

@@ -123,6 +123,25 @@ class OriginNotAllowed(AppError):
     sentence = "without API keys a page of another origin may not call this; set API_KEYS, or list it in CORS_ORIGIN"
 
 
+class SignInRequired(AppError):
+    status, code, sentence = 401, "SIGN_IN_REQUIRED", "sign in to the console: there is no session, or it has ended"
+
+
+class StepUpRequired(AppError):
+    """`back` is the page of the console from which the person can do it again."""
+
+    status, code, sentence = 401, "STEP_UP_REQUIRED", "show your credential again before you do this"
+
+    def __init__(self, back: str) -> None:
+        super().__init__()
+        self.back = back
+
+
+class CrossSiteRefused(AppError):
+    status, code = 403, "CROSS_SITE_REFUSED"
+    sentence = "the console takes this from its own pages only; behind a proxy, set CONSOLE_ORIGIN or CP_BASE_URL"
+
+
 class RateLimited(AppError):
     status, code, sentence = 429, "RATE_LIMITED", "rate limit exceeded"
 

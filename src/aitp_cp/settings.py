@@ -7,7 +7,8 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -16,7 +17,6 @@ from aitp_cp import database_url as urls
 from aitp_cp import setting_rules as rules
 
 Command = Literal["serve", "dev", "worker", "tool"]
-Level = Literal["info", "warn", "fail"]
 Network = IPv4Network | IPv6Network
 
 _HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
@@ -29,14 +29,6 @@ ANY_HOST = "*"
 
 class SettingsError(Exception):
     """One message naming every wrong variable; it never repeats a value."""
-
-
-class Finding(NamedTuple):
-    """Something an operator should know; `fail` makes `aitp-cp check` fail, nothing here stops a start."""
-
-    level: Level
-    variable: str
-    sentence: str
 
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -70,6 +62,9 @@ class Settings(BaseSettings):
     )
     db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
     api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
+    console_origin: str | None = Field(
+        None, description="Origin such as `https://console.example`: the console answers there only, the API does not."
+    )
     api_keys_allow_weak: bool = Field(
         False, description="Start in production with API keys that can be guessed; `check` fails all the same."
     )
@@ -137,6 +132,12 @@ class Settings(BaseSettings):
     )
     rate_limit_agent_auth_per_ip_min: Count = Field(
         60, description="Challenges and agent tokens per window and address; 0 disables."
+    )
+    rate_limit_console_per_min: Count = Field(
+        1200, description="Requests per window and session of the console; 0 disables."
+    )
+    rate_limit_login_per_ip_min: Count = Field(
+        5, description="Attempts to sign in to the console per window and address; 0 disables."
     )
     rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds in which an empty bucket is full again.")
     client_ip_header: str | None = Field(None, description="Header that your edge sets to the client's address.")
@@ -212,6 +213,14 @@ class Settings(BaseSettings):
         if not rules.is_http_url(url) or set("@?#") & set(url):
             raise ValueError("must be an absolute http or https URL without credentials, query or fragment")
         return url.rstrip("/")
+
+    @field_validator("console_origin")
+    @classmethod
+    def _console_origin(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else rules.origin(text)
+        except ValueError:
+            raise ValueError("must be an origin such as https://console.example, without a path") from None
 
     @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
@@ -309,39 +318,19 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
         ]
     else:
         problems += _weak_secrets(settings) if settings.production and command != "tool" else ()
+        problems += _contradictions(settings)
     if problems:
         raise SettingsError("these variables are wrong:\n" + "\n".join(f"  {problem}" for problem in sorted(problems)))
     return settings
 
 
-def findings(settings: Settings) -> list[Finding]:
-    """What is allowed but deserves a warning, or in production a failing check."""
-    found: list[Finding] = []
-    production = settings.production
-    if settings.cors_origin is None:
-        sentence = (
-            "is required in production: any origin may read answers"
-            if production
-            else "is unset: any origin may read answers"
-        )
-        found.append(Finding("fail" if production else "warn", "CORS_ORIGIN", sentence))
-    elif "*" in settings.cors_origin:
-        found.append(Finding("warn", "CORS_ORIGIN", "is *: any origin may read answers"))
-    if production and (weak := _weak_keys(settings)):
-        found.append(Finding("fail", "API_KEYS", f"{weak}, and API_KEYS_ALLOW_WEAK lets it pass"))
-    if not settings.api_keys:
-        sentence = "is empty: only keys in the database open the gated routes"
-        if not production:
-            sentence = "is empty: the gated routes are open to anyone while the database has no key either"
-        found.append(Finding("info" if production else "warn", "API_KEYS", sentence))
-    if settings.database_url is not None:
-        notices = urls.read(settings.database_url.get_secret_value()).notices
-        found += [Finding("warn", "DATABASE_URL", f"holds a parameter of another client: {said}") for said in notices]
-    if settings.cp_aid_seed_hex is None:
-        found.append(
-            Finding("warn", "CP_AID_SEED_HEX", "is unset: the identity is a fresh one and ends with this process")
-        )
-    return found
+def _contradictions(settings: Settings) -> Iterator[str]:
+    if settings.console_origin is not None and _host(settings.console_origin) == _host(settings.cp_base_url):
+        yield "CONSOLE_ORIGIN: needs a host name other than that of CP_BASE_URL, where the API answers"
+
+
+def _host(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def _weak_secrets(settings: Settings) -> Iterator[str]:
@@ -351,11 +340,12 @@ def _weak_secrets(settings: Settings) -> Iterator[str]:
         yield f"CP_AID_SEED_HEX: {reason}; {FRESH}"
     if reason := rules.weakness(enrollment):
         yield f"ENROLLMENT_SECRET: {reason}; {FRESH}"
-    if not settings.api_keys_allow_weak and (reason := _weak_keys(settings)):
+    if not settings.api_keys_allow_weak and (reason := weak_keys(settings)):
         yield f"API_KEYS: {reason}; {FRESH}, or set API_KEYS_ALLOW_WEAK=true until the callers have new ones"
 
 
-def _weak_keys(settings: Settings) -> str | None:
+def weak_keys(settings: Settings) -> str | None:
+    """Return why a key of `API_KEYS` can be guessed, or None."""
     return rules.weak_keys([key.get_secret_value() for key in settings.api_keys])
 
 

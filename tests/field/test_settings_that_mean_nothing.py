@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aitp_cp.settings import Settings, SettingsError, findings, load
+from aitp_cp.cli.findings import findings
+from aitp_cp.settings import Settings, SettingsError, load
 from tests.cli.support import run, said
 from tests.support.rendered import ROOT
 

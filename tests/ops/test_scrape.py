@@ -42,7 +42,9 @@ async def test_each_bucket_is_shown_before_its_first_drop(database_url: str) -> 
         ("agent-auth-ip", 0),
         ("api-key", 0),
         ("caller-reads", 0),
+        ("console", 0),
         ("enroll-ip", 0),
+        ("login-ip", 0),
         ("public-ip", 0),
     ]
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aitp_cp.cli.examination import Row, examine
-from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, findings, load
+from aitp_cp.cli.findings import findings
+from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, load
 from aitp_cp_client.commands.output import out
 
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}

@@ -16,6 +16,7 @@ from aitp_cp.app import open_app
 from aitp_cp.cli.boot import require_fit
 from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.exits import ADDRESS
+from aitp_cp.cli.findings import findings
 from aitp_cp.cli.listening import open_sockets
 from aitp_cp.cli.running import Ending, exit_at_once, run
 from aitp_cp.db.failures import sentence
@@ -24,7 +25,7 @@ from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events.stream import end_streams
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.runtime import Runtime, open_runtime
-from aitp_cp.settings import Settings, findings
+from aitp_cp.settings import Settings
 from aitp_cp.telemetry import logging
 from aitp_cp.telemetry.spans import OFF, Tracer
 from aitp_cp.web.server import build_server

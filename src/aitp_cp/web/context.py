@@ -15,7 +15,7 @@ from aitp_cp.protocol.scopes import Scope
 if TYPE_CHECKING:
     from aitp_cp.errors import AppError
     from aitp_cp.web.endpoint import Endpoint
-    from aitp_cp.web.principal import Credentials, Kind, Principal
+    from aitp_cp.web.principal import Credentials, Kind, Principal, Sessions
 
 CONTEXT = "aitp_cp"
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
@@ -33,7 +33,7 @@ class RequestContext:
     client_ip: str
     actor: str = ANONYMOUS
     principal: "Principal | None" = None  # set by the gate of an endpoint that needs a credential
-    credentials: "Credentials | None" = None  # where the principal comes from; None for those that never end
+    credentials: "Credentials | Sessions | None" = None  # where the principal comes from; None for those that never end
     digests: tuple[Digest, ...] = ()  # that the signer of the request wants its body to have
     caller: str | None = None  # whom the limits per caller count; None without a credential
     endpoint: "Endpoint | None" = None

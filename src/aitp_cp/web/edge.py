@@ -63,8 +63,8 @@ class Edge:
             return
         exchange = _Exchange(self._rt, scope, send)
         try:
-            if self._hosts.active:
-                self._hosts.check_host(Headers(scope=scope))
+            if self._hosts.applies_to(scope["path"]):
+                self._hosts.check_host(scope["path"], Headers(scope=scope))
             _check_head(scope, exchange.header_bytes)
             if scope["method"] == "OPTIONS" and cors.applies_to(scope["path"]):
                 await NO_CONTENT(scope, receive, exchange.send)

@@ -16,27 +16,34 @@ from aitp_cp.web.query import PageQuery
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
+CONSOLE = "/console/"  # where every path of the console begins
 EVENTS_BODY_LIMIT = 256 * 1024
 BODY_LIMIT = 64 * 1024
 
 
 class Gate(StrEnum):
-    """Who may call: anyone, the holder of an enrollment token, of a credential with the scope, or of any credential."""
+    """Who may call: anyone, the holder of an enrollment token, of a credential with the scope, or of any credential;
+
+    or a browser that has signed in to the console, whose session has the scope if there is one.
+    """
 
     OPEN = "open"
     ENROLLMENT_TOKEN = "enrollment-token"  # noqa: S105 - the name of a gate
     API_KEY = "api-key"
     CREDENTIAL = "credential"
+    SESSION = "session"
 
 
 class Bucket(StrEnum):
-    """The token buckets of contract section 4."""
+    """The token buckets of contract section 4, and those of the console (section 22)."""
 
     ENROLL_IP = "enroll-ip"
     PUBLIC_IP = "public-ip"
     API_KEY = "api-key"
     AGENT = "agent"
     AGENT_AUTH_IP = "agent-auth-ip"
+    CONSOLE = "console"
+    LOGIN_IP = "login-ip"
     EXEMPT = "exempt"
 
 
@@ -74,7 +81,7 @@ class Endpoint:
     summary: str
     tag: str
     gate: Gate = Gate.API_KEY
-    scope: Scope | None = None  # what a credential needs; every endpoint behind `Gate.API_KEY` has one
+    scope: Scope | None = None  # what a credential or session needs; every endpoint behind `Gate.API_KEY` has one
     bucket: Bucket | None = None
     query: type[Struct] | None = None  # its described fields are the query parameters
     params: tuple[Param, ...] = ()  # in the path or a header
@@ -86,16 +93,21 @@ class Endpoint:
     idempotent: bool = False  # accepts Idempotency-Key
     bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
+    cross_site: bool = False  # of the console, takes a POST that no page of ours sends
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
 
     def __post_init__(self) -> None:
-        if (self.scope is not None) != (self.gate is Gate.API_KEY):
+        if (self.scope is not None) != (self.gate is Gate.API_KEY) and self.gate is not Gate.SESSION:
             raise TypeError(f"{self.name}: an endpoint has a scope if it is behind Gate.API_KEY, and only then")
 
     @property
     def gated(self) -> bool:
         """Whether it needs a credential of any kind but an enrollment token."""
         return self.gate in (Gate.API_KEY, Gate.CREDENTIAL)
+
+    @property
+    def of_console(self) -> bool:
+        return self.path.startswith(CONSOLE)
 
     @property
     def name(self) -> str:
@@ -114,6 +126,8 @@ class Endpoint:
     def limited_by(self) -> Bucket:
         if self.bucket is not None:
             return self.bucket
+        if self.gate is Gate.SESSION:
+            return Bucket.CONSOLE
         return Bucket.API_KEY if self.gated else Bucket.PUBLIC_IP
 
 

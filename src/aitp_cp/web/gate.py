@@ -1,7 +1,6 @@
 """Authentication, scopes and rate limits, before a request reaches its endpoint."""
 
 import hashlib
-import hmac
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers
@@ -17,20 +16,23 @@ from aitp_cp.errors import (
     RateLimited,
     ScopeMissing,
     ServerMisconfigured,
+    SignInRequired,
 )
 from aitp_cp.protocol import http_signature
 from aitp_cp.protocol.agent_token import is_agent_token
 from aitp_cp.protocol.http_signature import SignedRequest
-from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.runtime import Runtime
-from aitp_cp.setting_rules import key_digest
 from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import RequestContext
-from aitp_cp.web.endpoint import Bucket, Endpoint
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.environment_keys import EnvironmentKeys
 from aitp_cp.web.hosts import HostRule
-from aitp_cp.web.principal import ANYONE, BEARER, Agents, Credentials, Kind, Principal
+from aitp_cp.web.principal import ANYONE, BEARER, Agents, Credentials, Kind, Principal, Sessions
 from aitp_cp.web.ratelimit import TokenBuckets
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# What pages ask for by themselves, which keeps no session alive: parts of themselves, and the whole without script.
+FRAGMENT, REFRESH = "x-fragment", "refresh"
 REFUSALS = (InvalidApiKey, ApiKeyExpired, ApiKeyRevoked, AgentTokenInvalid)
 
 
@@ -44,9 +46,16 @@ def bearer(headers: Headers) -> str | None:
 class Gatekeeper:
     """Admits requests to endpoints; knows keys only by their SHA-256 digest."""
 
-    def __init__(self, rt: Runtime, credentials: Sequence[Credentials] = (), agents: Agents | None = None) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        credentials: Sequence[Credentials] = (),
+        agents: Agents | None = None,
+        sessions: Sessions | None = None,
+    ) -> None:
         settings = rt.settings
-        self._environment = [_of_environment(key.get_secret_value()) for key in settings.api_keys]
+        self._environment = EnvironmentKeys(settings)
+        self._sessions = sessions
         self._kinds = {kind.prefix: kind for kind in credentials}
         self._agents = agents
         self._production = settings.production
@@ -60,6 +69,8 @@ class Gatekeeper:
                 Bucket.API_KEY: settings.rate_limit_api_key_per_min,
                 Bucket.AGENT: settings.rate_limit_agent_per_min,
                 Bucket.AGENT_AUTH_IP: settings.rate_limit_agent_auth_per_ip_min,
+                Bucket.CONSOLE: settings.rate_limit_console_per_min,
+                Bucket.LOGIN_IP: settings.rate_limit_login_per_ip_min,
             }
             for bucket in limits:
                 self._drops.labels(bucket=str(bucket))  # shown from the start, or the first drop could not be a rise
@@ -73,9 +84,14 @@ class Gatekeeper:
         """Let the request through.
 
         Raises `InvalidApiKey`, `ApiKeyExpired`, `ApiKeyRevoked`, `AgentTokenInvalid`, `SignatureInvalid`,
-        `ScopeMissing`, `ServerMisconfigured`, `DatabaseUnavailable`, `OriginNotAllowed`, `RateLimited`, and what the
-        principal's check raises.
+        `ScopeMissing`, `ServerMisconfigured`, `DatabaseUnavailable`, `OriginNotAllowed`, `CrossSiteRefused`,
+        `SignInRequired`, `RateLimited`, and what the principal's check raises.
         """
+        if endpoint.of_console and endpoint.method not in SAFE_METHODS and not endpoint.cross_site:
+            self._hosts.check_own_page(request.headers)
+        if endpoint.gate is Gate.SESSION:
+            await self._admit_browser(context, endpoint, request)
+            return
         if not endpoint.gated:
             self._spend_for_address(context, endpoint.limited_by)
             return
@@ -93,11 +109,26 @@ class Gatekeeper:
         context.actor = context.caller = principal.actor
         bucket = Bucket.AGENT if principal.kind is Kind.AGENT else Bucket.API_KEY
         self._spend(context, bucket, principal.actor, principal.rate_per_min)
-        scope = endpoint.scope
-        if scope is not None and scope not in principal.scopes:
-            raise ScopeMissing(f"the credential lacks the scope {scope}", extra={"required": str(scope)})
+        _check_scope(endpoint, principal)
         if principal.kind is Kind.AGENT and self._agents is not None:
             await self._agents.check(principal)
+
+    async def _admit_browser(self, context: RequestContext, endpoint: Endpoint, request: Request) -> None:
+        """Let a browser with a session through; an `Authorization` header means nothing here."""
+        by_itself = FRAGMENT in request.headers or REFRESH in request.query_params or endpoint.streaming
+        principal = None
+        if self._sessions is not None:
+            principal = await self._sessions.find(request.headers, active=not by_itself)
+        if principal is None:
+            self._spend_for_address(context, Bucket.PUBLIC_IP)
+            if self._production or self._keys_exist:
+                raise SignInRequired
+            context.principal = ANYONE
+            return
+        context.principal, context.credentials = principal, self._sessions
+        context.actor = context.caller = principal.actor
+        self._spend(context, endpoint.limited_by, str(principal.session))
+        _check_scope(endpoint, principal)
 
     def charge_address(self, context: RequestContext) -> None:
         """Spend a token for a request that turned out to be unsigned; raises `RateLimited`."""
@@ -118,7 +149,7 @@ class Gatekeeper:
 
     @property
     def _keys_exist(self) -> bool:
-        return bool(self._environment) or any(kind.exist for kind in self._kinds.values())
+        return self._environment.exist or any(kind.exist for kind in self._kinds.values())
 
     def _signed(self, endpoint: Endpoint, request: Request) -> SignedRequest | None:
         """Return what a signature covers, if there is one; then no other credential counts."""
@@ -150,7 +181,7 @@ class Gatekeeper:
         digest = _digest(token)
         kind = self._kinds.get(token[:4])
         refusal: AppError = InvalidApiKey(headers=BEARER)
-        principal = self._in_environment(digest)
+        principal = self._environment.find(digest)
         if principal is not None:
             return principal
         try:
@@ -169,19 +200,12 @@ class Gatekeeper:
         kind.used(principal, context.client_ip)
         return principal
 
-    def _in_environment(self, digest: bytes) -> Principal | None:
-        match = None
-        for known, principal in self._environment:  # all of them, so that the time says nothing
-            if hmac.compare_digest(digest, known):
-                match = principal
-        return match
-
     def _find(self, headers: Headers) -> Principal | None:
         token = bearer(headers) or ""
         digest = _digest(token)
         kind = self._kinds.get(token[:4])
         try:
-            return self._in_environment(digest) or (None if kind is None else kind.find(token, digest))
+            return self._environment.find(digest) or (None if kind is None else kind.find(token, digest))
         except (*REFUSALS, DatabaseUnavailable):
             return None
 
@@ -206,7 +230,7 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("latin-1")).digest()
 
 
-def _of_environment(entry: str) -> tuple[bytes, Principal]:
-    digest = key_digest(entry)
-    actor = "apikey:" + digest.hex()[:16]
-    return digest, Principal(actor=actor, kind=Kind.ENVIRONMENT, scopes=ALL_SCOPES)
+def _check_scope(endpoint: Endpoint, principal: Principal) -> None:
+    scope = endpoint.scope
+    if scope is not None and scope not in principal.scopes:
+        raise ScopeMissing(f"the credential lacks the scope {scope}", extra={"required": str(scope)})

@@ -6,6 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
+from starlette.datastructures import Headers
 
 from aitp_cp.protocol.http_signature import Digest, SignedRequest
 from aitp_cp.protocol.reports import Proof
@@ -38,6 +39,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: datetime | None = None
     rate_per_min: int | None = None  # None for the limit of the bucket
     key_id: UUID | None = None  # the row of a key in the database
+    session: UUID | None = None  # of a browser
+    authenticated_at: datetime | None = None  # when the person in front of the browser last showed a credential
     aid: Aid | None = None  # of an agent
     proof: Proof = Proof.SHARED_KEY
 
@@ -80,3 +83,17 @@ class Agents(Protocol):
 
     async def check(self, principal: Principal) -> None:
         """Ask the database whether the agent may act at this moment; raises `AgentNotActive`."""
+
+
+class Sessions(Protocol):
+    """Browsers that have signed in to the console."""
+
+    async def find(self, headers: Headers, *, active: bool) -> Principal | None:
+        """Return whose session the cookie of a request names, with the scopes it has now; None without a live one.
+
+        `active` is whether a person made the request: only then does it put off the end of an idle session. Raises
+        `DatabaseUnavailable`.
+        """
+
+    def is_valid(self, principal: Principal) -> bool:
+        """Return whether the session was live a moment ago, for a response that goes on: a stream. Never waits."""

@@ -41,6 +41,11 @@ def no_content() -> Response:
     return Response(status_code=204)
 
 
+def see_other(path: str) -> Response:
+    """Return a redirect to a page of ours, which a browser gets with GET; `path` is as URLs are written."""
+    return Response(status_code=303, headers={"Location": path})
+
+
 def error_response(error: AppError) -> Response:
     return json_bytes(encode_error(error), error.status, error.headers)
 

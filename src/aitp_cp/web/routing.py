@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from re import Pattern
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from aitp_cp.errors import MethodNotAllowed, NotFound
+from aitp_cp.errors import MethodNotAllowed, NotFound, SignInRequired, StepUpRequired
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import cors
 from aitp_cp.web.body import read_body
 from aitp_cp.web.caller_reads import CallerReads
 from aitp_cp.web.context import BODY, CONTEXT, RequestContext
-from aitp_cp.web.endpoint import Endpoint
-from aitp_cp.web.gate import Gatekeeper
-from aitp_cp.web.principal import Agents, Credentials
+from aitp_cp.web.endpoint import CONSOLE, Endpoint
+from aitp_cp.web.gate import FRAGMENT, Gatekeeper
+from aitp_cp.web.principal import Agents, Credentials, Sessions
+from aitp_cp.web.responses import see_other
 
+LOGIN = CONSOLE + "login"
 Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 
 
@@ -30,9 +32,10 @@ class Router:
         endpoints: Iterable[Endpoint],
         credentials: Sequence[Credentials] = (),
         agents: Agents | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._rt = rt
-        self._gatekeeper = Gatekeeper(rt, credentials, agents)
+        self._gatekeeper = Gatekeeper(rt, credentials, agents, sessions)
         self.recognises = self._gatekeeper.recognises
         self.charge = self._gatekeeper.charge
         self.charge_address = self._gatekeeper.charge_address
@@ -43,11 +46,23 @@ class Router:
             self._methods_at(endpoint.path)[endpoint.method] = (endpoint, endpoint.template)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        methods, scope["path_params"] = self._match(scope["path"], scope.get("raw_path"))
+        methods, scope["path_params"] = self._match(_sent_path(scope))
         context: RequestContext = scope[CONTEXT]
         endpoint, context.route = _choose(methods, scope)
         context.endpoint = endpoint
         request = Request(scope, receive)
+        try:
+            await self._handle(context, endpoint, request, send)
+        except SignInRequired:
+            # Only a page leads to another page: a script must learn that it has none.
+            if scope["method"] not in ("GET", "HEAD") or FRAGMENT in request.headers or endpoint.streaming:
+                raise
+            await see_other(f"{LOGIN}?{urlencode({'to': _target(scope)})}")(scope, receive, send)
+        except StepUpRequired as needed:
+            await see_other(f"{LOGIN}?{urlencode({'to': needed.back, 'again': 1})}")(scope, receive, send)
+
+    async def _handle(self, context: RequestContext, endpoint: Endpoint, request: Request, send: Send) -> None:
+        scope, receive = request.scope, request.receive
         await self._gatekeeper.admit(context, endpoint, request)
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
@@ -70,10 +85,7 @@ class Router:
         siblings.append((pattern, {}))
         return siblings[-1][1]
 
-    def _match(self, path: str, raw: bytes | None) -> tuple[Methods, dict[str, str]]:
-        # As it was sent. An id may hold a slash, which its sender has escaped; and a fixed path in another spelling
-        # (`/api%2fmetrics`) would pass a proxy that denies the plain one.
-        sent = quote(path) if raw is None else raw.decode("latin-1")
+    def _match(self, sent: str) -> tuple[Methods, dict[str, str]]:
         methods = self._fixed.get(sent)
         if methods is not None:
             return methods, {}
@@ -82,6 +94,19 @@ class Router:
             if match:
                 return methods, {name: unquote(value) for name, value in match.groupdict().items()}
         raise NotFound("no such route")
+
+
+def _target(scope: Scope) -> str:
+    """Return path and query as they were sent."""
+    query = scope["query_string"].decode("latin-1")
+    return _sent_path(scope) + (f"?{query}" if query else "")
+
+
+def _sent_path(scope: Scope) -> str:
+    # As it was sent. An id may hold a slash, which its sender has escaped; and a fixed path in another spelling
+    # (`/api%2fmetrics`) would pass a proxy that denies the plain one.
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 def _choose(methods: Methods, scope: Scope) -> tuple[Endpoint, str]:
