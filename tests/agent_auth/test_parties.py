@@ -15,7 +15,8 @@ from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Proof, Report, Reporter, normalise
 from aitp_cp_client.wire.aid import Aid
 from tests.agent_auth.support import EVENTS, registered_agent, reported
-from tests.support.agents import handshake, new_agent
+from tests.containment.support import signed
+from tests.support.agents import claims_in, handshake, new_agent
 from tests.support.app import App, running_app
 from tests.support.enrolment import events_of
 
@@ -161,6 +162,37 @@ async def test_only_its_issuer_revokes_a_token_before_or_after_it_is_reported(da
             assert (await tokens(app))[other]["revoked"]
         assert (await reported(app, issuer, {**revoked, "id": "r"}))["errors"] == []
         assert (await tokens(app))[jti]["revoked"]
+
+
+@pytest.mark.parametrize("other", ["claims", "token"])
+@pytest.mark.parametrize("first", ["revoked", "issued"])
+async def test_an_issuer_revokes_its_token_under_an_id_that_others_have_reported(
+    database_url: str, other: str, first: str
+) -> None:
+    """Both tokens are kept, and neither decides anything about the other (decision 1)."""
+    async with running_app(database_url) as app:
+        issuer, holder, liar = [await registered_agent(app) for _ in range(3)]
+        false = signed(liar, new_agent())
+        jti = claims_in(false)["jti"]
+        told = {"type": "tct.issued", "payload": {"tct": {"token": signed(issuer, holder, jti=jti)}}, "id": "1"}
+        revoked = {"type": "tct.revoked", "payload": {"jti": jti}, "id": "2"}
+        if other == "claims":
+            await app.post(EVENTS, [issued(jti, liar.aid, liar.aid)])
+        else:
+            await reported(app, liar, {"type": "tct.issued", "payload": {"tct": {"token": false}}, "id": "1"})
+        for event in (told, revoked) if first == "issued" else (revoked, told):
+            said = await reported(app, issuer, event)
+            assert said["errors"] == (REFUSED if (event, first) == (revoked, "revoked") else [])
+        row = (await tokens(app))[jti]
+        assert (row["issuer"], row["conflict"], row["revoked"]) == (liar.aid, True, False)
+        kept = [(said["reportedBy"], said["issuer"], said["verdict"], said["revoked"]) for said in row["statements"]]
+        first_word = (None, liar.aid, "none", False) if other == "claims" else (liar.aid, liar.aid, "verified", False)
+        assert kept == [first_word, (issuer.aid, issuer.aid, "verified", True)]
+        assert (await reported(app, holder, revoked))["errors"] == REFUSED
+        if other == "token":
+            assert (await reported(app, liar, revoked))["errors"] == []
+            row = (await tokens(app))[jti]
+            assert (row["revoked"], [said["revoked"] for said in row["statements"]]) == (True, [True, True])
 
 
 @pytest.mark.parametrize("early", [True, False])

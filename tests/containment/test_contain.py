@@ -41,7 +41,7 @@ async def test_the_dry_run_names_what_the_act_then_does(app: App) -> None:
     assert len(await live(app, bad)) == 6
     plan = dry.json()
     assert plan["containment"] is None
-    assert plan["tokens"] == {"issued": 4, "held": 2, "unlistable": 1, "byVerdict": {"none": 6}}
+    assert plan["tokens"] == {"issued": 4, "held": 2, "unlistable": 1, "byVerdict": {"none": 6}, "shared": 0}
     assert (plan["delegations"]["count"], plan["delegations"]["depth"]) == (1, 1)
     assert [(found["aid"], found["displayName"], found["liveTokens"]) for found in plan["exposedPeers"]] == [
         (peer.aid, "Peer", 4),

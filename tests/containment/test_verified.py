@@ -5,7 +5,7 @@ import json
 import aitp
 import pytest
 
-from tests.containment.support import claimed, contain, contained, live, proven, report, signed
+from tests.containment.support import claimed, contain, contained, live, proven, report, signed, tokens
 from tests.revocation.support import LIST, get_list, until
 from tests.support.agents import claims_in, handshake, new_agent
 from tests.support.app import OTHER_KEY, App
@@ -85,14 +85,29 @@ async def test_a_claim_over_somebody_elses_token_is_collateral(app: App) -> None
 async def test_a_claim_does_not_hide_a_token_that_the_agent_signed(app: App) -> None:
     """An accomplice claims the id for two strangers first, so the row shows those."""
     bad, peer = new_agent(), new_agent()
-    tokens = [signed(bad, peer), signed(bad, peer)]
-    before, after = [claims_in(token)["jti"] for token in tokens]
-    for token in tokens:
+    own = [signed(bad, peer), signed(bad, peer)]
+    before, after = [claims_in(token)["jti"] for token in own]
+    for token in own:
         claim = claimed(new_agent().aid, new_agent().aid, jti=claims_in(token)["jti"])
         await app.http.post("/api/events", json=[claim], headers=OTHER)
-    await report(app, proven(tokens[0]))
+    await report(app, proven(own[0]))
     done = await contained(app, bad)
-    assert done["tokens"] == {"issued": 1, "held": 0, "unlistable": 0, "byVerdict": {"verified": 1}}
+    assert done["tokens"] == {"issued": 1, "held": 0, "unlistable": 0, "byVerdict": {"verified": 1}, "shared": 0}
     assert await get_list(app) == [before]
-    await report(app, proven(tokens[1]))
+    await report(app, proven(own[1]))
     await listed(app, before, after)
+
+
+async def test_a_token_of_an_accomplice_does_not_save_one_that_the_agent_signed(app: App) -> None:
+    """The list knows ids alone, so both are revoked; the plan says so."""
+    bad, accomplice, peer = new_agent(), new_agent(), new_agent()
+    token = signed(bad, peer)
+    jti = claims_in(token)["jti"]
+    await app.http.post("/api/events", json=[proven(signed(accomplice, peer, jti=jti))], headers=OTHER)
+    await report(app, proven(token))
+    plan = (await contain(app, bad, dry=True)).json()
+    assert (plan["tokens"]["issued"], plan["tokens"]["shared"], plan["delegations"]["collateral"]) == (1, 1, [])
+    await contained(app, bad, expect=plan["planDigest"])
+    assert await get_list(app) == [jti]
+    [row] = await tokens(app)
+    assert (row["issuer"], [said["revoked"] for said in row["statements"]]) == (accomplice.aid, [True, True])

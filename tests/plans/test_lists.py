@@ -32,7 +32,8 @@ from aitp_cp.sessions.model import SessionFilter
 from aitp_cp.tcts import exposure, graph, standing
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
-from aitp_cp.tcts.model import Changes, DelegationFilter, Item, Reached, TctFilter
+from aitp_cp.tcts.model import Changes, Item, Reached
+from aitp_cp.tcts.views import DelegationFilter, TctFilter
 from aitp_cp.truststore import store as truststore
 from aitp_cp.webhooks import store as webhooks
 from tests.plans.support import BUSY, RARE, RUN, SESSION, explained

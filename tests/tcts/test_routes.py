@@ -57,6 +57,8 @@ async def test_the_record_of_a_token_has_the_contracts_members(app: App) -> None
                 "verdict": "none",
                 "mismatch": False,
                 "conflict": False,
+                "reportedBy": None,
+                "statements": [],
             }
         ]
     }

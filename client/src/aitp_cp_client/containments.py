@@ -34,12 +34,16 @@ class ContainmentRecord(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TokenCounts(msgspec.Struct, frozen=True, rename="camel"):
-    """Live tokens of the agent; the signed list cannot hold `unlistable` ones, which have no version 4 id."""
+    """Live tokens of the agent; the signed list cannot hold `unlistable` ones, which have no version 4 id.
+
+    Of `shared` ones others have signed a token with the same id, which the list then revokes as well.
+    """
 
     issued: int
     held: int
     unlistable: int
     by_verdict: dict[str, int]
+    shared: int = 0
 
 
 class Collateral(msgspec.Struct, frozen=True, rename="camel"):

@@ -17,6 +17,18 @@ DELEGATIONS = "/api/delegations"
 Verdict = Literal["none", "unverifiable", "invalid", "verified"]
 
 
+class Statement(msgspec.Struct, frozen=True, rename="camel"):
+    """What one reporter says of a token's id; `revoked` is about the token of this issuer."""
+
+    reported_by: str | None  # the agent; None for a shared key
+    issuer: str
+    subject: str
+    verdict: str
+    expires_at: datetime | None
+    revoked: bool
+    revoked_at: datetime | None
+
+
 class Tct(msgspec.Struct, frozen=True, rename="camel"):
     jti: UUID
     issuer: str
@@ -32,6 +44,8 @@ class Tct(msgspec.Struct, frozen=True, rename="camel"):
     conflict: bool = False  # reports contradict each other
     verdict: str = "none"  # of its signature: `none`, `unverifiable`, `invalid` or `verified`
     mismatch: bool = False  # reported claims differ from the signed ones
+    reported_by: str | None = None  # the agent that reported it first; None for a shared key
+    statements: list[Statement] = []  # of each reporter, where there are several or one has shown several tokens
 
 
 class Delegation(msgspec.Struct, frozen=True, rename="camel"):

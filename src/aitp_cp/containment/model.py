@@ -66,12 +66,16 @@ class ContainmentPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TokenPlan(msgspec.Struct, frozen=True, rename="camel"):
-    """`unlistable` tokens have no version 4 id, which the signed list cannot hold."""
+    """`unlistable` tokens have no version 4 id, which the signed list cannot hold.
+
+    Of `shared` ones others have signed a token with the same id, which the list then revokes as well.
+    """
 
     issued: int
     held: int
     unlistable: int
     by_verdict: dict[str, int]
+    shared: int = 0  # none in plans that are stored by older versions
 
 
 class DelegationPlan(msgspec.Struct, frozen=True, rename="camel"):

@@ -157,7 +157,7 @@ async def _revoke(conn: Connection, parties: Mapping[UUID, tuple[str, str]], now
 async def _plan(conn: Connection, scope: Selection) -> Plan:
     found = await exposure.measure(conn, scope)
     return Plan(
-        tokens=TokenPlan(found.issued, found.held, found.unlistable, found.by_verdict),
+        tokens=TokenPlan(found.issued, found.held, found.unlistable, found.by_verdict, found.shared),
         delegations=DelegationPlan(found.below, found.depth, found.collateral),
         exposed_peers=await _peers(conn, scope.aid, found),
         exposed_peer_count=found.peer_count,

@@ -15,7 +15,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service as sessions
 from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts import queries as tcts
-from aitp_cp.tcts.model import TctView
+from aitp_cp.tcts.views import TctView
 from aitp_cp.web.endpoint import Endpoint, in_path
 from aitp_cp.web.export import ExportQuery, Format, Many, One, Part, pages, stream
 from aitp_cp.web.path import path_aid

@@ -12,7 +12,7 @@ from aitp_cp.db.keyset import Key, Order
 from aitp_cp.errors import BadRequest
 from aitp_cp.events.model import Event
 from aitp_cp.tcts.merging import differ, is_agent, least, union
-from aitp_cp.tcts.model import TctView
+from aitp_cp.tcts.views import TctView
 from aitp_cp.web.query import AidFilter, EventLimit, Limit, PageQuery
 
 ORDER = Order("sessions", Key("created_at", datetime, descending=True), Key("session_id", str))

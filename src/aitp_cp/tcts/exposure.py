@@ -24,7 +24,9 @@ VERIFIED = "verdict IS NOT DISTINCT FROM 'verified'"
 SIGNED = """EXISTS (
     SELECT 1 FROM jsonb_path_query(caller_states, '$.callers[*].state ? (@.verdict == "verified")') AS state
     WHERE {negation} {agent} IN (state ->> 'issuer', state ->> 'subject'))"""
-_STATED = "caller_states @> jsonb_build_object('callers', jsonb_build_array(jsonb_build_object('state', {state})))"
+# The same for one member, by the index on disputed rows.
+STATED = """caller_states @> jsonb_build_object('callers', jsonb_build_array(jsonb_build_object('state',
+    jsonb_build_object('verdict', 'verified', {member}, {agent}))))"""
 
 # A revocation that was only reported counts for nothing here: otherwise an agent could keep a token off the list by
 # reporting that it is revoked.
@@ -38,7 +40,8 @@ _IS_OF_OTHERS = f"""coalesce((SELECT {VERIFIED} AND $1 NOT IN (issuer_aid, subje
                FROM issued_tcts WHERE issued_tcts.jti = delegations.jti), false)"""
 
 # $1 the agent, $2 the time from which tokens are live, $3 `verified` or `all`, $4 `mark` or `revokeSource`.
-# `verified` is about the agent's own tokens, `foreign_too` about a token of others under the same id: it is collateral.
+# `verified` is about the agent's own tokens, `foreign_too` about a token of others under the same id. Such an id is
+# collateral, unless the agent has a verified token under it as well: a signature of an accomplice saves no token.
 ITEMS = f"""
 known AS MATERIALIZED (
     SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT} AS verdict, {VERIFIED} AS verified, conflict,
@@ -58,8 +61,8 @@ known AS MATERIALIZED (
         WHERE $1 IN (state ->> 'issuer', state ->> 'subject') LIMIT 1
     ) AS signed
     WHERE conflict AND $1 NOT IN (issuer_aid, subject_aid) AND {_UNLISTED.format(table="issued_tcts")}
-      AND ({_STATED.format(state="jsonb_build_object('verdict', 'verified', 'issuer', $1::text)")}
-           OR {_STATED.format(state="jsonb_build_object('verdict', 'verified', 'subject', $1::text)")})
+      AND ({STATED.format(member="'issuer'", agent="$1::text")}
+           OR {STATED.format(member="'subject'", agent="$1::text")})
 ), judged AS MATERIALIZED (
     SELECT jti, issuer_aid, subject_aid, issued_at, verdict,
            verified OR coalesce(conflict AND {SIGNED.format(negation="", agent="$1")}, false) AS verified,
@@ -67,7 +70,7 @@ known AS MATERIALIZED (
            CASE WHEN issuer_aid = $1 THEN subject_aid ELSE issuer_aid END AS peer
     FROM known
 ), token AS MATERIALIZED (
-    SELECT * FROM judged WHERE NOT foreign_too AND ($3 = 'all' OR verified)
+    SELECT * FROM judged WHERE verified OR ($3 = 'all' AND NOT foreign_too)
 ), known_delegation AS MATERIALIZED (
     SELECT jti, parent_jti, delegator_aid, delegatee_aid, issued_at, {VERIFIED} AS verified,
            {_IS_OF_OTHERS} AS foreign_too
@@ -126,6 +129,7 @@ SELECT
     (SELECT count(*) FROM token WHERE issuer_aid = $1) AS issued,
     (SELECT count(*) FROM token WHERE issuer_aid <> $1) AS held,
     (SELECT count(*) FROM token WHERE substr(jti::text, 15, 1) <> '4') AS unlistable,
+    (SELECT count(*) FROM token WHERE foreign_too) AS shared,
     (SELECT coalesce(jsonb_object_agg(verdict, count), '{{}}')::text
      FROM (SELECT verdict, count(*) AS count FROM token GROUP BY verdict) AS counts) AS by_verdict,
     (SELECT count(DISTINCT jti) FROM reached) AS below,
@@ -142,7 +146,7 @@ SELECT
             ::text
      FROM (SELECT 'delegation' AS kind, jti, parent_jti AS source, delegator_aid AS aid FROM held
            UNION ALL
-           SELECT 'token', jti, NULL, peer FROM judged WHERE foreign_too
+           SELECT 'token', jti, NULL, peer FROM judged WHERE foreign_too AND NOT verified
            UNION ALL
            SELECT 'token', jti, NULL, delegator_aid FROM known_delegation WHERE foreign_too
            ORDER BY kind, jti LIMIT {MAX_PEERS}) AS hurt) AS collateral
@@ -185,6 +189,7 @@ class Exposure(msgspec.Struct, frozen=True):
     issued: int
     held: int
     unlistable: int
+    shared: int
     by_verdict: dict[str, int]
     below: int
     depth: int

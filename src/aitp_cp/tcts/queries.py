@@ -9,12 +9,12 @@ from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.views import View
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.graph import IS_PENDING
-from aitp_cp.tcts.model import (
-    DELEGATION_ORDER,
-    TCT_ORDER,
+from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
+from aitp_cp.tcts.views import (
     DelegationFilter,
     DelegationList,
     DelegationView,
+    Statement,
     TctFilter,
     TctList,
     TctView,
@@ -24,15 +24,50 @@ MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
 
 _TIMES = {name: shown(name) for name in ("issued_at", "expires_at", "revoked_at")}
+
+
+def agent_of(caller: str) -> str:
+    """Return SQL for the AID of a caller that is an agent, null for another."""
+    return f"CASE WHEN {caller} LIKE 'agent:%' THEN substr({caller}, {len('agent:') + 1}) END"
+
+
 _TRUST = {
     "verdict": "coalesce(verdict, 'none')",
     "mismatch": "coalesce(mismatch, false)",
     "conflict": "coalesce(conflict, false)",
 }
+# What an issuer signed about its own token holds for that token alone, whatever the row shows under the id.
+_STATEMENTS = f"""
+CASE WHEN caller_states IS NOT NULL THEN (
+    SELECT jsonb_agg(jsonb_build_object(
+        'reportedBy', {agent_of("statement ->> 'caller'")}, 'issuer', said ->> 'issuer', 'subject', said ->> 'subject',
+        'verdict', coalesce(said ->> 'verdict', 'none'), 'expiresAt', {shown("(said ->> 'expires_at')::timestamptz")},
+        'revoked', own.since IS NOT NULL, 'revokedAt', {shown("own.since")}) ORDER BY place)::text
+    FROM jsonb_array_elements(caller_states -> 'callers') WITH ORDINALITY AS each (statement, place),
+        LATERAL (SELECT statement -> 'state') AS stated (said),
+        LATERAL (SELECT min(since) FROM (
+            SELECT coalesce(tct.revoked_at, tct.issued_at) AS since
+            WHERE tct.revoked AND (said ->> 'issuer', said ->> 'subject') = (tct.issuer_aid, tct.subject_aid)
+            UNION ALL
+            SELECT revoked_at FROM signed_revocations
+            WHERE jti = tct.jti AND kind = 'tct' AND signer = said ->> 'issuer' AND said ->> 'verdict' = 'verified'
+            UNION ALL
+            SELECT revoked_at FROM revocation_entries WHERE jti = tct.jti
+        ) AS cause) AS own (since)
+) END"""
 TCT = View(
     TctView,
-    {"issuer": "issuer_aid", "subject": "subject_aid", "audience": "audience_aid", **_TIMES, **_TRUST},
+    {
+        "issuer": "issuer_aid",
+        "subject": "subject_aid",
+        "audience": "audience_aid",
+        "reported_by": agent_of("reported_by"),
+        "statements": _STATEMENTS,
+        **_TIMES,
+        **_TRUST,
+    },
     arrays=("grants",),
+    lists={"statements": Statement},
 )
 DELEGATION = View(
     DelegationView,
@@ -47,20 +82,20 @@ DELEGATION = View(
 )
 
 TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
-    revoked, revoked_at, verdict, mismatch, conflict"""
+    revoked, revoked_at, verdict, mismatch, conflict, reported_by, caller_states"""
 
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
     revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
 LIST_TCTS = f"""
-SELECT {TCT.sql}, issued_at FROM issued_tcts
+SELECT {TCT.sql}, issued_at FROM issued_tcts AS tct
 WHERE {{where}}
 ORDER BY {TCT_ORDER.sql}
 LIMIT {{limit}} OFFSET {{offset}}
 """
 
 TCTS_OF_SESSION = f"""
-SELECT {TCT.sql}, issued_at FROM issued_tcts
+SELECT {TCT.sql}, issued_at FROM issued_tcts AS tct
 WHERE session_id = $1 AND {{after}}
 ORDER BY {TCT_ORDER.sql}
 LIMIT {{limit}}
@@ -74,7 +109,7 @@ SELECT {TCT.sql}, issued_at FROM (
     UNION ALL
     (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{after}}
      ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
-) AS either
+) AS tct
 ORDER BY {TCT_ORDER.sql}
 LIMIT {{limit}}
 """

@@ -7,7 +7,8 @@ from aitp_cp.errors import BadRequest, FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
-from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER, DelegationFilter, DelegationList, TctFilter, TctList
+from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
+from aitp_cp.tcts.views import DelegationFilter, DelegationList, TctFilter, TctList
 from aitp_cp.web.endpoint import Endpoint, Link, links
 from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_response

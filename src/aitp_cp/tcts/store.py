@@ -12,6 +12,7 @@ from aitp_cp.db.sweep import OldRows
 from aitp_cp.events.projection import StoredParties
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
+from aitp_cp.tcts.exposure import STATED
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
 
@@ -56,12 +57,15 @@ WHERE excluded.revoked_at < stored.revoked_at OR stored.created_at < excluded.cr
 RETURNING jti
 """
 
-ISSUED_BY_OTHERS = """
+# A token that the row does not show, because others have reported the id, is its issuer's all the same.
+ISSUED_BY_OTHERS = f"""
 SELECT jti, signer FROM unnest($1::uuid[], $2::text[], $3::text[]) AS said (jti, signer, kind)
 WHERE (EXISTS (SELECT 1 FROM delegations AS known WHERE known.jti = said.jti)
        OR (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS known WHERE known.jti = said.jti)))
   AND NOT EXISTS (SELECT 1 FROM delegations AS own WHERE own.jti = said.jti AND delegator_aid = signer)
-  AND NOT (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer))
+  AND NOT (kind = 'tct' AND EXISTS (
+      SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti
+        AND (issuer_aid = signer OR (conflict AND {STATED.format(member="'issuer'", agent="signer")}))))
 """
 
 PARTIES_OF_TCTS = "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])"

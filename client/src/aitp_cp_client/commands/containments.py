@@ -36,6 +36,7 @@ PLAN: Columns[Containment] = {
     "tokens held": lambda plan: plan.tokens.held,
     "not listable": lambda plan: plan.tokens.unlistable,
     "by verdict": lambda plan: [f"{count} {verdict}" for verdict, count in sorted(plan.tokens.by_verdict.items())],
+    "ids shared with others": lambda plan: plan.tokens.shared,
     "delegations below": lambda plan: plan.delegations.count,
     "exposed peers": lambda plan: plan.exposed_peer_count,
     "ids to revoke": lambda plan: plan.revocations,

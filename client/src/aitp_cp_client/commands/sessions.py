@@ -1,8 +1,11 @@
 """aitp-cp sessions."""
 
+from functools import partial
+
 from aitp_cp_client import ControlPlane, Event
 from aitp_cp_client.commands.connection import run
-from aitp_cp_client.commands.output import Columns, document, fields, table
+from aitp_cp_client.commands.output import Columns, document, fields, some, table
+from aitp_cp_client.commands.tokens import SHARED_KEY, TCTS, show_conflicts
 
 EVENTS: Columns[Event] = {
     "position": lambda event: event.seq,
@@ -11,7 +14,10 @@ EVENTS: Columns[Event] = {
     "from": lambda event: event.aid_a,
     "to": lambda event: event.aid_b,
     "source": lambda event: event.source,
+    "reported by": lambda event: event.reported_by or (SHARED_KEY if event.proof else None),
+    "proof": lambda event: event.proof,
 }
+MAX_TOKENS = 100  # of one handshake: two, as a rule
 
 
 def show(session_id: str, *, as_json: bool) -> None:
@@ -33,8 +39,13 @@ def show(session_id: str, *, as_json: bool) -> None:
                 "error": session.error,
                 "started": session.started_at,
                 "completed": session.completed_at,
+                "conflict": session.conflict,
             }
         )
         table(detail.events, EVENTS)
+        tcts, _ = await some(partial(control_plane.tcts.page, session_id=session_id), MAX_TOKENS)
+        if tcts:
+            table(tcts, TCTS)
+            show_conflicts(tcts)
 
     run(work)

@@ -1,12 +1,15 @@
 """aitp-cp tcts and aitp-cp delegations."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
 from aitp_cp_client import ControlPlane
 from aitp_cp_client.commands.connection import run
-from aitp_cp_client.commands.output import Columns, listing, some
-from aitp_cp_client.tokens import Delegation, DelegationFilter, Tct, TctFilter
+from aitp_cp_client.commands.output import Columns, listing, some, table
+from aitp_cp_client.tokens import Delegation, DelegationFilter, Statement, Tct, TctFilter
+
+SHARED_KEY = "shared key"
 
 TCTS: Columns[Tct] = {
     "jti": lambda tct: tct.jti,
@@ -15,7 +18,18 @@ TCTS: Columns[Tct] = {
     "grants": lambda tct: tct.grants,
     "expires": lambda tct: tct.expires_at,
     "verdict": lambda tct: _verdict_with_doubts(tct),
+    "reported by": lambda tct: tct.reported_by or SHARED_KEY,
     "revoked": lambda tct: tct.revoked_at,
+}
+# What each reporter says where they contradict each other.
+STATEMENTS: Columns[tuple[Tct, Statement]] = {
+    "in conflict": lambda said: said[0].jti,
+    "issuer": lambda said: said[1].issuer,
+    "subject": lambda said: said[1].subject,
+    "expires": lambda said: said[1].expires_at,
+    "verdict": lambda said: said[1].verdict,
+    "reported by": lambda said: said[1].reported_by or SHARED_KEY,
+    "revoked": lambda said: said[1].revoked_at,
 }
 DELEGATIONS: Columns[Delegation] = {
     "jti": lambda delegation: delegation.jti,
@@ -33,8 +47,17 @@ def list_tcts(limit: int, *, as_json: bool, **filters: Unpack[TctFilter]) -> Non
     async def work(control_plane: ControlPlane) -> None:
         page = await some(partial(control_plane.tcts.page, **filters), limit)
         listing("tcts", page, TCTS, as_json=as_json)
+        if not as_json:
+            show_conflicts(page[0])
 
     run(work)
+
+
+def show_conflicts(tcts: Sequence[Tct]) -> None:
+    """Print who says what of the tokens about which reporters contradict each other, if there are any."""
+    said = [(tct, statement) for tct in tcts if tct.conflict for statement in tct.statements]
+    if said:
+        table(said, STATEMENTS)
 
 
 def list_delegations(limit: int, *, as_json: bool, **filters: Unpack[DelegationFilter]) -> None:
