@@ -17,7 +17,7 @@ from aitp_cp.containment.model import (
 )
 from aitp_cp.containment.reach import Reach
 from aitp_cp.db import urgent
-from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, NotContained, NotFound, PlanChanged
+from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, IdInvalid, NotContained, NotFound, PlanChanged
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.revocation.published import PublishedList
@@ -148,7 +148,7 @@ ENDPOINTS = (
         tag="containment",
         params=(ID,),
         answers={200: Containment},
-        errors=(NotFound,),
+        errors=(IdInvalid, NotFound),
         leads_to=(*links("GET /api/containments/{id}/reach", id="$response.body#/containment/id"), *LEADS_TO[2:]),
     ),
     Endpoint(
@@ -160,6 +160,6 @@ ENDPOINTS = (
         tag="containment",
         params=(ID,),
         answers={200: Reach},
-        errors=(NotFound,),
+        errors=(IdInvalid, NotFound),
     ),
 )
