@@ -22,6 +22,7 @@ from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.keys.routes import ENDPOINTS as KEYS
+from aitp_cp.notes.routes import ENDPOINTS as NOTES
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.routes import ENDPOINTS as OPS
@@ -53,6 +54,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *IDENTITY,
     *REGISTRY,
     EXPORT,
+    *NOTES,
     *CONTAINMENT,
     *AGENT_AUTH,
     *INGEST,

@@ -77,6 +77,7 @@ INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at)
 SELECT gen_random_uuid(), gen_random_uuid(), 'n', 's', sha256(n::text::bytea), '[]', {AT} {SERIES};
 INSERT INTO containments (id, aid, {CONTAINED}, contained_at)
 SELECT gen_random_uuid(), 'aid:' || n, {ACT}, {AT} {SERIES};
+INSERT INTO agent_notes (aid, owner, updated_by, updated_at) SELECT 'aid:' || n, 'o', 'b', {AT} {SERIES};
 """
 
 EVENT = "INSERT INTO audit_events (id, type, ts, aid_a, payload, seq)"
@@ -176,6 +177,12 @@ CASES = (
         "id",
         f"INSERT INTO containments (id, aid, {CONTAINED}, contained_at)"
         f" VALUES (gen_random_uuid(), 'more {{n}}', {ACT}, {{at}})",
+    ),
+    Case(
+        "/api/registry/notes",
+        "notes",
+        "aid",
+        "INSERT INTO agent_notes (aid, owner, updated_by, updated_at) VALUES ('more {n}', 'o', 'b', {at})",
     ),
     Case(
         "/api/audit",

@@ -1,5 +1,7 @@
 """The OpenAPI document against the real command: what it says is what happens (contract, sections 2 and 3)."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
+import rfc8785
 from schemathesis.generation import GenerationMode
 from schemathesis.generation.case import Case
 
@@ -96,6 +99,7 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
     """One of everything; the path parameters that lead to it, by the beginning of the path."""
     one, other, contained = new_agent(), new_agent(), new_agent()
     body = manifest(one)
+    digest = hashlib.sha256(rfc8785.dumps(json.loads(body)))
     token = http.post("/api/registry/enroll", content=body).json()["token"]
     http.post("/api/registry/agents", content=body, headers=bearer(token)).raise_for_status()
     tct = {"jti": JTI, "iss": one.aid, "sub": other.aid, "grants": ["cap.read"], "iat": 1779710400, "exp": 1979710400}
@@ -114,13 +118,14 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
         http.post("/api/pinned-keys", json={"aid": one.aid, "pubkey": one.key}),
         http.post("/api/keys", json={"name": "a reporter", "role": "reporter"}),
         http.post(f"/api/registry/agents/{contained.aid}/contain", json={"reason": "leaked"}),
+        http.put(f"/api/registry/agents/{one.aid}/notes", json={"owner": "team-rag", "labels": ["rag"]}),
     ]
     for answer in made:
         assert answer.is_success, answer.text
     webhook, anchor, key = made[2].json()["id"], made[3].json()["id"], made[5].json()["id"]
     assert http.post(f"/api/webhooks/{webhook}/test").status_code == 202
     return {
-        "/api/registry/agents/": {"aid": one.aid},
+        "/api/registry/agents/": {"aid": one.aid, "sha256": digest.hexdigest()},
         "/api/sessions/": {"id": SESSION},
         "/api/webhooks/": {"id": webhook},
         "/api/trust-anchors/": {"id": anchor},

@@ -25,11 +25,11 @@ BUSY, RARE, RUN, SESSION = "aid-7", "aid-19999", "run-3", "session-5"
 
 FILL = f"""
 INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at, status,
-                    registered_at, namespace)
+                    registered_at, namespace, name_skeleton)
 SELECT 'aid-' || n, 'name ' || n, 'https://agent.example/', '["cap.read"]', repeat('m', 1000),
        now() + (n % 90) * interval '1 day',
        CASE n % 50 WHEN 0 THEN 'expired' WHEN 1 THEN 'deregistered' ELSE 'active' END,
-       now() - n * interval '1 minute', 'ns-' || n % 20
+       now() - n * interval '1 minute', 'ns-' || n % 20, 'narne ' || n
 FROM generate_series(1, {AGENTS}) AS n;
 
 INSERT INTO handshake_sessions (session_id, aid_a, aid_b, status, run_id, created_at)
@@ -85,6 +85,11 @@ INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at, revok
 SELECT md5('key' || n)::uuid, md5('key' || n)::uuid, 'key ' || n, 'acp_abcd',
        sha256(n::text::bytea), '["events:write"]', now() - n * interval '1 second', CASE n % 10 WHEN 0 THEN now() END
 FROM generate_series(1, 20000) AS n;
+INSERT INTO agent_notes (aid, owner, labels, updated_by, updated_at)
+SELECT 'aid-' || n, 'team ' || n % 200, jsonb_build_array('label ' || n % 100), 'b', now() - n * interval '1 second'
+FROM generate_series(1, 20000) AS n;
+INSERT INTO agent_manifests (aid, sha256, seq, received_at, raw)
+SELECT 'aid-' || n % 5000 + 1, md5(n::text), n / 5000 + 1, now(), 'raw' FROM generate_series(1, 20000) AS n;
 INSERT INTO pinned_keys (namespace, aid, pubkey)
 SELECT 'ns-' || n % 20, 'aid-' || n, 'k' FROM generate_series(1, 20000) AS n;
 """
@@ -108,6 +113,8 @@ BIG = frozenset(
         "admin_audit_log",
         "trust_anchors",
         "pinned_keys",
+        "agent_notes",
+        "agent_manifests",
         "api_keys",
     }
 )

@@ -23,7 +23,10 @@ from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.model import KeyFilter
+from aitp_cp.notes import store as notes
+from aitp_cp.notes.model import NotesQuery
 from aitp_cp.protocol.reports import Proof
+from aitp_cp.registry import history as history_of_manifests
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
@@ -79,6 +82,10 @@ def delegation_list(before: Any = None, **wanted: Any) -> Ask:
 
 def agent_list(before: Any = None, **wanted: Any) -> Ask:
     return lambda conn: registry.list_agents(conn, ListFilter(**wanted), NOW, Window(200, 0, before))
+
+
+def note_list(before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: notes.page(conn, NotesQuery(**wanted), Window(100, 0, before))
 
 
 def page(read: Any, key: Any, place: Any) -> list[Ask]:
@@ -188,6 +195,12 @@ LISTS: dict[str, list[Ask]] = {
         agent_list(before=(DAY_AGO, RARE), status="all"),
         agent_list(before=(DAY_AGO, RARE), status="expired"),
         agent_list(before=(DAY_AGO, RARE), include_manifest=True, capability="cap.read"),
+        agent_list(q="Name 1999"),
+        agent_list(q="none"),
+        agent_list(q="19999", status="all"),
+        agent_list(looks_like="name 7", status="all"),
+        agent_list(expires_after=NOW, expires_before=NOW + timedelta(hours=1)),
+        agent_list(expires_before=NOW, status="expired", before=(DAY_AGO, RARE)),
     ],
     "GET /api/webhooks": [
         lambda conn: webhooks.list_webhooks(conn, Window(100)),
@@ -233,6 +246,19 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: truststore.list_pinned(conn, None, Window(100)),
         lambda conn: truststore.list_pinned(conn, None, Window(100, 0, ("ns-3", RARE))),
         lambda conn: truststore.list_pinned(conn, "ns-3", Window(100, 0, ("ns-3", RARE))),
+    ],
+    "GET /api/registry/notes": [
+        note_list(),
+        note_list(owner="team 7"),
+        note_list(aid=RARE, owner="none"),
+        note_list(label="label 7"),
+        note_list(before=(DAY_AGO, RARE), owner="team 7"),
+        lambda conn: notes.owners(conn, [BUSY, RARE]),
+    ],
+    "GET /api/registry/agents/{aid}/manifests": [
+        lambda conn: conn.fetch(history_of_manifests.LIST, BUSY),
+        lambda conn: conn.fetch(f"{history_of_manifests.FIND} sha256 = $2", BUSY, "digest"),
+        lambda conn: history_of_manifests.keep_stored(conn, BUSY),
     ],
     "GET /api/containments": [
         lambda conn: containments.page(conn, ContainmentQuery(), Window(100)),

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from aitp_cp.registry import service
-from aitp_cp.registry.jobs import JOBS, expire_agents
+from aitp_cp.registry.jobs import JOBS, expire_agents, read_names
 from tests.support.agents import Agent, manifest, new_agent
 from tests.support.app import API_KEY, AUTH, App, running_app
 from tests.support.enrolment import audit_of, events_of, register, registered
@@ -142,4 +142,7 @@ async def test_an_agent_that_renews_while_it_expires_is_either_but_not_lost(data
 
 
 def test_the_job_runs_at_boot_and_every_five_minutes() -> None:
-    assert [(job.name, job.every_secs, job.run) for job in JOBS] == [("registry.expire", 300, expire_agents)]
+    assert [(job.name, job.every_secs, job.run) for job in JOBS] == [
+        ("registry.expire", 300, expire_agents),
+        ("registry.read-names", 300, read_names),
+    ]

@@ -12,6 +12,7 @@ import pytest
 
 from aitp_cp.events.tail import Tail
 from aitp_cp.registry.cache import KEPT_SECS, RegistryCache
+from aitp_cp.registry.jobs import read_names
 from tests.support.agents import ENDPOINT, Agent, manifest, new_agent
 from tests.support.app import AUTH, App, running_app
 from tests.support.enrolment import register, registered
@@ -33,6 +34,7 @@ MEMBERS = {
     "lastSeenAt",
     "manifestUrl",
     "agentManifestHint",
+    "manifestExpiresAt",
 }
 
 
@@ -314,3 +316,41 @@ async def eventually(app: App, expected: list[str]) -> None:
             return
         await asyncio.sleep(0.05)
     assert await names(app) == expected
+
+
+async def test_by_the_beginning_of_a_name_or_an_aid(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        one = await add(app, "100% Real_name", offered_capabilities=["cap.one"])
+        other = await add(app, "100x real")
+        key = one.aid.removeprefix("aid:pubkey:")
+        for q in ("100%", "100% rEAL_", one.aid, one.aid[:20], key[:9], key[-8:], "cap.one"):
+            assert await names(app, q=q) == ["100% Real_name"], q
+        assert await names(app, q="100") == ["100% Real_name", "100x real"]
+        assert await names(app, q=other.aid, capability="cap.one") == []
+        for q in ("%", "_", "Real_name", "cap", "\\", "\U0010ffff", "' OR true --"):
+            assert await names(app, q=q) == [], q
+
+
+async def test_by_what_a_name_looks_like(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        for name in ("modern", "rnodern", "m\u043edern", "mo\u200bdern", "modest"):
+            await add(app, name)
+        await execute(app, "UPDATE agents SET name_skeleton = NULL WHERE display_name = 'rnodern'")
+        assert len(await names(app, looksLike="Modern", status="all")) == 3
+        await read_names(app.rt)
+        assert await names(app, looksLike="Modern", status="all") == [
+            "modern",
+            "rnodern",
+            "m\u043edern",
+            "mo\u200bdern",
+        ]
+
+
+async def test_by_the_expiry_of_the_manifest(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        soon, late = await add(app, "soon", ttl_secs=3600), await add(app, "late", ttl_secs=86_400)
+        expiry = (await listed(app, aid=soon.aid))[0]["manifestExpiresAt"]
+        assert await names(app, expiresAfter=expiry) == ["soon", "late"]
+        assert await names(app, expiresBefore=expiry) == []
+        assert await names(app, expires_before=(await listed(app, aid=late.aid))[0]["manifestExpiresAt"]) == ["soon"]
+        assert (await app.http.get(AGENTS, params={"expiresBefore": "soon"})).status_code == 400

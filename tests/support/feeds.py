@@ -116,6 +116,7 @@ FEEDS: Mapping[str, Callable[[Surroundings, Any, int], Any]] = {
     "POST /api/trust-anchors": lambda around, made_up, n: anchor(around, n),
     "PATCH /api/trust-anchors/{id}": changed,
     "POST /api/pinned-keys": lambda around, made_up, n: pinned(n),
+    "PUT /api/registry/agents/{aid}/notes": lambda around, made_up, n: {"owner": f"team {n % 3}", "labels": ["a"]},
     "POST /api/keys": lambda around, made_up, n: {"name": f"key {n}", "role": "reporter"},
     "PATCH /api/keys/{id}": lambda around, made_up, n: {"name": f"renamed {n}"},
     "POST /api/keys/{id}/rotate": lambda around, made_up, n: {"overlapSecs": n % 100},

@@ -14,6 +14,8 @@ Action = Literal[
     "agent.deregister",
     "agent.contain",
     "agent.release",
+    "agent-notes.update",
+    "agent-notes.delete",
     "revocation.add",
     "webhook.create",
     "webhook.update",

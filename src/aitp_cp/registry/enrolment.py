@@ -24,7 +24,7 @@ from aitp_cp.protocol.enrollment_token import LIFETIME_SECS, Claims
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.protocol.stored_manifest import published_at, signature
-from aitp_cp.registry import contained, store
+from aitp_cp.registry import contained, history, store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.model import EnrollmentAnswer, NamespaceWish, Registered, Status, StoredManifest
 
@@ -80,7 +80,9 @@ async def register(
     registered_at = now
     changed = True
     namespace = wish.name or DEFAULT_NAMESPACE
-    if not await store.insert_new(conn, manifest, namespace, now):
+    if await store.insert_new(conn, manifest, namespace, now):
+        await history.keep(conn, manifest, now)
+    else:
         known = await store.lock(conn, manifest.aid)
         if known is None:  # swept by retention between the two statements: the client may try again
             raise ManifestStale("the agent's record was being removed; register again")
@@ -89,7 +91,9 @@ async def register(
         moved = namespace != known.namespace
         changed = known.status != Status.ACTIVE or moved or not _same_manifest(known, manifest)
         if changed:
+            await history.keep_stored(conn, manifest.aid)
             await store.replace(conn, manifest, namespace, now)
+            await history.keep(conn, manifest, now)
         else:
             await store.touch(conn, manifest.aid, now)
     if not await store.consume_token(conn, claims.jti, datetime.fromtimestamp(claims.exp, UTC), now):

@@ -36,6 +36,7 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     last_seen_at: str | None
     manifest_url: str
     agent_manifest_hint: str | None
+    manifest_expires_at: str | None
     contained_at: str | msgspec.UnsetType = msgspec.UNSET  # while it is contained
     manifest_json: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -85,6 +86,22 @@ class StoredText(msgspec.Struct, frozen=True):
     contained_at: datetime | None
 
 
+class KeptManifest(msgspec.Struct, frozen=True, rename="camel"):
+    """`seq` counts the agent's manifests; `sha256` is of the canonical envelope; `bytes` as it was registered."""
+
+    seq: int
+    sha256: str
+    published_at: str | None
+    received_at: str
+    bytes: int
+
+
+class ManifestList(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    manifests: list[KeptManifest]
+
+
 class NamespaceWish(msgspec.Struct, frozen=True):
     """The namespace that a registration names, and whether it proved to come from the agent itself."""
 
@@ -123,6 +140,18 @@ class ListFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     capability: Annotated[str | None, Meta(description="agents that offer it")] = None
     aid: Annotated[AidFilter | None, Meta(description="one agent")] = None
     display_name: Annotated[str | None, Meta(description="exact display name")] = None
+    q: Annotated[
+        str | None,
+        Meta(
+            description="the beginning of the display name in any case, the beginning or the end of the AID, with or"
+            " without `aid:pubkey:`, or a whole capability"
+        ),
+    ] = None
+    looks_like: Annotated[
+        str | None, Meta(description="agents whose display name looks like this one, in whatever letters")
+    ] = None
+    expires_after: Annotated[datetime | None, Meta(description="whose manifest expires at this time or later")] = None
+    expires_before: Annotated[datetime | None, Meta(description="whose manifest expires before this time")] = None
     namespace: Annotated[str | None, Meta(description="one namespace; all of them without it")] = None
     status: Annotated[str, Meta(description="status", extra_json_schema={"enum": [*Status, "all"]})] = Status.ACTIVE
     include_manifest: Annotated[bool, Meta(description="`true` adds the signed manifest")] = msgspec.field(

@@ -31,7 +31,7 @@ from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.registry import contained, enrolment, service
+from aitp_cp.registry import contained, enrolment, history, service
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.model import (
     AgentList,
@@ -40,6 +40,7 @@ from aitp_cp.registry.model import (
     Deregistered,
     EnrollmentAnswer,
     ListFilter,
+    ManifestList,
     NamespaceWish,
     Registered,
 )
@@ -50,7 +51,7 @@ from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link, Param, in_path, l
 from aitp_cp.web.gate import bearer
 from aitp_cp.web.path import path_aid
 from aitp_cp.web.query import decode_query
-from aitp_cp.web.responses import json_response
+from aitp_cp.web.responses import json_bytes, json_response
 
 MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
 PROOF_HEADER = "X-Aitp-Agent-Token"
@@ -63,6 +64,7 @@ AID = in_path("aid", "the agent's AID, percent-encoded")
 AGENT = (
     "GET /api/registry/agents/{aid}",
     "GET /api/registry/agents/{aid}/manifest",
+    "GET /api/registry/agents/{aid}/manifests",
     "GET /api/registry/agents/{aid}/export",
     "DELETE /api/registry/agents/{aid}",
     "GET /api/sessions",
@@ -72,6 +74,11 @@ MOVE = Link(
     "PATCH /api/registry/agents/{aid}",
     {"aid": "$response.body#/aid"},
     body={"namespace": "$response.body#/namespace"},
+)
+NOTE = Link(
+    "PUT /api/registry/agents/{aid}/notes",
+    {"aid": "$response.body#/aid"},
+    body={"labels": ["$response.body#/namespace"]},
 )
 
 
@@ -130,6 +137,16 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
 
 async def get_manifest(rt: Runtime, request: Request) -> Response:
     return await rt.get(RegistryCache).manifest(path_aid(request))
+
+
+async def list_manifests(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await history.list_manifests(conn, path_aid(request)))
+
+
+async def get_kept_manifest(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_bytes(await history.raw(conn, path_aid(request), request.path_params["sha256"]))
 
 
 async def update(rt: Runtime, request: Request) -> Response:
@@ -229,7 +246,7 @@ ENDPOINTS = (
         params=(AID,),
         answers={200: AgentView},
         errors=(NotFound,),
-        leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE),
+        leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE, NOTE),
     ),
     Endpoint(
         method="GET",
@@ -239,6 +256,33 @@ ENDPOINTS = (
         tag="registry",
         gate=Gate.OPEN,
         params=(AID,),
+        answers={200: dict},
+        errors=(NotFound,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/registry/agents/{aid}/manifests",
+        scope=Scope.AGENTS_READ,
+        handler=list_manifests,
+        summary="The newest manifests that an agent registered, newest first",
+        tag="registry",
+        params=(AID,),
+        answers={200: ManifestList},
+        errors=(NotFound,),
+        leads_to=links(
+            "GET /api/registry/agents/{aid}/manifests/{sha256}",
+            aid="$request.path.aid",
+            sha256="$response.body#/manifests/0/sha256",
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/registry/agents/{aid}/manifests/{sha256}",
+        scope=Scope.AGENTS_READ,
+        handler=get_kept_manifest,
+        summary="One of these manifests, exactly as the agent signed it",
+        tag="registry",
+        params=(AID, in_path("sha256", "SHA-256 of the canonical envelope")),
         answers={200: dict},
         errors=(NotFound,),
     ),

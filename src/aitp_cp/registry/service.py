@@ -10,9 +10,11 @@ from aitp_cp.errors import NotFound
 from aitp_cp.events import service as log
 from aitp_cp.registry import store
 from aitp_cp.registry.announce import agent_event
+from aitp_cp.registry.lookalikes import skeleton
 from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status, StoredText
 
 EXPIRY_BATCH = 500
+NAME_BATCH = 500
 
 
 async def list_agents(
@@ -91,3 +93,10 @@ async def expire_due(conn: Connection, now: datetime) -> int:
     ]
     await log.append(conn, events, now)
     return len(due)
+
+
+async def read_names(conn: Connection) -> int:
+    """Compute what the names of one batch of agents look like; how many there were."""
+    names = await store.unread_names(conn, NAME_BATCH)
+    await store.set_skeletons(conn, {aid: skeleton(name) for aid, name in names.items()})
+    return len(names)

@@ -1,6 +1,6 @@
 """Statements on agents and enrollment_jtis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +13,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.db.sweep import OldRows
 from aitp_cp.protocol.manifest import Manifest
+from aitp_cp.registry.lookalikes import skeleton
 from aitp_cp.registry.model import (
     ORDER,
     AgentList,
@@ -27,8 +28,9 @@ from aitp_cp.registry.model import (
 
 INSERT_NEW = """
 INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at,
-                    manifest_published_at, manifest_sha256, namespace, status, registered_at, last_enrolled_at)
-VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, 'active', $10, $10)
+                    manifest_published_at, manifest_sha256, namespace, name_skeleton, status, registered_at,
+                    last_enrolled_at)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, $10, 'active', $11, $11)
 ON CONFLICT (aid) DO NOTHING
 RETURNING aid
 """
@@ -43,7 +45,7 @@ REPLACE = """
 UPDATE agents
 SET display_name = $2, handshake_endpoint = $3, offered_caps = $4::jsonb, manifest_json = $5,
     manifest_expires_at = $6, manifest_published_at = $7, manifest_sha256 = $8, namespace = $9,
-    status = 'active', deregistered_at = NULL, last_enrolled_at = $10
+    name_skeleton = $10, status = 'active', deregistered_at = NULL, last_enrolled_at = $11
 WHERE aid = $1
 """
 
@@ -91,12 +93,24 @@ FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='', *
 
 STATUS_OF = f"SELECT {EFFECTIVE_STATUS.format(now='$2')} FROM agents {WITH_CONTAINMENT} WHERE aid = $1"
 
+# What begins with a text lies between it and the same with the last character there is: an index serves that whatever
+# the text holds, and LIKE only while the server knows the text.
+_BEGINS = "({} ~>=~ ({}) AND {} ~<~ ({} || chr(1114111)))"
+_SPELLINGS = ("''", "'aid:pubkey:'", "'aid:pubkey:p256:'")
+_MATCHES = " OR ".join(
+    [
+        _BEGINS.format("lower(display_name)", "lower({})", "lower(display_name)", "lower({})"),
+        *(_BEGINS.format("aid", f"{start} || {{}}", "aid", f"{start} || {{}}") for start in _SPELLINGS),
+        _BEGINS.format("reverse(aid)", "reverse({})", "reverse(aid)", "reverse({})"),
+        "offered_caps @> jsonb_build_array({}::text)",
+    ]
+)
 PAGE = f"{SELECT} WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
 
 # An upper bound that is cheap to compute. The AID appears twice, once percent-encoded, and so does the endpoint, in the
-# hint. Escapes at most double an endpoint and take six bytes for a character of a name. 600 bytes hold the rest: names
+# hint. Escapes at most double an endpoint and take six bytes for a character of a name. 650 bytes hold the rest: names
 # of members, times, status and namespace.
-RECORD_BYTES = """600 + 4 * octet_length(aid) + 6 * octet_length(display_name) + 4 * octet_length(handshake_endpoint)
+RECORD_BYTES = """650 + 4 * octet_length(aid) + 6 * octet_length(display_name) + 4 * octet_length(handshake_endpoint)
 + octet_length(offered_caps::text)"""
 
 LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER.sql)
@@ -125,6 +139,14 @@ UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND dere
 """
 
 NAMES = "SELECT aid, display_name FROM agents WHERE aid = ANY($1::text[])"
+
+UNREAD_NAMES = """
+SELECT aid, display_name FROM agents WHERE name_skeleton IS NULL ORDER BY aid LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+"""
+SET_SKELETONS = """
+UPDATE agents SET name_skeleton = new.skeleton FROM unnest($1::text[], $2::text[]) AS new (aid, skeleton)
+WHERE agents.aid = new.aid
+"""
 
 COUNT_ACTIVE = f"""
 SELECT count(*) FROM agents
@@ -210,6 +232,10 @@ async def list_agents(
     where.add("aid = {}", filter.aid)
     where.add("display_name = {}", filter.display_name)
     where.add("namespace = {}", filter.namespace)
+    where.add(f"({_MATCHES})", filter.q)
+    where.add("name_skeleton = {}", None if filter.looks_like is None else skeleton(filter.looks_like))
+    where.add("manifest_expires_at >= {}", filter.expires_after)
+    where.add("manifest_expires_at < {}", filter.expires_before)
     ORDER.restrict(where, window.before)
     template = LIST_WITH_MANIFESTS if filter.include_manifest else LIST
     any_status = {"status": EFFECTIVE_STATUS.format(now=moment), **_ANY}
@@ -253,6 +279,15 @@ async def names(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
     return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, aids)}
 
 
+async def unread_names(conn: Connection, limit: int) -> dict[str, str]:
+    """Return and lock agents without a skeleton of their name, skipping those that another replica handles."""
+    return {row["aid"]: row["display_name"] for row in await conn.fetch(UNREAD_NAMES, limit)}
+
+
+async def set_skeletons(conn: Connection, skeletons: Mapping[str, str]) -> None:
+    await conn.execute(SET_SKELETONS, list(skeletons), list(skeletons.values()))
+
+
 async def count_active(conn: Connection, now: datetime) -> int:
     return int(await conn.fetchval(COUNT_ACTIVE, now))
 
@@ -292,6 +327,7 @@ def _columns(manifest: Manifest, namespace: str) -> tuple[object, ...]:
         manifest.published_at,
         manifest.canonical_sha256,
         namespace,
+        skeleton(manifest.display_name),
     )
 
 
@@ -308,6 +344,7 @@ def _view(row: Record, manifest_json: str | msgspec.UnsetType) -> AgentView:
         last_seen_at=iso_or_none(row["last_seen_at"]),
         manifest_url=f"/api/registry/agents/{quote(row['aid'], safe='')}/manifest",
         agent_manifest_hint=_manifest_hint(row["handshake_endpoint"]),
+        manifest_expires_at=iso_or_none(row["manifest_expires_at"]),
         contained_at=iso_or_none(row["contained_at"]) or msgspec.UNSET,
         manifest_json=manifest_json,
     )
