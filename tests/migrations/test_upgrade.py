@@ -16,10 +16,14 @@ pytestmark = pytest.mark.anyio
 
 EXTENDED = set(importlib.import_module("aitp_cp.db.migrations.versions.0001_baseline").EXTENDED_BY)
 
-# Indexes that a longer one begins with: the pair serves the same questions, and both cost every write.
+# Indexes that a longer one of the same operators begins with: the pair serves the same questions, and both cost every
+# write.
 PREFIXES = """
 WITH indexes AS (
-    SELECT indexrelid::regclass::text AS name, indrelid, indisunique, array_to_string(indkey, ' ') || ' ' AS columns
+    SELECT indexrelid::regclass::text AS name, indrelid, indisunique, (
+        SELECT string_agg(concat(key, ':', class, ' '), '' ORDER BY place)
+        FROM ROWS FROM (unnest(indkey::int2[]), unnest(indclass::oid[])) WITH ORDINALITY AS part (key, class, place)
+    ) AS columns
     FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_am ON pg_am.oid = relam
     WHERE relnamespace = 'public'::regnamespace AND amname = 'btree' AND indpred IS NULL AND indexprs IS NULL
 )
