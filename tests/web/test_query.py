@@ -1,7 +1,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -32,6 +32,7 @@ class Sample(PageQuery, frozen=True, kw_only=True, rename="camel"):
     display_name: Annotated[str | None, Meta(description="a name")] = None
     status: Annotated[str, Meta(description="a status", extra_json_schema={"enum": ["new", "old"]})] = "new"
     include_manifest: Annotated[bool, Meta(description="more")] = False
+    order: Annotated[Literal["asc", "desc"] | None, Meta(description="an order")] = None
     since: Annotated[datetime | None, Meta(description="a time")] = None
     limit: Limit = 200
     internal: str | None = None
@@ -172,12 +173,25 @@ def test_a_closed_value_is_refused_by_name() -> None:
     assert strict(format="jsonl").format is Format.JSONL
     with pytest.raises(BadRequest, match="format is json or jsonl"):
         strict(format="xml")
+    assert query(order="asc").order == "asc"
+    with pytest.raises(FilterInvalid, match="order is asc or desc"):
+        query(order="up")
 
 
-@pytest.mark.parametrize(("text", "on"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("no", False)])
-def test_flags(text: str, on: bool) -> None:
-    assert query(include_manifest=text).include_manifest is on
-    assert query(includeManifest=text).include_manifest is on
+@pytest.mark.parametrize(
+    ("on", "texts"), [(True, ("true", "TRUE", "1", "yes", "on")), (False, ("false", "0", "No", "off", ""))]
+)
+def test_flags(on: bool, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        assert query(include_manifest=text).include_manifest is on
+        assert query(includeManifest=text).include_manifest is on
+
+
+@pytest.mark.parametrize("text", ["tru", "2", "y", " true", "none", "\0"])
+def test_what_is_no_flag_is_refused_by_name(text: str) -> None:
+    """A dry run that is misspelled must not become an act."""
+    with pytest.raises(FilterInvalid, match="include_manifest"):
+        query(include_manifest=text)
 
 
 def test_a_window_is_by_offset_or_by_cursor() -> None:

@@ -6,10 +6,10 @@ is read, and the same type describes it in the OpenAPI document (`web/schemas.py
 | field                | text that is accepted                                                  | otherwise            |
 |----------------------|------------------------------------------------------------------------|----------------------|
 | `str`, `AidFilter`   | any without NUL; an AID becomes its canonical spelling                 | `FilterInvalid`      |
-| `bool`               | `true`, `1` or `yes` in any case                                       | false                |
+| `bool`               | `true`, `1`, `yes`, `on` or `false`, `0`, `no`, `off`, in any case     | `REFUSAL`            |
 | `int`                | digits with or without a sign, clamped to the bounds of the field      | the field's default  |
 | `datetime`           | ISO-8601, epoch seconds or milliseconds; UTC without an offset         | `REFUSAL`            |
-| `UUID`, an enum      | a UUID as Python spells it; one of the values                          | `REFUSAL`            |
+| `UUID`, a closed set | a UUID as Python spells it; one value of the enum or `Literal`         | `REFUSAL`            |
 
 `REFUSAL` is `FilterInvalid` unless the struct names another error. The first of repeated parameters counts, an empty
 value counts as absent, and unknown parameters are ignored.
@@ -25,7 +25,18 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta
-from msgspec.inspect import BoolType, DateTimeType, EnumType, Field, IntType, Metadata, StructType, UnionType, UUIDType
+from msgspec.inspect import (
+    BoolType,
+    DateTimeType,
+    EnumType,
+    Field,
+    IntType,
+    LiteralType,
+    Metadata,
+    StructType,
+    UnionType,
+    UUIDType,
+)
 from starlette.requests import Request
 
 from aitp_cp.db.keyset import Order, Window
@@ -36,6 +47,7 @@ from aitp_cp_client.wire.aid import spelled
 MAX_FIELDS = 100
 MAX_OFFSET = 100_000  # Postgres reads the rows it skips: about a second at 5 million
 MAX_DIGITS = 4000  # Python refuses to convert longer ones
+BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 IS_AID = {"aid": True}
 AidFilter = Annotated[str, Meta(extra=IS_AID)]
@@ -157,15 +169,22 @@ def _reader(shape: type, field: Field) -> Callable[[str], Any]:
         return partial(_integer, kind, field.default)
     text = partial(_text, field.name)
     if isinstance(kind, BoolType):
-        return lambda value: text(value).lower() in {"true", "1", "yes"}
+        return _strict(lambda value: BOOLEANS.get(text(value).lower()), refusal, f"{field.name} is true or false")
     if isinstance(kind, DateTimeType):
         return _strict(lambda value: parse_moment(text(value)), refusal, f"{field.name} is not an ISO-8601 time")
     if isinstance(kind, UUIDType):
         return _strict(lambda value: _uuid(text(value)), refusal, f"{field.name} is not a UUID")
     if isinstance(kind, EnumType):
-        members = {member.value: member for member in kind.cls}
-        return _strict(lambda value: members.get(text(value)), refusal, f"{field.name} is {' or '.join(members)}")
+        return _one_of({member.value: member for member in kind.cls}, text, refusal, field.name)
+    if isinstance(kind, LiteralType):
+        return _one_of({str(value): value for value in kind.values}, text, refusal, field.name)
     return (lambda value: spelled(text(value))) if inner.extra == IS_AID else text
+
+
+def _one_of(
+    values: Mapping[str, Any], text: Callable[[str], str], refusal: type[AppError], name: str
+) -> Callable[[str], Any]:
+    return _strict(lambda value: values.get(text(value)), refusal, f"{name} is {' or '.join(values)}")
 
 
 def _strict(parse: Callable[[str], Any], refusal: type[AppError], sentence: str) -> Callable[[str], Any]:
