@@ -3,8 +3,6 @@
 import msgspec
 
 from aitp_cp import __version__
-from aitp_cp.accounts.edge import BrowserSessions
-from aitp_cp.accounts.service import Accounts
 from aitp_cp.agent_auth.access import AgentAccess
 from aitp_cp.agent_auth.routes import ENDPOINTS as AGENT_AUTH
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
@@ -15,6 +13,7 @@ from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.enqueuer import Enqueuer
 from aitp_cp.deliveries.routes import ENDPOINTS as DELIVERIES
 from aitp_cp.events.routes import ENDPOINTS as EVENTS
+from aitp_cp.events.routes import KnownTypes
 from aitp_cp.events.stream import Streams
 from aitp_cp.events.tail import Tail
 from aitp_cp.identity.routes import ENDPOINTS as IDENTITY
@@ -27,6 +26,7 @@ from aitp_cp.keys.routes import ENDPOINTS as KEYS
 from aitp_cp.notes.routes import ENDPOINTS as NOTES
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
+from aitp_cp.ops.heartbeat import Heartbeat
 from aitp_cp.ops.routes import ENDPOINTS as OPS
 from aitp_cp.ops.routes import Exposition
 from aitp_cp.outbound import GuardedClient, Policy, policy_of
@@ -84,16 +84,13 @@ async def open_app(rt: Runtime) -> Edge:
     """
     tail = Tail(rt)
     tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
-    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()), tokens)
-    for part in (*own, Accounts(rt.settings), Streams(rt, tail), tail):
+    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), KnownTypes(), Document(openapi_document()), tokens)
+    for part in (*own, Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
-    agents, browsers = AgentAccess(rt), BrowserSessions(rt, rt.get(Accounts))
-    rt.add(browsers)
-    browsers.start()
-    rt.stack.push_async_callback(browsers.stop)
-    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents, browsers))
+    agents = AgentAccess(rt)
+    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents))
 
 
 def _open_outbound(rt: Runtime, tail: Tail) -> None:
@@ -131,6 +128,8 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
     for writer in (Writer(rt), Revoker(rt, published)):
         rt.add(writer)
         rt.stack.push_async_callback(writer.stop)
+    rt.add(heartbeat := Heartbeat(rt))
+    rt.stack.push_async_callback(heartbeat.stop)
     await tail.start()
     rt.stack.push_async_callback(tail.stop)
     await keys.open()

@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from aitp_cp.clock import Clock, now
 from aitp_cp.db import Database
 from aitp_cp.protocol.signer import Signer
 from aitp_cp.settings import Settings
+from aitp_cp.telemetry.job_runs import JobRuns
 from aitp_cp.telemetry.metrics import Metrics
 from aitp_cp.telemetry.spans import OFF, Tracer
 
@@ -18,11 +20,13 @@ class Runtime:
     """Handed to every handler and job; upper rooms keep their per-process parts in it by type."""
 
     def __init__(self, settings: Settings, *, clock: Clock, db: Database, signer: Signer, metrics: Metrics) -> None:
+        self.id = uuid4()  # of this process among the replicas
         self.settings = settings
         self.clock = clock
         self.db = db
         self.signer = signer
         self.metrics = metrics
+        self.job_runs = JobRuns()
         self.tracer: Tracer = OFF
         self.draining = False
         self.stack = AsyncExitStack()

@@ -1,6 +1,7 @@
 """A background task that takes turns: on time, and at once when somebody wakes it."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
@@ -65,18 +66,25 @@ class Loop(ABC):
                     await self._bell.wait()
 
     async def _guarded_turn(self) -> float:
+        started = time.monotonic()
         try:
             pause = await self.turn()
-        except RETRIABLE:
+        except RETRIABLE as away:
+            self._note_run(started, away)
             if self._failures == 0:
                 log.warning("job_waits_for_database", job=self.name)
             self._failures += 1
             return float(min(FIRST_BACKOFF_SECS * 2 ** min(self._failures - 1, 10), MAX_BACKOFF_SECS))
-        except Exception:
+        except Exception as bug:
+            self._note_run(started, bug)
             log.exception("job_failed", job=self.name)
             return self.retry_secs
+        self._note_run(started, None)
         if self._failures:
             log.warning("job_continues", job=self.name)
         self._failures = 0
         self.rt.metrics.job_last_success.labels(job=self.name).set(self.rt.clock().timestamp())
         return pause
+
+    def _note_run(self, started: float, failure: Exception | None) -> None:
+        self.rt.job_runs.record(self.name, self.rt.clock(), time.monotonic() - started, failure)

@@ -1,4 +1,7 @@
-"""Answers to probes."""
+"""Answers to probes, and what is known of processes and jobs."""
+
+from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
@@ -17,3 +20,49 @@ class Alive(msgspec.Struct, frozen=True):
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     ready: bool
     reason: str | None = None
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a process writes of itself: no address, and nothing that an operator would not show."""
+
+    id: UUID
+    version: str
+    started_at: datetime
+    position: int
+    lag_ms: int
+
+
+class ReplicaView(msgspec.Struct, frozen=True, rename="camel"):
+    """One process: `position` is the last event that it has read, `lag_secs` ago it had read the log to its end."""
+
+    id: UUID
+    version: str
+    started_at: str
+    seen_at: str
+    live: bool  # it was seen within the last 35 s
+    position: int
+    behind: int  # positions of the log that some other process has read and this one has not
+    lag_secs: float
+
+
+class ReplicaList(msgspec.Struct, frozen=True, rename="camel"):
+    """`answered_by` is the process that answered."""
+
+    replicas: list[ReplicaView]
+    answered_by: UUID
+
+
+class JobView(msgspec.Struct, frozen=True, rename="camel"):
+    """The latest run of a job by any process; `failed_at` and `error` are of its latest failure."""
+
+    name: str
+    ran_at: str
+    ms: int
+    replica: UUID
+    failing: bool  # the latest run failed
+    failed_at: str | None
+    error: str | None  # an error code or the class of an exception; the log has the rest
+
+
+class JobList(msgspec.Struct, frozen=True):
+    jobs: list[JobView]

@@ -6,8 +6,10 @@ from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.ops import store
 from aitp_cp.ops.health import DatabaseProbe, readiness
-from aitp_cp.ops.model import Alive, Health, Readiness
+from aitp_cp.ops.model import Alive, Health, JobList, Readiness, ReplicaList
+from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.memo import Memo
@@ -52,6 +54,16 @@ async def _exposition(rt: Runtime) -> Response:
 
 async def openapi(rt: Runtime, request: Request) -> Response:
     return json_bytes(rt.get(Document).body)
+
+
+async def jobs(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(JobList(await store.jobs(conn)))
+
+
+async def replicas(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(ReplicaList(await store.replicas(conn), rt.id))
 
 
 ENDPOINTS = (
@@ -103,5 +115,25 @@ ENDPOINTS = (
         tag="ops",
         gate=Gate.OPEN,
         answers={200: dict},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/jobs",
+        scope=Scope.DASHBOARD_READ,
+        handler=jobs,
+        summary="The latest run of each background job, by any process",
+        tag="ops",
+        bulk=True,
+        answers={200: JobList},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/replicas",
+        scope=Scope.DASHBOARD_READ,
+        handler=replicas,
+        summary="The processes that share the database, and how far each has read the log",
+        tag="ops",
+        bulk=True,
+        answers={200: ReplicaList},
     ),
 )
