@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from aitp_cp.clock import iso, truncate
@@ -14,7 +15,7 @@ from aitp_cp.events.routes import ENDPOINTS
 from aitp_cp.web.edge import Edge
 from aitp_cp.web.routing import Router
 from tests.events.support import append, runtime
-from tests.support.app import AUTH
+from tests.support.app import AUTH, running_app
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +112,31 @@ async def test_only_with_a_key(http: httpx.AsyncClient) -> None:
 
 async def test_a_stream_has_no_head(http: httpx.AsyncClient) -> None:
     assert (await http.head("/api/events/stream")).status_code == 405
+
+
+async def test_a_type_may_be_a_beginning(database_url: str) -> None:
+    """Paged by cursor and by offset, beside other filters, in log order, and in a type of its own that ends so."""
+    kinds = ["handshake.started", "handshake.complete", "tct.revoked", "handshakes", "handshake.", "a*"]
+    async with running_app(database_url) as app:
+        for number, kind in enumerate(kinds * 2):
+            await append(app.rt, msgspec.structs.replace(_event(number % 6, number), id=uuid4(), type=kind))
+
+        async def seqs(query: str) -> list[int]:
+            return [event["seq"] for event in (await app.get(f"{PATH}?{query}")).json()["events"]]
+
+        wanted = [11, 8, 7, 5, 2, 1]
+        for prefix in ("handshake.", "handshake.*"):
+            assert await seqs(f"type={prefix}") == wanted
+            assert await seqs(f"type={prefix}&limit=2&offset=3") == [5, 2]
+            assert await seqs(f"type={prefix}&since=2026-05-01T12:05:00Z") == [11, 8, 7]
+            assert await seqs(f"type={prefix}&order=asc") == wanted[::-1]
+            assert await seqs(f"type={prefix}&aid=aid:other") == [seq for seq in wanted if seq not in (5, 11)]
+            assert await seqs(f"type={prefix}&runId=r1") == [11, 5]
+            first = (await app.get(f"{PATH}?type={prefix}&limit=4")).json()
+            assert await seqs(f"type={prefix}&before={first['nextBefore']}") == wanted[4:]
+        assert await seqs("type=a*") == [12, 6]
+        assert await seqs("type=nothing.") == []
+        types = (await app.get("/api/events/types")).json()
+    shown = {row["type"]: row["count"] for row in types["types"]}
+    assert {kind: shown[kind] for kind in kinds} == dict.fromkeys(kinds, 2)
+    assert (shown["agent.expired"], types["counted"]) == (0, 12)

@@ -32,10 +32,11 @@ SELECT 'aid-' || n, 'name ' || n, 'https://agent.example/', '["cap.read"]', repe
        now() - n * interval '1 minute', 'ns-' || n % 20, 'narne ' || n
 FROM generate_series(1, {AGENTS}) AS n;
 
-INSERT INTO handshake_sessions (session_id, aid_a, aid_b, status, run_id, created_at)
+INSERT INTO handshake_sessions (session_id, aid_a, aid_b, status, run_id, created_at, boundary, error)
 SELECT 'session-' || n, 'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || (n * 7) % {AGENTS},
        CASE n % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'started' ELSE 'complete' END, 'run-' || n % 500,
-       now() - n * interval '10 seconds'
+       now() - n * interval '10 seconds', CASE n % 3 WHEN 0 THEN 'org' WHEN 1 THEN 'public' END,
+       CASE n % 20 WHEN 0 THEN 'key_mismatch' END
 FROM generate_series(1, {SESSIONS}) AS n;
 
 INSERT INTO audit_events (id, type, ts, aid_a, aid_b, session_id, run_id, payload, source, seq, reported_by, proof)
@@ -90,12 +91,6 @@ SELECT 'aid-' || n, 'team ' || n % 200, jsonb_build_array('label ' || n % 100), 
 FROM generate_series(1, 20000) AS n;
 INSERT INTO agent_manifests (aid, sha256, seq, received_at, raw)
 SELECT 'aid-' || n % 5000 + 1, md5(n::text), n / 5000 + 1, now(), 'raw' FROM generate_series(1, 20000) AS n;
-INSERT INTO console_sessions
-    (id, digest, subject, scopes, method, created_at, seen_at, auth_at, expires_at, ip, agent, ended_at)
-SELECT md5('session' || n)::uuid, sha256(n::text::bytea), 'user:' || n % 5000, '[]', 'oidc',
-       now() - n * interval '1 second', now(), now(), now() + interval '1 hour', '', '',
-       CASE n % 3 WHEN 0 THEN now() END
-FROM generate_series(1, 20000) AS n;
 INSERT INTO pinned_keys (namespace, aid, pubkey)
 SELECT 'ns-' || n % 20, 'aid-' || n, 'k' FROM generate_series(1, 20000) AS n;
 """
@@ -122,7 +117,6 @@ BIG = frozenset(
         "agent_notes",
         "agent_manifests",
         "api_keys",
-        "console_sessions",
     }
 )
 

@@ -9,8 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from aitp_cp.accounts import store as accounts
-from aitp_cp.accounts.model import Which
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
 from aitp_cp.containment import store as containments
@@ -19,6 +17,7 @@ from aitp_cp.dashboard import store as dashboard
 from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import outbox
 from aitp_cp.deliveries import store as deliveries
+from aitp_cp.events import counts as event_counts
 from aitp_cp.events import history as lists
 from aitp_cp.events import invocations
 from aitp_cp.events import store as events
@@ -102,6 +101,10 @@ LISTS: dict[str, list[Ask]] = {
         history(since=DAY_AGO, until=NOW),
         history(type="type-3"),
         history(type="none"),
+        history(types=("type-3", "type-4")),
+        history(types=("type-3", "type-4"), since=DAY_AGO, before=PLACE),
+        history(type="type.", aid=BUSY),
+        lambda conn: event_counts.known_types(conn),
         history(session_id=SESSION),
         history(run_id=RUN),
         history(aid=BUSY),
@@ -133,6 +136,12 @@ LISTS: dict[str, list[Ask]] = {
         session_list(since=DAY_AGO),
         session_list(status="failed"),
         session_list(status="none"),
+        session_list(until=DAY_AGO),
+        session_list(since=DAY_AGO, until=DAY_AGO + timedelta(hours=1)),
+        session_list(boundary="org"),
+        session_list(boundary="none"),
+        session_list(error="key_mismatch"),
+        session_list(error="none", aid=RARE),
         session_list(run_id=RUN),
         session_list(run_id=RUN, status="failed"),
         session_list(aid=BUSY),
@@ -148,6 +157,8 @@ LISTS: dict[str, list[Ask]] = {
         tct_list(),
         tct_list(offset=5000),
         tct_list(active=True),
+        tct_list(expires_before=NOW + timedelta(minutes=5)),
+        tct_list(expires_before=NOW + timedelta(minutes=5), issuer=BUSY, before=(NOW, JTI)),
         tct_list(issuer=BUSY),
         tct_list(subject=RARE),
         tct_list(audience=RARE),
@@ -242,14 +253,6 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: keys.page(conn, KeyFilter.ALL, Window(100, 0, (DAY_AGO, JTI)), NOW),
         lambda conn: keys.find(conn, [JTI]),
         lambda conn: keys.find_by_digest(conn, b"digest"),
-        lambda conn: keys.newest_of_families(conn, [JTI], NOW),
-        lambda conn: accounts.find(conn, b"digest"),
-        lambda conn: accounts.find_all(conn, [JTI]),
-        lambda conn: accounts.page(conn, Window(100), NOW, DAY_AGO),
-        lambda conn: accounts.page(conn, Window(100, 0, (DAY_AGO, JTI)), NOW, DAY_AGO, "user:1"),
-        lambda conn: accounts.end(conn, NOW, "a", Which(subject="user:1", besides=JTI)),
-        lambda conn: accounts.end(conn, NOW, "a", Which(id=JTI)),
-        lambda conn: accounts.end(conn, NOW, "a", Which(idp_sid="sid")),
         lambda conn: keys.mark_used(conn, {JTI: (NOW.timestamp(), "192.0.2.1")}),
     ],
     "GET /api/pinned-keys": [

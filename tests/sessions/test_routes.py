@@ -140,3 +140,21 @@ async def test_a_replay_is_a_window_on_the_events_of_a_session(app: App) -> None
     assert nothing == {"sessionId": "nobody", "events": [], "count": 0}
     wrong = await app.get("/api/sessions/s-1/replay?since=yesterday")
     assert (wrong.status_code, wrong.json()["code"]) == (400, "BAD_REQUEST")
+
+
+async def test_sessions_are_found_by_when_they_took_place_and_by_how_they_ended(app: App) -> None:
+    async def at(session: str, time: str, type: str, **payload: str) -> None:
+        more = {"ts": f"2026-03-04T{time}Z", "payload": payload}
+        await report(app, started(session) | more, started(session) | more | {"type": type})
+
+    await at("s-1", "10:00:00", "handshake.failed", error="key_mismatch", boundary="org")
+    await at("s-2", "11:00:00", "handshake.failed", error="x" * 200, boundary="cross")
+    await at("s-3", "12:00:00", "handshake.complete", boundary="org")
+    assert await ids(app, "?until=2026-03-04T11:00:00Z") == ["s-2", "s-1"]
+    assert await ids(app, "?until=2026-03-04T10:30:00Z&limit=1") == ["s-1"]
+    assert await ids(app, "?since=2026-03-04T10:30:00Z&until=2026-03-04T11:30:00Z") == ["s-2"]
+    assert await ids(app, "?boundary=org") == ["s-3", "s-1"]
+    assert await ids(app, "?boundary=org&error=key_mismatch") == ["s-1"]
+    assert await ids(app, f"?error={'x' * 200}") == ["s-2"]
+    assert await ids(app, f"?error={'x' * 199}") == []
+    assert (await app.get("/api/sessions?until=soon")).json()["code"] == "FILTER_INVALID"

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -156,3 +157,28 @@ async def test_a_tree_ends_at_its_depth_at_its_size_and_at_a_forged_cycle(app: A
 async def test_an_id_that_is_no_uuid_is_refused(app: App, query: str) -> None:
     answer = await app.get(f"/api/delegations?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+
+
+async def test_live_tokens_are_listed_by_their_end(app: App) -> None:
+    now = app.rt.clock()
+
+    def ending(number: int, hours: float) -> dict[str, Any]:
+        return tct(number, exp=int((now + timedelta(hours=hours)).timestamp()))
+
+    await report(app, ending(0, 3), ending(1, 1), ending(2, -1), ending(3, 2), ending(4, 48), tct(5))
+    await report(app, revoked(3))
+    until = quote((now + timedelta(hours=4)).isoformat())
+    assert await listed(app, f"tcts?expiresBefore={until}") == named(1, 0)
+    first = (await app.get(f"/api/tcts?expiresBefore={until}&limit=1")).json()
+    assert await listed(app, f"tcts?expiresBefore={until}&limit=1&before={first['nextBefore']}") == named(0)
+    other = await app.get(f"/api/tcts?before={first['nextBefore']}")
+    assert (other.status_code, other.json()["code"]) == (400, "FILTER_INVALID")
+
+
+@pytest.mark.parametrize("path", ["tcts", "delegations"])
+async def test_a_verdict_that_does_not_exist_is_refused(app: App, path: str) -> None:
+    """Issue 15: no row has it, and an empty list would look like good news."""
+    for verdict in ("bogus", "forged", "VERIFIED"):
+        answer = await app.get(f"/api/{path}?verdict={verdict}")
+        assert answer.status_code == 400
+        assert "verdict is invalid or none or unverifiable or verified" in answer.json()["error"]

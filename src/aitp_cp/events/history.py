@@ -2,10 +2,15 @@
 
 from datetime import datetime
 
+import msgspec
+
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
-from aitp_cp.events.store import COLUMNS, SHOWN, event_of
+from aitp_cp.events.counts import MAX_TYPES, known_types
+from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage, type_prefix
+from aitp_cp.events.store import COLUMNS, SHOWN, add_type, event_of
+
+MAX_BRANCHED_TYPES = 20  # each is read as far as the page reaches, offset included
 
 NEWEST = """
 SELECT {shown}, ts FROM audit_events
@@ -21,6 +26,15 @@ SELECT {shown}, ts FROM ({branches}) AS either
 ORDER BY {order}
 LIMIT {limit} OFFSET {offset}
 """
+
+# The newest of each type off its own index, for the types that begin alike.
+BRANCH_OF_TYPES = """(
+    SELECT newest.* FROM unnest({types}::text[]) AS kind (type) CROSS JOIN LATERAL (
+        SELECT {columns} FROM audit_events WHERE {where} AND type = kind.type AND {branch}
+        ORDER BY {order} LIMIT {reach}
+    ) AS newest
+    ORDER BY {order} LIMIT {reach}
+)"""
 
 AFTER = """
 SELECT {shown} FROM audit_events
@@ -59,6 +73,7 @@ EventPage = tuple[list[Event], EventPlace | None]
 
 async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> HistoryPage:
     """Return a page, newest first by `ts`, which counts as 5 minutes after the receipt at most."""
+    filter = await _with_types(conn, filter)
     where = _conditions(filter)
     HISTORY_ORDER.restrict(where, window.before)
     branches = _branches(filter, where)
@@ -67,7 +82,9 @@ async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> His
         statement = NEWEST.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
     else:
         parts |= {"columns": COLUMNS, "reach": where.bind(window.rows + window.offset)}
-        selects = [BRANCH.format(branch=branch, **parts) for branch in branches]
+        parts |= {} if filter.types is None else {"types": where.bind(filter.types)}
+        form = BRANCH if filter.types is None else BRANCH_OF_TYPES
+        selects = [form.format(branch=branch, **parts) for branch in branches]
         statement = NEWEST_OF_BRANCHES.format(
             branches=" UNION ALL ".join(selects),
             limit=where.bind(window.rows),
@@ -108,6 +125,19 @@ async def of_aid(conn: Connection, aid: str, place: EventPlace | None, limit: in
     return await _page(conn, OF_AID, where, "<", place, limit)
 
 
+async def _with_types(conn: Connection, filter: HistoryFilter) -> HistoryFilter:
+    """Name the types that a prefix stands for, where only their index bounds what is read."""
+    prefix = type_prefix(filter.type)
+    others = (filter.aid, filter.session_id, filter.run_id, filter.reported_by, filter.proof)
+    if prefix is None or any(other is not None for other in others):
+        return filter
+    types = await known_types(conn)
+    matching = tuple(type for type in types if type.startswith(prefix))
+    if len(types) >= MAX_TYPES or len(matching) > MAX_BRANCHED_TYPES:
+        return filter
+    return msgspec.structs.replace(filter, type=None, types=matching)
+
+
 async def _page(
     conn: Connection, query: str, where: Where, beyond: str, place: EventPlace | None, limit: int
 ) -> EventPage:
@@ -129,13 +159,13 @@ def _branches(filter: HistoryFilter, where: Where) -> list[str]:
         since = where.bind(filter.since)
         times = (f"ts >= {since}", f"ts < {since} AND claimed_ts >= {since}")
         return [f"{side} AND {time}" for side in sides for time in times]
-    return [] if filter.aid is None else sides
+    return [] if filter.aid is None and filter.types is None else sides
 
 
 def _conditions(filter: HistoryFilter) -> Where:
     """All filters but the side and `since`."""
     where = Where()
-    where.add("type = {}", filter.type)
+    add_type(where, filter.type)
     where.add("session_id = {}", filter.session_id)
     where.add("run_id = {}", filter.run_id)
     where.add("reported_by = {}", filter.reported_by)

@@ -1,7 +1,7 @@
 """An event on its way into the log, and as everyone reads it."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -63,7 +63,9 @@ class HistoryPage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
-EventType = Annotated[str | None, Meta(description="exact event type")]
+EventType = Annotated[
+    str | None, Meta(description="exact event type, or its beginning up to a dot: `handshake.` or `handshake.*`")
+]
 EitherSide = Annotated[AidFilter | None, Meta(description="either side")]
 OfRun = Annotated[str | None, Meta(description="run")]
 OfReporter = Annotated[AidFilter | None, Meta(description="the agent that reported it")]
@@ -79,9 +81,7 @@ class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     run_id: OfRun = None
     since: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
     until: Annotated[datetime | None, Meta(description="inclusive, ISO-8601")] = None
-    order: Annotated[
-        str, Meta(description="`asc` pages the log in sequence order", extra_json_schema={"enum": ["asc", "desc"]})
-    ] = "desc"
+    order: Annotated[Literal["asc", "desc"], Meta(description="`asc` pages the log in sequence order")] = "desc"
     after: Annotated[
         str | None,
         Meta(
@@ -93,6 +93,24 @@ class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     proof: OfProof = None
     types: tuple[str, ...] | None = None
     adopted: bool | None = None
+
+
+def type_prefix(type: str | None) -> str | None:
+    """Return what the types begin with that `handshake.` or `handshake.*` stands for; None for an exact type."""
+    head = (type or "").removesuffix("*")
+    return head if head.endswith(".") else None
+
+
+class TypeCount(msgspec.Struct, frozen=True):
+    type: str
+    count: int
+
+
+class EventTypes(msgspec.Struct, frozen=True):
+    """The vocabulary and every other type in the log, most frequent first; `counted` is how many events were."""
+
+    types: list[TypeCount]
+    counted: int
 
 
 class StreamQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from aitp_cp.events.model import Event, HistoryFilter
+from aitp_cp.events.model import Event, HistoryFilter, type_prefix
 from aitp_cp.protocol.json_lines import one_line
 
 
@@ -32,12 +32,17 @@ def frame_of(event: Event) -> Frame:
 def passes(filter: HistoryFilter, frame: Frame) -> bool:
     """Whether a stream with this filter shows the frame; the aid may be on either side."""
     return (
-        (filter.type is None or filter.type == frame.type)
+        (filter.type is None or filter.type == frame.type or _begins(filter.type, frame.type))
         and (filter.run_id is None or filter.run_id == frame.run_id)
         and (filter.aid is None or filter.aid in (frame.aid_a, frame.aid_b))
         and (filter.reported_by is None or filter.reported_by == frame.reported_by)
         and (filter.proof is None or filter.proof == frame.proof)
     )
+
+
+def _begins(wanted: str, type: str) -> bool:
+    prefix = type_prefix(wanted)
+    return prefix is not None and type.startswith(prefix)
 
 
 class Ring:

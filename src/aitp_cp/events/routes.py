@@ -4,19 +4,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.errors import FilterInvalid, SseCapacity
+from aitp_cp.events import counts
 from aitp_cp.events import cursor as cursors
 from aitp_cp.events import history as lists
-from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage, StreamQuery
+from aitp_cp.events.model import HISTORY_ORDER, EventTypes, HistoryFilter, HistoryPage, StreamQuery
 from aitp_cp.events.stream import Streams
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, Link, links
+from aitp_cp.web.memo import Memo
 from aitp_cp.web.query import read_query
-from aitp_cp.web.responses import json_response
+from aitp_cp.web.responses import encode, json_bytes, json_response
 from aitp_cp.web.sse import EventStream
 
 MAX_SEQ = 2**63 - 1
+TYPES_SHARED_FOR_SECS = 10.0
+TYPES_MAX_BYTES = 2**20
 
 
 async def history(rt: Runtime, request: Request) -> Response:
@@ -26,6 +30,25 @@ async def history(rt: Runtime, request: Request) -> Response:
         if after is not None:
             return json_response(await lists.after(conn, query, after, window.limit))
         return json_response(await lists.newest(conn, query, window))
+
+
+class KnownTypes(Memo[bytes]):
+    """The encoded list of types, shared by those who ask within ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(TYPES_SHARED_FOR_SECS, TYPES_MAX_BYTES)
+
+    def size(self, value: bytes) -> int:
+        return len(value)
+
+
+async def types(rt: Runtime, request: Request) -> Response:
+    return json_bytes(await rt.get(KnownTypes).get(None, lambda: _types(rt)))
+
+
+async def _types(rt: Runtime) -> bytes:
+    async with rt.db.connection() as conn:
+        return encode(await counts.type_counts(conn))
 
 
 def _after(query: HistoryFilter) -> int | None:
@@ -83,4 +106,15 @@ ENDPOINTS = (
         ),
     ),
     STREAM,
+    Endpoint(
+        method="GET",
+        path="/api/events/types",
+        scope=Scope.EVENTS_READ,
+        handler=types,
+        summary="The types of events, with how many of the newest events have each",
+        tag="events",
+        bulk=True,
+        answers={200: EventTypes},
+        leads_to=links("GET /api/events/history", type="$response.body#/types/0/type"),
+    ),
 )

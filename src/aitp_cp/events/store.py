@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Record, Where, shown
 from aitp_cp.db.arrays import stored_array
-from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent
+from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent, type_prefix
 
 # nextval() is called in the subquery's order, so `seq` follows the order of the batch. The notification is part of the
 # statement: a second round trip would hold the log lock longer.
@@ -159,7 +159,7 @@ async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> Lo
     where = Where()
     where.add("seq > {}", span.after)
     where.add("seq <= {}", span.through)
-    where.add("type = {}", filter.type)
+    add_type(where, filter.type)
     where.add("run_id = {}", filter.run_id)
     where.add("{} IN (aid_a, aid_b)", filter.aid)
     where.add("type = ANY({}::text[])", filter.types)
@@ -220,6 +220,12 @@ async def forget(conn: Connection, before: datetime, limit: int, through: int = 
     get `event: reset`.
     """
     return int(await conn.fetchval(DELETE_OLDEST, before, limit, through))
+
+
+def add_type(where: Where, type: str | None) -> None:
+    """Restrict to an exact type, or to those that begin as `handshake.*` says."""
+    prefix = type_prefix(type)
+    where.add("type = {}" if prefix is None else "type ^@ {}", type if prefix is None else prefix)
 
 
 def event_of(row: Record) -> Event:

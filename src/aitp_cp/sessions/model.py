@@ -156,8 +156,11 @@ class SessionFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     status: Annotated[str | None, Meta(description="status", extra_json_schema={"enum": list(Status)})] = None
     run_id: Annotated[str | None, Meta(description="sessions of one run")] = None
     aid: Annotated[AidFilter | None, Meta(description="either side")] = None
+    since: Annotated[datetime | None, Meta(description="it took place then or later; ISO-8601")] = None
+    until: Annotated[datetime | None, Meta(description="it took place then or earlier; ISO-8601")] = None
+    boundary: Annotated[str | None, Meta(description="exact boundary")] = None
+    error: Annotated[str | None, Meta(description="exact error of a failed handshake")] = None
     limit: Limit = 200
-    since: datetime | None = None  # the session took place at this time or later; no parameter
 
 
 class ReplayQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,10 @@ COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, 
 # A handshake took place when its reports say, but not after they came in: clocks that are ahead are not believed.
 HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 
+# Reporters choose the text of an error; an index holds its beginning.
+ERROR_CHARACTERS = 100
+ERROR_KEY = f"left(error, {ERROR_CHARACTERS})"
+
 # Times have names of their own, for lists are ordered by the column.
 SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")} AS shown_started,
     {shown("completed_at")} AS shown_completed, {shown("created_at")} AS shown_created,
@@ -162,6 +166,9 @@ async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window)
     where.add("status = {}", wanted.status)
     where.add("run_id = {}", wanted.run_id)
     where.add(f"created_at >= {{}} AND {HAPPENED_AT} >= {{}}", wanted.since)
+    where.add(f"{HAPPENED_AT} <= {{}}", wanted.until)
+    where.add("boundary = {}", wanted.boundary)
+    where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", wanted.error)
     ORDER.restrict(where, window.before)
     page = ORDER.page(await _newest(conn, where, wanted.aid, window.rows, window.offset), window)
     return SessionList([_view(row) for row in page.rows], page.next_before)

@@ -14,6 +14,7 @@ from aitp_cp.tcts.merging import differ, higher, is_agent, least, union
 from aitp_cp_client.wire.aid import Aid
 
 TCT_ORDER = Order("tcts", Key("issued_at", datetime, descending=True), Key("jti", UUID))
+EXPIRING_ORDER = Order("expiring-tcts", Key("expires_at", datetime), Key("jti", UUID))
 DELEGATION_ORDER = Order("delegations", Key("issued_at", datetime, descending=True), Key("jti", UUID))
 
 # Parents that reports of one caller may give a delegation: a revocation must reach it through any of them.

@@ -88,9 +88,9 @@ DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, is
     revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
 LIST_TCTS = f"""
-SELECT {TCT.sql}, issued_at FROM issued_tcts AS tct
+SELECT {TCT.sql}, issued_at, expires_at FROM issued_tcts AS tct
 WHERE {{where}}
-ORDER BY {TCT_ORDER.sql}
+ORDER BY {{order}}
 LIMIT {{limit}} OFFSET {{offset}}
 """
 
@@ -148,7 +148,7 @@ TctPage = tuple[list[TctView], Place | None]
 
 
 async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> TctList:
-    """Return one page, newest issued first."""
+    """Return one page, newest issued first, or the next to expire first."""
     where = Where()
     where.add("issuer_aid = {}", filter.issuer)
     where.add("subject_aid = {}", filter.subject)
@@ -156,10 +156,17 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
     where.add("grants @> jsonb_build_array({}::text)", filter.capability)
     where.add("session_id = {}", filter.session_id)
     _add_verdict(where, filter.verdict)
-    _add_active(where, now if filter.active else None)
-    TCT_ORDER.restrict(where, window.before)
-    statement = LIST_TCTS.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
-    page = TCT_ORDER.page(await conn.fetch(statement, *where.args), window)
+    order = filter.order
+    if filter.expires_before is None:
+        _add_active(where, now if filter.active else None)
+    else:
+        where.always("NOT revoked")
+        where.add("expires_at > {}", now)
+        where.add("expires_at <= {}", filter.expires_before)
+    order.restrict(where, window.before)
+    parts = {"where": where.sql(), "order": order.sql}
+    statement = LIST_TCTS.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
+    page = order.page(await conn.fetch(statement, *where.args), window)
     return TctList([TCT.read(row) for row in page.rows], page.next_before)
 
 

@@ -7,7 +7,7 @@ from aitp_cp.errors import BadRequest, FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
-from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
+from aitp_cp.tcts.model import DELEGATION_ORDER
 from aitp_cp.tcts.views import DelegationFilter, DelegationList, TctFilter, TctList
 from aitp_cp.web.endpoint import Endpoint, Link, links
 from aitp_cp.web.query import read_query
@@ -17,7 +17,7 @@ from aitp_cp.web.responses import json_response
 async def list_tcts(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TctFilter)
     async with rt.db.connection() as conn:
-        page = await queries.list_tcts(conn, query, query.window(TCT_ORDER), rt.clock())
+        page = await queries.list_tcts(conn, query, query.window(query.order), rt.clock())
     return json_response(page)
 
 

@@ -1,13 +1,15 @@
 """Tokens and delegations as the API shows them, and what its lists are filtered by."""
 
-from typing import Annotated, ClassVar
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from aitp_cp.db.keyset import Order
 from aitp_cp.errors import BadRequest
-from aitp_cp.tcts.merging import RANKED
+from aitp_cp.tcts.model import EXPIRING_ORDER, TCT_ORDER
 from aitp_cp.web.query import AidFilter, PageQuery
 from aitp_cp_client.wire.aid import Aid
 
@@ -47,8 +49,7 @@ class TctView(msgspec.Struct, frozen=True, rename="camel"):
 
 # A row has no forged token.
 WithVerdict = Annotated[
-    str | None,
-    Meta(description="what the signature is worth", extra_json_schema={"enum": [*RANKED]}),
+    Literal["none", "invalid", "unverifiable", "verified"] | None, Meta(description="what the signature is worth")
 ]
 
 
@@ -65,6 +66,13 @@ class TctFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     session_id: Annotated[str | None, Meta(description="tokens of one handshake")] = None
     verdict: WithVerdict = None
     active: Annotated[bool, Meta(description="`true` leaves out revoked and expired tokens")] = False
+    expires_before: Annotated[
+        datetime | None, Meta(description="active tokens that expire until then, the next to expire first; ISO-8601")
+    ] = None
+
+    @property
+    def order(self) -> Order:
+        return TCT_ORDER if self.expires_before is None else EXPIRING_ORDER
 
 
 class DelegationView(msgspec.Struct, frozen=True, rename="camel"):

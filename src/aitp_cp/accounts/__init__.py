@@ -1,1 +1,0 @@
-"""Who sits before the console: sign-in by API key or single sign-on, and the sessions of browsers."""
