@@ -3,6 +3,8 @@
 import msgspec
 
 from aitp_cp import __version__
+from aitp_cp.accounts.edge import BrowserSessions
+from aitp_cp.accounts.service import Accounts
 from aitp_cp.agent_auth.access import AgentAccess
 from aitp_cp.agent_auth.routes import ENDPOINTS as AGENT_AUTH
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
@@ -85,12 +87,15 @@ async def open_app(rt: Runtime) -> Edge:
     tail = Tail(rt)
     tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
     own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), KnownTypes(), Document(openapi_document()), tokens)
-    for part in (*own, Streams(rt, tail), tail):
+    for part in (*own, Accounts(rt.settings), Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
-    agents = AgentAccess(rt)
-    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents))
+    agents, browsers = AgentAccess(rt), BrowserSessions(rt, rt.get(Accounts))
+    rt.add(browsers)
+    browsers.start()
+    rt.stack.push_async_callback(browsers.stop)
+    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents, browsers))
 
 
 def _open_outbound(rt: Runtime, tail: Tail) -> None:

@@ -43,6 +43,16 @@ def listed(text: object) -> object:
     return parts
 
 
+def pairs(text: object) -> object:
+    """Return the parts `name=value` of a comma-separated list; a name may hold `=`, as an LDAP name does."""
+    if not isinstance(text, str):
+        return text
+    entries = [part.rpartition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and value.strip() for name, _, value in entries):
+        raise ValueError("must be a list of pairs such as sre=operator")
+    return {name.strip(): value.strip().lower() for name, _, value in entries}
+
+
 def weakness(secret: str) -> str | None:
     """Why a stranger may guess this secret, or None."""
     if len(secret) < MIN_KEY_CHARACTERS:

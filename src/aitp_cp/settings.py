@@ -35,6 +35,7 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(rules.listed)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(rules.listed)]
+Roles = Annotated[dict[str, Literal["admin", "operator", "auditor"]], BeforeValidator(rules.pairs)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
 
 
@@ -62,6 +63,8 @@ class Settings(BaseSettings):
     )
     db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
     api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
+    console_idle_minutes: Positive = Field(30, description="Minutes until an unused session of the console ends.")
+    console_max_hours: Positive = Field(12, description="Hours until any session of the console ends.")
     console_origin: str | None = Field(
         None, description="Origin such as `https://console.example`: the console answers there only, the API does not."
     )
@@ -163,6 +166,16 @@ class Settings(BaseSettings):
     log_level: Literal["trace", "debug", "info", "warn", "error", "fatal"] = Field(
         "info", description="Least severe log line that is printed."
     )
+    oidc_issuer: str | None = Field(
+        None, description="Issuer of the OpenID provider for single sign-on to the console, as it writes itself."
+    )
+    oidc_client_id: str | None = Field(None, description="Client id of the console at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Client secret of the console at the provider; unset for a public client."
+    )
+    oidc_scopes: str = Field("openid email profile groups", description="Scopes to ask the provider for.")
+    oidc_role_claim: str = Field("groups", description="Claim that lists the groups of a person.")
+    oidc_role_map: Roles = Field({}, description="Comma-separated `group=role`; who is in no such group is refused.")
     otel_enabled: bool = Field(False, description="Whether traces are exported.")
     otel_service_name: str = Field("aitp-control-plane", description="Service name on exported traces.")
     otel_exporter_otlp_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint; `/v1/traces` is appended.")
@@ -222,9 +235,9 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an origin such as https://console.example, without a path") from None
 
-    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @field_validator("oidc_issuer", "otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
-    def _collector(cls, url: str | None) -> str | None:
+    def _http_url(cls, url: str | None) -> str | None:
         if url is not None and not rules.is_http_url(url):
             raise ValueError("must be an absolute http or https URL")
         return url
@@ -327,6 +340,8 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
 def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.console_origin is not None and _host(settings.console_origin) == _host(settings.cp_base_url):
         yield "CONSOLE_ORIGIN: needs a host name other than that of CP_BASE_URL, where the API answers"
+    if settings.oidc_issuer is not None and settings.oidc_client_id is None:
+        yield "OIDC_CLIENT_ID: is required with OIDC_ISSUER"
 
 
 def _host(url: str) -> str | None:

@@ -45,6 +45,7 @@ async def test_each_bucket_is_shown_before_its_first_drop(database_url: str) -> 
         ("console", 0),
         ("enroll-ip", 0),
         ("login-ip", 0),
+        ("login-subject", 0),
         ("public-ip", 0),
     ]
 

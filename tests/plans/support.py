@@ -91,6 +91,12 @@ SELECT 'aid-' || n, 'team ' || n % 200, jsonb_build_array('label ' || n % 100), 
 FROM generate_series(1, 20000) AS n;
 INSERT INTO agent_manifests (aid, sha256, seq, received_at, raw)
 SELECT 'aid-' || n % 5000 + 1, md5(n::text), n / 5000 + 1, now(), 'raw' FROM generate_series(1, 20000) AS n;
+INSERT INTO console_sessions
+    (id, digest, subject, scopes, method, created_at, seen_at, auth_at, expires_at, ip, agent, ended_at)
+SELECT md5('session' || n)::uuid, sha256(n::text::bytea), 'user:' || n % 5000, '[]', 'oidc',
+       now() - n * interval '1 second', now(), now(), now() + interval '1 hour', '', '',
+       CASE n % 3 WHEN 0 THEN now() END
+FROM generate_series(1, 20000) AS n;
 INSERT INTO pinned_keys (namespace, aid, pubkey)
 SELECT 'ns-' || n % 20, 'aid-' || n, 'k' FROM generate_series(1, 20000) AS n;
 """
@@ -117,6 +123,7 @@ BIG = frozenset(
         "agent_notes",
         "agent_manifests",
         "api_keys",
+        "console_sessions",
     }
 )
 

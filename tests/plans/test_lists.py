@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from aitp_cp.accounts import store as accounts
+from aitp_cp.accounts.model import Which
 from aitp_cp.audit import store as audit
 from aitp_cp.clock import now
 from aitp_cp.containment import store as containments
@@ -253,6 +255,14 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: keys.page(conn, KeyFilter.ALL, Window(100, 0, (DAY_AGO, JTI)), NOW),
         lambda conn: keys.find(conn, [JTI]),
         lambda conn: keys.find_by_digest(conn, b"digest"),
+        lambda conn: keys.newest_of_families(conn, [JTI], NOW),
+        lambda conn: accounts.find(conn, b"digest"),
+        lambda conn: accounts.find_all(conn, [JTI]),
+        lambda conn: accounts.page(conn, Window(100), NOW, DAY_AGO),
+        lambda conn: accounts.page(conn, Window(100, 0, (DAY_AGO, JTI)), NOW, DAY_AGO, "user:1"),
+        lambda conn: accounts.end(conn, NOW, "a", Which(subject="user:1", besides=JTI)),
+        lambda conn: accounts.end(conn, NOW, "a", Which(id=JTI)),
+        lambda conn: accounts.end(conn, NOW, "a", Which(idp_sid="sid")),
         lambda conn: keys.mark_used(conn, {JTI: (NOW.timestamp(), "192.0.2.1")}),
     ],
     "GET /api/pinned-keys": [

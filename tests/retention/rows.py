@@ -24,6 +24,11 @@ INSERT = {
     """,
     "enrollment_jtis": "INSERT INTO enrollment_jtis (jti, expires_at) VALUES (gen_random_uuid()::text, $1)",
     "agent_nonces": "INSERT INTO agent_nonces (id, expires_at) VALUES (gen_random_uuid(), $1)",
+    "console_sessions": """
+        INSERT INTO console_sessions (id, digest, subject, scopes, method, created_at, seen_at, auth_at, expires_at,
+                                      ip, agent)
+        VALUES (gen_random_uuid(), gen_random_uuid()::text::bytea, 'user:x', '[]', 'key', $1, $1, $1, $1, '', '')
+    """,
     "agents": """
         INSERT INTO agents (aid, display_name, handshake_endpoint, manifest_json, manifest_expires_at, status,
                             registered_at, deregistered_at)

@@ -23,6 +23,7 @@ TTL_DAYS = {
     "idempotency_keys": 7,
     "enrollment_jtis": 0,
     "agent_nonces": 0,
+    "console_sessions": 0,
     "agents": 30,
     "revoked_reports": 90,
     "signed_revocations": 90,
@@ -77,7 +78,8 @@ async def test_a_sweep_takes_the_oldest_up_to_the_limit(conn: Conn) -> None:
             await add(conn, statement, NOW - timedelta(days=days))
             await number_events(conn)
         assert (await sweep(conn, RETENTION_BATCH_LIMIT="2"))[table] == 2
-        columns = {"enrollment_jtis": "expires_at", "agent_nonces": "expires_at", "agents": "deregistered_at"}
+        expiring = dict.fromkeys(("enrollment_jtis", "agent_nonces", "console_sessions"), "expires_at")
+        columns = {**expiring, "agents": "deregistered_at"}
         column = columns.get(table, "created_at")
         oldest = await conn.fetchval(f"SELECT min({column}) FROM {table}")
         assert NOW - oldest == timedelta(days=700), table

@@ -32,14 +32,15 @@ class AuditPage(msgspec.Struct, frozen=True, rename="camel"):
 class Actor(msgspec.Struct, frozen=True):
     """The caller behind a change, such as `key:<family>`, `apikey:<16 hex>` or `enrollment:<aid>`, and its request.
 
-    `name` is the key's name, or the person's from single sign-on. `on_failure` is called when its audit row cannot be
-    written.
+    `name` is the key's name, or the person's from single sign-on. `via` joins the details of each of its rows: how it
+    reached us, if not with its own credential. `on_failure` is called when its audit row cannot be written.
     """
 
     id: str
     request_id: str | None
     on_failure: Callable[[], None] = lambda: None
     name: str | None = None
+    via: Mapping[str, str] = {}  # frozen, so one default serves all
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from aitp_cp.web.responses import json_response
 def actor_of(rt: Runtime, request: Request) -> Actor:
     """Return the caller as audit rows name it."""
     context = context_of(request)
-    return Actor(context.actor, context.request_id, rt.metrics.admin_audit_insert_failures.inc, context.actor_name)
+    failed = rt.metrics.admin_audit_insert_failures.inc
+    return Actor(context.actor, context.request_id, failed, context.actor_name, context.via)
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:

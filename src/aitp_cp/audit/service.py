@@ -32,6 +32,12 @@ Action = Literal[
     "key.update",
     "key.rotate",
     "key.revoke",
+    "console.login",
+    "console.login-failed",
+    "console.step-up",
+    "console.logout",
+    "console.session.end",
+    "console.sessions.view",
 ]
 
 

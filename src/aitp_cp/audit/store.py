@@ -40,7 +40,7 @@ async def insert(conn: Connection, action: str, changes: Sequence[Change], now: 
         action,
         [change.actor.id for change in changes],
         [change.target[:512] for change in changes],
-        [msgspec.json.encode(change.details).decode() for change in changes],
+        [msgspec.json.encode({**change.details, **change.actor.via}).decode() for change in changes],
         [change.actor.request_id for change in changes],
         now,
         [change.actor.name for change in changes],

@@ -23,6 +23,7 @@ TABLES: Mapping[str, str] = {
     "audit_events": "events",
     "capability_counts": "events",
     "cascade_work": "tcts",
+    "console_sessions": "accounts",
     "containments": "containment",
     "delegation_children": "tcts",
     "delegation_parents": "tcts",

@@ -30,6 +30,13 @@ FIND_BY_DIGEST = f"SELECT {COLUMNS} FROM api_keys WHERE digest = $1"
 # In the order of ids, so that two changes of the same keys never deadlock.
 LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
 
+# What stands behind a session of the console: it goes on when its key is rotated, and ends with the last of them.
+OF_FAMILIES = f"""
+SELECT DISTINCT ON (family) {COLUMNS} FROM api_keys
+WHERE family = ANY($1::uuid[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+ORDER BY family, created_at DESC, id
+"""
+
 ANY = "SELECT EXISTS (SELECT 1 FROM api_keys)"
 
 # What the gate needs and no more: at the start all keys are read.
@@ -117,6 +124,11 @@ async def find(conn: Connection, ids: Sequence[UUID]) -> list[ApiKey]:
 async def find_by_digest(conn: Connection, digest: bytes) -> ApiKey | None:
     row = await conn.fetchrow(FIND_BY_DIGEST, digest)
     return None if row is None else _key(row)
+
+
+async def newest_of_families(conn: Connection, families: Sequence[UUID], now: datetime) -> dict[UUID, ApiKey]:
+    """Return the newest live key of each family that has one."""
+    return {key.family: key for key in map(_key, await conn.fetch(OF_FAMILIES, families, now))}
 
 
 async def lock(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ApiKey]:

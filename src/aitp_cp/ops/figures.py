@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from aitp_cp.accounts import store as accounts
+from aitp_cp.accounts.service import Accounts
 from aitp_cp.db import server_time
 from aitp_cp.deliveries import outbox
 from aitp_cp.deliveries import store as deliveries
@@ -64,6 +66,9 @@ class Figures:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
             for state, count in (await keys.count_by_state(conn, self._rt.clock(), LIMIT)).items():
                 metrics.api_keys.labels(state=state).set(count)
+            now = self._rt.clock()
+            live = await accounts.count_live(conn, now, self._rt.get(Accounts).seen_after(now), LIMIT)
+            metrics.console_sessions.set(live)
             metrics.webhook_outbox_lag.set(await outbox.lag(conn))
             metrics.clock_offset.set((self._rt.clock() - await server_time(conn)).total_seconds())
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from aitp_cp.accounts import store as accounts
 from aitp_cp.agent_auth import store as agent_auth
 from aitp_cp.audit import store as audit
 from aitp_cp.db import Connection, server_time
@@ -37,6 +38,7 @@ POLICIES = (
     _policy("idempotency_keys", "idempotency_key_ttl_days", idempotency.OLD),
     _policy("enrollment_jtis", None, registry.OLD_TOKENS),
     _policy("agent_nonces", None, agent_auth.OLD_NONCES),
+    _policy("console_sessions", None, accounts.OLD),
     _policy("agents", "expired_agent_grace_days", registry.LONG_GONE),
     # What a report has revoked stays revoked; a token that is first reported after the sweep does not.
     # Last, because a report of a swept jti waits for the sweep's transaction and holds up others.

@@ -20,6 +20,7 @@ ACROSS: dict[str, Across] = {
     "webhook_deliveries": "livemostrecent",
     "webhook_circuit_breaker_open": "livemostrecent",
     "api_keys": "livemostrecent",
+    "console_sessions": "livemostrecent",
     "webhook_outbox_lag_events": "livemostrecent",
     "audit_events": "max",
     "db_pool_in_use": "livesum",
@@ -77,6 +78,8 @@ class Metrics:
             "webhook_outbox_lag_events", "events in the log whose deliveries are not enqueued yet"
         )
         self.api_keys = self._gauge("api_keys", "API keys in the database, up to 100,000", "state")
+        self.console_sessions = self._gauge("console_sessions", "live sessions of the console, up to 100,000")
+        self.console_logins = self._counter("console_logins", "attempts to sign in to the console", "method", "result")
         self.webhook_attempt_seconds = self._histogram(
             "webhook_attempt_duration_seconds", "latency of attempts to deliver; their count", "outcome"
         )

@@ -46,6 +46,18 @@ class RequestContext:
         return self.credentials is None or self.principal is None or self.credentials.is_valid(self.principal)
 
     @property
+    def via(self) -> dict[str, str]:
+        """What audit rows say of a person at the console: the session, by the beginning of its id, and the address."""
+        if self.endpoint is None or not self.endpoint.of_console:
+            return {}
+        session = None if self.principal is None else self.principal.session
+        return {
+            "via": "console",
+            "address": self.client_ip,
+            **({} if session is None else {"session": session.hex[:8]}),
+        }
+
+    @property
     def actor_name(self) -> str | None:
         return None if self.principal is None else self.principal.name
 
@@ -73,7 +85,10 @@ def request_id(offered: str | None) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{variant}{digits[15:18]}-{digits[18:30]}"
 
 
-def context_of(source: Request | AsgiScope) -> RequestContext:
+Source = Request | AsgiScope
+
+
+def context_of(source: Source) -> RequestContext:
     scope = source.scope if isinstance(source, Request) else source
     context: RequestContext = scope[CONTEXT]
     return context

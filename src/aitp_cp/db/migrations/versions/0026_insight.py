@@ -2,8 +2,8 @@
 
 from aitp_cp.db.migrations.steps import build_indexes, execute
 
-revision = "0025_insight"
-down_revision = "0024_manifest_history"
+revision = "0026_insight"
+down_revision = "0025_console_sessions"
 
 STATEMENTS = (
     """

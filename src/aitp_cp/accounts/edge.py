@@ -1,0 +1,241 @@
+"""Browsers at the gate: their cookie, who has signed in with it, and what an attempt to sign in comes to."""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import Request, cookie_parser
+
+from aitp_cp.accounts import service, store
+from aitp_cp.accounts.guesses import Guesses
+from aitp_cp.accounts.model import ConsoleSession, Method, SignIn, Which
+from aitp_cp.accounts.service import ENTRY, TOKEN_CHARACTERS, Accounts, digest_of
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.errors import RETRIABLE, InvalidApiKey, RateLimited, ScopeMissing
+from aitp_cp.jobs import Loop
+from aitp_cp.keys import store as keys
+from aitp_cp.keys.cache import KeyCache
+from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS
+from aitp_cp.protocol.scopes import in_order
+from aitp_cp.runtime import Runtime
+from aitp_cp.settings import Settings
+from aitp_cp.web.client_ip import bucket_key
+from aitp_cp.web.context import context_of
+from aitp_cp.web.gate import REFUSALS
+from aitp_cp.web.hosts import is_loopback, name_in
+from aitp_cp.web.principal import Principal
+
+# Browsers keep a cookie with this prefix only from https, for the whole host, and from no other host.
+COOKIE = "__Host-acp"
+LOCAL_COOKIE = "acp-dev"  # on this machine, over plain HTTP
+CHECK_SECS = 1.0  # how late a stream may notice that its session has ended
+TRUST_SECS = 60.0  # how long a stream goes on while the database cannot be asked
+FORGET_SECS = 30.0  # a stream that does not ask for so long has ended
+REFUSED_SECS = 0.25  # of every refusal, so that its time does not tell one reason from another
+
+
+class LoginRefused(Exception):
+    """The credential does not open the console; why is for the audit only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Watch:
+    asked: float
+    confirmed: float
+    ended: bool = False
+
+
+class BrowserSessions(Loop):
+    """Knows browsers by their cookie. Each request asks the database, so what ends a session counts everywhere."""
+
+    def __init__(self, rt: Runtime, accounts: Accounts) -> None:
+        super().__init__(rt, "console.sessions")
+        self._accounts = accounts
+        self._guesses = Guesses(rt)
+        self._cookies = Cookies(rt.settings)
+        self._watched: dict[UUID, _Watch] = {}
+
+    # -- what the gate asks ---------------------------------------------------------------------
+
+    async def find(self, headers: Headers, *, active: bool) -> Principal | None:
+        token = self._cookies.read(headers)
+        if token is None:
+            return None
+        now = self.rt.clock()
+        async with self.rt.db.connection() as conn:
+            session = await store.find(conn, digest_of(token))
+            if session is None:
+                return None
+            principal = (await self._accounts.principals(conn, [session], now)).get(session.id)
+            if principal is None:
+                await store.end(conn, now, "expired", Which(id=session.id))
+            elif active:
+                await self._accounts.used(conn, session, now)
+        return principal
+
+    def is_valid(self, principal: Principal) -> bool:
+        if principal.session is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        watch = self._watched.get(principal.session)
+        if watch is None:
+            watch = self._watched[principal.session] = _Watch(now, now)
+            self.wake()
+        watch.asked = now
+        return not watch.ended and now - watch.confirmed < TRUST_SECS
+
+    async def turn(self) -> float:
+        """Look up the sessions of all streams in one go."""
+        loop = asyncio.get_running_loop()
+        started, now = loop.time(), self.rt.clock()
+        self._watched = {id: watch for id, watch in self._watched.items() if started - watch.asked < FORGET_SECS}
+        if not self._watched:
+            return FORGET_SECS
+        async with self.rt.db.connection() as conn:
+            sessions = await store.find_all(conn, list(self._watched))
+            live = await self._accounts.principals(conn, sessions, now)
+        for id, watch in self._watched.items():
+            if id in live:
+                watch.confirmed = started
+            elif watch.confirmed < started:  # not one that has begun meanwhile
+                watch.ended = True
+        return CHECK_SECS
+
+    def ended(self, id: UUID) -> None:
+        """End the streams of a session that this process has ended."""
+        watch = self._watched.get(id)
+        if watch is not None:
+            watch.ended = True
+
+    # -- signing in and out ---------------------------------------------------------------------
+
+    async def sign_in_by_key(self, request: Request, key: str) -> str:
+        """Open a session for the holder of an API key, or confirm the one there is; return the cookie to set.
+
+        Raises `LoginRefused`, after the same time for every reason, `RateLimited` and `DatabaseUnavailable`.
+        """
+        # An attempt inside a session counts for its subject, any other for the part of a key that lists show.
+        current = await self._current(request)
+        subject = key[:SHOWN_CHARACTERS] if current is None else current.subject
+        self.spend(Method.KEY, subject)
+        started = asyncio.get_running_loop().time()
+        try:
+            who = await self._holder(key)
+        except LoginRefused as refused:
+            await self.refuse(request, Method.KEY, refused.reason)
+            await asyncio.sleep(started + REFUSED_SECS - asyncio.get_running_loop().time())
+            raise
+        self._guesses.give_back(subject)
+        return await self.enter(request, who)
+
+    async def enter(self, request: Request, who: SignIn) -> str:
+        """Give the browser of a known person a session, and return its cookie; raises `DatabaseUnavailable`."""
+        now, agent = self.rt.clock(), request.headers.get("user-agent", "")
+        current = await self._current(request)
+        async with self.rt.db.transaction() as conn:
+            _, token = await self._accounts.enter(conn, who, current, actor_of(self.rt, request), now, agent)
+        self.count(who.method, "ok")
+        return self._cookies.written(request.headers, token)
+
+    async def leave(self, request: Request) -> str:
+        """End the session of a browser, if it has one; return the cookie that takes its token away."""
+        current = await self._current(request)
+        if current is not None:
+            actor = msgspec.structs.replace(actor_of(self.rt, request), id=current.subject, name=current.display)
+            async with self.rt.db.transaction() as conn:
+                await service.leave(conn, current.id, actor, self.rt.clock())
+            self.ended(current.id)
+        return self._cookies.cleared(request.headers)
+
+    def spend(self, method: Method, subject: str) -> None:
+        """Count an attempt; raises `RateLimited`."""
+        try:
+            self._guesses.spend(subject)
+        except RateLimited:
+            self.count(method, "limited")
+            raise
+
+    async def refuse(self, request: Request, method: Method, reason: str) -> None:
+        """Count a failed attempt, and write it down unless its address has just been."""
+        self.count(method, "refused")
+        context = context_of(request)
+        if not self._guesses.is_written(bucket_key(context.client_ip)):
+            return
+        details = {"method": str(method), "reason": reason}
+        with suppress(*RETRIABLE):
+            async with self.rt.db.transaction() as conn:
+                actor = actor_of(self.rt, request)
+                await audit.record(conn, "console.login-failed", actor, context.client_ip, details, self.rt.clock())
+
+    def count(self, method: Method, result: str) -> None:
+        self.rt.metrics.console_logins.labels(method=str(method), result=result).inc()
+
+    async def _holder(self, key: str) -> SignIn:
+        digest, cache = hashlib.sha256(key.encode()).digest(), self.rt.get(KeyCache)
+        principal = self._accounts.environment.find(digest)
+        try:
+            if principal is None and key.startswith(API_KEY_PREFIX):
+                principal = cache.find(key, digest) or await cache.look_up(key, digest)
+        except REFUSALS as refused:
+            raise LoginRefused(refused.code) from None
+        if principal is None:
+            raise LoginRefused(InvalidApiKey.code)
+        if ENTRY not in principal.scopes:
+            raise LoginRefused(ScopeMissing.code)
+        family = None
+        if principal.key_id is not None:
+            async with self.rt.db.connection() as conn:
+                family = next(iter(await keys.find(conn, [principal.key_id]))).family
+        return SignIn(
+            subject=principal.actor,
+            display=principal.name,
+            scopes=tuple(map(str, in_order(principal.scopes))),
+            method=Method.KEY,
+            auth_at=self.rt.clock(),
+            key_family=family,
+        )
+
+    async def _current(self, request: Request) -> ConsoleSession | None:
+        """Return the session of a request to a page that needs none, if it is live."""
+        token = self._cookies.read(request.headers)
+        if token is None:
+            return None
+        async with self.rt.db.connection() as conn:
+            session = await store.find(conn, digest_of(token))
+            if session is None:
+                return None
+            live = await self._accounts.principals(conn, [session], self.rt.clock())
+        return session if session.id in live else None
+
+
+class Cookies:
+    """The cookie that names a session; how it is called depends on how the console is reached."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secure = (settings.console_origin or settings.cp_base_url).startswith("https:")
+
+    def read(self, headers: Headers) -> str | None:
+        """Return the token in the cookie; None for what cannot be one."""
+        token = cookie_parser("; ".join(headers.getlist("cookie"))).get(self._name(headers))
+        return token if token is not None and len(token) == TOKEN_CHARACTERS and token.isascii() else None
+
+    def written(self, headers: Headers, token: str) -> str:
+        """Return the value of `Set-Cookie`. It has no end: a browser forgets it when it is closed."""
+        name = self._name(headers)
+        return f"{name}={token}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if name == COOKIE else "")
+
+    def cleared(self, headers: Headers) -> str:
+        return self.written(headers, "") + "; Max-Age=0"
+
+    def _name(self, headers: Headers) -> str:
+        local = not self._secure and is_loopback(name_in(headers.get("host", "")) or "")
+        return LOCAL_COOKIE if local else COOKIE

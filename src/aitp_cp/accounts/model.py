@@ -1,0 +1,75 @@
+"""A browser's session as stored and shown, and what a person has proven."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.db.keyset import Key, Order
+
+ORDER = Order("console-sessions", Key("created_at", datetime, descending=True), Key("id", UUID, descending=True))
+
+MAX_SUBJECT = 255  # characters, those of an actor
+MAX_DISPLAY = 256
+MAX_AGENT = 256
+
+
+class Method(StrEnum):
+    KEY = "key"
+    OIDC = "oidc"
+
+
+class SignIn(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a valid credential belongs to, before there is a session.
+
+    `scopes` are the most the session may ever have. `key_family` is None for a key of the environment, `idp_sid` the
+    provider's own name of its session.
+    """
+
+    subject: str
+    display: str | None
+    scopes: tuple[str, ...]
+    method: Method
+    auth_at: datetime
+    key_family: UUID | None = None
+    idp_sid: str | None = None
+
+
+class Which(msgspec.Struct, frozen=True):
+    """Sessions that meet every condition that is given; without one, all."""
+
+    id: UUID | None = None
+    subject: str | None = None
+    besides: UUID | None = None
+    idp_sid: str | None = None
+
+
+class ConsoleSession(msgspec.Struct, frozen=True):
+    """A row. `seen_at` is the last request that a person made, `expires_at` the end however busy the session is."""
+
+    id: UUID
+    digest: bytes
+    subject: str
+    display: str | None
+    scopes: tuple[str, ...]
+    method: str
+    key_family: UUID | None
+    idp_sid: str | None
+    created_at: datetime
+    seen_at: datetime
+    auth_at: datetime
+    expires_at: datetime
+    ip: str
+    agent: str
+    ended_at: datetime | None = None
+    ended_by: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What lists and audit rows show of the id."""
+        return shown(self.id)
+
+
+def shown(id: UUID) -> str:
+    return id.hex[:8]

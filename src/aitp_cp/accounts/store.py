@@ -1,0 +1,117 @@
+"""Statements on console_sessions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from aitp_cp.accounts.model import ORDER, ConsoleSession, Which
+from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db.keyset import Page, Window
+from aitp_cp.db.sweep import OldRows
+
+COLUMNS = ", ".join(ConsoleSession.__struct_fields__)
+SCOPES = ConsoleSession.__struct_fields__.index("scopes")
+_VALUES = ", ".join(f"${n}" for n in range(1, len(ConsoleSession.__struct_fields__) + 1))
+
+FIND = f"SELECT {COLUMNS} FROM console_sessions WHERE digest = $1 AND ended_at IS NULL"
+FIND_ALL = f"SELECT {COLUMNS} FROM console_sessions WHERE id = ANY($1::uuid[]) AND ended_at IS NULL"
+INSERT = f"INSERT INTO console_sessions ({COLUMNS}) VALUES ({_VALUES})"
+TOUCH = "UPDATE console_sessions SET seen_at = $2 WHERE id = $1 AND seen_at < $2"
+
+# Only from the token that was seen: of two renewals at once, one finds no row.
+RENEW = f"""
+UPDATE console_sessions
+SET digest = $3, scopes = $4::jsonb, display = $5, idp_sid = $6, seen_at = $7, auth_at = $7, expires_at = $8
+WHERE id = $1 AND digest = $2 AND ended_at IS NULL
+RETURNING {COLUMNS}
+"""
+
+END = f"""
+UPDATE console_sessions SET ended_at = {{at}}, ended_by = {{by}}
+WHERE ended_at IS NULL AND {{where}}
+RETURNING {COLUMNS}
+"""
+
+PAGE = f"""
+SELECT {COLUMNS} FROM console_sessions WHERE ended_at IS NULL AND {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}}
+"""
+
+COUNT = """
+SELECT count(*)::int FROM (
+    SELECT 1 FROM console_sessions WHERE ended_at IS NULL AND expires_at > $1 AND seen_at > $2 LIMIT $3
+) AS live
+"""
+
+# Nothing of a session counts after its absolute end.
+OLD = OldRows("console_sessions", "expires_at")
+
+
+async def find(conn: Connection, digest: bytes) -> ConsoleSession | None:
+    """Return the session that was not ended and has this token, whatever its times say."""
+    row = await conn.fetchrow(FIND, digest)
+    return None if row is None else _session(row)
+
+
+async def find_all(conn: Connection, ids: Sequence[UUID]) -> list[ConsoleSession]:
+    return [_session(row) for row in await conn.fetch(FIND_ALL, ids)]
+
+
+async def insert(conn: Connection, session: ConsoleSession) -> None:
+    values = list(msgspec.structs.astuple(session))
+    values[SCOPES] = _json(session.scopes)
+    await conn.execute(INSERT, *values)
+
+
+async def touch(conn: Connection, id: UUID, now: datetime) -> None:
+    await conn.execute(TOUCH, id, now)
+
+
+async def renew(conn: Connection, known: bytes, session: ConsoleSession) -> ConsoleSession | None:
+    """Give a session that has the digest `known` another token, and what a new proof of its person says."""
+    times = (session.auth_at, session.expires_at)
+    row = await conn.fetchrow(
+        RENEW, session.id, known, session.digest, _json(session.scopes), session.display, session.idp_sid, *times
+    )
+    return None if row is None else _session(row)
+
+
+async def end(conn: Connection, now: datetime, by: str, which: Which) -> list[ConsoleSession]:
+    """End sessions, and return those that this has ended."""
+    where = Where()
+    at, who = where.bind(now), where.bind(by)
+    where.add("id = {}", which.id)
+    where.add("subject = {}", which.subject)
+    where.add("id <> {}", which.besides)
+    where.add("idp_sid = {}", which.idp_sid)
+    return [_session(row) for row in await conn.fetch(END.format(at=at, by=who, where=where.sql()), *where.args)]
+
+
+async def page(
+    conn: Connection, window: Window, now: datetime, seen_after: datetime, subject: str | None = None
+) -> tuple[list[ConsoleSession], Page]:
+    """Return live sessions, of one subject or of all, the newest first."""
+    where = Where()
+    where.add("subject = {}", subject)
+    where.add("expires_at > {}", now)
+    where.add("seen_at > {}", seen_after)
+    ORDER.restrict(where, window.before)
+    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows))
+    page = ORDER.page(await conn.fetch(statement, *where.args), window)
+    return [_session(row) for row in page.rows], page
+
+
+async def count_live(conn: Connection, now: datetime, seen_after: datetime, limit: int) -> int:
+    """Return how many sessions are live, up to `limit`."""
+    return int(await conn.fetchval(COUNT, now, seen_after, limit))
+
+
+def _session(row: Record) -> ConsoleSession:
+    values = list(row)
+    values[SCOPES] = tuple(msgspec.json.decode(values[SCOPES]))
+    return ConsoleSession(*values)
+
+
+def _json(scopes: Sequence[str]) -> str:
+    return msgspec.json.encode(scopes).decode()
