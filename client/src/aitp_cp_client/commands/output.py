@@ -22,6 +22,7 @@ from rich.text import Text
 from aitp_cp_client.commands.exits import BROKEN_PIPE, REFUSED
 from aitp_cp_client.paging import Fetch, rows
 from aitp_cp_client.wire.times import iso
+from aitp_cp_client.wire.visible import escaped
 
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], object]]
@@ -99,7 +100,7 @@ _wide = _Results(width=WIDE)
 
 def plain(text: str) -> str:
     """Return the text with every invisible character escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return escaped(text)
 
 
 def line(text: str) -> None:
