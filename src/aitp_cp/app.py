@@ -8,6 +8,10 @@ from aitp_cp.accounts.service import Accounts
 from aitp_cp.agent_auth.access import AgentAccess
 from aitp_cp.agent_auth.routes import ENDPOINTS as AGENT_AUTH
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
+from aitp_cp.console.refusal import ConsoleEdge
+from aitp_cp.console.routes import ENDPOINTS as CONSOLE
+from aitp_cp.console.routes import ENTRIES
+from aitp_cp.console.shell import Console
 from aitp_cp.containment.routes import ENDPOINTS as CONTAINMENT
 from aitp_cp.dashboard.routes import ENDPOINTS as DASHBOARD
 from aitp_cp.dashboard.routes import Screens
@@ -52,6 +56,7 @@ from aitp_cp.web.openapi import Document, document
 from aitp_cp.web.routing import Router
 from aitp_cp.webhooks.routes import ENDPOINTS as WEBHOOKS
 
+# What programs call; the console's pages join it in `open_app`.
 # A fixed path is looked up before any pattern, so the order here is only the order of the document.
 ENDPOINTS: tuple[Endpoint, ...] = (
     *OPS,
@@ -95,7 +100,16 @@ async def open_app(rt: Runtime) -> Edge:
     rt.add(browsers)
     browsers.start()
     rt.stack.push_async_callback(browsers.stop)
-    return Edge(rt, Router(rt, ENDPOINTS, (rt.get(KeyCache), agents), agents, browsers))
+    return _edge(rt, agents, browsers)
+
+
+def _edge(rt: Runtime, agents: AgentAccess, browsers: BrowserSessions) -> Edge:
+    """The API, and the console unless it is switched off."""
+    credentials = (rt.get(KeyCache), agents)
+    if not rt.settings.console_enabled:
+        return Edge(rt, Router(rt, ENDPOINTS, credentials, agents, browsers))
+    rt.add(Console(rt, ENTRIES))
+    return Edge(rt, Router(rt, (*ENDPOINTS, *CONSOLE), credentials, agents, browsers), ConsoleEdge(rt))
 
 
 def _open_outbound(rt: Runtime, tail: Tail) -> None:

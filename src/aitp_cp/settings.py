@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     sse_heartbeat_ms: Positive = Field(
         15_000, description="Milliseconds of silence after which a stream gets a comment."
     )
+    console_enabled: bool = Field(True, description="Whether the web console is served at `/console/`.")
+    console_streams: Count = Field(
+        64, description="Most browsers that follow the console live in one process; the others ask every 10 s."
+    )
     event_token_redaction: bool = Field(True, description="Replace raw tokens in reported events by their SHA-256.")
     observed_artifact_verification: Literal["off", "warn", "strict"] = Field(
         "warn", description="Check tokens in reports: `off`, `warn` shows verdicts, `strict` stores only verified ones."

@@ -13,12 +13,13 @@ from aitp_cp.events import store
 from aitp_cp.events.history import of_aid, of_session
 from aitp_cp.events.invocations import invocations
 from aitp_cp.events.model import HistoryFilter, LogPage, LogSpan, NewEvent
-from aitp_cp.events.store import before_received, forget, known, newest_position
+from aitp_cp.events.store import before_received, find, forget, known, newest_position
 
 __all__ = [
     "adopt",
     "append",
     "before_received",
+    "find",
     "forget",
     "invocations",
     "known",

@@ -75,6 +75,8 @@ SELECT (SELECT max(seq) FROM (SELECT seq FROM audit_events WHERE seq > $1 ORDER 
        coalesce((SELECT max(seq) FROM audit_events), 0) AS newest
 """
 
+FIND = f"SELECT {SHOWN} FROM audit_events WHERE id = $1"
+
 NEWEST_POSITION = "SELECT coalesce(max(seq), 0) FROM audit_events"
 
 BEFORE_RECEIVED = """
@@ -191,6 +193,11 @@ async def reach(conn: Connection, after: int, rows: int) -> LogReach:
 async def newest_position(conn: Connection) -> int:
     """Return the newest position in the log, 0 while it is empty."""
     return int(await conn.fetchval(NEWEST_POSITION))
+
+
+async def find(conn: Connection, event_id: UUID) -> Event | None:
+    row = await conn.fetchrow(FIND, event_id)
+    return None if row is None else event_of(row)
 
 
 async def before_received(conn: Connection, since: datetime, rows: int = 5000) -> int:

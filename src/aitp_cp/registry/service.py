@@ -12,6 +12,7 @@ from aitp_cp.registry import store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.lookalikes import skeleton
 from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status, StoredText
+from aitp_cp.registry.store import names as names
 
 EXPIRY_BATCH = 500
 NAME_BATCH = 500

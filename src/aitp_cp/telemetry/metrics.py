@@ -28,6 +28,7 @@ ACROSS: dict[str, Across] = {
     "db_up": "livemin",
     "clock_offset_seconds": "livemostrecent",
     "sse_streams_open": "livesum",
+    "console_streams_open": "livesum",
     "tail_lag_seconds": "livemax",
     "answer_cache_bytes": "livesum",
     "ingest_waiting_bytes": "livesum",
@@ -103,6 +104,7 @@ class Metrics:
         self.sse_rejected = self._counter("sse_streams_rejected", "event streams refused at a limit")
         self._count_the_tail()
         self._count_the_connections()
+        self._count_the_console()
         self.revocation_list_age = self._gauge(
             "revocation_list_age_seconds", "since the database last agreed with the served list, or since the start"
         )
@@ -131,6 +133,13 @@ class Metrics:
         self.unsent_bytes = self._gauge("http_unsent_bytes", "bytes of answers that clients have not taken yet")
         self.requests_queued = self._gauge("http_requests_queued", "requests sent ahead of the answers due before them")
         self.connections_cut = self._counter("http_connections_cut", "connections closed by a bound", "reason")
+
+    def _count_the_console(self) -> None:
+        self.console_page = self._histogram("console_page_seconds", "rendering of pages of the console", "page")
+        self.console_streams = self._gauge("console_streams_open", "browsers that follow the console live")
+        self.console_csp_reports = self._counter(
+            "console_csp_reports", "reports of browsers that the content policy stopped something", "directive"
+        )
 
     def observe_request(self, route: str, method: str, hundreds: int, seconds: float) -> None:
         """Record a request; `hundreds` is the first digit of its status."""

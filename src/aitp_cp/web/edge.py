@@ -5,9 +5,11 @@ Request id, log line and metrics, limits of the head, host rule, CORS, client ad
 
 import asyncio
 import time
+from typing import Protocol
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -41,27 +43,40 @@ NO_STORE = (b"cache-control", b"no-store")
 CLOSE = (b"connection", b"close")
 CUT_OFF = "the server is stopping before the request was done"
 NO_CONTENT = Response(status_code=204)
+# A browser that opens an answer of the API as a page runs nothing of it.
+SANDBOX = ((b"content-security-policy", b"default-src 'none'; sandbox; frame-ancestors 'none'"),)
 
 log = structlog.get_logger("aitp_cp.http")
+
+
+class Pages(Protocol):
+    """Answers people, under paths of its own."""
+
+    def headers(self, path: str) -> cors.RawHeaders:
+        """Return what every answer under this path has, unless its handler has given one of the name."""
+
+    def refusal(self, request: Request, error: AppError) -> Response | None:
+        """Return the page that says so; None where a program asks."""
 
 
 class Edge:
     """Runs the router for each request and renders what it raises."""
 
-    def __init__(self, rt: Runtime, router: Router) -> None:
+    def __init__(self, rt: Runtime, router: Router, pages: Pages | None = None) -> None:
         settings = rt.settings
         self.recognises = router.recognises
         limits = Limits(settings.max_connections, settings.max_unsent_mib * 2**20, settings.keep_alive_ms / 1000)
         self.connections = Connections(limits, rt.metrics, self._refuse_bytes)
         self._rt = rt
         self._router = router
+        self._pages = pages
         self._hosts = HostRule(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _close_websocket(scope, receive, send)
             return
-        exchange = _Exchange(self._rt, scope, send)
+        exchange = _Exchange(self._rt, scope, send, self._pages)
         try:
             if self._hosts.applies_to(scope["path"]):
                 self._hosts.check_host(scope["path"], Headers(scope=scope))
@@ -110,13 +125,14 @@ class Edge:
 class _Exchange:
     """One request and its response."""
 
-    __slots__ = ("_cors", "_rt", "_scope", "_send", "_started", "context", "header_bytes", "status")
+    __slots__ = ("_cors", "_more", "_pages", "_rt", "_scope", "_send", "_started", "context", "header_bytes", "status")
 
-    def __init__(self, rt: Runtime, scope: Scope, send: Send) -> None:
+    def __init__(self, rt: Runtime, scope: Scope, send: Send, pages: Pages | None) -> None:
         self._started = time.perf_counter()
         self._rt = rt
         self._scope = scope
         self._send = send
+        self._pages = pages
         self.status = 0  # of the response, once it has begun
         settings = rt.settings
         origin = offered = None
@@ -137,6 +153,11 @@ class _Exchange:
         self._cors: cors.RawHeaders = ()
         if cors.applies_to(scope["path"]):
             self._cors = cors.headers(origin, settings.cors_origin, preflight=scope["method"] == "OPTIONS")
+        self._more: cors.RawHeaders = ()  # for browsers, where the handler has not said it better
+        if scope["path"].startswith("/api/"):
+            self._more = SANDBOX
+        elif pages is not None:
+            self._more = pages.headers(scope["path"])
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -150,6 +171,7 @@ class _Exchange:
         headers = [*given, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
         if b"cache-control" not in names:
             headers.append(NO_STORE)
+        headers += [header for header in self._more if header[0] not in names]
         if self._rt.draining:
             headers.append(CLOSE)
         for name, value in self.context.headers.items():
@@ -163,7 +185,8 @@ class _Exchange:
         if self.status:  # too late to say anything: the response had begun
             log.warning("response_cut_short", code=error.code)
             raise ConnectionAbortedError(error.code)
-        await error_response(error)(self._scope, receive, self.send)
+        page = self._pages and self._pages.refusal(Request(self._scope), error)
+        await (page or error_response(error))(self._scope, receive, self.send)
 
     def finish(self) -> None:
         account(self._rt, self.context, self._scope["method"], self.status, time.perf_counter() - self._started)

@@ -94,6 +94,7 @@ class Endpoint:
     bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
     cross_site: bool = False  # of the console, takes a POST that no page of ours sends
+    documented: bool = True  # in the OpenAPI document and docs/api.md; pages for people are not
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
 
     def __post_init__(self) -> None:

@@ -1,0 +1,40 @@
+"""URL-encoded forms, the only bodies that the console takes."""
+
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+
+from aitp_cp.errors import BodyInvalid
+from aitp_cp.web.body import read_body
+
+MEDIA_TYPE = "application/x-www-form-urlencoded"
+MAX_FIELDS = 2000  # a bulk action names each row that was ticked
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What was filled in, in the order of the form."""
+
+    fields: tuple[tuple[str, str], ...]
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the first value of a field without white space around it."""
+        return next((value.strip() for key, value in self.fields if key == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a field, such as the ticked rows."""
+        return [value for key, value in self.fields if key == name]
+
+
+async def read(request: Request) -> Form:
+    """Return the form of a request, within the endpoint's limit of bytes; raises `BodyInvalid`, `PayloadTooLarge`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise BodyInvalid(f"the console takes forms as {MEDIA_TYPE}")
+    body = await read_body(request)
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError as refused:
+        raise BodyInvalid("the form is not valid") from refused
+    if any("\0" in value for _, value in fields):
+        raise BodyInvalid("the form holds a NUL character")
+    return Form(tuple(fields))

@@ -1,0 +1,160 @@
+"""Screens and actions: how a page of the console is declared and answered."""
+
+import asyncio
+import gzip
+import hashlib
+import time as timing
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.console.forms import Form
+from aitp_cp.console.parts.link import ROOT, link, own
+from aitp_cp.console.shell import FRAGMENT, Console
+from aitp_cp.console.static_files import accepts_gzip
+from aitp_cp.errors import AppError, Internal
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.web import responses
+from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import Endpoint, Gate, Handler
+
+HTML = "text/html; charset=utf-8"
+MIN_PACKED_BYTES = 1024
+VARY = "Accept-Encoding, X-Fragment, Cookie"
+
+log = structlog.get_logger("aitp_cp.console")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen(Endpoint):
+    """A page; `nav` is its word in the rail."""
+
+    nav: str | None = None
+
+
+def screen(
+    *, path: str, handler: Handler, scope: Scope | None, nav: str | None = None, summary: str = "", **more: Any
+) -> Screen:
+    """Declare a page below `/console`; without a `scope` every session sees it. `more` are members of `Endpoint`."""
+    return Screen(
+        method="GET",
+        path=ROOT + path,
+        handler=handler,
+        scope=scope,
+        nav=nav,
+        summary=summary or nav or path,
+        **{"tag": "console", "gate": Gate.SESSION, "answers": {200: "text/html"}, "documented": False, **more},
+    )
+
+
+def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> Endpoint:
+    """Declare what a form does; it answers with `see_other`, or with a page that shows a secret once."""
+    return Endpoint(
+        method="POST",
+        path=ROOT + path,
+        handler=handler,
+        scope=scope,
+        summary=path,
+        body=Form,
+        **{"tag": "console", "gate": Gate.SESSION, "answers": {303: None}, "documented": False, **more},
+    )
+
+
+class How(TypedDict, total=False):
+    """How a page is answered, if not plainly: one that shows a secret is not compressed."""
+
+    status: int
+    secret: bool
+
+
+async def render(
+    rt: Runtime,
+    request: Request,
+    template: str,
+    view: Any,
+    *,
+    title: str,
+    live: str = "",
+    **how: Unpack[How],
+) -> Response:
+    """Return a page, or the one live region of it that the script asks for by `X-Fragment`.
+
+    `view` is what the template may read, `live` the topics of the whole page. Raises `NotFound` for a region
+    that the template does not have.
+    """
+    console = rt.get(Console)
+    frame = console.frame(request, title, live)
+    region = request.headers.get(FRAGMENT)
+    started = timing.perf_counter()
+    # In a thread: a thousand rows take tens of milliseconds.
+    if region is None:
+        text = await asyncio.to_thread(console.page, template, view, frame)
+        response = _page(request, text, how.get("status", 200), secret=how.get("secret", False))
+        response.headers["content-security-policy"] = console.policy(frame.nonce)
+        if frame.refresh_secs:
+            response.headers["refresh"] = str(frame.refresh_secs)
+    else:
+        text = await asyncio.to_thread(console.region, template, region, view, frame)
+        response = _fragment(request, text)
+    rt.metrics.console_page.labels(page=context_of(request).route).observe(timing.perf_counter() - started)
+    return response
+
+
+def see_other(path: str, **query: Any) -> Response:
+    """Return the answer to a form that was carried out: look at this page now. `path` begins with `/console/`.
+
+    It may hold a query already, then nothing more is put into it.
+    """
+    return responses.see_other(link(path.removeprefix(ROOT), **query) if query else own(path))
+
+
+class Region(msgspec.Struct, Generic[T], frozen=True):
+    """A part of a page that stands or fails by itself: its value, or why there is none."""
+
+    value: T | None
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+
+async def region(work: Awaitable[T]) -> Region[T]:
+    """Wait for what a part of a page shows; a failure becomes a sentence, and the other parts stand."""
+    try:
+        return Region(await work)
+    except AppError as refused:
+        return Region(None, f"{refused.message} ({refused.code})")
+    except Exception:
+        log.exception("console_region_failed")
+        return Region(None, f"{Internal.sentence} ({Internal.code})")
+
+
+def wants(request: Request, region: str) -> bool:
+    """Return whether the answer holds this region: the whole page does, a fragment only its own."""
+    return request.headers.get(FRAGMENT, region) == region
+
+
+def _page(request: Request, text: str, status: int, *, secret: bool) -> Response:
+    body = text.encode(errors="replace")
+    if secret or len(body) < MIN_PACKED_BYTES or not accepts_gzip(request):
+        return Response(body, status, {"vary": VARY}, media_type=HTML)
+    packed = gzip.compress(body, 5, mtime=0)
+    return Response(packed, status, {"vary": VARY, "content-encoding": "gzip"}, media_type=HTML)
+
+
+def _fragment(request: Request, text: str) -> Response:
+    tag = f'W/"{hashlib.sha256(text.encode(errors="replace")).hexdigest()[:24]}"'
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"etag": tag, "vary": VARY})
+    response = _page(request, text, 200, secret=False)
+    response.headers["etag"] = tag
+    return response

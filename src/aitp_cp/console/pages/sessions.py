@@ -1,0 +1,116 @@
+"""Handshakes, and the sequence of what was reported about one."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.console.page import render, screen
+from aitp_cp.console.pages.events import EventRow, row_of
+from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.parts.link import link
+from aitp_cp.events import service as log
+from aitp_cp.events.model import HistoryFilter
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.sessions import service
+from aitp_cp.sessions.model import ORDER, SessionFilter, SessionView, Status
+from aitp_cp.web.query import read_query
+
+PAGE_ROWS = 100
+MAX_REPORTS = 500
+
+
+class SessionsFilter(SessionFilter, frozen=True, kw_only=True, rename="camel"):
+    """That of the list, in pages that a person reads."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """`key` names the row in the page, whatever the session's id holds."""
+
+    key: str
+    session: SessionView
+    name_a: str | None
+    name_b: str | None
+    grants: list[str]
+
+
+class SessionsView(msgspec.Struct, frozen=True):
+    rows: list[SessionRow]
+    filter: SessionsFilter
+    statuses: list[str]
+    next_url: str | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One report of a handshake: by which side, as far as it proved to be one."""
+
+    event: EventRow
+    side: str
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """`silent` are the sides that reported nothing themselves; `cut`: there are more reports than a page shows."""
+
+    row: SessionRow
+    reports: list[Report]
+    silent: list[str]
+    cut: bool
+
+
+async def list_sessions(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, SessionsFilter)
+    async with rt.db.connection() as conn:
+        page = await service.list_sessions(conn, query, query.window(ORDER))
+        names = await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
+    asked = {"status": query.status, "aid": query.aid, "runId": query.run_id}
+    older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
+    rows = [_row(session, names) for session in page.sessions]
+    view = SessionsView(rows, query, [str(status) for status in Status], older)
+    return await render(rt, request, "sessions.html", view, title="Sessions", live="sessions")
+
+
+async def get_session(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        session = await service.get_session(conn, request.path_params["id"])
+        wanted = HistoryFilter(session_id=session.session_id)
+        events, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
+        names = await names_of(conn, (session.aid_a, session.aid_b, *(event.reported_by for event in events)))
+    reports = [Report(row_of(event, names), _side(session, event.reported_by)) for event in events]
+    heard = {report.side for report in reports}
+    silent = [side for side in ("A", "B") if side not in heard]
+    view = SessionPage(_row(session, names), reports, silent, place is not None)
+    return await render(rt, request, "session.html", view, title="Session", live="sessions")
+
+
+def _row(session: SessionView, names: Mapping[str, str]) -> SessionRow:
+    grants = msgspec.json.decode(session.grants)
+    shown = [str(grant) for grant in grants] if isinstance(grants, list) else []
+    key = "s" + hashlib.sha256(session.session_id.encode()).hexdigest()[:12]
+    return SessionRow(key, session, names.get(session.aid_a or ""), names.get(session.aid_b or ""), shown)
+
+
+def _side(session: SessionView, reporter: str | None) -> str:
+    """Return which side a report comes from; a caller with a shared key is neither."""
+    if reporter is None:
+        return "caller"
+    return {session.aid_a: "A", session.aid_b: "B"}.get(reporter, "other")
+
+
+PAGES = (
+    screen(
+        path="/sessions",
+        handler=list_sessions,
+        scope=Scope.EVENTS_READ,
+        nav="Sessions",
+        bulk=True,
+        query=SessionsFilter,
+    ),
+    screen(path="/sessions/{id}", handler=get_session, scope=Scope.EVENTS_READ),
+)

@@ -1,0 +1,45 @@
+"""Addresses of the console's pages: the only maker of `href` and `action`."""
+
+import re
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aitp_cp.clock import iso
+
+ROOT = "/console"
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+def link(path: str, /, **query: Any) -> str:
+    """Return the address of a page: `link("/agents/{aid}", aid=aid, tab="peers")`.
+
+    `path` begins below `/console`. Values whose name stands in braces go into the path, the others into the query; one
+    that is None, empty or false is left out, a list is repeated.
+    """
+    if not path.startswith("/") or path.startswith("//"):
+        raise ValueError(f"{path[:20]} is not a path of the console")
+
+    def place(match: re.Match[str]) -> str:
+        return quote(_written(query.pop(match[1])), safe="", errors="replace") or "-"
+
+    filled = _PLACE.sub(place, path)
+    pairs = [(name.rstrip("_"), value) for name, value in query.items() if value not in (None, "", False, (), [])]
+    text = urlencode([(name, _all_written(value)) for name, value in pairs], doseq=True, errors="replace")
+    return f"{ROOT}{filled}?{text}" if text else ROOT + filled
+
+
+def own(address: str) -> str:
+    """Return the address, path and query, if it is a page of the console; else that of its first page."""
+    plain = address.isascii() and address.isprintable() and "\\" not in address and "#" not in address
+    return address if plain and address.startswith(f"{ROOT}/") else f"{ROOT}/"
+
+
+def _all_written(value: Any) -> Any:
+    return [_written(one) for one in value] if isinstance(value, list | tuple) else _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, datetime):
+        return iso(value)
+    return "true" if value is True else str(value)

@@ -1,0 +1,27 @@
+"""States: a glyph and a word, never a colour alone."""
+
+from markupsafe import Markup
+
+from aitp_cp.console.parts.text import visible
+
+GLYPHS = {"good": "✔", "soon": "▲", "bad": "✖", "none": "–"}
+LEVELS = {
+    "good": "active complete delivered ok closed signed live verified current success ready running confirmed on",
+    "soon": "pending started half_open half-open expiring unverifiable older paused due waiting late unowned claimed",
+    "bad": "failed revoked open contained forged invalid expired down error refused dead conflict unsigned",
+}
+_LEVEL = {word: level for level, words in LEVELS.items() for word in words.split()}
+
+
+def state(word: object, level: str | None = None) -> Markup:
+    """Return a state by its word; `level` is `good`, `soon`, `bad` or `none`, where the word does not say it."""
+    shown = "unknown" if word is None else str(word)
+    level = level or _LEVEL.get(shown, "none")
+    return Markup('<span class="state {}"><span aria-hidden="true">{}</span> {}</span>').format(
+        level, GLYPHS[level], visible(shown[:40])
+    )
+
+
+def chip(word: object, level: str = "none") -> Markup:
+    """Return a small label: a grant, a scope, a filter that is set."""
+    return Markup('<span class="chip {}">{}</span>').format(level, visible(str(word)[:60]))

@@ -1,0 +1,48 @@
+"""Text that somebody else wrote, with everything invisible in it made visible."""
+
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from aitp_cp_client.wire.visible import pieces
+
+MAX_SHOWN = 80
+NONE = Markup('<span class="none">–</span>')
+
+
+def text(value: object, limit: int = MAX_SHOWN) -> Markup:
+    """Return a text as it may be shown: at most `limit` characters, escaped, apart from the direction around it."""
+    if value is None or value == "":
+        return NONE
+    written = str(value)
+    cut = written[:limit]
+    more = Markup('<span class="more" title="{} characters">…</span>').format(len(written)) if cut != written else ""
+    return Markup("<bdi>{}</bdi>{}").format(visible(cut), more)
+
+
+def visible(written: str) -> Markup:
+    """Return the text escaped, each invisible character as a chip with its code point."""
+    return Markup("").join(
+        Markup('<span class="unseen">⟨{}⟩</span>').format(piece.text) if piece.unseen else escape(piece.text)
+        for piece in pieces(written)
+    )
+
+
+def json_text(value: str) -> Markup:
+    """Return JSON text, indented by its maker, as a block; line ends stay what they are."""
+    return Markup('<pre class="json" tabindex="0">{}</pre>').format(
+        Markup("\n").join(visible(line) for line in value.split("\n"))
+    )
+
+
+def cli(command: str) -> Markup:
+    """Return a command line that does the same as the page."""
+    return Markup(
+        '<details class="cli"><summary>as CLI</summary><code>{}</code>'
+        '<button type="button" class="copy" data-copy="{}" aria-label="copy the command">⧉</button></details>'
+    ).format(visible(command), command)
+
+
+def count(value: Any) -> str:
+    """Return a number with its thousands apart."""
+    return "–" if value is None else f"{value:,}"

@@ -1,0 +1,118 @@
+"""Every page of the console, and what they need besides: files, preferences, reports of the content policy."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.console import forms
+from aitp_cp.console.page import Screen, action, see_other
+from aitp_cp.console.pages.events import PAGES as EVENTS
+from aitp_cp.console.pages.overview import PAGES as OVERVIEW
+from aitp_cp.console.pages.sessions import PAGES as SESSIONS
+from aitp_cp.console.parts.link import ROOT, own
+from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import read_body
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, in_path
+from aitp_cp.web.responses import no_content
+
+YEAR_SECS = 31_536_000
+REPORT_BYTES = 16 * 1024
+DIRECTIVES = frozenset(
+    {
+        "base-uri",
+        "connect-src",
+        "default-src",
+        "font-src",
+        "form-action",
+        "frame-ancestors",
+        "frame-src",
+        "img-src",
+        "manifest-src",
+        "media-src",
+        "object-src",
+        "require-trusted-types-for",
+        "script-src",
+        "script-src-attr",
+        "script-src-elem",
+        "style-src",
+        "style-src-attr",
+        "style-src-elem",
+        "trusted-types",
+        "worker-src",
+    }
+)
+
+
+async def static(rt: Runtime, request: Request) -> Response:
+    return rt.get(Console).static.response(request)
+
+
+async def set_preferences(rt: Runtime, request: Request) -> Response:
+    form = await forms.read(request)
+    response = see_other(own(form.get("to")))
+    secure = is_secure(rt.settings)
+    for name, values in PREFERENCES.items():
+        if form.get(name) in values:
+            response.set_cookie(
+                f"acp-{name}", form.get(name), YEAR_SECS, path=ROOT, secure=secure, httponly=True, samesite="lax"
+            )
+    return response
+
+
+class _Report(msgspec.Struct, frozen=True, rename="kebab"):
+    effective_directive: str = ""
+    violated_directive: str = ""
+
+
+class _Body(msgspec.Struct, frozen=True, rename="kebab"):
+    csp_report: _Report
+
+
+async def count_report(rt: Runtime, request: Request) -> Response:
+    """Count a browser's report by its directive, and keep nothing else of it: anyone may send one."""
+    body = await read_body(request)
+    try:
+        report = msgspec.json.decode(body, type=_Body).csp_report
+    except msgspec.MsgspecError:
+        report = _Report()
+    said = (report.effective_directive or report.violated_directive).partition(" ")[0]
+    rt.metrics.console_csp_reports.labels(directive=said if said in DIRECTIVES else "other").inc()
+    return no_content()
+
+
+OWN: tuple[Endpoint, ...] = (
+    Endpoint(
+        method="GET",
+        path=f"{ROOT}/static/{{version}}/{{name}}",
+        handler=static,
+        summary="a file of the console",
+        tag="console",
+        gate=Gate.OPEN,
+        bucket=Bucket.EXEMPT,
+        params=(in_path("version", "the hash of all files"), in_path("name", "the file")),
+        answers={200: "text/css"},
+        documented=False,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{ROOT}/csp",
+        handler=count_report,
+        summary="a report of the content policy",
+        tag="console",
+        gate=Gate.OPEN,
+        body=_Body,
+        cross_site=True,
+        body_limit=REPORT_BYTES,
+        answers={204: None},
+        documented=False,
+    ),
+    action(path="/preferences", handler=set_preferences, scope=None),
+)
+
+# In the order of the rail.
+PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS)
+
+ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *PAGES)
+
+ENTRIES = tuple(Entry(page.nav, page.path, page.scope) for page in PAGES if isinstance(page, Screen) and page.nav)

@@ -1,0 +1,180 @@
+"""What every page has around it: templates, navigation, the reader's preferences, the policy of its content."""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+
+from aitp_cp import __version__
+from aitp_cp.console.parts import GLOBALS
+from aitp_cp.console.parts.link import ROOT
+from aitp_cp.console.static_files import StaticFiles
+from aitp_cp.errors import NotFound
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.settings import Settings
+from aitp_cp.web.context import context_of
+from aitp_cp.web.principal import ANYONE
+
+TEMPLATES = Path(__file__).parent / "templates"
+FRAGMENT = "x-fragment"
+REFRESH_SECS = range(2, 601)
+REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types console; report-uri /console/csp"
+)
+
+# Cookies that hold no secret and say nothing about who reads: how pages look. The first value is the default.
+PREFERENCES = {"theme": ("auto", "light", "dark"), "zone": ("utc", "local"), "density": ("close", "wide")}
+
+
+class NavItem(msgspec.Struct, frozen=True):
+    label: str
+    url: str
+    current: bool
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """What templates know beside their view, under the name `frame`."""
+
+    title: str
+    live: str  # topics, separated by spaces
+    path: str  # of this page, with its query
+    nav: list[NavItem]
+    theme: str
+    zone: str
+    density: str
+    nonce: str
+    now: datetime
+    refresh_secs: int
+    request_id: str
+    who: str | None  # None where the gate is open, and before sign-in
+    open_gate: bool
+    insecure: bool  # served over plain HTTP
+    signed_in: bool
+    scopes: frozenset[Scope]
+    version: str
+
+    def may(self, scope: Scope | str) -> bool:
+        """Return whether the reader has a scope: what he may not do has no button."""
+        return scope in self.scopes
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A page in the rail, and what it takes to see it."""
+
+    label: str
+    path: str
+    scope: Scope | None
+
+    def holds(self, path: str) -> bool:
+        """Return whether a page is this one or below it."""
+        return path == self.path or (self.path != f"{ROOT}/" and path.startswith(f"{self.path}/"))
+
+
+class Console:
+    """The console of one process."""
+
+    def __init__(self, rt: Runtime, entries: Sequence[Entry]) -> None:
+        self.static = StaticFiles()
+        self._rt = rt
+        self._entries = entries
+        self._secure = is_secure(rt.settings)
+        self._templates = environment(self.static.url)
+
+    def frame(self, request: Request, title: str, live: str = "") -> Frame:
+        """Return what surrounds the page that answers this request."""
+        context = context_of(request)
+        principal = context.principal
+        path = request.url.path
+        return Frame(
+            title=title,
+            live=live,
+            path=address_of(request),
+            nav=[
+                NavItem(entry.label, entry.path, entry.holds(path))
+                for entry in self._entries
+                if principal is not None and (entry.scope is None or entry.scope in principal.scopes)
+            ],
+            **{name: preference(request, name) for name in PREFERENCES},
+            nonce=secrets.token_urlsafe(16),
+            now=self._rt.clock(),
+            refresh_secs=_refresh_secs(request),
+            request_id=context.request_id,
+            who=None if principal is None else principal.name or principal.actor,
+            open_gate=principal is ANYONE,
+            insecure=not self._secure,
+            signed_in=principal is not None and principal is not ANYONE,
+            scopes=context.scopes,
+            version=__version__,
+        )
+
+    def page(self, template: str, view: Any, frame: Frame) -> str:
+        return self._templates.get_template(template).render(view=view, frame=frame)
+
+    def region(self, template: str, name: str, view: Any, frame: Frame) -> str:
+        """Return one live region of a page: the block of its name. Raises `NotFound`."""
+        found = self._templates.get_template(template)
+        block = found.blocks.get(name.replace("-", "_")) if name in self._regions(template) else None
+        if block is None:
+            raise NotFound("this page has no such region")
+        return "".join(block(found.new_context({"view": view, "frame": frame})))
+
+    def policy(self, nonce: str) -> str:
+        return POLICY.format(nonce=nonce)
+
+    def _regions(self, template: str) -> set[str]:
+        assert self._templates.loader is not None
+        source, _, _ = self._templates.loader.get_source(self._templates, template)
+        return set(REGION.findall(source))
+
+
+def environment(static: Callable[[str], str]) -> Environment:
+    """Return the templates' environment: everything is escaped, and a name that does not exist fails."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals |= {**GLOBALS, "static": static}
+    return made
+
+
+def is_secure(settings: Settings) -> bool:
+    """Return whether browsers reach the console by https."""
+    return (settings.console_origin or settings.cp_base_url).startswith("https:")
+
+
+def address_of(request: Request) -> str:
+    """Return path and query as they were sent."""
+    path: str = request.scope["path"]
+    raw: bytes | None = request.scope.get("raw_path")
+    sent = quote(path) if raw is None else raw.decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{sent}?{query}" if query else sent
+
+
+def preference(request: Request, name: str) -> str:
+    values = PREFERENCES[name]
+    value = request.cookies.get(f"acp-{name}")
+    return value if value in values else values[0]
+
+
+def _refresh_secs(request: Request) -> int:
+    """Return how often a browser without script asks again (`?refresh=10`); 0 for never."""
+    wanted = request.query_params.get("refresh", "")
+    return (
+        int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 4 and int(wanted) in REFRESH_SECS else 0
+    )

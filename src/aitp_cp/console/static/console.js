@@ -1,0 +1,44 @@
+// The entry: what every page does, whether or not it is live.
+import { follow } from "./live.js";
+import { show } from "./times.js";
+
+show(document);
+setInterval(() => document.hidden || show(document), 5000);
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  } catch { /* no permission: the text can still be selected */ }
+});
+
+// A key focuses or presses what is marked with it, unless somebody is typing.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;
+  const target = document.querySelector(`[data-keys="${CSS.escape(event.key)}"]`);
+  if (!target) return;
+  event.preventDefault();
+  if (target.matches("input, select, textarea")) target.focus();
+  else target.click();
+});
+
+// A box that is marked with a name ticks all boxes of that name.
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset?.select;
+  if (!name) return;
+  for (const box of document.querySelectorAll(`input[type=checkbox][name="${CSS.escape(name)}"]`)) {
+    box.checked = event.target.checked;
+  }
+});
+
+// Who signs out in one tab leaves all of them.
+const doors = new BroadcastChannel("acp-door");
+doors.onmessage = () => location.replace("/console/login");
+document.addEventListener("submit", (event) => {
+  if ("logout" in event.target.dataset) doors.postMessage("out");
+});
+
+follow();

@@ -1,0 +1,164 @@
+"""What every page of the console has in common (contract, section 22)."""
+
+import gzip
+
+import httpx
+import pytest
+
+from aitp_cp.console.routes import ENDPOINTS
+from aitp_cp.console.static_files import FOLDER
+from tests.support.app import App, running_app
+
+pytestmark = pytest.mark.anyio
+
+AS_BROWSER = {"accept": "text/html,*/*;q=0.8"}
+
+
+async def test_a_browser_at_the_root_is_led_to_the_console(app: App) -> None:
+    answer = await app.http.get("/", headers=AS_BROWSER)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
+    for headers in ({}, {"accept": "application/json"}):
+        answer = await app.http.get("/", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+
+
+async def test_it_can_be_switched_off(database_url: str) -> None:
+    async with running_app(database_url, API_KEYS="", CP_BASE_URL="http://cp.test", CONSOLE_ENABLED="false") as app:
+        for path in ("/", "/console/", "/console/events", "/console/csp", "/console/static/x/console.js"):
+            answer = await app.http.get(path, headers=AS_BROWSER)
+            assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND"), path
+            assert "content-security-policy" not in answer.headers
+
+
+async def test_every_page_has_the_headers_that_browsers_obey(app: App) -> None:
+    paths = [endpoint.path for endpoint in ENDPOINTS if endpoint.method == "GET" and "{" not in endpoint.path]
+    for path in [*paths, "/console/nowhere", "/console/events/not-a-uuid"]:
+        async with app.http.stream("GET", path) as answer:
+            headers = answer.headers
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'"), path
+        assert "frame-ancestors 'none'" in policy, path
+        assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+        assert (headers["referrer-policy"], headers["x-content-type-options"]) == ("no-referrer", "nosniff")
+        assert "strict-transport-security" not in headers
+        if headers["content-type"].startswith("text/html"):
+            assert headers["cache-control"] == "no-store"
+            assert "require-trusted-types-for 'script'; trusted-types console" in policy
+
+
+async def test_each_page_has_a_nonce_of_its_own(app: App) -> None:
+    nonces = set()
+    for _ in range(3):
+        answer = await app.http.get("/console/")
+        nonce = answer.headers["content-security-policy"].partition("'nonce-")[2].partition("'")[0]
+        assert f'nonce="{nonce}"' in answer.text
+        nonces.add(nonce)
+    assert len(nonces) == 3
+
+
+async def test_hsts_where_the_base_url_is_https(database_url: str) -> None:
+    async with running_app(database_url, API_KEYS="", CP_BASE_URL="https://cp.test") as app:
+        answer = await app.http.get("/console/")
+        assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
+
+
+async def test_answers_of_the_api_run_nothing(app: App) -> None:
+    for path in ("/api/livez", "/api/nowhere"):
+        answer = await app.http.get(path)
+        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
+
+
+async def test_files_are_immutable_and_compressed(app: App) -> None:
+    page = (await app.http.get("/console/")).text
+    url = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
+    answer = await app.http.get(url)
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert (answer.headers["content-encoding"], answer.headers["content-type"]) == ("gzip", "text/css; charset=utf-8")
+    assert answer.text == (FOLDER / "console.css").read_text()
+    plain = await app.http.get(url, headers={"accept-encoding": "identity"})
+    assert plain.text == answer.text
+    other = await app.http.get("/console/static/0123456789abcdef/console.css")
+    assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
+    for name in ("VENDORED.toml", "nothing.js", "..%2fshell.py"):
+        missing = await app.http.get(f"/console/static/0123456789abcdef/{name}")
+        assert missing.status_code == 404
+
+
+async def test_an_error_is_a_page_with_sentence_code_and_request(app: App) -> None:
+    answer = await app.http.get("/console/nowhere", headers={"x-request-id": "req-1"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert all(part in answer.text for part in ("no such route", "NOT_FOUND", "req-1"))
+    answer = await app.http.post("/console/events")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    answer = await app.http.get("/console/events?since=yesterday")
+    assert (answer.status_code, "FILTER_INVALID" in answer.text) == (400, True)
+
+
+async def test_a_closed_gate_leads_to_the_sign_in(database_url: str) -> None:
+    async with running_app(database_url, CP_BASE_URL="http://cp.test") as app:
+        answer = await app.http.get("/console/events?type=%3Cb%3E")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/console/login?to=%2Fconsole%2Fevents%3Ftype%3D%253Cb%253E"
+        fragment = await app.http.get("/console/events", headers={"x-fragment": "rows"})
+        assert (fragment.status_code, "SIGN_IN_REQUIRED" in fragment.text) == (401, True)
+        with_key = await app.get("/console/events")
+        assert with_key.status_code == 303
+
+
+async def test_a_region_is_answered_alone_and_only_when_it_changed(app: App) -> None:
+    first = await app.http.get("/console/events", headers={"x-fragment": "rows"})
+    assert first.text.startswith('<section id="rows"')
+    assert "<html" not in first.text
+    known = {"x-fragment": "rows", "if-none-match": first.headers["etag"]}
+    again = await app.http.get("/console/events", headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    await app.http.post("/api/events", json=[{"type": "unusual"}])
+    changed = await app.http.get("/console/events", headers=known)
+    assert (changed.status_code, "unusual" in changed.text) == (200, True)
+    for name in ("main", "title", "nope"):
+        assert (await app.http.get("/console/events", headers={"x-fragment": name})).status_code == 404
+
+
+async def test_pages_are_compressed(app: App) -> None:
+    async with app.http.stream("GET", "/console/", headers={"accept-encoding": "gzip"}) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    assert gzip.decompress(raw).startswith(b"<!doctype html>")
+    plain = await app.http.get("/console/", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+
+
+async def test_preferences_are_cookies_and_lead_back(app: App) -> None:
+    form = {"to": "/console/events?type=a%20b", "theme": "dark", "zone": "local", "density": "huge"}
+    answer = await app.http.post("/console/preferences", data=form, headers={"sec-fetch-site": "same-origin"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/events?type=a%20b")
+    assert sorted(app.http.cookies.items()) == [("acp-theme", "dark"), ("acp-zone", "local")]
+    page = await app.http.get("/console/")
+    assert 'data-theme="dark" data-zone="local" data-density="close"' in page.text
+    for to in ("https://elsewhere.example/", "//elsewhere.example", "/console/\\elsewhere", "/api/livez", ""):
+        answer = await app.http.post("/console/preferences", data={"to": to}, headers={"sec-fetch-site": "same-origin"})
+        assert answer.headers["location"] == "/console/", to
+
+
+async def test_it_goes_on_without_script(app: App) -> None:
+    assert (await app.http.get("/console/events?refresh=10")).headers["refresh"] == "10"
+    for wrong in ("0", "-1", "9999", "10;url=https://elsewhere.example", ""):
+        assert "refresh" not in (await app.http.get("/console/events", params={"refresh": wrong})).headers
+
+
+async def test_reports_of_the_policy_are_counted_and_nothing_else(app: App) -> None:
+    async def report(body: bytes) -> httpx.Response:
+        return await app.http.post("/console/csp", content=body, headers={"content-type": "application/csp-report"})
+
+    for body in (
+        b'{"csp-report":{"effective-directive":"script-src-elem","blocked-uri":"https://a.example/?secret"}}',
+        b'{"csp-report":{"violated-directive":"img-src \'self\'"}}',
+        b'{"csp-report":{"violated-directive":"made-up"}}',
+        b"not json",
+    ):
+        assert (await report(body)).status_code == 204
+    assert (await report(b"x" * 20_000)).status_code == 413
+    scrape = (await app.http.get("/api/metrics")).text
+    for directive, count in (("script-src-elem", 1), ("img-src", 1), ("other", 2)):
+        assert f'console_csp_reports_total{{directive="{directive}"}} {count}.0' in scrape
+    assert "secret" not in scrape
