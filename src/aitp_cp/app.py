@@ -46,6 +46,7 @@ from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.routes import ENDPOINTS as REVOCATION
 from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
+from aitp_cp.search.routes import ENDPOINTS as SEARCH
 from aitp_cp.sessions.routes import ENDPOINTS as SESSIONS
 from aitp_cp.tcts.routes import ENDPOINTS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
@@ -76,6 +77,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *TRUSTSTORE,
     *KEYS,
     *DASHBOARD,
+    *SEARCH,
     *AUDIT,
 )
 

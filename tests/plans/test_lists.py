@@ -29,10 +29,12 @@ from aitp_cp.keys.model import KeyFilter
 from aitp_cp.notes import store as notes
 from aitp_cp.notes.model import NotesQuery
 from aitp_cp.protocol.reports import Proof
+from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.registry import history as history_of_manifests
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
+from aitp_cp.search import service as search
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
 from aitp_cp.tcts import exposure, graph, standing
@@ -245,6 +247,11 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
         session_list(limit=20, since=DAY_AGO),
     ],
+    "GET /api/search": [
+        lambda conn: search.search(conn, str(JTI), ALL_SCOPES, NOW),
+        lambda conn: search.search(conn, "name 19", ALL_SCOPES, NOW),
+        lambda conn: search.search(conn, f"{RARE[:6]}…{RARE[-3:]}", ALL_SCOPES, NOW),
+    ],
     "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),
         lambda conn: truststore.list_anchors(conn, None, Window(100, 0, (DAY_AGO, JTI))),
@@ -301,7 +308,7 @@ async def test_a_list_reads_no_whole_table(filled_database_url: str, name: str) 
         for number, ask in enumerate(LISTS[name]):
             await ask(conn)
             assert conn.whole_table_reads() == [], f"{name}, question {number}"
-    assert len(conn.plans) == len(LISTS[name])
+    assert len(conn.plans) >= len(LISTS[name])
 
 
 async def test_what_follows_a_revocation_reads_no_whole_table(filled_database_url: str) -> None:

@@ -69,6 +69,8 @@ LIST = within_bytes(
 
 FIND = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 
+WEBHOOK_OF = "SELECT webhook_id FROM webhook_deliveries WHERE id = $1"
+
 FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_at = NULL WHERE id = $1"
 
 # A delivery that is being sent stays as it is: its result is about to be recorded.
@@ -160,6 +162,12 @@ async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None
 async def find(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
     row = await conn.fetchrow(FIND, id, webhook_id)
     return None if row is None else _delivery(row)
+
+
+async def webhook_of(conn: Connection, id: UUID) -> UUID | None:
+    """Return the webhook of a delivery, None for an unknown one."""
+    webhook_id: UUID | None = await conn.fetchval(WEBHOOK_OF, id)
+    return webhook_id
 
 
 async def fail(conn: Connection, id: UUID, error: str) -> None:

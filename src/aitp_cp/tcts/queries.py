@@ -144,6 +144,8 @@ ORDER BY issued_at, jti
 
 PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
 
+DELEGATOR = "SELECT delegator_aid FROM delegations WHERE jti = $1"
+
 TctPage = tuple[list[TctView], Place | None]
 
 
@@ -212,6 +214,12 @@ async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[st
     """Return issuer and subject of those tokens that were reported."""
     rows = await conn.fetch(PARTIES, jtis)
     return {row["jti"]: (row["issuer_aid"], row["subject_aid"]) for row in rows}
+
+
+async def delegator(conn: Connection, jti: UUID) -> str | None:
+    """Return who gave a delegation, None for an unknown one."""
+    aid: str | None = await conn.fetchval(DELEGATOR, jti)
+    return aid
 
 
 def _add_verdict(where: Where, verdict: str | None) -> None:

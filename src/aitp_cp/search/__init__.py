@@ -1,0 +1,1 @@
+"""Find anything by an id, and agents by name."""
