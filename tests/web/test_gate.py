@@ -128,10 +128,11 @@ async def test_development_without_keys_is_open(shared_database_url: str) -> Non
             assert (await app.http.get("/api/audit", headers=authorization)).status_code == 200
 
 
-async def test_a_key_may_be_configured_by_its_digest(shared_database_url: str) -> None:
+@pytest.mark.parametrize("prefix", ["sha256:", "SHA256:"])
+async def test_a_key_may_be_configured_by_its_digest(shared_database_url: str, prefix: str) -> None:
     key = "schlüssel-in-der-umgebung-\u00e0"  # its UTF-8 ends in 0xA0, which Unicode takes for white space
     digest = hashlib.sha256(key.encode()).hexdigest()
-    async with running_app(shared_database_url, API_KEYS=f"{OTHER_KEY},sha256:{digest.upper()}") as app:
+    async with running_app(shared_database_url, API_KEYS=f"{OTHER_KEY},{prefix}{digest.upper()}") as app:
         answer = await app.http.get("/api/whoami", headers=claiming(f"Bearer {key}"))
         assert (answer.status_code, answer.json()["actor"]) == (200, f"apikey:{digest[:16]}")
         assert (await app.http.get("/api/whoami", headers=claiming(f"Bearer sha256:{digest}"))).status_code == 401
