@@ -53,6 +53,13 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
                     "description": "an API key",
                 },
                 "agentToken": {"type": "http", "scheme": "bearer", "description": "from /api/agent-auth/token"},
+                "requestSignature": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Signature",
+                    "description": "an agent's signature over the request (RFC 9421), with the headers Signature-Input,"
+                    " Content-Digest and Aitp-Audience; docs/agents.md has the profile",
+                },
                 "enrollmentToken": {"type": "http", "scheme": "bearer", "description": "from /api/registry/enroll"},
             },
         },
@@ -203,4 +210,6 @@ def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
     names = [schemes[endpoint.gate]]
     if endpoint.signable or endpoint.gate is Gate.CREDENTIAL:
         names.append("agentToken")
+    if endpoint.signable:
+        names.append("requestSignature")
     return [{name: []} for name in names]
