@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from tests.agent_auth.support import EVENTS, bearer, refusal, registered_agent, reported, send_signed, token_of
+from tests.deliveries.support import delivering, subscribe
 from tests.support.agents import Suite, new_agent
 from tests.support.app import App, running_app
 from tests.support.enrolment import events_of
+from tests.support.receiver import Answer, receiver
 from tests.support.rows import value
 from tests.support.signed import COVERED, signed_by_hand, signed_by_library
 
@@ -194,3 +196,28 @@ async def test_history_and_stream_filter_by_reporter_and_proof(database_url: str
         assert await types(reportedBy=agent.aid, proof="signature", order="asc") == ["signed"]
         answer = await app.get("/api/events/history", params={"proof": "none"})
         assert refusal(answer)[:2] == (400, "FILTER_INVALID")
+
+
+async def test_webhooks_and_exports_say_who_reported_and_how(database_url: str) -> None:
+    async with receiver(Answer(204, b"")) as there, delivering(database_url) as app:
+        await subscribe(app, there.url)
+        agent = await registered_agent(app)
+        event = {"type": "handshake.failed", "session_id": "s1", "aid_a": agent.aid}
+        await reported(app, agent, {**event, "id": "1"})
+        await app.http.post(EVENTS, json=[{**event, "id": "2"}], headers=bearer(await token_of(app, agent)))
+        await app.post(EVENTS, [{**event, "id": "3"}])
+        proofs = [(agent.aid, "agent-token"), (None, "shared-key"), (agent.aid, "signature")]
+
+        def who(events: list[dict[str, Any]]) -> list[tuple[str | None, str]]:
+            named = [
+                (event["reportedBy"], event["proof"]) for event in events if event.get("type") == "handshake.failed"
+            ]
+            return sorted(named, key=lambda one: one[1])
+
+        await app.enqueue()
+        await there.wait_for(4)  # and the registration
+        assert who([json.loads(got.body)["payload"] for got in there.got]) == proofs
+        for path in ("/api/sessions/s1/export", f"/api/registry/agents/{agent.aid}/export"):
+            assert who((await app.get(path)).json()["events"]) == proofs
+            lines = (await app.get(path, params={"format": "jsonl"})).text.splitlines()
+            assert who([json.loads(line)["record"] for line in lines]) == proofs
