@@ -39,18 +39,36 @@ class Agent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     last_seen_at: datetime | None
     manifest_url: str
     agent_manifest_hint: str | None
+    manifest_expires_at: datetime | None = None
     manifest_json: str | None = None
 
 
 class AgentFilter(TypedDict, total=False):
-    """`status` defaults to `active`; `all` means every status."""
+    """`status` defaults to `active`; `all` means every status.
+
+    `q` is the beginning of a name, the beginning or the end of an AID, or a capability; `looks_like` a name.
+    """
 
     capability: str | None
     aid: str | None
     display_name: str | None
+    q: str | None
+    looks_like: str | None
+    expires_after: datetime | None
+    expires_before: datetime | None
     namespace: str | None
     status: str | None
     include_manifest: bool
+
+
+class KeptManifest(msgspec.Struct, frozen=True, rename="camel"):
+    """A manifest that the agent registered: the `seq`-th one; `sha256` is of the canonical envelope."""
+
+    seq: int
+    sha256: str
+    published_at: datetime | None
+    received_at: datetime
+    bytes: int
 
 
 class Enrollment(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,13 +104,17 @@ class _Envelope(msgspec.Struct):
     manifest: _Lifetime
 
 
+class _Manifests(msgspec.Struct):
+    manifests: list[KeptManifest]
+
+
 class _Page(msgspec.Struct, rename="camel"):
     agents: list[Agent]
     next_before: str | None = None
 
 
 class Agents:
-    """Exporting, moving, deregistering, containing and releasing need an API key."""
+    """Exporting, older manifests, moving, deregistering, containing and releasing need an API key."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -115,6 +137,15 @@ class Agents:
     async def manifest(self, aid: str) -> bytes:
         """Return the envelope, byte for byte as the agent signed it."""
         call = Call(path=f"{AGENTS}/{segment(aid)}/manifest", gated=False, media="application/json")
+        return (await self._transport.send(call)).body
+
+    async def manifests(self, aid: str) -> list[KeptManifest]:
+        """Return which manifests the agent registered, newest first; the control plane keeps twenty."""
+        return (await self._transport.ask(_Manifests, f"{AGENTS}/{segment(aid)}/manifests")).manifests
+
+    async def kept_manifest(self, aid: str, sha256: str) -> bytes:
+        """Return one of these, byte for byte as the agent signed it."""
+        call = Call(path=f"{AGENTS}/{segment(aid)}/manifests/{segment(sha256)}", media="application/json")
         return (await self._transport.send(call)).body
 
     def export(self, aid: str, format: Format = "json", event_limit: int | None = None) -> AsyncGenerator[bytes, None]:

@@ -1,6 +1,6 @@
 """Everything that `aitp_cp_client` exports."""
 
-from aitp_cp_client.agents import Agent, Deregistration, Enrollment, Registration
+from aitp_cp_client.agents import Agent, Deregistration, Enrollment, KeptManifest, Registration
 from aitp_cp_client.audit import AuditEntry
 from aitp_cp_client.containments import Containment, ContainmentRecord, Reach
 from aitp_cp_client.control_plane import ControlPlane
@@ -9,6 +9,7 @@ from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.events import Event, Ingested, Reset
 from aitp_cp_client.health import Health, Readiness
 from aitp_cp_client.keys import ApiKey, CreatedKey, RevokedKeys, WhoAmI
+from aitp_cp_client.notes import AgentNotes, Hit
 from aitp_cp_client.options import Retries, Timeouts
 from aitp_cp_client.paging import Rows
 from aitp_cp_client.published import Manifest, RevocationList
@@ -24,6 +25,7 @@ from aitp_cp_client.webhooks import Breaker, Delivery, MovedWebhook, Webhook
 __all__ = [
     "Agent",
     "AgentActivity",
+    "AgentNotes",
     "AnchorPatch",
     "ApiKey",
     "AuditEntry",
@@ -41,7 +43,9 @@ __all__ = [
     "Enrollment",
     "Event",
     "Health",
+    "Hit",
     "Ingested",
+    "KeptManifest",
     "Limits",
     "Manifest",
     "MovedWebhook",

@@ -5,7 +5,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from aitp_cp_client import health, keys, published
+from aitp_cp_client import health, keys, notes, published
 from aitp_cp_client.agents import Agents
 from aitp_cp_client.audit import Audit
 from aitp_cp_client.containments import Containments
@@ -13,6 +13,7 @@ from aitp_cp_client.dashboard import Dashboard
 from aitp_cp_client.events import Events
 from aitp_cp_client.health import Health, Readiness
 from aitp_cp_client.keys import Keys, WhoAmI
+from aitp_cp_client.notes import Hit, Notes
 from aitp_cp_client.options import Retries, Timeouts, base_url, proxy_of_environment
 from aitp_cp_client.published import Manifest, RevocationList
 from aitp_cp_client.revocation import Revocations
@@ -50,6 +51,7 @@ class ControlPlane:
             tls=tls,
         )
         self.agents = Agents(transport)
+        self.notes = Notes(transport)
         self.containments = Containments(transport)
         self.events = Events(transport)
         self.sessions = Sessions(transport)
@@ -77,6 +79,10 @@ class ControlPlane:
     async def whoami(self) -> WhoAmI:
         """Who the key belongs to, and what it may do."""
         return await keys.who_am_i(self._transport)
+
+    async def search(self, q: str) -> list[Hit]:
+        """Return what has this id, and agents by the beginning of a name, as far as the key may read it."""
+        return await notes.search(self._transport, q)
 
     async def manifest(self, pinned: str | None = None) -> Manifest:
         """Return the control plane's verified manifest; see `published.manifest`."""

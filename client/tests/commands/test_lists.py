@@ -37,7 +37,14 @@ def test_agents_are_listed_shown_and_deregistered(server: Process) -> None:
         "agents"
     ]
 
+    assert read(at(server, "agents", "list", "--find", agents[1].aid[-9:], "--json"))["agents"] == [listed_agent]
+
     aid = agents[1].aid
+    (kept,) = read(at(server, "agents", "manifests", aid, "--json"))["manifests"]
+    assert said(at(server, "agents", "manifests", aid)).endswith(f"{kept['bytes']} {kept['sha256']}")
+    hits = read(at(server, "search", aid, "--json"))["hits"]
+    assert hits == [{"kind": "agent", "id": aid, "name": "agent 1", "status": "active"}]
+    assert f"agent {aid} agent 1 active" in said(at(server, "search", aid))
     assert read(at(server, "agents", "show", aid, "--json")) == listed_agent
     shown = said(at(server, "agents", "show", aid))
     assert f"name agent 1 status active last seen — namespace {namespace} capabilities cap.read" in shown

@@ -26,6 +26,7 @@ SECTIONS = {
     "19": "Verdicts on reported tokens",
     "20": "Agents report for themselves",
     "21": "Containment",
+    "22": "What operators look at",
 }
 
 

@@ -1,7 +1,6 @@
 """The lists of events: the newest, the log in order, and the events of a session or an agent (contract, section 9)."""
 
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 
@@ -65,7 +64,6 @@ ORDER BY ts DESC, seq DESC
 LIMIT {limit}
 """
 
-FIND = f"SELECT {SHOWN} FROM audit_events WHERE id = $1"
 HAS_RUN = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE run_id = $1)"
 MENTIONS = """
 SELECT EXISTS (SELECT 1 FROM audit_events WHERE aid_a = $1) OR EXISTS (SELECT 1 FROM audit_events WHERE aid_b = $1)
@@ -130,11 +128,6 @@ async def of_aid(conn: Connection, aid: str, place: EventPlace | None, limit: in
     where = Where()
     where.bind(aid)
     return await _page(conn, OF_AID, where, "<", place, limit)
-
-
-async def find(conn: Connection, id: UUID) -> Event | None:
-    row = await conn.fetchrow(FIND, id)
-    return None if row is None else event_of(row)
 
 
 async def has_run(conn: Connection, run_id: str) -> bool:

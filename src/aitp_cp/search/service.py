@@ -11,6 +11,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import store as deliveries
 from aitp_cp.errors import FilterInvalid
 from aitp_cp.events import history
+from aitp_cp.events import service as log
 from aitp_cp.keys import store as keys
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.uuids import read_uuid
@@ -80,7 +81,7 @@ async def _named_in_events(conn: Connection, q: str) -> list[Hit]:
 
 
 async def _event(conn: Connection, id: UUID, now: datetime) -> Hit | None:
-    event = await history.find(conn, id)
+    event = await log.find(conn, id)
     return None if event is None else Hit(kind=Kind.EVENT, id=str(id), name=event.type)
 
 

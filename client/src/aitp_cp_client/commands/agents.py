@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from aitp_cp_client import Agent, ControlPlane
+from aitp_cp_client import Agent, ControlPlane, KeptManifest
 from aitp_cp_client.agents import AgentFilter, Format
 from aitp_cp_client.commands.connection import run
 from aitp_cp_client.commands.files import save
@@ -40,6 +40,22 @@ def show(aid: str, *, as_json: bool) -> None:
             document(agent)
         else:
             fields({name: of(agent) for name, of in [*COLUMNS.items(), *MORE.items()]})
+
+    run(work)
+
+
+KEPT: Columns[KeptManifest] = {
+    "number": lambda kept: kept.seq,
+    "received": lambda kept: kept.received_at,
+    "published": lambda kept: kept.published_at,
+    "bytes": lambda kept: kept.bytes,
+    "sha256": lambda kept: kept.sha256,
+}
+
+
+def manifests(aid: str, *, as_json: bool) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        listing("manifests", (await control_plane.agents.manifests(aid), False), KEPT, as_json=as_json)
 
     run(work)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -51,6 +51,22 @@ def read_actor(text: str) -> str:
 
 
 Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Options of `agents list`."""
+
+    capability: Annotated[str | None, typer.Option(help="Only agents that offer this capability.")] = None
+    name: Annotated[str | None, typer.Option(help="Only this exact display name.")] = None
+    find: Annotated[str | None, typer.Option(help="Beginning of a name, ends of an AID, or a capability.")] = None
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None
+    status: Annotated[
+        Literal["active", "expired", "deregistered", "contained", "all"],
+        typer.Option(help="Only agents with this status."),
+    ] = "active"
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import typer
 
 from aitp_cp_client.commands import containment_options
 from aitp_cp_client.commands.exits import LEGEND
-from aitp_cp_client.commands.grouping import EventOptions, as_options
+from aitp_cp_client.commands.grouping import AgentOptions, EventOptions, as_options
 from aitp_cp_client.commands.key_options import Work, keys_group
 
 PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
@@ -53,6 +53,7 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in a panel of their own."""
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(whoami)
+    app.command(epilog=LEGEND, rich_help_panel=PANEL)(search)
     containment_options.add_to(agents)
     for name, commands in (
         ("agents", agents),
@@ -70,21 +71,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 @agents.command("list", epilog=LEGEND)
-def agents_list(
-    capability: Annotated[str | None, typer.Option(help="Only agents that offer this capability.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only this exact display name.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
-    status: Annotated[
-        Literal["active", "expired", "deregistered", "contained", "all"],
-        typer.Option(help="Only agents with this status."),
-    ] = "active",
-    limit: Limit = 100,
-    as_json: Json = False,
-) -> None:
+@as_options(AgentOptions)
+def agents_list(options: AgentOptions) -> None:
     """List agents, oldest registration first."""
     from aitp_cp_client.commands.agents import list_agents
 
-    list_agents(limit, as_json=as_json, capability=capability, display_name=name, namespace=namespace, status=status)
+    list_agents(
+        options.limit,
+        as_json=options.as_json,
+        capability=options.capability,
+        display_name=options.name,
+        q=options.find,
+        namespace=options.namespace,
+        status=options.status,
+    )
 
 
 @agents.command("show", epilog=LEGEND)
@@ -93,6 +93,14 @@ def agents_show(aid: Aid, as_json: Json = False) -> None:
     from aitp_cp_client.commands.agents import show
 
     show(aid, as_json=as_json)
+
+
+@agents.command("manifests", epilog=LEGEND)
+def agents_manifests(aid: Aid, as_json: Json = False) -> None:
+    """List the manifests that an agent registered, newest first."""
+    from aitp_cp_client.commands.agents import manifests
+
+    manifests(aid, as_json=as_json)
 
 
 @agents.command("deregister", epilog=LEGEND)
@@ -134,6 +142,16 @@ def whoami(as_json: Json = False) -> None:
     from aitp_cp_client.commands.keys import who_am_i
 
     who_am_i(as_json=as_json)
+
+
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Any id, or the beginning of an agent's name.")],
+    as_json: Json = False,
+) -> None:
+    """Find whatever has an id, and agents by name or by the ends of their AID."""
+    from aitp_cp_client.commands.search import search
+
+    search(text, as_json=as_json)
 
 
 @revocations.command("list", epilog=LEGEND)
