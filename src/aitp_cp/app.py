@@ -1,5 +1,7 @@
 """Composes the rooms into the ASGI application."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from aitp_cp import __version__
@@ -48,6 +50,7 @@ from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.search.routes import ENDPOINTS as SEARCH
 from aitp_cp.sessions.routes import ENDPOINTS as SESSIONS
+from aitp_cp.settings import Settings
 from aitp_cp.tcts.routes import ENDPOINTS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
 from aitp_cp.truststore.routes import ENDPOINTS as TRUSTSTORE
@@ -56,6 +59,9 @@ from aitp_cp.web.endpoint import Endpoint
 from aitp_cp.web.openapi import Document, document
 from aitp_cp.web.routing import Router
 from aitp_cp.webhooks.routes import ENDPOINTS as WEBHOOKS
+
+if TYPE_CHECKING:
+    from aitp_cp.accounts.oidc import Provider
 
 # What programs call; the console's pages join it in `open_app`.
 # A fixed path is looked up before any pattern, so the order here is only the order of the document.
@@ -98,7 +104,7 @@ async def open_app(rt: Runtime) -> Edge:
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)
-    agents, browsers = AgentAccess(rt), BrowserSessions(rt, rt.get(Accounts))
+    agents, browsers = AgentAccess(rt), BrowserSessions(rt, rt.get(Accounts), _provider(rt))
     rt.add(browsers)
     browsers.start()
     rt.stack.push_async_callback(browsers.stop)
@@ -114,13 +120,25 @@ def _edge(rt: Runtime, agents: AgentAccess, browsers: BrowserSessions) -> Edge:
     return Edge(rt, Router(rt, (*ENDPOINTS, *CONSOLE), credentials, agents, browsers), ConsoleEdge(rt))
 
 
+def _provider(rt: Runtime) -> "Provider | None":
+    """The provider of single sign-on; its library is an extra, so only a process that uses it imports it."""
+    if rt.settings.oidc_issuer is None:
+        return None
+    from aitp_cp.accounts.oidc import Provider
+
+    return Provider(rt, GuardedClient(_elsewhere(rt.settings), on_call=rt.tracer.call))
+
+
+def _elsewhere(settings: Settings) -> Policy:
+    """The policy for identity providers: the allowlist names the hosts of webhooks."""
+    return Policy(settings.production, (), settings.webhook_allowed_cidrs)
+
+
 def _open_outbound(rt: Runtime, tail: Tail) -> None:
     """What asks other servers; only a process that runs the shared jobs starts it."""
     settings = rt.settings
     webhooks = GuardedClient(policy_of(settings), on_call=rt.tracer.call)
-    # The allowlist names the hosts of webhooks; identity providers are elsewhere.
-    elsewhere = Policy(settings.production, (), settings.webhook_allowed_cidrs)
-    providers = GuardedClient(elsewhere, on_call=rt.tracer.call)
+    providers = GuardedClient(_elsewhere(settings), on_call=rt.tracer.call)
     dispatcher, refresher = Dispatcher(rt, webhooks), JwksRefresher(rt, providers)
     enqueuer = Enqueuer(rt, dispatcher.wake)
     tail.on_events(enqueuer.on_events)

@@ -5,7 +5,8 @@ A value that can never match anything is refused; what browsers normalise is nor
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -156,6 +157,18 @@ def listening_address(text: str) -> str:
         return str(address) + (f"%{zone[2]}" if zone[1] and isinstance(address, IPv6Address) else "")
     except ValueError:
         return host_name(text)
+
+
+def contradictions(
+    base_url: str, console_origin: str | None, oidc_issuer: str | None, oidc_client_id: str | None
+) -> Iterator[str]:
+    """Yield which settings of the console do not fit together."""
+    if console_origin is not None and urlsplit(console_origin).hostname == urlsplit(base_url).hostname:
+        yield "CONSOLE_ORIGIN: needs a host name other than that of CP_BASE_URL, where the API answers"
+    if oidc_issuer is not None and oidc_client_id is None:
+        yield "OIDC_CLIENT_ID: is required with OIDC_ISSUER"
+    if oidc_issuer is not None and find_spec("authlib") is None:
+        yield "OIDC_ISSUER: needs the extra `oidc` of this distribution, which is not installed"
 
 
 def read_variable(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:

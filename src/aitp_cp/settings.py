@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -335,21 +334,12 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
         ]
     else:
         problems += _weak_secrets(settings) if settings.production and command != "tool" else ()
-        problems += _contradictions(settings)
+        problems += rules.contradictions(
+            settings.cp_base_url, settings.console_origin, settings.oidc_issuer, settings.oidc_client_id
+        )
     if problems:
         raise SettingsError("these variables are wrong:\n" + "\n".join(f"  {problem}" for problem in sorted(problems)))
     return settings
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    if settings.console_origin is not None and _host(settings.console_origin) == _host(settings.cp_base_url):
-        yield "CONSOLE_ORIGIN: needs a host name other than that of CP_BASE_URL, where the API answers"
-    if settings.oidc_issuer is not None and settings.oidc_client_id is None:
-        yield "OIDC_CLIENT_ID: is required with OIDC_ISSUER"
-
-
-def _host(url: str) -> str | None:
-    return urlsplit(url).hostname
 
 
 def _weak_secrets(settings: Settings) -> Iterator[str]:

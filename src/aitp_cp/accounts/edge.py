@@ -4,19 +4,24 @@ import asyncio
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
+import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request, cookie_parser
 
 from aitp_cp.accounts import service, store
+from aitp_cp.accounts.attempt import LIFETIME, AttemptInvalid, Attempts
 from aitp_cp.accounts.guesses import Guesses
-from aitp_cp.accounts.model import ConsoleSession, Method, SignIn, Which
+from aitp_cp.accounts.model import ConsoleSession, LoginRefused, Method, ProviderAway, SignIn, Which
 from aitp_cp.accounts.service import ENTRY, TOKEN_CHARACTERS, Accounts, digest_of
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.errors import RETRIABLE, InvalidApiKey, RateLimited, ScopeMissing
+from aitp_cp.errors import RETRIABLE, InvalidApiKey, NotFound, RateLimited, ScopeMissing
 from aitp_cp.jobs import Loop
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.cache import KeyCache
@@ -26,25 +31,25 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.settings import Settings
 from aitp_cp.web.client_ip import bucket_key
 from aitp_cp.web.context import context_of
+from aitp_cp.web.endpoint import CONSOLE
 from aitp_cp.web.gate import REFUSALS
 from aitp_cp.web.hosts import is_loopback, name_in
 from aitp_cp.web.principal import Principal
 
-# Browsers keep a cookie with this prefix only from https, for the whole host, and from no other host.
-COOKIE = "__Host-acp"
-LOCAL_COOKIE = "acp-dev"  # on this machine, over plain HTTP
+if TYPE_CHECKING:
+    from aitp_cp.accounts.oidc import Provider
+
+# Browsers keep a cookie with this prefix only from https, for the whole host, and from no other host. The other one is
+# for plain HTTP on the browser's own machine.
+PREFIX, LOCAL_PREFIX = "__Host-acp", "acp-dev"
+SESSION, ATTEMPT = "", "-oidc"
+CALLBACK = CONSOLE + "login/oidc/callback"
 CHECK_SECS = 1.0  # how late a stream may notice that its session has ended
 TRUST_SECS = 60.0  # how long a stream goes on while the database cannot be asked
 FORGET_SECS = 30.0  # a stream that does not ask for so long has ended
 REFUSED_SECS = 0.25  # of every refusal, so that its time does not tell one reason from another
 
-
-class LoginRefused(Exception):
-    """The credential does not open the console; why is for the audit only."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+log = structlog.get_logger("aitp_cp.accounts")
 
 
 @dataclass(slots=True)
@@ -57,17 +62,19 @@ class _Watch:
 class BrowserSessions(Loop):
     """Knows browsers by their cookie. Each request asks the database, so what ends a session counts everywhere."""
 
-    def __init__(self, rt: Runtime, accounts: Accounts) -> None:
+    def __init__(self, rt: Runtime, accounts: Accounts, provider: "Provider | None" = None) -> None:
         super().__init__(rt, "console.sessions")
         self._accounts = accounts
+        self._provider = provider
+        self._attempts = Attempts(rt.settings.enrollment_secret.get_secret_value().encode())
         self._guesses = Guesses(rt)
-        self._cookies = Cookies(rt.settings)
+        self.cookies = Cookies(rt.settings)
         self._watched: dict[UUID, _Watch] = {}
 
     # -- what the gate asks ---------------------------------------------------------------------
 
     async def find(self, headers: Headers, *, active: bool) -> Principal | None:
-        token = self._cookies.read(headers)
+        token = self.cookies.read(headers)
         if token is None:
             return None
         now = self.rt.clock()
@@ -144,7 +151,7 @@ class BrowserSessions(Loop):
         async with self.rt.db.transaction() as conn:
             _, token = await self._accounts.enter(conn, who, current, actor_of(self.rt, request), now, agent)
         self.count(who.method, "ok")
-        return self._cookies.written(request.headers, token)
+        return self.cookies.written(request.headers, token)
 
     async def leave(self, request: Request) -> str:
         """End the session of a browser, if it has one; return the cookie that takes its token away."""
@@ -154,7 +161,69 @@ class BrowserSessions(Loop):
             async with self.rt.db.transaction() as conn:
                 await service.leave(conn, current.id, actor, self.rt.clock())
             self.ended(current.id)
-        return self._cookies.cleared(request.headers)
+        return self.cookies.cleared(request.headers)
+
+    async def begin(self, request: Request, to: str, *, again: bool) -> tuple[str, str]:
+        """Begin single sign-on; return where the browser goes, and the cookie that binds the attempt to it.
+
+        Raises `ProviderAway`.
+        """
+        attempt, state = self._attempts.begin(to, again=again, now=self.rt.clock())
+        address = await self._single_sign_on.address(attempt, state, self._redirect_uri(request.headers))
+        return address, self.cookies.written(request.headers, attempt.secret, ATTEMPT, LIFETIME)
+
+    async def finish(self, request: Request) -> tuple[str, str]:
+        """Open a session for the person whom the provider sends back; return the page to go to, and the cookie.
+
+        Raises `LoginRefused`, `ProviderAway` and `DatabaseUnavailable`.
+        """
+        try:
+            to, who = await self._redeemed(request)
+        except LoginRefused as refused:
+            await self.refuse(request, Method.OIDC, refused.reason)
+            raise
+        except ProviderAway as away:
+            self.count(Method.OIDC, "unavailable")
+            log.warning("identity_provider_unavailable", reason=str(away))
+            raise
+        return to, await self.enter(request, who)
+
+    async def end_by_provider(self, request: Request, logout_token: str) -> None:
+        """End the sessions that a provider's back-channel logout names; raises `LoginRefused` and `ProviderAway`."""
+        sid, subject = await self._single_sign_on.ended(logout_token)
+        which = Which(subject=subject) if sid is None else Which(idp_sid=sid, subject=subject)
+        actor = msgspec.structs.replace(actor_of(self.rt, request), id="identity-provider")
+        async with self.rt.db.transaction() as conn:
+            ended = await service.end(conn, actor, self.rt.clock(), which)
+        for session in ended:
+            self.ended(session.id)
+
+    @property
+    def offers_single_sign_on(self) -> bool:
+        return self._provider is not None
+
+    @property
+    def _single_sign_on(self) -> "Provider":
+        if self._provider is None:
+            raise NotFound("single sign-on is not set up: OIDC_ISSUER is unset")
+        return self._provider
+
+    async def _redeemed(self, request: Request) -> tuple[str, SignIn]:
+        query, provider = request.query_params, self._single_sign_on
+        secret = self.cookies.read(request.headers, ATTEMPT)
+        try:
+            attempt = self._attempts.resume(query.get("state", ""), secret or "", self.rt.clock())
+        except AttemptInvalid:
+            raise LoginRefused("state") from None
+        if query.get("iss", self.rt.settings.oidc_issuer) != self.rt.settings.oidc_issuer:  # RFC 9207
+            raise LoginRefused("iss")
+        code = query.get("code")
+        if code is None or "error" in query:
+            raise LoginRefused("denied" if query.get("error") == "access_denied" else "provider's error")
+        return attempt.to, await provider.redeem(code, attempt, self._redirect_uri(request.headers))
+
+    def _redirect_uri(self, headers: Headers) -> str:
+        return self.cookies.origin(headers) + CALLBACK
 
     def spend(self, method: Method, subject: str) -> None:
         """Count an attempt; raises `RateLimited`."""
@@ -206,7 +275,7 @@ class BrowserSessions(Loop):
 
     async def _current(self, request: Request) -> ConsoleSession | None:
         """Return the session of a request to a page that needs none, if it is live."""
-        token = self._cookies.read(request.headers)
+        token = self.cookies.read(request.headers)
         if token is None:
             return None
         async with self.rt.db.connection() as conn:
@@ -218,24 +287,37 @@ class BrowserSessions(Loop):
 
 
 class Cookies:
-    """The cookie that names a session; how it is called depends on how the console is reached."""
+    """The cookies that name a session and an attempt; how they are called depends on how the console is reached."""
 
     def __init__(self, settings: Settings) -> None:
-        self._secure = (settings.console_origin or settings.cp_base_url).startswith("https:")
+        public = urlsplit(settings.console_origin or settings.cp_base_url)
+        self._origin = f"{public.scheme}://{public.netloc}"
+        self._secure = public.scheme == "https"
 
-    def read(self, headers: Headers) -> str | None:
-        """Return the token in the cookie; None for what cannot be one."""
-        token = cookie_parser("; ".join(headers.getlist("cookie"))).get(self._name(headers))
+    def read(self, headers: Headers, name: str = SESSION) -> str | None:
+        """Return the token in a cookie; None for what cannot be one."""
+        token = cookie_parser("; ".join(headers.getlist("cookie"))).get(self._prefix(headers) + name)
         return token if token is not None and len(token) == TOKEN_CHARACTERS and token.isascii() else None
 
-    def written(self, headers: Headers, token: str) -> str:
-        """Return the value of `Set-Cookie`. It has no end: a browser forgets it when it is closed."""
-        name = self._name(headers)
-        return f"{name}={token}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if name == COOKIE else "")
+    def written(self, headers: Headers, token: str, name: str = SESSION, lifetime: timedelta | None = None) -> str:
+        """Return the value of `Set-Cookie`. Without a lifetime a browser forgets it when it is closed."""
+        end = "" if lifetime is None else f"; Max-Age={int(lifetime.total_seconds())}"
+        secure = "" if self._is_local(headers) else "; Secure"
+        return f"{self._prefix(headers)}{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}{end}"
 
-    def cleared(self, headers: Headers) -> str:
-        return self.written(headers, "") + "; Max-Age=0"
+    def cleared(self, headers: Headers, name: str = SESSION) -> str:
+        return self.written(headers, "", name, timedelta(0))
 
-    def _name(self, headers: Headers) -> str:
-        local = not self._secure and is_loopback(name_in(headers.get("host", "")) or "")
-        return LOCAL_COOKIE if local else COOKIE
+    def are_kept(self, headers: Headers) -> bool:
+        """Return whether browsers keep the cookies: not from plain HTTP, except on their own machine."""
+        return self._secure or self._is_local(headers)
+
+    def origin(self, headers: Headers) -> str:
+        """Return the origin that the browser sees."""
+        return f"http://{headers.get('host', '')}" if self._is_local(headers) else self._origin
+
+    def _prefix(self, headers: Headers) -> str:
+        return LOCAL_PREFIX if self._is_local(headers) else PREFIX
+
+    def _is_local(self, headers: Headers) -> bool:
+        return not self._secure and is_loopback(name_in(headers.get("host", "")) or "")

@@ -1,5 +1,6 @@
 """A browser's session as stored and shown, and what a person has proven."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -11,7 +12,7 @@ from aitp_cp.db.keyset import Key, Order
 ORDER = Order("console-sessions", Key("created_at", datetime, descending=True), Key("id", UUID, descending=True))
 
 MAX_SUBJECT = 255  # characters, those of an actor
-MAX_DISPLAY = 256
+MAX_DISPLAY = 255  # those of an actor's name in audit rows
 MAX_AGENT = 256
 
 
@@ -34,6 +35,26 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     auth_at: datetime
     key_family: UUID | None = None
     idp_sid: str | None = None
+
+
+class LoginRefused(Exception):
+    """The credential does not open the console; `reason` is for the audit only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NoRole(LoginRefused):
+    """The provider knows the person, and no group of the person has a role here."""
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        super().__init__("no role")
+        self.groups = groups
+
+
+class ProviderAway(Exception):
+    """The identity provider does not answer, or not as one; the text is short and holds no secret."""
 
 
 class Which(msgspec.Struct, frozen=True):
