@@ -157,7 +157,7 @@ class BrowserSessions(Loop):
         """End the session of a browser, if it has one; return the cookie that takes its token away."""
         current = await self._current(request)
         if current is not None:
-            actor = msgspec.structs.replace(actor_of(self.rt, request), id=current.subject, name=current.display)
+            actor = service.in_session(actor_of(self.rt, request), current)
             async with self.rt.db.transaction() as conn:
                 await service.leave(conn, current.id, actor, self.rt.clock())
             self.ended(current.id)

@@ -122,11 +122,8 @@ class Accounts:
                 await store.end(conn, now, "login", Which(id=current.id))
             await store.insert(conn, session)
         made = renewed or session
-        named = msgspec.structs.replace(
-            actor, id=who.subject, name=made.display, via={**actor.via, "session": made.shown}
-        )
         action: audit.Action = "console.login" if renewed is None else "console.step-up"
-        await audit.record(conn, action, named, who.subject, {"method": str(who.method)}, now)
+        await audit.record(conn, action, in_session(actor, made), who.subject, {"method": str(who.method)}, now)
         return made, token
 
     async def list_live(
@@ -149,6 +146,12 @@ async def end(conn: Connection, actor: Actor, now: datetime, which: Which) -> li
         changes = [Change(actor, session.subject, {"ended": session.shown}) for session in ended]
         await audit.record_all(conn, "console.session.end", changes, now)
     return ended
+
+
+def in_session(actor: Actor, session: ConsoleSession) -> Actor:
+    """Return whoever makes a request as the person of a session, where the gate has not looked for one."""
+    via = {**actor.via, "session": session.shown}
+    return msgspec.structs.replace(actor, id=session.subject, name=session.display, via=via)
 
 
 def digest_of(token: str) -> bytes:

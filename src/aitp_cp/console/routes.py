@@ -7,6 +7,9 @@ from starlette.responses import Response
 from aitp_cp.console import forms
 from aitp_cp.console.page import Screen, action, see_other
 from aitp_cp.console.pages.events import PAGES as EVENTS
+from aitp_cp.console.pages.keys import PAGES as KEYS
+from aitp_cp.console.pages.login import PAGES as LOGIN
+from aitp_cp.console.pages.me import PAGES as ME
 from aitp_cp.console.pages.overview import PAGES as OVERVIEW
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
 from aitp_cp.console.parts.link import ROOT, own
@@ -111,7 +114,7 @@ OWN: tuple[Endpoint, ...] = (
 )
 
 # In the order of the rail.
-PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS)
+PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS, *KEYS, *ME, *LOGIN)
 
 ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *PAGES)
 

@@ -1,0 +1,151 @@
+"""API keys: who holds one, made, rotated and revoked by an administrator (contract, section 18)."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts.service import Accounts, is_fresh, require_fresh
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.clock import iso
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.parts.link import link
+from aitp_cp.db import Connection
+from aitp_cp.errors import BadRequest
+from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.service import Effect, once_for, run_once
+from aitp_cp.keys import service
+from aitp_cp.keys.cache import KeyCache
+from aitp_cp.keys.model import (
+    MAX_OVERLAP_SECS,
+    MAX_REASON,
+    ORDER,
+    CreatedKey,
+    KeyFilter,
+    KeyQuery,
+    KeyView,
+    NewKey,
+    without_secret,
+)
+from aitp_cp.keys.routes import grantor_of
+from aitp_cp.protocol.scopes import ROLES, Role, Scope
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.query import read_query
+
+LIFETIMES = {"30": "30 days", "90": "90 days", "365": "a year", "": "no end"}
+OVERLAPS = {"0": "none", "3600": "an hour", "86400": "a day", "604800": "a week"}
+
+
+class KeysView(msgspec.Struct, frozen=True):
+    """`once` makes a form good for one key; `environment` are the actors of `API_KEYS`."""
+
+    rows: list[KeyView]
+    environment: list[str]
+    state: str
+    states: list[str]
+    roles: list[str]
+    lifetimes: dict[str, str]
+    overlaps: dict[str, str]
+    once: str
+    fresh: bool
+    next_url: str | None
+
+
+class MadeView(msgspec.Struct, frozen=True):
+    """`key` is shown this once, None when the form was sent again."""
+
+    key: str | None
+
+
+async def list_keys(rt: Runtime, request: Request) -> Response:
+    query, scopes = read_query(request, KeyQuery), context_of(request).scopes
+    async with rt.db.connection() as conn:
+        page = await service.list_keys(conn, query.state, query.window(ORDER), rt.clock())
+    older = None if page.next_before is UNSET else link("/keys", state=query.state, before=page.next_before)
+    view = KeysView(
+        rows=page.keys,
+        environment=sorted(rt.get(Accounts).environment.actors),
+        state=query.state,
+        states=list(KeyFilter),
+        roles=[role for role in Role if ROLES[role] <= scopes],
+        lifetimes=LIFETIMES,
+        overlaps=OVERLAPS,
+        once=str(uuid4()),
+        fresh=is_fresh(rt, request),
+        next_url=older,
+    )
+    return await render(rt, request, "keys.html", view, title="API keys", live="keys")
+
+
+async def create(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/keys"))
+    form, grantor = await forms.read(request), grantor_of(rt, request)
+    role, days, rate = form.get("role"), form.get("days"), form.get("rate") or "0"
+    if role not in list(map(str, Role)) or days not in LIFETIMES or not (rate.isdecimal() and len(rate) < 10):
+        raise BadRequest("a key needs a role, an end from the list, and a rate in digits or none")
+    ends = iso(rt.clock() + timedelta(days=int(days))) if days else None
+    new = NewKey(form.get("name")[:200], role=Role(role), expires_at=ends, rate_per_min=int(rate) or None)
+
+    async def effect(conn: Connection) -> Answer:
+        created = await service.create(conn, new, grantor, rt.clock())
+        return Answer(201, created, without_secret(created))
+
+    return await _shown_once(rt, request, form, effect)
+
+
+async def rotate(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/keys"))
+    id, form, grantor = path_uuid(request), await forms.read(request), grantor_of(rt, request)
+    overlap = form.get("overlap")
+    if not overlap.isdecimal() or len(overlap) > 6 or int(overlap) > MAX_OVERLAP_SECS:
+        raise BadRequest("overlap is a number of seconds, up to a week")
+
+    async def effect(conn: Connection) -> Answer:
+        created = await service.rotate(conn, id, int(overlap), grantor, rt.clock())
+        return Answer(201, created, without_secret(created))
+
+    return await _shown_once(rt, request, form, effect)
+
+
+async def revoke(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/keys"))
+    id, form = path_uuid(request), await forms.read(request)
+    reason = form.get("reason")
+    if len(reason) > MAX_REASON or not reason.isprintable():
+        raise BadRequest(f"reason is text of at most {MAX_REASON} characters")
+    async with rt.db.transaction() as conn:
+        family = form.get("family") == "on"
+        revoked = await service.revoke(conn, id, reason or None, actor_of(rt, request), rt.clock(), family=family)
+    rt.get(KeyCache).revoked(revoked.keys)
+    return see_other(link("/keys"))
+
+
+async def _shown_once(rt: Runtime, request: Request, form: forms.Form, effect: Effect) -> Response:
+    """Make a key and show it. The same form sent again, as a reload does, makes none and shows none."""
+    once = read_uuid(form.get("once"))
+    if once is None:
+        raise BadRequest("the form is not whole: open the page of keys again")
+    place = once_for("console.keys", context_of(request).actor, str(once), msgspec.json.encode(form.fields))
+    answer = await run_once(rt.db, place, effect, rt.clock())
+    if answer.refusal is not None:
+        raise answer.refusal
+    made = answer.body if isinstance(answer.body, CreatedKey) else None
+    if made is not None:
+        await rt.get(KeyCache).changed(made.id)
+    view = MadeView(None if made is None else made.key)
+    return await render(rt, request, "key_made.html", view, title="A new key", secret=True)
+
+
+PAGES = (
+    screen(path="/keys", handler=list_keys, scope=Scope.KEYS_ADMIN, nav="Keys", bulk=True, query=KeyQuery),
+    action(path="/keys", handler=create, scope=Scope.KEYS_ADMIN, answers={200: "text/html"}),
+    action(path="/keys/{id}/rotate", handler=rotate, scope=Scope.KEYS_ADMIN, answers={200: "text/html"}),
+    action(path="/keys/{id}/revoke", handler=revoke, scope=Scope.KEYS_ADMIN),
+)

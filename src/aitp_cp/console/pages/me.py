@@ -1,0 +1,129 @@
+"""One's own sessions, and for administrators those of everybody."""
+
+import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts import service
+from aitp_cp.accounts.edge import BrowserSessions
+from aitp_cp.accounts.model import MAX_SUBJECT, ORDER, ConsoleSession, Which
+from aitp_cp.accounts.service import Accounts
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.parts.link import link
+from aitp_cp.db.keyset import Window
+from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.scopes import Scope, in_order
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.query import PageQuery, read_query
+
+PAGE_ROWS = 100
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """`current` is whether this page was asked for in it."""
+
+    session: ConsoleSession
+    current: bool
+
+
+class MeView(msgspec.Struct, frozen=True):
+    actor: str
+    name: str | None
+    scopes: list[str]
+    rows: list[SessionRow]
+    open_gate: bool
+    fresh: bool
+
+
+class SignedInView(msgspec.Struct, frozen=True):
+    rows: list[SessionRow]
+    subject: str
+    next_url: str | None
+
+
+async def me(rt: Runtime, request: Request) -> Response:
+    principal = context_of(request).principal
+    assert principal is not None
+    rows: list[ConsoleSession] = []
+    if principal.session is not None:
+        async with rt.db.connection() as conn:
+            rows, _ = await rt.get(Accounts).list_live(conn, Window(PAGE_ROWS), rt.clock(), principal.actor)
+    view = MeView(
+        actor=principal.actor,
+        name=principal.name,
+        scopes=list(map(str, in_order(principal.scopes))),
+        rows=_rows(request, rows),
+        open_gate=principal.session is None,
+        fresh=service.is_fresh(rt, request),
+    )
+    return await render(rt, request, "me.html", view, title="My sessions")
+
+
+async def end_mine(rt: Runtime, request: Request) -> Response:
+    """End one session of the same person, or all others."""
+    principal, chosen = context_of(request).principal, (await forms.read(request)).get("which")
+    if principal is None or principal.session is None:
+        return see_other(link("/me"))
+    which = Which(subject=principal.actor, besides=principal.session)
+    if chosen != "others":
+        id = read_uuid(chosen)
+        if id is None:
+            raise BadRequest("which names one of your sessions, or all others")
+        which = Which(id=id, subject=principal.actor)
+    await _end(rt, request, which)
+    return see_other(link("/me"))
+
+
+async def signed_in(rt: Runtime, request: Request) -> Response:
+    """List everybody's sessions. That an administrator looked is an audit row, if it is a person who looks."""
+    query, subject = read_query(request, PageQuery), request.query_params.get("subject", "")
+    async with rt.db.transaction() as conn:
+        rows, page = await rt.get(Accounts).list_live(conn, query.window(ORDER), rt.clock(), subject or None)
+        details = {"rows": len(rows)}
+        await audit.record(conn, "console.sessions.view", actor_of(rt, request), subject or "*", details, rt.clock())
+    older = None if page.next_before is UNSET else link("/signed-in", subject=subject, before=page.next_before)
+    view = SignedInView(_rows(request, rows), subject, older)
+    return await render(rt, request, "signed_in.html", view, title="Who is signed in")
+
+
+async def end_one(rt: Runtime, request: Request) -> Response:
+    await _end(rt, request, Which(id=path_uuid(request)))
+    return see_other(link("/signed-in"))
+
+
+async def end_all(rt: Runtime, request: Request) -> Response:
+    """End every session of a person, at once on every replica."""
+    subject = (await forms.read(request)).get("subject")
+    if not 0 < len(subject) <= MAX_SUBJECT:
+        raise BadRequest("subject names whose sessions to end")
+    await _end(rt, request, Which(subject=subject))
+    return see_other(link("/signed-in"))
+
+
+async def _end(rt: Runtime, request: Request, which: Which) -> None:
+    async with rt.db.transaction() as conn:
+        ended = await service.end(conn, actor_of(rt, request), rt.clock(), which)
+    for session in ended:
+        rt.get(BrowserSessions).ended(session.id)
+
+
+def _rows(request: Request, sessions: list[ConsoleSession]) -> list[SessionRow]:
+    principal = context_of(request).principal
+    current = None if principal is None else principal.session
+    return [SessionRow(session, session.id == current) for session in sessions]
+
+
+PAGES = (
+    screen(path="/me", handler=me, scope=None),
+    action(path="/me/end", handler=end_mine, scope=None),
+    screen(path="/signed-in", handler=signed_in, scope=Scope.KEYS_ADMIN, nav="Signed in", query=PageQuery),
+    action(path="/signed-in/{id}/end", handler=end_one, scope=Scope.KEYS_ADMIN),
+    action(path="/signed-in/end-all", handler=end_all, scope=Scope.KEYS_ADMIN),
+)
