@@ -1,5 +1,6 @@
 """Composes the rooms into the ASGI application."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -124,9 +125,9 @@ def _provider(rt: Runtime) -> "Provider | None":
     """The provider of single sign-on; its library is an extra, so only a process that uses it imports it."""
     if rt.settings.oidc_issuer is None:
         return None
-    from aitp_cp.accounts.oidc import Provider
-
-    return Provider(rt, GuardedClient(_elsewhere(rt.settings), on_call=rt.tracer.call))
+    client = GuardedClient(_elsewhere(rt.settings), on_call=rt.tracer.call)
+    provider: Provider = import_module("aitp_cp.accounts.oidc").Provider(rt, client)
+    return provider
 
 
 def _elsewhere(settings: Settings) -> Policy:
