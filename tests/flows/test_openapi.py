@@ -95,7 +95,7 @@ JTI, DELEGATION = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-94
 LIVE = "b7a3c1de-0d7e-4c65-9a41-5a4f6d0c2e11"
 
 
-ASKED = {"GET /api/search": {"q": JTI}}
+ASKED = {"GET /api/search": {"q": JTI}, "GET /api/trust/edges": {"aid": "aid:pubkey:" + "A" * 43}}
 
 
 def populate(http: httpx.Client) -> dict[str, dict[str, str]]:

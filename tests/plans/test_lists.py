@@ -37,7 +37,7 @@ from aitp_cp.revocation import store as revocation
 from aitp_cp.search import service as search
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
-from aitp_cp.tcts import exposure, graph, standing
+from aitp_cp.tcts import edges, exposure, graph, standing
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import Changes, Item, Reached
@@ -251,6 +251,16 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: search.search(conn, str(JTI), ALL_SCOPES, NOW),
         lambda conn: search.search(conn, "name 19", ALL_SCOPES, NOW),
         lambda conn: search.search(conn, f"{RARE[:6]}…{RARE[-3:]}", ALL_SCOPES, NOW),
+    ],
+    "GET /api/trust/edges": [
+        *(
+            lambda conn, aid=aid, statement=statement, grant=grant: conn.fetch(statement, aid, NOW, grant, 1)
+            for aid in (BUSY, RARE)
+            for statement in (edges.LIVE_EGO, edges.WHOLE_EGO)
+            for grant in (None, "cap-3")
+        ),
+        lambda conn: edges.most_trusted(conn, NOW, None, 1),
+        lambda conn: registry.marks(conn, [BUSY, RARE], NOW),
     ],
     "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),

@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from aitp_cp.events.model import CapabilityCount
 from aitp_cp.sessions.model import SessionView
+from aitp_cp.tcts.edges import Level
+from aitp_cp.web.query import AidFilter
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -93,3 +95,94 @@ class Overview(msgspec.Struct, frozen=True, rename="camel"):
     kpis: Kpis
     recent_sessions: list[SessionView]
     charts: Charts
+
+
+class EdgesQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    aid: Annotated[
+        AidFilter | None, Meta(description="the agent in the middle; without it, the most trusted agents")
+    ] = None
+    live_only: Annotated[bool, Meta(description="`false` adds revoked and expired tokens")] = True
+    min_tokens: Annotated[int, Meta(ge=1, le=1000, description="leaves out edges of fewer tokens, clamped")] = 1
+    grant: Annotated[str | None, Meta(description="tokens that grant this capability")] = None
+
+
+class TrustPeer(msgspec.Struct, frozen=True, rename="camel"):
+    """A peer and the tokens between: `verified` ones their issuer signed, the others are claims."""
+
+    aid: str
+    display_name: str | None
+    status: str | None  # of an agent that is or was registered, or is contained
+    tokens: int
+    live: int
+    verified: int
+    until: str | None  # when the last of them expires; null without an end
+    latest: str  # when the newest was issued
+
+
+class TrustSide(msgspec.Struct, frozen=True):
+    """The peers with most tokens by name, and how many there are altogether."""
+
+    agents: int
+    tokens: int
+    verified: int
+    peers: list[TrustPeer]
+
+
+class DelegationHop(msgspec.Struct, frozen=True, rename="camel"):
+    level: int
+    delegator: str
+    delegator_name: str | None
+    delegatee: str
+    delegatee_name: str | None
+    delegatee_status: str | None
+    delegations: int
+    verified: int
+
+
+class DelegatedTrust(msgspec.Struct, frozen=True):
+    """Live delegations below the agent's tokens, or from or to it; `hops` are the first of them between two agents."""
+
+    agents: int
+    delegations: int
+    levels: list[Level]
+    hops: list[DelegationHop]
+
+
+class BlastRadius(msgspec.Struct, frozen=True, rename="camel"):
+    """What a leak of the agent's key can reach: live tokens of it or for it, and what hangs on them."""
+
+    peers: int
+    tokens: int
+    below: int
+    second_hop: int
+
+
+class AgentEdges(msgspec.Struct, frozen=True, rename="camel"):
+    """`trusted_by` issued tokens to the agent and would accept it; `trusts` hold tokens that it issued."""
+
+    aid: str
+    display_name: str | None
+    status: str | None
+    trusted_by: TrustSide
+    trusts: TrustSide
+    delegated: DelegatedTrust
+    blast_radius: BlastRadius
+    truncated: bool  # there is more than was read: the numbers are the least
+    as_of: str
+
+
+class MostTrustedAgent(msgspec.Struct, frozen=True, rename="camel"):
+    aid: str
+    display_name: str | None
+    status: str | None
+    agents: int
+    tokens: int
+    verified: int
+
+
+class MostTrusted(msgspec.Struct, frozen=True, rename="camel"):
+    """The agents that most others trust, by the live ones among the newest `of_tokens` tokens."""
+
+    most_trusted: list[MostTrustedAgent]
+    of_tokens: int
+    as_of: str

@@ -6,8 +6,16 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.dashboard import service
-from aitp_cp.dashboard.model import AgentActivities, Overview, OverviewQuery, Range
+from aitp_cp.dashboard import service, trust
+from aitp_cp.dashboard.model import (
+    AgentActivities,
+    AgentEdges,
+    EdgesQuery,
+    MostTrusted,
+    Overview,
+    OverviewQuery,
+    Range,
+)
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -59,6 +67,18 @@ async def _agents(rt: Runtime, now: datetime) -> bytes:
         return encode(await service.agents(conn, now))
 
 
+async def edges(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, EdgesQuery)
+    return json_bytes(await rt.get(Screens).get(query, lambda: _edges(rt, query, rt.clock())))
+
+
+async def _edges(rt: Runtime, query: EdgesQuery, now: datetime) -> bytes:
+    async with rt.db.connection() as conn:
+        if query.aid is None:
+            return encode(await trust.most_trusted(conn, query, now))
+        return encode(await trust.around(conn, query.aid, query, now))
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -83,7 +103,18 @@ ENDPOINTS = (
         answers={200: AgentActivities},
         leads_to=(
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/agents/0/aid"),
-            *links("GET /api/sessions", aid="$response.body#/agents/0/aid"),
+            *links("GET /api/sessions", "GET /api/trust/edges", aid="$response.body#/agents/0/aid"),
         ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/trust/edges",
+        scope=Scope.EVENTS_READ,
+        handler=edges,
+        summary="Who trusts whom: around one agent, or the agents that most others trust",
+        tag="dashboard",
+        bulk=True,
+        query=EdgesQuery,
+        answers={200: (AgentEdges, MostTrusted)},
     ),
 )
