@@ -5,9 +5,10 @@ refuses the connection. So each name is one of: kept, mapped, dropped with a not
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 _SCHEME = re.compile(r"postgres(ql)?(\+[a-z0-9_]+)?\Z")
@@ -26,6 +27,7 @@ _DRIVER = _names(
     sslmode sslcert sslkey sslrootcert sslcrl sslpassword sslnegotiation
     ssl_min_protocol_version ssl_max_protocol_version"""
 )
+_OF_HOSTS = _names("host port target_session_attrs")
 # Set on each connection after it is made: a pooler refuses most of them as startup parameters.
 _SERVER = _names("search_path role work_mem maintenance_work_mem temp_buffers default_tablespace temp_tablespaces")
 _RENAMED = {
@@ -50,7 +52,7 @@ _DROPPED = {
     "pgbouncer": "is ignored: a pooler must be in session mode",
     "uselibpqcompat": "is ignored: sslmode is read as libpq reads it",
     "channel_binding": "is ignored: the driver has no channel binding; sslmode=verify-full proves who the server is",
-    "load_balance_hosts": "is ignored: hosts are tried in order",
+    "load_balance_hosts": "is ignored: of the hosts that can be used, the first is",
 }
 # Harmless, but for these values.
 _NOT_OFFERED = {"gssencmode": {"require"}, "replication": {"true", "on", "yes", "1", "database"}}
@@ -58,6 +60,16 @@ _NOT_OFFERED = {"gssencmode": {"require"}, "replication": {"true", "on", "yes", 
 
 class DatabaseUrlError(ValueError):
     """The URL cannot be used; the sentence names the parameter and never repeats a value."""
+
+
+class Host(NamedTuple):
+    """A name, an address or the folder of a socket; the port is empty for the default."""
+
+    name: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.port}" if self.port else self.name
 
 
 @dataclass(slots=True)
@@ -70,6 +82,16 @@ class DatabaseUrl:
     verify_by_system: bool = False  # check the server's certificate and name against the system's authorities
     names_user: bool = True
     notices: list[str] = field(default_factory=list)
+    hosts: tuple["Host", ...] = ()  # empty when the URL names none
+    attributes: str | None = None  # of the server: target_session_attrs
+    _parts: tuple[str, str, Mapping[str, str]] = ("", "", {})
+
+    def alone(self, host: "Host", attributes: str) -> str:
+        """Return the URL of one host that connects only to a server with these `target_session_attrs`."""
+        credentials, path, driver = self._parts
+        port = {"port": host.port} if host.port else {}
+        alone = {**driver, "host": host.name, **port, "target_session_attrs": attributes}
+        return f"postgresql://{credentials}{path}?{urlencode(alone, quote_via=quote)}"
 
 
 @lru_cache(maxsize=16)
@@ -92,9 +114,11 @@ def read(url: str) -> DatabaseUrl:
     _check_ports([port for host in hosts.split(",") for port in _PORT.findall(host)])
     _check_ports(driver.get("port", "").split(","))
     user, colon, password = credentials.partition(":")
-    netloc = f"{_quoted(user)}{colon}{_quoted(password)}@{hosts}" if credentials else hosts
+    netloc = f"{_quoted(user)}{colon}{_quoted(password)}@" if credentials else ""
     query = urlencode(driver, quote_via=quote)
-    result.dsn = f"postgresql://{netloc}{parts.path}" + (f"?{query}" if query else "")
+    result.dsn = f"postgresql://{netloc}{hosts}{parts.path}" + (f"?{query}" if query else "")
+    result.hosts, result.attributes = _hosts(unquote(hosts), driver), driver.get("target_session_attrs")
+    result._parts = netloc, parts.path, {name: driver[name] for name in driver if name not in _OF_HOSTS}
     result.names_user = bool(user or driver.get("user") or driver.get("service"))
     return result
 
@@ -122,6 +146,24 @@ def _take(result: DatabaseUrl, driver: dict[str, str], name: str, value: str) ->
             f"must be a URL without the parameter {shown}, which is not known here; "
             "a setting of the server goes into options=-c%20name%3Dvalue"
         )
+
+
+def _hosts(listed: str, driver: Mapping[str, str]) -> tuple[Host, ...]:
+    """Return the hosts; `port` in the query has one for all of them, or one for each."""
+    names = (listed or driver.get("host", "")).split(",")
+    ports = driver.get("port", "").split(",")
+    if len(ports) not in {1, len(names)}:
+        raise DatabaseUrlError("must be a URL with one port, or one port for each host")
+    if names == [""]:
+        return ()
+    if "" in names:
+        raise DatabaseUrlError("must be a URL without an empty host between commas")
+    return tuple(_host(name, ports[number % len(ports)]) for number, name in enumerate(names))
+
+
+def _host(name: str, port: str) -> Host:
+    own = None if name.startswith("/") else _PORT.search(name)
+    return Host(name[: own.start()], own[1]) if own else Host(name, port)
 
 
 def _take_ssl(result: DatabaseUrl, driver: dict[str, str], name: str, value: str) -> None:

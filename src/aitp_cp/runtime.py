@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from aitp_cp.clock import Clock, now
 from aitp_cp.db import Database
+from aitp_cp.db.standby import Standby
 from aitp_cp.protocol.signer import Signer
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry.job_runs import JobRuns
@@ -41,14 +42,32 @@ class Runtime:
         return part
 
 
+def _standby(settings: Settings, metrics: Metrics, tracer: Tracer) -> Standby | None:
+    if settings.database_read_url is None:
+        return None
+    return Standby(
+        settings.database_read_url.get_secret_value(),
+        max_size=settings.db_pool_max,
+        max_lag_secs=settings.read_max_lag_ms / 1000,
+        on_fallback=lambda reason: metrics.read_fallbacks.labels(reason=reason).inc(),
+        on_statement=tracer.statement,
+    )
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, clock: Clock = now, tracer: Tracer = OFF) -> AsyncIterator[Runtime]:
     """Open the pool and load the identity; raises `DatabaseUnavailable`. Closes in reverse order."""
     seed = settings.cp_aid_seed_hex
     signer = Signer.from_seed(seed.get_secret_value()) if seed else Signer.generate()
     dsn = settings.database_url.get_secret_value() if settings.database_url else ""
-    db = Database(dsn, max_size=settings.db_pool_max, on_statement=tracer.statement)
-    rt = Runtime(settings, clock=clock, db=db, signer=signer, metrics=Metrics())
+    metrics = Metrics()
+    db = Database(
+        dsn,
+        max_size=settings.db_pool_max,
+        on_statement=tracer.statement,
+        standby=_standby(settings, metrics, tracer),
+    )
+    rt = Runtime(settings, clock=clock, db=db, signer=signer, metrics=metrics)
     rt.tracer = tracer
     async with rt.stack:
         await db.open()

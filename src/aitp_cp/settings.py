@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL connection URL; required, except under `dev`, which runs an embedded Postgres."
     )
+    database_read_url: SecretStr | None = Field(None, description="URL of a hot standby for lists and exports.")
+    read_max_lag_ms: Positive = Field(2000, description="Milliseconds it may be behind; then the primary is read.")
     db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
     api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
     console_idle_minutes: Positive = Field(30, description="Minutes until an unused session of the console ends.")
@@ -266,7 +268,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {MIN_SECRET_CHARACTERS} characters")
         return secret
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_read_url")
     @classmethod
     def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:

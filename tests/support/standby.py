@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -85,6 +86,12 @@ class Node:
         """Make a standby the primary of its own timeline; returns when it takes writes."""
         self.run("pg_ctl", "promote", "-w", "-t", str(int(START_SECS)), "-D", str(self.data))
 
+    def set(self, **settings: str) -> None:
+        """Change settings of the running server, also of a standby."""
+        for name, value in settings.items():
+            asyncio.run(ask(self, f"ALTER SYSTEM SET {name} = '{value}'"))
+        asyncio.run(ask(self, "SELECT pg_reload_conf()"))
+
     def stop(self) -> None:
         if (self.data / "postmaster.pid").exists():
             self.run("pg_ctl", "stop", "-m", "immediate", "-D", str(self.data))
@@ -97,15 +104,50 @@ class Pair:
         self.primary = primary
         self.standby = standby
 
+    @property
+    def dsn(self) -> str:
+        """Both hosts, as a replica is told them."""
+        hosts = sorted(str(node.sockets) for node in (self.primary, self.standby))
+        return f"postgresql://postgres@/{DATABASE}?host={','.join(hosts)}&target_session_attrs=read-write"
+
+    def synchronise(self) -> None:
+        """Acknowledge nothing any more that the standby has not written."""
+        self.primary.set(synchronous_standby_names="*")
+        asyncio.run(self._until(self.primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"))
+
+    def fail_over(self) -> float:
+        """Stop the primary without a word and promote the standby; returns when that took writes (monotonic)."""
+        self.primary.stop()
+        return self.promote()
+
+    def promote(self) -> float:
+        """Promote the standby, whatever the primary does; returns when it took writes (monotonic)."""
+        self.standby.promote()
+        self.primary, self.standby = self.standby, self.primary
+        return time.monotonic()
+
+    def rejoin(self) -> None:
+        """Make the other server a standby of the primary, asynchronous and with nothing missing."""
+        self.primary.set(synchronous_standby_names="")
+        self.standby.stop()
+        shutil.rmtree(self.standby.data)
+        self.standby.copy(self.primary)
+        self.standby.start()
+        self.catch_up()
+
     def catch_up(self) -> None:
         """Wait until the standby has replayed all that the primary has written."""
         asyncio.run(self.caught_up())
 
     async def caught_up(self) -> None:
-        there = await _ask(self.primary, "SELECT pg_current_wal_lsn()::text")
+        there = await ask(self.primary, "SELECT pg_current_wal_lsn()::text")
+        await self._until(self.standby, f"SELECT pg_last_wal_replay_lsn() >= '{there}'")
+
+    @staticmethod
+    async def _until(node: Node, question: str) -> None:
         deadline = time.monotonic() + START_SECS
-        while not await _ask(self.standby, f"SELECT pg_last_wal_replay_lsn() >= '{there}'"):
-            assert time.monotonic() < deadline, "the standby does not follow"
+        while not await ask(node, question):
+            assert time.monotonic() < deadline, f"the standby does not follow: {question}"
             await asyncio.sleep(0.02)
 
 
@@ -147,7 +189,7 @@ async def _migrate(node: Node) -> None:
     await upgrade(node.dsn())
 
 
-async def _ask(node: Node, question: str) -> object:
+async def ask(node: Node, question: str) -> object:
     conn = await asyncpg.connect(node.dsn())
     try:
         return await conn.fetchval(question)

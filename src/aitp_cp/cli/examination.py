@@ -10,7 +10,7 @@ import asyncpg
 
 from aitp_cp.cli import key_rows
 from aitp_cp.database_url import DatabaseUrlError
-from aitp_cp.db import WRITABLE, fitness, numbering
+from aitp_cp.db import WRITABLE, fitness, numbering, standby
 from aitp_cp.db.connect import connect
 from aitp_cp.db.failures import reason, sentence
 from aitp_cp.db.migrations import HEAD, classify
@@ -209,6 +209,21 @@ async def _encryption(conn: Conn, settings: Settings) -> Finding:
     return "info", "the connection is not encrypted: add ?sslmode=require unless the network is yours"
 
 
+async def _read_standby(conn: Conn, settings: Settings) -> Finding:
+    if settings.database_read_url is None:
+        return "info", "DATABASE_READ_URL is unset: the primary answers every read"
+    limit = settings.read_max_lag_ms / 1000
+    try:
+        lag = await standby.measure(settings.database_read_url.get_secret_value(), conn, limit)
+    except standby.NotAStandby as other:
+        return "fail", f"{other}: the primary answers; see DATABASE_READ_URL"
+    except FAILURES as failure:
+        return "warn", f"{sentence(failure)}; the primary answers"
+    if lag is None:
+        return "warn", f"is more than {limit:g} s behind: the primary answers"
+    return "ok", f"has what the primary has after {lag:.2f} s"
+
+
 Examiner = Callable[[Conn, Settings], Awaitable[Finding]]
 SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("database", _server),
@@ -222,6 +237,7 @@ SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("notifications", _notifications),
     ("webhook outbox", _outbox),
     ("encryption", _encryption),
+    ("read standby", _read_standby),
     ("API keys", key_rows.keys),
     ("key expiry", key_rows.expiry),
 )

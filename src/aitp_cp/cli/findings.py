@@ -36,9 +36,9 @@ def findings(settings: Settings) -> list[Finding]:
         if not production:
             sentence = "is empty: the gated routes are open to anyone while the database has no key either"
         found.append(Finding("info" if production else "warn", "API_KEYS", sentence))
-    if settings.database_url is not None:
-        notices = urls.read(settings.database_url.get_secret_value()).notices
-        found += [Finding("warn", "DATABASE_URL", f"holds a parameter of another client: {said}") for said in notices]
+    for name, url in (("DATABASE_URL", settings.database_url), ("DATABASE_READ_URL", settings.database_read_url)):
+        notices = [] if url is None else urls.read(url.get_secret_value()).notices
+        found += [Finding("warn", name, f"holds a parameter of another client: {said}") for said in notices]
     if settings.cp_aid_seed_hex is None:
         found.append(
             Finding("warn", "CP_AID_SEED_HEX", "is unset: the identity is a fresh one and ends with this process")

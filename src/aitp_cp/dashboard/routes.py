@@ -50,21 +50,21 @@ class Screens(Memo[bytes]):
 async def overview(rt: Runtime, request: Request) -> Response:
     query = read_query(request, OverviewQuery)
     span = service.chosen_range(query.range or query.window)
-    return json_bytes(await rt.get(Screens).get(span.name, lambda: _overview(rt, span, rt.clock())))
+    key = (span.name, rt.db.reads_primary())
+    return json_bytes(await rt.get(Screens).get(key, lambda: _overview(rt, span, rt.clock())))
 
 
 async def agents(rt: Runtime, request: Request) -> Response:
-    return json_bytes(await rt.get(Screens).get("agents", lambda: _agents(rt, rt.clock())))
+    key = ("agents", rt.db.reads_primary())
+    return json_bytes(await rt.get(Screens).get(key, lambda: _agents(rt, rt.clock())))
 
 
 async def _overview(rt: Runtime, span: Range, now: datetime) -> bytes:
-    async with rt.db.connection() as conn:
-        return encode(await service.overview(conn, span, now))
+    return encode(await rt.db.read(lambda conn: service.overview(conn, span, now)))
 
 
 async def _agents(rt: Runtime, now: datetime) -> bytes:
-    async with rt.db.connection() as conn:
-        return encode(await service.agents(conn, now))
+    return encode(await rt.db.read(lambda conn: service.agents(conn, now)))
 
 
 async def edges(rt: Runtime, request: Request) -> Response:

@@ -6,14 +6,21 @@ Session settings are sent after the connection is made. As startup parameters a 
 import asyncio
 import getpass
 import os
-from collections.abc import Mapping
+from asyncio.staggered import staggered_race
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg
 
-from aitp_cp.database_url import DatabaseUrlError, read
+from aitp_cp.database_url import DatabaseUrl, DatabaseUrlError, Host, read
+
+Attempt = Awaitable[asyncpg.Connection]
 
 CONNECT_TIMEOUT_SECS = 5.0  # the longest that a host which does not answer may hold up a request
+# With several hosts: a machine that has vanished must not hold up the others, nor the next attempt.
+NEXT_HOST_SECS = 0.25
+HOST_TIMEOUT_SECS = 2.0
 APPLICATION_NAME = "aitp-cp"
 
 # The guarantees rest on these, whatever ALTER DATABASE and ALTER ROLE set. docs/operations.md has a reason for each.
@@ -38,32 +45,66 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 """
 
 
+class NoServer(OSError):
+    """None of several hosts can be used; `failures` has the reason of each."""
+
+    def __init__(self, failures: Sequence[tuple[Host, BaseException]]) -> None:
+        super().__init__("none of the hosts can be used")
+        self.failures = failures
+
+
 async def connect(
     dsn: str,
     *,
     application_name: str = APPLICATION_NAME,
     command_timeout: float | None = None,
     session: Mapping[str, str] | None = None,
+    standby: bool = False,
+    timeout: float = CONNECT_TIMEOUT_SECS,
     **driver: Any,
 ) -> asyncpg.Connection:
-    """Connect and pin the session; `session` overrides the pinned settings. Raises the driver's errors as they are,
-    `DatabaseUrlError` for a URL that cannot be used, and `TimeoutError`."""
+    """Connect and pin the session; `session` overrides the pinned settings.
+
+    Of several hosts the first that takes writes is used, with `standby` rather one that does not, unless the URL has
+    `target_session_attrs`. Raises the driver's errors as they are, `NoServer` for several hosts, `DatabaseUrlError` for
+    a URL that cannot be used, and `TimeoutError`.
+    """
     url = read(dsn)
     if not url.names_user:
         _require_account()
     if url.verify_by_system:
         driver["ssl"] = True
-    settings = {**PINNED, **url.settings, **(session or {})}
-    async with asyncio.timeout(CONNECT_TIMEOUT_SECS):
-        conn: asyncpg.Connection = await asyncpg.connect(
-            url.dsn,
-            timeout=CONNECT_TIMEOUT_SECS,
-            command_timeout=command_timeout,
-            server_settings={"application_name": url.application_name or application_name},
-            **driver,
-        )
+    driver["command_timeout"] = command_timeout
+    driver["server_settings"] = {"application_name": url.application_name or application_name}
+    one = partial(_connect, pinning=_pinning({**PINNED, **url.settings, **(session or {})}), driver=driver)
+    if len(url.hosts) < 2:
+        return await one(url.dsn, timeout=timeout)
+    async with asyncio.timeout(timeout):
+        attributes = url.attributes or ("prefer-standby" if standby else "read-write")
+        if attributes != "prefer-standby":
+            return await _first(url, attributes, one)
         try:
-            await conn.execute(_pinning(settings))
+            return await _first(url, "standby", one)
+        except NoServer:
+            return await _first(url, "any", one)
+
+
+async def _first(url: DatabaseUrl, attributes: str, one: Callable[..., Attempt]) -> asyncpg.Connection:
+    """Return a connection to the first host with these attributes; each gets a head start before the next."""
+    timeout = HOST_TIMEOUT_SECS
+    attempts = [partial(one, url.alone(host, attributes), timeout=timeout) for host in url.hosts]
+    conn: asyncpg.Connection | None
+    conn, _, failures = await staggered_race(attempts, NEXT_HOST_SECS)
+    if conn is None:
+        raise NoServer([(host, failure) for host, failure in zip(url.hosts, failures, strict=True) if failure])
+    return conn
+
+
+async def _connect(dsn: str, *, timeout: float, pinning: str, driver: Mapping[str, Any]) -> asyncpg.Connection:
+    async with asyncio.timeout(timeout):
+        conn: asyncpg.Connection = await asyncpg.connect(dsn, **driver)
+        try:
+            await conn.execute(pinning)
         except BaseException:
             conn.terminate()
             raise

@@ -1,4 +1,4 @@
-"""Explain why a database cannot be used, without an address or a secret.
+"""Explain why a database cannot be used, without a secret; hosts are named only where there are several.
 
 The driver's texts may repeat the URL with its password, so only the kind of a failure and its SQLSTATE are used.
 """
@@ -10,6 +10,7 @@ import ssl
 import asyncpg
 
 from aitp_cp.database_url import DatabaseUrlError
+from aitp_cp.db.connect import NoServer
 
 # The first that matches.
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
@@ -20,7 +21,10 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "the TLS handshake failed"),
     (FileNotFoundError, "the socket, or a file that the URL names, does not exist"),
     (PermissionError, "a file that the URL names cannot be read"),
-    (asyncpg.exceptions.TargetServerAttributeNotMatched, "none of its hosts is what target_session_attrs asks for"),
+    (
+        asyncpg.exceptions.TargetServerAttributeNotMatched,
+        "not what target_session_attrs asks for: a standby",
+    ),
     (asyncpg.exceptions.ClientConfigurationError, "a value in its URL cannot be used, such as a certificate file"),
 )
 _STATES = {
@@ -47,6 +51,8 @@ def reason(failure: BaseException | None) -> str:
         return "the connection was lost"
     if isinstance(failure, DatabaseUrlError):
         return f"DATABASE_URL {failure}"
+    if isinstance(failure, NoServer):
+        return "; ".join(f"{host}: {reason(of_host)}" for host, of_host in failure.failures)
     text = _of_the_server(failure) if _is_from_the_server(failure) else _of_the_connection(failure)
     kind = type(failure).__name__
     return f"{text} ({kind})" if text else kind
@@ -59,9 +65,14 @@ def sentence(failure: BaseException | None) -> str:
 
 
 def _cause(failure: BaseException | None) -> BaseException | None:
-    while failure is not None and failure.__cause__ is not None and not _is_from_the_server(failure):
+    while failure is not None and failure.__cause__ is not None and not _is_final(failure):
         failure = failure.__cause__
     return failure
+
+
+def _is_final(failure: BaseException) -> bool:
+    """A timeout is caused by the cancellation that it brought about, which says nothing."""
+    return isinstance(failure, TimeoutError) or _is_from_the_server(failure)
 
 
 def _is_from_the_server(failure: BaseException) -> bool:

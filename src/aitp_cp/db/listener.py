@@ -5,8 +5,10 @@ The bell only makes things quick: its users also look for news themselves, every
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from logging import DEBUG, WARNING
 
 import structlog
@@ -16,20 +18,36 @@ from aitp_cp.db.failures import reason
 
 log = structlog.get_logger("aitp_cp.db.listener")
 
-# A connection whose other end has vanished looks idle for ever, so it is probed this often.
-PROBE_SECS = 10.0
-PROBE_TIMEOUT_SECS = 5.0
+# A connection whose other end has vanished looks idle for ever, so it is probed this often. Both together bound how
+# long after a failover the connections to the former primary are kept.
+PROBE_SECS = 1.0
+PROBE_TIMEOUT_SECS = 2.0
+STARTED_AT = "SELECT pg_postmaster_start_time()"  # tells two servers apart
 BACKOFF_SECS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
 class Listener:
-    """Rings at every notification of a channel, and after each connect, because some may have been missed."""
+    """Rings at every notification of a channel, and after each connect, because some may have been missed.
 
-    def __init__(self, dsn: str, channel: str, ring: Callable[[], None], *, probe_secs: float = PROBE_SECS) -> None:
+    `on_move` is called when it has connected to another server than before, with the `time.monotonic()` before which
+    connections of this process may lead to the former one.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        channel: str,
+        ring: Callable[[], None],
+        *,
+        probe_secs: float = PROBE_SECS,
+        on_move: Callable[[float], None] = lambda before: None,
+    ) -> None:
         self._dsn = dsn
         self._channel = channel
         self._ring = ring
         self._probe_secs = probe_secs
+        self._on_move = on_move
+        self._server: datetime | None = None
         self._others: list[tuple[str, Callable[[str], None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -67,13 +85,16 @@ class Listener:
 
     async def _listen(self) -> None:
         """Serve until the connection is lost."""
+        began = time.monotonic()
         conn = await connect(self._dsn, command_timeout=PROBE_TIMEOUT_SECS)
         lost = self._lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
         try:
+            server: datetime = await conn.fetchval(STARTED_AT)
             await conn.add_listener(self._channel, lambda *_: self._ring())
             for channel, callback in self._others:
                 await conn.add_listener(channel, lambda *args, callback=callback: callback(args[-1]))
+            self._recognise(server, began)
             self.connected = True
             self._ring()
             while not lost.is_set():
@@ -83,3 +104,9 @@ class Listener:
                 await conn.execute("SELECT 1")
         finally:
             conn.terminate()  # close() would wait for an answer that may never come
+
+    def _recognise(self, server: datetime, began: float) -> None:
+        moved = self._server not in {None, server}
+        self._server = server
+        if moved:
+            self._on_move(began)

@@ -2,22 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 import structlog
 
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db.connect import connect
+from aitp_cp.db.connections import Connections, OnStatement
 from aitp_cp.db.reserve import Reserve, urgent
-from aitp_cp.db.times import read_all_times
+from aitp_cp.db.standby import READER, Position, Standby, Unfit, position
 from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
 
 log = structlog.get_logger("aitp_cp.db")
 
+T = TypeVar("T")
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
 # A value that this database cannot hold: text outside its encoding, a number out of range, too long for an index.
@@ -25,6 +27,7 @@ ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 ACQUIRE_TIMEOUT_SECS = 5.0
 COMMAND_TIMEOUT_SECS = 20.0
+COMMIT_TIMEOUT_SECS = 15.0  # below the driver's
 LOG_EVERY_SECS = 30.0
 RENEW_EVERY_SECS = 1.0  # a database that stays read-only must not be reconnected to with every refused write
 
@@ -64,78 +67,64 @@ class Connection(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
 
-class _LeanConnection(asyncpg.Connection):
-    """Saves a round trip on each release: nothing here ever leaves session state behind."""
-
-    __slots__ = ()
-
-    def get_reset_query(self) -> str:
-        return ""
-
-
 async def server_time(conn: Connection) -> datetime:
     """Return what time the database server has."""
     at: datetime = await conn.fetchval("SELECT clock_timestamp()")
     return at
 
 
-# Called after every statement with its text, its seconds and its error; never with its arguments.
-OnStatement = Callable[[str, float, BaseException | None], None]
-
-
 class Database:
-    """The pool of one process."""
+    """The pool of one process, and the standby that it may read from."""
 
-    def __init__(self, dsn: str, *, max_size: int, on_statement: OnStatement | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_size: int,
+        on_statement: OnStatement | None = None,
+        standby: Standby | None = None,
+    ) -> None:
         self.dsn = dsn
         self.max_size = max_size
         self.commits = 0  # of this process; what was read before the last one may be stale
-        self._on_statement = on_statement
+        self.standby = standby
         self._reserve = Reserve(max_size, ACQUIRE_TIMEOUT_SECS)
         self._on_renew: list[Callable[[], None]] = []
         self._renewed_at = self._logged_at = float("-inf")
-        self._pool: asyncpg.Pool[Record] | None = None
-        self._closing = False
+        self._pool = Connections(self._connect, max_size, on_statement)
+        self._closing = self._seen_primary = False
 
     async def open(self) -> None:
         """Connect; raises `DatabaseUnavailable` when the server cannot be reached or refuses."""
         with _translated():
-            self._pool = await asyncpg.create_pool(
-                self.dsn,
-                min_size=1,
-                max_size=self.max_size,
-                connect=cast(Any, self._connect),  # the stubs want the signature of asyncpg.connect
-                connection_class=_LeanConnection,
-                init=self._prepare,
-            )
+            await self._pool.open(self.dsn, min_size=1)
         self._closing = False
+        if self.standby is not None:
+            await self.standby.open(self._position)
 
     async def _connect(self, dsn: str, **driver: Any) -> asyncpg.Connection:
         try:
-            return await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, **driver)
+            conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, **driver)
         except (asyncpg.PostgresError, DatabaseUrlError, KeyError) as refused:  # also permanent refusals
             raise DatabaseUnavailable(headers={"Retry-After": "1"}) from refused
-
-    async def _prepare(self, conn: asyncpg.Connection) -> None:
-        await read_all_times(conn)
-        on_statement = self._on_statement
-        if on_statement is not None:
-            conn.add_query_logger(lambda done: on_statement(done.query, done.elapsed, done.exception))
+        on_standby = getattr(conn.get_settings(), "in_hot_standby", "off") == "on"
+        if on_standby and self._seen_primary:  # the name leads elsewhere: nothing is decided by what a standby knows
+            conn.terminate()
+            raise DatabaseUnavailable(headers={"Retry-After": "1"}) from asyncpg.ReadOnlySQLTransactionError()
+        self._seen_primary = self._seen_primary or not on_standby
+        return conn
 
     async def close(self) -> None:
         """Close within five seconds, then by force: shutdown has a budget."""
         self._closing = True
-        if self._pool is None:
-            return
-        try:
-            await asyncio.wait_for(self._pool.close(), timeout=5)
-        except TimeoutError:
-            self._pool.terminate()
+        if self.standby is not None:
+            await self.standby.close()
+        await self._pool.close()
 
     @property
     def in_use(self) -> int:
         """How many connections requests and jobs hold."""
-        return 0 if self._pool is None else self._pool.get_size() - self._pool.get_idle_size()
+        return self._pool.in_use
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -146,10 +135,10 @@ class Database:
         with _translated():
             if self._closing:
                 raise ShuttingDown(headers={"Retry-After": "1"})
-            if self._pool is None:
+            if not self._pool.opened:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
             try:
-                async with self._reserve.admitted(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECS) as conn:
+                async with self._reserve.admitted(), self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn:
                     yield conn
             except asyncpg.ReadOnlySQLTransactionError:
                 await self.renew_read_only()
@@ -159,11 +148,52 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Borrow a connection inside a transaction that commits unless the block raises."""
         async with self.connection() as conn:
+            transaction: Any = conn.transaction()
+            await transaction.start()
             try:
-                async with conn.transaction():
-                    yield conn
+                yield conn
+            except BaseException:
+                await transaction.rollback()
+                raise
+            try:
+                await _commit(conn, transaction)
             finally:
                 self.commits += 1  # one whose confirmation was lost may have happened
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Return what `query` reads for people to look at, from the standby if there is one and it is fresh enough.
+
+        Never for what decides anything. `query` must only read, for it may run again on the primary. Raises what
+        `connection` raises.
+        """
+        if self.standby is not None:
+            with suppress(Unfit):
+                return await self.standby.read(query)
+        async with self.connection() as conn:
+            return await query(conn)
+
+    @contextmanager
+    def on_behalf_of(self, caller: str | None, *, writes: bool) -> Iterator[None]:
+        """Let the caller read what it has written itself, whatever the standby lacks."""
+        if self.standby is None:
+            yield
+            return
+        token = READER.set(caller)
+        try:
+            yield
+        finally:
+            READER.reset(token)
+            if writes:  # also after a failure: what was not confirmed may have happened
+                self.standby.wrote(caller)
+
+    def reads_primary(self) -> bool:
+        """Return whether `read` would ask the primary now; what was built from a standby is not for all callers."""
+        return self.standby is None or self.standby.unfit() is not None
+
+    async def _position(self) -> Position:
+        with urgent():
+            async with self.connection() as conn:
+                return await position(conn)
 
     def on_renew(self, callback: Callable[[], None]) -> None:
         """Call `callback` when connections are replaced, so that those outside the pool are replaced too."""
@@ -172,10 +202,14 @@ class Database:
     async def renew(self) -> None:
         """Replace every connection at its next use: the server has vanished, or is a standby."""
         self._renewed_at = time.monotonic()
-        if self._pool is not None:
-            await self._pool.expire_connections()
+        await self._pool.expire()
         for callback in self._on_renew:
             callback()
+
+    def leave(self, made_before: float) -> None:
+        """Break the connections made before that `time.monotonic()`: another server is the primary now."""
+        log.warning("database_moved", effect="connections to the former server are closed")
+        self._pool.abandon(made_before)
 
     async def renew_read_only(self) -> None:
         """Reconnect after the server refused a write: its name may lead to the primary now."""
@@ -202,6 +236,22 @@ class Database:
                     return bool(await conn.fetchval("SELECT true"))
         except (*RETRIABLE, TimeoutError):
             return False
+
+
+async def _commit(conn: Any, transaction: Any) -> None:
+    """Commit, or break the connection when no confirmation comes.
+
+    The driver would cancel the statement instead. A commit that waits for a synchronous standby then becomes visible
+    without it, and a client that tries again would be told 200 for what a failover loses.
+    """
+    commit = asyncio.ensure_future(transaction.commit())
+    try:
+        await asyncio.wait({commit}, timeout=COMMIT_TIMEOUT_SECS)
+    finally:
+        if not commit.done():
+            conn.terminate()
+            await asyncio.wait({commit})
+    await commit
 
 
 @contextmanager

@@ -26,10 +26,9 @@ TYPES_MAX_BYTES = 2**20
 async def history(rt: Runtime, request: Request) -> Response:
     query = read_query(request, HistoryFilter)
     window, after = query.window(HISTORY_ORDER), _after(query)
-    async with rt.db.connection() as conn:
-        if after is not None:
-            return json_response(await lists.after(conn, query, after, window.limit))
-        return json_response(await lists.newest(conn, query, window))
+    if after is not None:
+        return json_response(await rt.db.read(lambda conn: lists.after(conn, query, after, window.limit)))
+    return json_response(await rt.db.read(lambda conn: lists.newest(conn, query, window)))
 
 
 class KnownTypes(Memo[bytes]):

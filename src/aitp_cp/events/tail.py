@@ -57,7 +57,7 @@ class Tail:
         self.begun_at = 0  # events up to this position were there before this process
         self._rt = rt
         self._bell = asyncio.Event()
-        self._listener = Listener(rt.db.dsn, CHANNEL, self._bell.set)
+        self._listener = Listener(rt.db.dsn, CHANNEL, self._bell.set, on_move=rt.db.leave)
         self._anchor: UUID | None = None  # the id of the event at `last`
         self._replaced = False
         self._callbacks: list[Callback] = []

@@ -46,6 +46,8 @@ class Figures:
         """Needs no connection, so an exhausted pool shows too."""
         self._rt.metrics.pool_in_use.set(self._rt.db.in_use)
         self._rt.metrics.pool_max.set(self._rt.db.max_size)
+        if self._rt.db.standby is not None:
+            self._rt.metrics.read_lag.set(self._rt.db.standby.lag_secs)
 
     async def refresh(self) -> None:
         """Read the bounded counts on one connection; raises `DatabaseUnavailable`."""

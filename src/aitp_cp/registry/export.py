@@ -36,8 +36,7 @@ class AgentExportQuery(ExportQuery, frozen=True, kw_only=True, rename="camel"):
 
 async def export(rt: Runtime, request: Request) -> Response:
     query, aid = read_query(request, AgentExportQuery), path_aid(request)
-    async with rt.db.connection() as conn:
-        agent = await service.get_agent(conn, aid, rt.clock())
+    agent = await rt.db.read(lambda conn: service.get_agent(conn, aid, rt.clock()))
     parts: list[Part] = [
         One("agent", agent, "agent"),
         *_belongings(rt, aid, query.event_limit),

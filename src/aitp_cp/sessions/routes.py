@@ -26,21 +26,18 @@ OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionFilter)
-    async with rt.db.connection() as conn:
-        page = await service.list_sessions(conn, query, query.window(ORDER))
-    return json_response(page)
+    window = query.window(ORDER)
+    return json_response(await rt.db.read(lambda conn: service.list_sessions(conn, query, window)))
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:
-    async with rt.db.connection() as conn:
-        session = await service.get_session(conn, _id(request))
+    session = await rt.db.read(lambda conn: service.get_session(conn, _id(request)))
     return await stream([One("session", session), _events(rt, HistoryFilter(session_id=session.session_id))])
 
 
 async def export(rt: Runtime, request: Request) -> Response:
     format = read_query(request, ExportQuery).format
-    async with rt.db.connection() as conn:
-        session = await service.get_session(conn, _id(request))
+    session = await rt.db.read(lambda conn: service.get_session(conn, _id(request)))
     parts: list[Part] = [
         One("session", session, "session"),
         Many("tcts", "tct", _tcts(rt, session.session_id)),

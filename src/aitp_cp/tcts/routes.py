@@ -16,9 +16,8 @@ from aitp_cp.web.responses import json_response
 
 async def list_tcts(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TctFilter)
-    async with rt.db.connection() as conn:
-        page = await queries.list_tcts(conn, query, query.window(query.order), rt.clock())
-    return json_response(page)
+    window = query.window(query.order)
+    return json_response(await rt.db.read(lambda conn: queries.list_tcts(conn, query, window, rt.clock())))
 
 
 async def list_delegations(rt: Runtime, request: Request) -> Response:
@@ -26,11 +25,11 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
     window = query.window(DELEGATION_ORDER)
     if query.root_jti is not None and window.before is not None:
         raise FilterInvalid("a tree comes as a whole: before and rootJti exclude each other")
-    async with rt.db.connection() as conn:
-        if query.root_jti is not None:
-            active_at = rt.clock() if query.active else None
-            return json_response(await queries.tree(conn, query.root_jti, active_at))
-        return json_response(await queries.list_delegations(conn, query, window, rt.clock()))
+    root_jti = query.root_jti
+    if root_jti is not None:
+        active_at = rt.clock() if query.active else None
+        return json_response(await rt.db.read(lambda conn: queries.tree(conn, root_jti, active_at)))
+    return json_response(await rt.db.read(lambda conn: queries.list_delegations(conn, query, window, rt.clock())))
 
 
 ENDPOINTS = (

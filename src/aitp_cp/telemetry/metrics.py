@@ -25,6 +25,7 @@ ACROSS: dict[str, Across] = {
     "audit_events": "max",
     "db_pool_in_use": "livesum",
     "db_pool_max": "livesum",
+    "db_read_lag_seconds": "livemax",
     "db_up": "livemin",
     "clock_offset_seconds": "livemostrecent",
     "sse_streams_open": "livesum",
@@ -85,17 +86,26 @@ class Metrics:
             "webhook_attempt_duration_seconds", "latency of attempts to deliver; their count", "outcome"
         )
         self.audit_events = self._gauge("audit_events", "events in the log since retention or start", "type")
-        self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
-        self.pool_max = self._gauge("db_pool_max", "connections that the pool may have")
         self.retention_rows = self._counter("retention_rows_deleted", "rows swept", "table")
-        self.db_up = self._gauge(
-            "db_up", "1 when the last database ping came back in time from a database that takes writes"
-        )
-        self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
+        self._watch_the_database()
         self._add_followers()
         self.answer_cache_bytes = self._gauge("answer_cache_bytes", "bytes of responses kept in memory", "cache")
         self.log_lines_dropped = self._counter("log_lines_dropped", "log lines that standard output did not take")
         self.job_last_success = self._gauge("job_last_success_timestamp_seconds", "when a job last ended well", "job")
+
+    def _watch_the_database(self) -> None:
+        self.pool_in_use = self._gauge("db_pool_in_use", "connections that a request or job holds")
+        self.pool_max = self._gauge("db_pool_max", "connections that the pool may have")
+        self.db_up = self._gauge(
+            "db_up", "1 when the last database ping came back in time from a database that takes writes"
+        )
+        self.clock_offset = self._gauge("clock_offset_seconds", "this process's clock minus the database's")
+        self.read_lag = self._gauge(
+            "db_read_lag_seconds", "since the read standby last had everything; 0 without `DATABASE_READ_URL`"
+        )
+        self.read_fallbacks = self._counter(
+            "db_read_fallbacks", "reads that the primary answered instead of the read standby", "reason"
+        )
 
     def _add_followers(self) -> None:
         """Streams, the tail, and the revocation list, which follow the log."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
@@ -77,13 +78,21 @@ async def pages(
     place: Place | None = None
     left = at_most
     while left is None or left > 0:
-        async with rt.db.connection() as conn:
-            rows, place = await read(conn, place, PAGE_ROWS if left is None else min(PAGE_ROWS, left))
+        rows, place = await rt.db.read(partial(_read, read, place, PAGE_ROWS if left is None else min(PAGE_ROWS, left)))
         if rows:
             yield rows
         if place is None:
             return
         left = None if left is None else left - len(rows)
+
+
+async def _read(
+    read: Callable[[Connection, Place | None, int], Awaitable[Page[Place]]],
+    place: Place | None,
+    limit: int,
+    conn: Connection,
+) -> Page[Place]:
+    return await read(conn, place, limit)
 
 
 async def stream(parts: Sequence[Part], format: Format = Format.JSON, filename: str | None = None) -> StreamingResponse:

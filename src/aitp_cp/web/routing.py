@@ -66,13 +66,14 @@ class Router:
         await self._gatekeeper.admit(context, endpoint, request)
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
-        if endpoint.bulk and context.caller is not None:
-            async with self._reads.slot(context.caller):
+        with self._rt.db.on_behalf_of(context.caller, writes=endpoint.method != "GET"):
+            if endpoint.bulk and context.caller is not None:
+                async with self._reads.slot(context.caller):
+                    response = await endpoint.handler(self._rt, request)
+                    await response(scope, receive, send)
+            else:
                 response = await endpoint.handler(self._rt, request)
                 await response(scope, receive, send)
-        else:
-            response = await endpoint.handler(self._rt, request)
-            await response(scope, receive, send)
 
     def _methods_at(self, path: str) -> Methods:
         if "{" not in path:
