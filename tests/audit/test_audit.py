@@ -89,3 +89,40 @@ async def test_refused_and_reading_calls_leave_no_trace(database_url: str) -> No
         await app.http.delete(f"/api/registry/agents/{new_agent().aid}")
         await app.http.post("/api/registry/agents", content=manifest(new_agent()))
         assert await audit_of(app) == []
+
+
+FILL = """
+INSERT INTO admin_audit_log (id, action, actor_id, target_id, request_id, created_at)
+SELECT gen_random_uuid(), 'action-' || n % 2, 'actor-' || n % 3, 'target-' || n % 5, 'request-' || n,
+       timestamptz '2026-01-01' + n * interval '1 s'
+FROM generate_series(1, 30) AS n
+"""
+
+
+async def test_filters_narrow_together(database_url: str) -> None:
+    async with running_app(database_url) as app:
+        await execute(app, FILL)
+
+        async def requests(**filters: str) -> list[int]:
+            return [int(entry["requestId"].removeprefix("request-")) for entry in await page(app, **filters)]
+
+        assert await requests(actor="actor-1") == [28, 25, 22, 19, 16, 13, 10, 7, 4, 1]
+        assert await requests(actor="actor-1", action="action-0") == [28, 22, 16, 10, 4]
+        assert await requests(target="target-3", actor="actor-1") == [28, 13]
+        assert await requests(requestId="request-7") == await requests(request_id="request-7") == [7]
+        assert await requests(since="2026-01-01T00:00:04Z", until="2026-01-01T00:00:06Z") == [6, 5, 4]
+        assert await requests(action="none") == []
+        refused = await app.get("/api/audit", params={"since": "soon"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "FILTER_INVALID")
+        first = (await app.get("/api/audit", params={"actor": "actor-1", "limit": "4"})).json()
+        rest = await requests(actor="actor-1", before=first["nextBefore"])
+        assert rest == [16, 13, 10, 7, 4, 1]
+
+
+async def test_an_agent_is_found_in_either_spelling(database_url: str) -> None:
+    agent = new_agent()
+    async with running_app(database_url) as app:
+        await registered(app, manifest(agent))
+        tagged = agent.aid.replace("aid:pubkey:", "aid:pubkey:ed25519:")
+        for spelling in (agent.aid, tagged):
+            assert [entry["action"] for entry in await page(app, target=spelling)] == ["agent.register"]

@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.web.query import AidFilter, PageQuery
 
 ORDER = Order("audit", Key("created_at", datetime, descending=True), Key("id", UUID, descending=True))
+
+
+ByActor = Annotated[str | None, Meta(description="who: the `actorId`")]
+OfAction = Annotated[str | None, Meta(description="what was done, such as `agent.contain`")]
+OnTarget = Annotated[AidFilter | None, Meta(description="to what: the `targetId`")]
+InRequest = Annotated[str | None, Meta(description="the request it was done in")]
+Moment = Annotated[datetime | None, Meta(description="inclusive, ISO-8601")]
 
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,6 +37,44 @@ class AuditPage(msgspec.Struct, frozen=True, rename="camel"):
     entries: list[AuditEntry]
     count: int
     next_before: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class AuditFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """Every member must match exactly; nothing matches an action that does not exist."""
+
+    actor: ByActor = None
+    action: OfAction = None
+    target: OnTarget = None
+    request_id: InRequest = None
+    since: Moment = None
+    until: Moment = None
+
+
+class AuditFormat(StrEnum):
+    """A JSON document, a line of JSON for each entry, or a table for a spreadsheet."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+class AuditExportQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    format: Annotated[AuditFormat, Meta(description="how entries are written")] = AuditFormat.JSON
+    actor: ByActor = None
+    action: OfAction = None
+    target: OnTarget = None
+    request_id: InRequest = None
+    since: Moment = None
+    until: Moment = None
+
+
+class AuditExport(msgspec.Struct, frozen=True, rename="camel"):
+    """`truncated` tells that older entries match, which are not in the file."""
+
+    exported_at: str
+    truncated: bool
+    entries: list[AuditEntry]
+    count: int
 
 
 class Actor(msgspec.Struct, frozen=True):

@@ -3,13 +3,16 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.audit import store
-from aitp_cp.audit.model import ORDER, Actor, AuditPage
+from aitp_cp.audit import export, store
+from aitp_cp.audit.model import ORDER, Actor, AuditExport, AuditExportQuery, AuditFilter, AuditPage
+from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
+from aitp_cp.web.csv import MEDIA_TYPE
 from aitp_cp.web.endpoint import Endpoint
-from aitp_cp.web.query import PageQuery, read_query
+from aitp_cp.web.export import Format
+from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import json_response
 
 
@@ -21,9 +24,14 @@ def actor_of(rt: Runtime, request: Request) -> Actor:
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
-    window = read_query(request, PageQuery).window(ORDER)
+    filter = read_query(request, AuditFilter)
     async with rt.db.connection() as conn:
-        return json_response(await store.page(conn, window))
+        return json_response(await store.page(conn, filter, filter.window(ORDER)))
+
+
+async def export_entries(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, AuditExportQuery)
+    return await export.export(rt, query, actor_of(rt, request), rt.clock())
 
 
 ENDPOINTS = (
@@ -35,7 +43,20 @@ ENDPOINTS = (
         summary="The admin audit log, newest first",
         tag="audit",
         bulk=True,
-        query=PageQuery,
+        query=AuditFilter,
         answers={200: AuditPage},
+        errors=(FilterInvalid,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/audit/export",
+        scope=Scope.AUDIT_READ,
+        handler=export_entries,
+        summary="The admin audit as a file, newest first; each export is an entry of the audit",
+        tag="audit",
+        bulk=True,
+        query=AuditExportQuery,
+        answers={200: (AuditExport, Format.JSONL.media_type, MEDIA_TYPE)},
+        errors=(FilterInvalid,),
     ),
 )

@@ -22,6 +22,9 @@ Action = Literal[
     "webhook.delete",
     "webhook.test",
     "webhook.redeliver",
+    "webhook.recover",
+    "webhook.replay-missing",
+    "webhook.resend",
     "webhook.circuit-breaker.reset",
     "trust-anchor.create",
     "trust-anchor.update",
@@ -38,6 +41,7 @@ Action = Literal[
     "console.logout",
     "console.session.end",
     "console.sessions.view",
+    "audit.export",
 ]
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
-from aitp_cp.audit.model import ORDER, AuditEntry, AuditPage, Change
+from aitp_cp.audit.model import ORDER, AuditEntry, AuditExportQuery, AuditFilter, AuditPage, Change
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import within_bytes
 from aitp_cp.db.sweep import OldRows
+
+Filter = AuditFilter | AuditExportQuery
 
 INSERT = """
 INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at, actor_name)
@@ -30,6 +32,14 @@ PAGE = within_bytes(
     order=ORDER.sql,
 )
 
+HAS_MORE = """
+SELECT EXISTS (
+    SELECT 1 FROM admin_audit_log WHERE {where} ORDER BY created_at DESC, id DESC OFFSET {count} LIMIT 1
+)
+"""
+
+FIND = f"SELECT {COLUMNS} FROM admin_audit_log WHERE id = $1"
+
 OLD = OldRows("admin_audit_log", "created_at")
 
 
@@ -47,13 +57,35 @@ async def insert(conn: Connection, action: str, changes: Sequence[Change], now: 
     )
 
 
-async def page(conn: Connection, window: Window) -> AuditPage:
+async def page(conn: Connection, filter: Filter, window: Window) -> AuditPage:
     """Return one page, newest first; `count` is the number of rows on it."""
-    where = Where()
+    where = _narrowed(filter)
     ORDER.restrict(where, window.before)
     statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
     return AuditPage([_entry(row) for row in page.rows], len(page.rows), page.next_before)
+
+
+async def has_more_than(conn: Connection, filter: Filter, count: int) -> bool:
+    """Tell whether more than `count` entries match."""
+    where = _narrowed(filter)
+    return bool(await conn.fetchval(HAS_MORE.format(where=where.sql(), count=where.bind(count)), *where.args))
+
+
+async def find(conn: Connection, id: UUID) -> AuditEntry | None:
+    row = await conn.fetchrow(FIND, id)
+    return None if row is None else _entry(row)
+
+
+def _narrowed(filter: Filter) -> Where:
+    where = Where()
+    where.add("actor_id = {}", filter.actor)
+    where.add("action = {}", filter.action)
+    where.add("target_id = {}", filter.target)
+    where.add("request_id = {}", filter.request_id)
+    where.add("created_at >= {}", filter.since)
+    where.add("created_at <= {}", filter.until)
+    return where
 
 
 def _entry(row: Record) -> AuditEntry:

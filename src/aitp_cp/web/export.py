@@ -100,10 +100,16 @@ async def stream(parts: Sequence[Part], format: Format = Format.JSON, filename: 
 
     What fails before the first chunk is still an ordinary error; after that the answer is cut short.
     """
-    body = _chunked(_document(parts) if format is Format.JSON else _lines(parts))
+    body = _document(parts) if format is Format.JSON else _lines(parts)
+    return await stream_bytes(body, format.media_type, None if filename is None else f"{filename}.{format}")
+
+
+async def stream_bytes(pieces: AsyncIterator[bytes], media_type: str, filename: str | None = None) -> StreamingResponse:
+    """The answer made of `pieces`, as an attachment when `filename` is given; fails as `stream` does."""
+    body = _chunked(pieces)
     first = await anext(body, b"")
-    headers = {} if filename is None else {"Content-Disposition": attachment(f"{filename}.{format}")}
-    return StreamingResponse(_joined(first, body), headers=headers, media_type=format.media_type)
+    headers = {} if filename is None else {"Content-Disposition": attachment(filename)}
+    return StreamingResponse(_joined(first, body), headers=headers, media_type=media_type)
 
 
 def attachment(filename: str) -> str:
