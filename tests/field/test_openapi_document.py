@@ -33,6 +33,7 @@ SOUND = {
     "name": "a name",
     "role": "reporter",
     "reason": "the key leaked",
+    "since": "2026-01-01T00:00:00Z",
     "scopes": ["events:write"],
     "jti": "0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11",
     "jtis": ["0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11"],

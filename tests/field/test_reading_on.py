@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 ROWS = 23
 HOOK = "00000000-0000-4000-8000-000000000001"
+DELIVERY = "00000000-0000-4000-8000-000000000002"
 AID = "aid-with-much"
 
 
@@ -66,7 +67,9 @@ INSERT INTO revocation_entries (jti, revoked_at) SELECT gen_random_uuid(), {AT} 
 INSERT INTO webhooks (id, url, events, secret, active, created_at)
 SELECT CASE n WHEN 1 THEN '{HOOK}'::uuid ELSE gen_random_uuid() END, 'https://h/', '[]', 's', false, {AT} {SERIES};
 INSERT INTO webhook_deliveries (id, webhook_id, event_type, payload, body, status, created_at)
-SELECT gen_random_uuid(), '{HOOK}', 'x', '{{}}', '', 'failed', {AT} {SERIES};
+SELECT CASE n WHEN 1 THEN '{DELIVERY}'::uuid ELSE gen_random_uuid() END, '{HOOK}', 'x', '{{}}', '', 'failed', {AT}
+{SERIES};
+INSERT INTO webhook_attempts (delivery_id, n, at, ms, cut) SELECT '{DELIVERY}', n, {AT}, 1, false {SERIES};
 INSERT INTO trust_anchors (id, namespace, issuer_url, created_at)
 SELECT gen_random_uuid(), 'n', 'https://i/' || n, {AT} {SERIES};
 INSERT INTO pinned_keys (namespace, aid, pubkey)
@@ -152,6 +155,12 @@ CASES = (
         f" VALUES (gen_random_uuid(), '{HOOK}', 'x', '{{{{}}}}', '', 'failed', {{at}})",
     ),
     Case(
+        f"/api/webhooks/{HOOK}/deliveries/{DELIVERY}/attempts",
+        "attempts",
+        "n",
+        f"INSERT INTO webhook_attempts (delivery_id, n, at, ms, cut) VALUES ('{DELIVERY}', {{n}}, {{at}}, 1, false)",
+    ),
+    Case(
         "/api/trust-anchors",
         "trustAnchors",
         "id",
@@ -225,7 +234,7 @@ def test_every_list_is_here() -> None:
     shown = {path: str(operations) for path, operations in json.loads(openapi_document())["paths"].items()}
     lists = {path for path, operations in shown.items() if "'name': 'offset'" in operations}
     taking = {path for path, operations in shown.items() if "'name': 'before'" in operations}
-    assert lists == taking == {case.path.replace(HOOK, "{id}") for case in CASES}
+    assert lists == taking == {case.path.replace(HOOK, "{id}").replace(DELIVERY, "{deliveryId}") for case in CASES}
 
 
 @pytest.mark.parametrize("case", NAMED)

@@ -29,7 +29,7 @@ SECRETS = {
 AUTH = {"Authorization": f"Bearer {API_KEY}"}
 # What the database would quote of the row: all of it, with the secret.
 REFUSE_ROW = "ALTER TABLE webhooks ADD CONSTRAINT test_refused CHECK (url NOT LIKE '%refused%')"
-TABLES = ("admin_audit_log", "api_keys", "audit_events", "idempotency_keys", "webhook_deliveries")
+TABLES = ("admin_audit_log", "api_keys", "audit_events", "idempotency_keys", "webhook_attempts", "webhook_deliveries")
 
 
 async def ask(dsn: str, *statements: str) -> list[str]:

@@ -75,8 +75,12 @@ SELECT gen_random_uuid(), md5('hook' || 1 + n % 10)::uuid, 'tct.revoked', '{{}}'
        now() - n * interval '1 second'
 FROM generate_series(1, {DELIVERIES}) AS n;
 
-INSERT INTO admin_audit_log (id, action, actor_id, target_id, created_at)
-SELECT gen_random_uuid(), 'agent.register', 'apikey:0', 'aid-' || n, now() - n * interval '1 second'
+INSERT INTO webhook_attempts (delivery_id, n, at, ms, status, cut)
+SELECT id, n, created_at, n * 10, 204, false FROM webhook_deliveries, generate_series(1, 2) AS n;
+
+INSERT INTO admin_audit_log (id, action, actor_id, target_id, request_id, created_at)
+SELECT gen_random_uuid(), 'agent.register', 'apikey:' || n % 5, 'aid-' || n, 'request-' || n,
+       now() - n * interval '1 second'
 FROM generate_series(1, {AUDITS}) AS n;
 
 INSERT INTO trust_anchors (id, namespace, issuer_url, created_at)
@@ -116,6 +120,7 @@ BIG = frozenset(
         "delegations",
         "revocation_entries",
         "revoked_reports",
+        "webhook_attempts",
         "webhook_deliveries",
         "admin_audit_log",
         "trust_anchors",

@@ -12,16 +12,18 @@ import pytest
 from aitp_cp.accounts import store as accounts
 from aitp_cp.accounts.model import Which
 from aitp_cp.audit import store as audit
+from aitp_cp.audit.model import AuditExportQuery, AuditFilter
 from aitp_cp.clock import now
 from aitp_cp.containment import store as containments
 from aitp_cp.containment.model import ContainmentQuery
 from aitp_cp.dashboard import store as dashboard
 from aitp_cp.db.keyset import Window
-from aitp_cp.deliveries import outbox
+from aitp_cp.deliveries import attempts, health, outbox, resending
 from aitp_cp.deliveries import store as deliveries
+from aitp_cp.deliveries.model import DeliveryFilter, read_codes
 from aitp_cp.events import counts as event_counts
 from aitp_cp.events import history as lists
-from aitp_cp.events import invocations
+from aitp_cp.events import invocations, positions
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.keys import store as keys
@@ -91,6 +93,27 @@ def agent_list(before: Any = None, **wanted: Any) -> Ask:
 
 def note_list(before: Any = None, **wanted: Any) -> Ask:
     return lambda conn: notes.page(conn, NotesQuery(**wanted), Window(100, 0, before))
+
+
+def audits(**wanted: Any) -> list[Ask]:
+    """A first and a later page of the audit."""
+    return [
+        lambda conn: audit.page(conn, AuditFilter(**wanted), Window(100)),
+        lambda conn: audit.page(conn, AuditFilter(**wanted), Window(100, 0, (DAY_AGO, JTI))),
+    ]
+
+
+def delivery_list(before: Any = None, webhook: UUID = HOOK, **wanted: Any) -> Ask:
+    filter = DeliveryFilter(**wanted)
+    return lambda conn: deliveries.list_deliveries(conn, webhook, filter, Window(100, 0, before))
+
+
+def resending_of(**wanted: Any) -> Ask:
+    """Picking what is sent again."""
+    where = deliveries.narrowed(HOOK, DeliveryFilter(**wanted))
+    where.always(resending.FINISHED)
+    statement = resending.PICK.format(where=where.sql(), limit=where.bind(1000))
+    return lambda conn: conn.fetch(statement, *where.args)
 
 
 def page(read: Any, key: Any, place: Any) -> list[Ask]:
@@ -224,10 +247,28 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: webhooks.list_webhooks(conn, Window(100, 0, (DAY_AGO, JTI))),
     ],
     "GET /api/webhooks/{id}/deliveries": [
-        lambda conn: deliveries.list_deliveries(conn, JTI, None, Window(100)),
-        lambda conn: deliveries.list_deliveries(conn, JTI, "failed", Window(100)),
-        lambda conn: deliveries.list_deliveries(conn, HOOK, None, Window(100, 0, (DAY_AGO, JTI))),
-        lambda conn: deliveries.list_deliveries(conn, HOOK, "failed", Window(100, 0, (DAY_AGO, JTI))),
+        delivery_list(webhook=JTI),
+        delivery_list(webhook=JTI, status="failed"),
+        delivery_list(before=(DAY_AGO, JTI)),
+        delivery_list(before=(DAY_AGO, JTI), status="failed"),
+        delivery_list(status="failed", codes=read_codes("5xx"), since=DAY_AGO, until=NOW),
+        delivery_list(type="tct.revoked", codes=read_codes("none")),
+    ],
+    "GET /api/webhooks/{id}/deliveries/{deliveryId}/attempts": [
+        lambda conn: attempts.page(conn, JTI, Window(100)),
+        lambda conn: attempts.page(conn, JTI, Window(100, 0, (3, DAY_AGO))),
+    ],
+    "webhooks resent, replayed and looked at": [
+        resending_of(status="failed", since=DAY_AGO, until=NOW),
+        resending_of(type="tct.revoked"),
+        resending_of(ids=[JTI]),
+        lambda conn: conn.execute(resending.REQUEUE, [JTI]),
+        lambda conn: attempts.forget_old(conn, [JTI]),
+        lambda conn: deliveries.delivered_events(conn, HOOK, [JTI]),
+        lambda conn: conn.fetchrow(positions.ENDS),
+        lambda conn: conn.fetchrow(positions.NEXT, 150_000),
+        lambda conn: conn.fetch(health.STATE, [HOOK], 500),
+        lambda conn: conn.fetch(health.OUTCOMES, [HOOK], 10_001),
     ],
     "webhook outbox": [
         lambda conn: conn.fetch(events.REACH, 150_000, 5000),
@@ -236,9 +277,17 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: deliveries.cursor(conn),
     ],
     "GET /api/audit": [
-        lambda conn: audit.page(conn, Window(100)),
-        lambda conn: audit.page(conn, Window(1000, 5000)),
-        lambda conn: audit.page(conn, Window(1000, 0, (DAY_AGO, JTI))),
+        lambda conn: audit.page(conn, AuditFilter(), Window(100)),
+        lambda conn: audit.page(conn, AuditFilter(), Window(1000, 5000)),
+        lambda conn: audit.page(conn, AuditFilter(), Window(1000, 0, (DAY_AGO, JTI))),
+        *audits(actor="apikey:1"),
+        *audits(action="agent.contain"),
+        *audits(target=RARE),
+        *audits(request_id="none"),
+        *audits(since=DAY_AGO, until=NOW),
+        *audits(actor="apikey:1", action="agent.register", since=DAY_AGO),
+        lambda conn: audit.has_more_than(conn, AuditExportQuery(target=RARE), 100_000),
+        lambda conn: audit.find(conn, JTI),
     ],
     "dashboard": [
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
@@ -378,7 +427,7 @@ async def test_reading_on_begins_at_the_place_and_not_at_the_newest_row(filled_d
             session_list(before=(DAY_AGO, SESSION), status="failed"),
             session_list(before=(DAY_AGO, SESSION), run_id=RUN),
             session_list(before=(DAY_AGO, SESSION), aid=BUSY),
-            *LISTS["GET /api/webhooks/{id}/deliveries"][2:],
+            *LISTS["GET /api/webhooks/{id}/deliveries"][2:4],
             LISTS["GET /api/audit"][2],
             LISTS["GET /api/trust-anchors"][1],
         ],

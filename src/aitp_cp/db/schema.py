@@ -44,6 +44,7 @@ TABLES: Mapping[str, str] = {
     "revoked_reports": "tcts",
     "signed_revocations": "tcts",
     "trust_anchors": "truststore",
+    "webhook_attempts": "deliveries",
     "webhook_deliveries": "deliveries",
     "webhook_outbox": "deliveries",
     "webhooks": "webhooks",

@@ -2,9 +2,12 @@
 
 from datetime import datetime
 
+import msgspec
+
+from aitp_cp.deliveries.heads import head_of
 from aitp_cp.deliveries.model import Attempt, Outcome, Verdict
 from aitp_cp.deliveries.retry import retry_after_secs
-from aitp_cp.deliveries.signing import signature_headers
+from aitp_cp.deliveries.signing import sent_signatures, signature_headers
 from aitp_cp.outbound import GuardedClient, Refused, Reply, Unreachable
 
 DEADLINE_SECS = 10.0
@@ -15,11 +18,12 @@ MAY_NAME_A_PAUSE = frozenset({429, 503})
 
 async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcome:
     """Send the delivery's bytes, signed with the current secret; every failure of the receiver is an outcome."""
+    signatures = signature_headers(attempt.secret, attempt.id, attempt.body, now)
     headers = {
         "Content-Type": "application/json",
         "X-Aitp-Event": attempt.event_type,
         "X-Aitp-Delivery": str(attempt.id),
-        **signature_headers(attempt.secret, attempt.id, attempt.body, now),
+        **signatures,
     }
     try:
         reply = await client.send(
@@ -34,11 +38,12 @@ async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcom
         return Outcome(Verdict.REFUSED, error=f"not sent: {refused}")
     except Unreachable as failure:
         return Outcome(Verdict.FAILED, error=str(failure))
-    return _outcome(reply, now)
+    head, cut = head_of(reply, [attempt.secret, *sent_signatures(signatures)])
+    return msgspec.structs.replace(_outcome(reply, now), head=head, cut=cut)
 
 
 def _outcome(reply: Reply, now: datetime) -> Outcome:
-    """The status alone decides; nothing of the body is kept."""
+    """The status alone decides."""
     status = reply.status
     if 200 <= status < 300:
         return Outcome(Verdict.DELIVERED, status)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import structlog
 
 from aitp_cp.db import Connection
@@ -64,6 +65,7 @@ class Dispatcher(LeasedLoop[Attempt, Outcome]):
             self._slow[attempt.webhook_id] = clock()
         self.rt.metrics.webhook_attempt_seconds.labels(outcome=outcome.verdict.value).observe(seconds)
         fields = {"webhook": str(attempt.webhook_id), "delivery": str(attempt.id), "attempt": attempt.number}
+        outcome = msgspec.structs.replace(outcome, ms=round(seconds * 1000))
         if outcome.verdict is Verdict.DELIVERED:
             log.debug("webhook_delivered", **fields)
         else:

@@ -1,6 +1,7 @@
 """Deliveries as they are queued, claimed, ended and shown."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -9,10 +10,14 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.vocabulary import DELIVERABLE
 from aitp_cp.web.query import PageQuery
 
 ORDER = Order("deliveries", Key("created_at", datetime, descending=True), Key("id", UUID))
+OLDEST_FIRST = Order("resent deliveries", Key("created_at", datetime), Key("id", UUID, descending=True))
+ATTEMPT_ORDER = Order("attempts", Key("n", int, descending=True), Key("at", datetime, descending=True))
+CODE_PATTERN = "^([1-9][0-9]{2}|[1-9]xx|none)$"
 
 
 def event_types(stored: str) -> list[str]:
@@ -74,6 +79,27 @@ class DeliveryPage(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class AttemptView(msgspec.Struct, frozen=True, rename="camel"):
+    """One attempt; `n` counts from 1 and goes on after a resend, and a number without an attempt was cut short.
+
+    `response_head` is what the receiver chose to send: untrusted text.
+    """
+
+    n: int
+    at: str
+    ms: int
+    status: int | None
+    error: str | None
+    response_head: str | None
+    truncated: bool
+
+
+class AttemptPage(msgspec.Struct, frozen=True, rename="camel"):
+    attempts: list[AttemptView]
+    count: int
+    next_before: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Claim(msgspec.Struct, frozen=True):
     """What one claim may take: `room` rows in all, and with those in flight at most `per_webhook` of each webhook."""
 
@@ -117,10 +143,15 @@ class Verdict(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True):
+    """`head` is the beginning of the response, and `cut` tells that something of it is missing."""
+
     verdict: Verdict
     status_code: int | None = None
     error: str | None = None
     retry_after_secs: float | None = None
+    ms: int = 0
+    head: str | None = None
+    cut: bool = False
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -140,9 +171,54 @@ class DeliveryStatus(StrEnum):
     FAILED = "failed"
 
 
+class Codes(msgspec.Struct, frozen=True):
+    """A range of status codes; without bounds the deliveries that no receiver has answered."""
+
+    low: int | None = None
+    high: int | None = None
+
+
+def read_codes(text: str | None) -> Codes | None:
+    """Return the codes that `503`, `5xx` or `none` means; raises `FilterInvalid`."""
+    if text is None or text == "none":
+        return None if text is None else Codes()
+    match = re.fullmatch(r"([1-9])([0-9]{2}|xx)", text)
+    if match is None:
+        raise FilterInvalid("code is a status such as 503, a class such as 5xx, or none")
+    first = int(match[1]) * 100
+    return Codes(first, first + 99) if match[2] == "xx" else Codes(int(text), int(text))
+
+
+class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deliveries of a webhook to list or to send again; `since` and `until` are inclusive."""
+
+    ids: Sequence[UUID] | None = None
+    status: str | None = None
+    type: str | None = None
+    codes: Codes | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class DeliveryQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
-    """A status that no delivery has matches none."""
+    """A status or type that no delivery has matches none."""
 
     status: Annotated[
         str | None, msgspec.Meta(description="status", extra_json_schema={"enum": list(DeliveryStatus)})
     ] = None
+    type: Annotated[str | None, msgspec.Meta(description="event type, exact")] = None
+    code: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="last status code: `503`, a class such as `5xx`, or `none` where nobody answered",
+            extra_json_schema={"pattern": CODE_PATTERN},
+        ),
+    ] = None
+    since: Annotated[datetime | None, msgspec.Meta(description="created at or after, ISO-8601")] = None
+    until: Annotated[datetime | None, msgspec.Meta(description="created at or before, ISO-8601")] = None
+
+    @property
+    def filter(self) -> DeliveryFilter:
+        """Raises `FilterInvalid`."""
+        codes = read_codes(self.code)
+        return DeliveryFilter(status=self.status, type=self.type, codes=codes, since=self.since, until=self.until)

@@ -17,16 +17,27 @@ from aitp_cp.deliveries.model import Attempt, DeliveryStatus, Outcome, Rules, Ve
 from aitp_cp.deliveries.retry import pause
 from aitp_cp.jobs import Done
 
+# The attempt that ended, numbered as its delivery counts; after a resend, which counts anew, the numbers go on.
+KEEP_ATTEMPT = """
+kept AS (
+    INSERT INTO webhook_attempts (delivery_id, n, at, ms, status, error, head, cut)
+    SELECT id, greatest(n, 1 + coalesce((SELECT max(a.n) FROM webhook_attempts AS a WHERE a.delivery_id = id), 0)),
+           now() - ms * interval '1 ms', ms, status_code, error, head, cut
+    FROM recorded
+)
+"""
+
 # Webhooks are locked in the order of their ids, for two processes may close several breakers at once.
-RECORD_DELIVERED = """
+RECORD_DELIVERED = f"""
 WITH recorded AS (
     UPDATE webhook_deliveries AS d
     SET status = 'delivered', status_code = ended.status_code, error = NULL, delivered_at = now(), next_retry_at = NULL,
         lease_until = NULL, lease_token = NULL
-    FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS ended (id, lease_token, status_code)
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::bool[])
+         AS ended (id, lease_token, status_code, n, ms, head, cut)
     WHERE d.id = ended.id AND d.lease_token = ended.lease_token
-    RETURNING d.webhook_id
-), well AS MATERIALIZED (
+    RETURNING d.webhook_id, d.id, d.status_code, d.error, ended.n, ended.ms, ended.head, ended.cut
+), {KEEP_ATTEMPT}, well AS MATERIALIZED (
     SELECT w.id FROM webhooks AS w
     WHERE w.id IN (SELECT webhook_id FROM recorded) AND (w.breaker_state <> 'closed' OR w.breaker_failures > 0)
     ORDER BY w.id
@@ -39,14 +50,14 @@ FROM well
 WHERE webhooks.id = well.id
 """
 
-RECORD = """
+RECORD = f"""
 WITH recorded AS (
     UPDATE webhook_deliveries
     SET status = $3, status_code = $4, error = $5, next_retry_at = now() + $6::interval,
         lease_until = NULL, lease_token = NULL
     WHERE id = $1 AND lease_token = $2
-    RETURNING webhook_id
-)
+    RETURNING webhook_id, id, status_code, error, $7::int AS n, $8::int AS ms, $9::text AS head, $10::bool AS cut
+), {KEEP_ATTEMPT}
 """
 
 # The guard refused the URL: the receiver did not fail, so the breaker stays as it is.
@@ -61,9 +72,9 @@ SET breaker_failures = breaker_failures + 1,
     (breaker_state, breaker_opened_at, breaker_next_probe_at) = (
         SELECT CASE WHEN opens THEN 'open' ELSE breaker_state END,
                CASE WHEN opens THEN now() ELSE breaker_opened_at END,
-               CASE WHEN opens THEN now() + $9::interval ELSE breaker_next_probe_at END
-        FROM (SELECT (breaker_state = 'closed' AND breaker_failures + 1 >= $7)
-                     OR (breaker_state = 'half_open' AND $8) AS opens) AS verdict
+               CASE WHEN opens THEN now() + $13::interval ELSE breaker_next_probe_at END
+        FROM (SELECT (breaker_state = 'closed' AND breaker_failures + 1 >= $11)
+                     OR (breaker_state = 'half_open' AND $12) AS opens) AS verdict
     )
 FROM recorded
 WHERE webhooks.id = recorded.webhook_id
@@ -74,7 +85,7 @@ RECORD_GONE = f"""
 {RECORD}
 UPDATE webhooks SET active = false, deactivated_reason = 'gone', updated_at = now()
 FROM recorded
-WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $7
+WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $11
 """
 
 
@@ -87,6 +98,10 @@ async def record(conn: Connection, done: Sequence[Done[Attempt, Outcome]], rules
             [attempt.id for attempt, _ in delivered],
             [attempt.lease_token for attempt, _ in delivered],
             [outcome.status_code for _, outcome in delivered],
+            [attempt.number for attempt, _ in delivered],
+            [outcome.ms for _, outcome in delivered],
+            [outcome.head for _, outcome in delivered],
+            [outcome.cut for _, outcome in delivered],
         )
     for attempt, outcome in done:
         match outcome.verdict:
@@ -109,4 +124,5 @@ def _pause(attempt: Attempt, outcome: Outcome, rules: Rules) -> timedelta | None
 
 def _values(attempt: Attempt, outcome: Outcome, again: timedelta | None = None) -> tuple[object, ...]:
     status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
-    return attempt.id, attempt.lease_token, status, outcome.status_code, outcome.error, again
+    result = attempt.id, attempt.lease_token, status, outcome.status_code, outcome.error, again
+    return *result, attempt.number, outcome.ms, outcome.head, outcome.cut

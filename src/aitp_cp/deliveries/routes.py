@@ -1,32 +1,60 @@
-"""The delivery log over HTTP (contract, section 12)."""
+"""The delivery log, and what is sent again, over HTTP (contract, section 12)."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.deliveries import outbox, service
+from aitp_cp.db import Connection
+from aitp_cp.deliveries import bulk, health, outbox, service
+from aitp_cp.deliveries.bulk import Act
+from aitp_cp.deliveries.bulk_model import BulkQuery, Queued, Range, Resend
 from aitp_cp.deliveries.dispatcher import Dispatcher
-from aitp_cp.deliveries.model import ORDER, DeliveryPage, DeliveryQuery, DeliveryView
-from aitp_cp.errors import IdInvalid, NotFound
+from aitp_cp.deliveries.health import WebhookHealth
+from aitp_cp.deliveries.model import ATTEMPT_ORDER, ORDER, AttemptPage, DeliveryPage, DeliveryQuery, DeliveryView
+from aitp_cp.errors import BodyInvalid, FilterInvalid, IdInvalid, NotFound
+from aitp_cp.idempotency.edge import answer_once
+from aitp_cp.idempotency.model import Answer
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
+from aitp_cp.web.body import decode, read_body
+from aitp_cp.web.endpoint import Endpoint, Handler, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
-from aitp_cp.web.query import read_query
+from aitp_cp.web.query import PageQuery, read_query
 from aitp_cp.web.responses import json_response
 
 CATCH_UP_SECS = 0.25  # how long a look into the log waits for the deliveries of acknowledged events
+REPLAY_CATCH_UP_SECS = 2.0  # how long a replay waits for the deliveries of the newest events
 WEBHOOK_ID = uuid_in_path("id", "the webhook's id")
 DELIVERY_ID = uuid_in_path("deliveryId", "the delivery's id")
+ATTEMPTS = "GET /api/webhooks/{id}/deliveries/{deliveryId}/attempts"
 REDELIVER = "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver"
+
+
+Body = TypeVar("Body", Range, Resend)
+Work = Callable[[Connection, Act, Body], Awaitable[Queued]]
 
 
 async def list_deliveries(rt: Runtime, request: Request) -> Response:
     query, id = read_query(request, DeliveryQuery), path_uuid(request)
-    window = query.window(ORDER)
+    window, filter = query.window(ORDER), query.filter
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.connection() as conn:
-        return json_response(await service.list_deliveries(conn, id, query.status, window))
+        return json_response(await service.list_deliveries(conn, id, filter, window))
+
+
+async def list_attempts(rt: Runtime, request: Request) -> Response:
+    id, delivery_id = path_uuid(request), path_uuid(request, "deliveryId")
+    window = read_query(request, PageQuery).window(ATTEMPT_ORDER)
+    async with rt.db.connection() as conn:
+        return json_response(await service.list_attempts(conn, id, delivery_id, window))
+
+
+async def get_health(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:
+        return json_response(await health.of_webhook(conn, path_uuid(request)))
 
 
 async def redeliver(rt: Runtime, request: Request) -> Response:
@@ -45,6 +73,53 @@ async def send_test(rt: Runtime, request: Request) -> Response:
     return json_response(delivery, 202)
 
 
+async def resend(rt: Runtime, request: Request) -> Response:
+    return await _run(rt, request, bulk.resend, Resend)
+
+
+async def recover(rt: Runtime, request: Request) -> Response:
+    return await _run(rt, request, bulk.recover, Range)
+
+
+async def replay_missing(rt: Runtime, request: Request) -> Response:
+    await outbox.catch_up(rt.db, REPLAY_CATCH_UP_SECS)
+    return await _run(rt, request, bulk.replay_missing, Range)
+
+
+async def _run(rt: Runtime, request: Request, work: Work[Body], shape: type[Body]) -> Response:
+    id, body, actor = path_uuid(request), await read_body(request), actor_of(rt, request)
+    kept_days = rt.settings.webhook_delivery_ttl_days
+    if read_query(request, BulkQuery).dry_run:
+        async with rt.db.connection() as conn:
+            return json_response(await work(conn, Act(id, None, rt.clock(), kept_days), decode(body, shape)))
+
+    async def effect(conn: Connection) -> Answer:
+        return Answer(202, await work(conn, Act(id, actor, rt.clock(), kept_days), decode(body, shape)))
+
+    # The webhook is part of what a key stands for.
+    name, bound = f"webhooks.{work.__name__.replace('_', '-')}", id.bytes + body
+    answer = await answer_once(rt, request, endpoint=name, caller=actor.id, body=bound, effect=effect)
+    rt.get(Dispatcher).wake()
+    return answer
+
+
+def _bulk(action: str, handler: Handler, shape: type, summary: str) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=f"/api/webhooks/{{id}}/{action}",
+        scope=Scope.WEBHOOKS_WRITE,
+        handler=handler,
+        summary=summary,
+        tag="webhooks",
+        idempotent=True,
+        params=(WEBHOOK_ID,),
+        query=BulkQuery,
+        body=shape,
+        answers={202: Queued, 200: Queued},
+        errors=(IdInvalid, BodyInvalid, NotFound),
+    )
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -57,8 +132,34 @@ ENDPOINTS = (
         query=DeliveryQuery,
         params=(WEBHOOK_ID,),
         answers={200: DeliveryPage},
+        errors=(IdInvalid, NotFound, FilterInvalid),
+        leads_to=links(ATTEMPTS, REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/webhooks/{id}/deliveries/{deliveryId}/attempts",
+        scope=Scope.WEBHOOKS_READ,
+        handler=list_attempts,
+        summary="The attempts of a delivery with what the receiver answered, newest first",
+        tag="webhooks",
+        bulk=True,
+        query=PageQuery,
+        params=(WEBHOOK_ID, DELIVERY_ID),
+        answers={200: AttemptPage},
         errors=(IdInvalid, NotFound),
-        leads_to=links(REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/webhooks/{id}/health",
+        scope=Scope.WEBHOOKS_READ,
+        handler=get_health,
+        summary="What became of a webhook's deliveries lately, and what waits",
+        tag="webhooks",
+        bulk=True,
+        params=(WEBHOOK_ID,),
+        answers={200: WebhookHealth},
+        errors=(IdInvalid, NotFound),
+        leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
     Endpoint(
         method="POST",
@@ -87,4 +188,7 @@ ENDPOINTS = (
             *links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
         ),
     ),
+    _bulk("recover", recover, Range, "Send the failed deliveries of a time again"),
+    _bulk("replay-missing", replay_missing, Range, "Send the events of a time that have no delivery to the webhook"),
+    _bulk("resend", resend, Resend, "Send finished deliveries again: by their ids, or all that match"),
 )

@@ -10,17 +10,25 @@ from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.deliveries import store
-from aitp_cp.deliveries.model import DeliveryPage, DeliveryView, NewDelivery
+from aitp_cp.deliveries import attempts, store
+from aitp_cp.deliveries.model import AttemptPage, DeliveryFilter, DeliveryPage, DeliveryView, NewDelivery
 from aitp_cp.deliveries.outbox import body_of
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.vocabulary import TEST_TYPE
 
 
-async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:
+async def list_deliveries(conn: Connection, webhook_id: UUID, filter: DeliveryFilter, window: Window) -> DeliveryPage:
     """List deliveries, newest first; `count` is the number of rows on the page. Raises `NotFound`."""
-    await _is_active(conn, webhook_id)
-    return await store.list_deliveries(conn, webhook_id, status, window)
+    await is_active(conn, webhook_id)
+    return await store.list_deliveries(conn, webhook_id, filter, window)
+
+
+async def list_attempts(conn: Connection, webhook_id: UUID, id: UUID, window: Window) -> AttemptPage:
+    """List the attempts of a delivery, newest first. Raises `NotFound`."""
+    await is_active(conn, webhook_id)
+    if await store.find(conn, webhook_id, id) is None:
+        raise NotFound("no such delivery")
+    return await attempts.page(conn, id, window)
 
 
 async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, now: datetime) -> DeliveryView:
@@ -28,7 +36,8 @@ async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, 
 
     The delivery keeps its id, so a receiver that remembers ids sees a repetition.
     """
-    await _is_active(conn, webhook_id)
+    await is_active(conn, webhook_id)
+    await attempts.forget_old(conn, [id])
     delivery = await store.send_again(conn, webhook_id, id)
     if delivery is None:  # unknown, or being sent now
         delivery = await store.find(conn, webhook_id, id)
@@ -43,7 +52,7 @@ async def send_test(conn: Connection, webhook_id: UUID, actor: Actor, now: datet
 
     An inactive webhook's fails at once: no attempt would ever bring the answer that the caller waits for.
     """
-    active, id = await _is_active(conn, webhook_id), uuid4()
+    active, id = await is_active(conn, webhook_id), uuid4()
     payload = _test_event(webhook_id, now)
     body = body_of(id, TEST_TYPE, payload, now)
     await store.insert_deliveries(conn, [NewDelivery(id, webhook_id, TEST_TYPE, payload.decode(), body.decode())], now)
@@ -64,7 +73,8 @@ def _test_event(webhook_id: UUID, now: datetime) -> bytes:
     )
 
 
-async def _is_active(conn: Connection, webhook_id: UUID) -> bool:
+async def is_active(conn: Connection, webhook_id: UUID) -> bool:
+    """Tell whether a webhook is active; raises `NotFound`."""
     active = await store.webhook_is_active(conn, webhook_id)
     if active is None:
         raise NotFound("no such webhook")

@@ -6,6 +6,7 @@ Both families use the secret's UTF-8 bytes as the key. https://www.standardwebho
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -21,3 +22,8 @@ def signature_headers(secret: str, delivery_id: UUID, body: bytes, now: datetime
         "webhook-timestamp": timestamp,
         "webhook-signature": "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode(),
     }
+
+
+def sent_signatures(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Return the signatures in `signature_headers`; who knows one can send this delivery's bytes in our name."""
+    return headers["X-AITP-Signature"].partition("=")[2], headers["webhook-signature"].partition(",")[2]

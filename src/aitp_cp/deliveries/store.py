@@ -14,6 +14,7 @@ from aitp_cp.db.sweep import OldRows
 from aitp_cp.deliveries.model import (
     ORDER,
     Cursor,
+    DeliveryFilter,
     DeliveryPage,
     DeliveryStatus,
     DeliveryView,
@@ -21,6 +22,7 @@ from aitp_cp.deliveries.model import (
     Subscriber,
     event_types,
 )
+from aitp_cp.events import positions
 
 CURSOR = """
 SELECT enqueued_through AS through, moved_at, date_trunc('milliseconds', now()) AS now,
@@ -49,6 +51,13 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid
      WITH ORDINALITY AS new (id, webhook_id, event_type, payload, body, event_id, event_seq, place)
 ON CONFLICT (event_id, webhook_id) DO NOTHING
 """
+
+# Where a webhook's events begin, whenever it was paused since; what an older version created has no such position.
+SUBSCRIBER = """
+SELECT id, events, created_after, created_at FROM webhooks WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE
+"""
+
+DELIVERED_EVENTS = "SELECT event_id FROM webhook_deliveries WHERE webhook_id = $1 AND event_id = ANY($2::uuid[])"
 
 WEBHOOK_IS_ACTIVE = "SELECT active FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
@@ -136,6 +145,21 @@ async def lock_active(conn: Connection) -> list[Subscriber]:
     return [Subscriber(row["id"], frozenset(event_types(row["events"])), row["sees_after"]) for row in rows]
 
 
+async def subscriber(conn: Connection, webhook_id: UUID) -> Subscriber | None:
+    """Return a webhook, active or not, with the position of its creation; locks it against deletion."""
+    row = await conn.fetchrow(SUBSCRIBER, webhook_id)
+    if row is None:
+        return None
+    created = row["created_after"]
+    begins = await positions.before(conn, row["created_at"]) if created is None else created
+    return Subscriber(row["id"], frozenset(event_types(row["events"])), begins)
+
+
+async def delivered_events(conn: Connection, webhook_id: UUID, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these events have a delivery to the webhook."""
+    return {row["event_id"] for row in await conn.fetch(DELIVERED_EVENTS, webhook_id, event_ids)}
+
+
 async def insert_deliveries(conn: Connection, deliveries: Sequence[NewDelivery], now: datetime) -> None:
     """Insert deliveries that are due at once, in this order; an event's delivery to a webhook is inserted once."""
     columns = zip(*map(msgspec.structs.astuple, deliveries), strict=True)
@@ -148,15 +172,30 @@ async def webhook_is_active(conn: Connection, webhook_id: UUID) -> bool | None:
     return active
 
 
-async def list_deliveries(conn: Connection, webhook_id: UUID, status: str | None, window: Window) -> DeliveryPage:
+async def list_deliveries(conn: Connection, webhook_id: UUID, filter: DeliveryFilter, window: Window) -> DeliveryPage:
     """List a webhook's deliveries, newest first."""
-    where = Where()
-    where.add("webhook_id = {}", webhook_id)
-    where.add("status = {}", status)
+    where = narrowed(webhook_id, filter)
     ORDER.restrict(where, window.before)
     statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
     return DeliveryPage([_delivery(row) for row in page.rows], len(page.rows), page.next_before)
+
+
+def narrowed(webhook_id: UUID, filter: DeliveryFilter) -> Where:
+    """Return the conditions of a filter on webhook_deliveries."""
+    where, codes = Where(), filter.codes
+    where.add("webhook_id = {}", webhook_id)
+    where.add("id = ANY({}::uuid[])", filter.ids)
+    where.add("status = {}", filter.status)
+    where.add("event_type = {}", filter.type)
+    where.add("created_at >= {}", filter.since)
+    where.add("created_at <= {}", filter.until)
+    if codes is not None:
+        where.add("status_code >= {}", codes.low)
+        where.add("status_code <= {}", codes.high)
+        if codes.low is None:
+            where.always("status_code IS NULL AND attempts > 0")
+    return where
 
 
 async def find(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:

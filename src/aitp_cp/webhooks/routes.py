@@ -17,7 +17,7 @@ from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
-from aitp_cp.web.endpoint import Endpoint, links, uuid_in_path
+from aitp_cp.web.endpoint import Endpoint, Link, links, uuid_in_path
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import WholeList, read_query
 from aitp_cp.web.responses import json_response
@@ -45,8 +45,15 @@ WEBHOOK = (
     "DELETE /api/webhooks/{id}",
     "GET /api/webhooks/{id}/circuit-breaker",
     "POST /api/webhooks/{id}/circuit-breaker/reset",
+    "GET /api/webhooks/{id}/health",
     "GET /api/webhooks/{id}/deliveries",
     "POST /api/webhooks/{id}/test",
+)
+
+# Everything since the webhook was created.
+SINCE_CREATED = tuple(
+    Link(f"POST /api/webhooks/{{id}}/{act}", {"id": "$request.path.id"}, body={"since": "$response.body#/createdAt"})
+    for act in ("recover", "replay-missing", "resend")
 )
 
 Body = TypeVar("Body", NewWebhook, WebhookPatch)
@@ -161,7 +168,7 @@ ENDPOINTS = (
         params=(WEBHOOK_ID,),
         answers={200: WebhookView},
         errors=(IdInvalid, NotFound),
-        leads_to=links(*WEBHOOK, id="$request.path.id"),
+        leads_to=(*links(*WEBHOOK, id="$request.path.id"), *SINCE_CREATED),
     ),
     *(
         Endpoint(

@@ -17,8 +17,8 @@ WEBHOOK = "id, url, events, active, created_at, updated_at"
 COUNT = "SELECT count(*) FROM webhooks WHERE deleted_at IS NULL"
 
 INSERT = f"""
-INSERT INTO webhooks (id, url, events, active, secret, sees_after, created_at, updated_at)
-VALUES ($1, $2, $3::jsonb, $4, $5, $6, $7, $7)
+INSERT INTO webhooks (id, url, events, active, secret, sees_after, created_after, created_at, updated_at)
+VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6, $7, $7)
 RETURNING {WEBHOOK}
 """
 
