@@ -12,9 +12,10 @@ from uuid import uuid4
 import asyncpg
 
 from aitp_cp.clock import now
-from aitp_cp.events import history, service
-from aitp_cp.events.model import Event, HistoryFilter, NewEvent
-from aitp_cp.events.routes import ENDPOINTS
+from aitp_cp.db import Connection
+from aitp_cp.events import service, store
+from aitp_cp.events.model import Event, HistoryFilter, LogSpan, NewEvent
+from aitp_cp.events.routes import ENDPOINTS, MAX_SEQ
 from aitp_cp.events.stream import Streams
 from aitp_cp.events.tail import Tail
 from aitp_cp.runtime import Runtime, open_runtime
@@ -39,8 +40,12 @@ async def append(rt: Runtime, *events: NewEvent) -> list[Event]:
         positions = await service.append(conn, events, now())
         if not positions:
             return []
-        page = await history.after(conn, HistoryFilter(), min(positions.values()) - 1, 100_000)
-        return [event for event in page.events if event.id in positions]
+        return [event for event in await read_after(conn, min(positions.values()) - 1) if event.id in positions]
+
+
+async def read_after(conn: Connection, seq: int) -> list[Event]:
+    """The events after a position, in log order."""
+    return (await store.read_log(conn, HistoryFilter(), LogSpan(seq, MAX_SEQ, 100_000, 2**40))).events
 
 
 async def append_numbers(rt: Runtime, numbers: Iterable[int], **more: Any) -> list[int]:

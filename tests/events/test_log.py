@@ -12,10 +12,10 @@ import pytest
 from aitp_cp.clock import now
 from aitp_cp.db import Connection
 from aitp_cp.errors import DatabaseUnavailable
-from aitp_cp.events import history, service, store
+from aitp_cp.events import service, store
 from aitp_cp.events.model import Event, HistoryFilter, LogSpan, NewEvent
 from aitp_cp.runtime import Runtime
-from tests.events.support import append, append_numbers, connected, eventually, new_event, runtime
+from tests.events.support import append, append_numbers, connected, eventually, new_event, read_after, runtime
 
 pytestmark = pytest.mark.anyio
 
@@ -44,9 +44,9 @@ async def test_what_append_returns_is_what_readers_see(database_url: str) -> Non
     async with runtime(database_url) as rt:
         [new] = await append(rt, new_event(1, aid_a="aid:a", session_id="s", run_id="r", grants=["x"]))
         async with rt.db.connection() as conn:
-            page = await history.after(conn, ALL, 0, 10)
-        assert page.events[0].seq == new.seq
-        assert _comparable(page.events[0]) == _comparable(new)
+            [read] = await read_after(conn, 0)
+        assert read.seq == new.seq
+        assert _comparable(read) == _comparable(new)
 
 
 def _comparable(event: Event) -> tuple[object, ...]:
@@ -122,7 +122,7 @@ async def test_two_transactions_held_open_in_opposite_order(database_url: str) -
         await writers
         seen += await _after(rt, seen[-1] if seen else 0)
         async with rt.db.connection() as conn:
-            numbers = [event.payload for event in (await history.after(conn, ALL, 0, 9)).events]
+            numbers = [event.payload for event in await read_after(conn, 0)]
         assert seen == [1, 2]
         assert [bytes(payload) for payload in numbers] == [b'{"number": 2}', b'{"number": 1}']
 
@@ -163,7 +163,7 @@ async def test_no_reader_ever_skips_a_row(database_url: str) -> None:
 
 async def _after(rt: Runtime, seq: int) -> list[int]:
     async with rt.db.connection() as conn:
-        return [event.seq or 0 for event in (await history.after(conn, ALL, seq, 1000)).events]
+        return [event.seq or 0 for event in await read_after(conn, seq)]
 
 
 async def test_a_writer_that_hangs_does_not_hold_the_others_for_ever(database_url: str) -> None:

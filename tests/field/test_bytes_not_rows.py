@@ -3,11 +3,13 @@
 import asyncio
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from aitp_cp.db.pages import PAGE_BYTES
+from aitp_cp.app import ENDPOINTS
+from aitp_cp.db.pages import LONG_PAGE_BYTES, PAGE_BYTES
 from aitp_cp.events.tail import Tail
 from aitp_cp.registry import cache as registry_cache
 from aitp_cp.registry.cache import RegistryCache
@@ -29,51 +31,132 @@ SELECT 'aid-' || lpad(n::text, 4, '0'), 'name', 'https://agent.example/' || repe
 FROM generate_series(1, $1::int) AS n
 """
 
-LONG = "repeat('w', 60000)"
-FILL: dict[str, tuple[str, str]] = {
-    "/api/audit": (
+# Of two bytes on the wire each; a list that ends at 1 MiB has 40 such rows, one that ends at 16 MiB has 200.
+LONG = "repeat('\"', 60000)"
+HOOK = "00000000-0000-4000-8000-000000000001"
+
+
+@dataclass
+class Filled:
+    """A list, the bound of its pages, and `rows` rows for it that take more than a page."""
+
+    name: str
+    insert: str
+    most: int = LONG_PAGE_BYTES
+    rows: int = 200
+
+
+FILL: dict[str, Filled] = {
+    "GET /api/registry/agents": Filled(
+        "agents",
+        f"""INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, registered_at)
+        SELECT 'aid-' || n, 'n', 'https://agent.example/', jsonb_build_array({LONG}), '', now()""",
+        PAGE_BYTES,
+        40,
+    ),
+    "GET /api/registry/notes": Filled(
+        "notes",
+        f"""INSERT INTO agent_notes (aid, note, labels, updated_by, updated_at)
+        SELECT 'aid-' || n, {LONG}, '[]', 'x', now()""",
+        PAGE_BYTES,
+        40,
+    ),
+    "GET /api/audit": Filled(
         "entries",
         f"""INSERT INTO admin_audit_log (id, action, details, created_at)
-        SELECT gen_random_uuid(), 'webhook.create', jsonb_build_object('url', {LONG}), now()
-        FROM generate_series(1, 40)""",
+        SELECT gen_random_uuid(), 'webhook.create', jsonb_build_object('url', {LONG}), now()""",
+        PAGE_BYTES,
+        40,
     ),
-    "/api/trust-anchors": (
+    "GET /api/trust-anchors": Filled(
         "trustAnchors",
         f"""INSERT INTO trust_anchors (id, namespace, issuer_url, jwks_url)
-        SELECT gen_random_uuid(), 'n', 'https://' || n || {LONG}, {LONG} FROM generate_series(1, 40) AS n""",
+        SELECT gen_random_uuid(), 'n', 'https://' || n || {LONG}, {LONG}""",
+        PAGE_BYTES,
+        40,
     ),
-    "/api/webhooks/00000000-0000-4000-8000-000000000001/deliveries": (
+    "GET /api/webhooks/{id}/deliveries": Filled(
         "deliveries",
         f"""WITH hook AS (
             INSERT INTO webhooks (id, url, events, secret, active)
-            VALUES ('00000000-0000-4000-8000-000000000001', 'https://hooks.example/', '[]', 's', false) RETURNING id
+            VALUES ('{HOOK}', 'https://hooks.example/', '[]', 's', false) RETURNING id
         )
         INSERT INTO webhook_deliveries (id, webhook_id, event_type, payload, body, status, error)
-        SELECT gen_random_uuid(), hook.id, 'x', '{{}}', '', 'failed', {LONG} FROM hook, generate_series(1, 40)""",
+        SELECT gen_random_uuid(), (SELECT id FROM hook), 'x', '{{}}', '', 'failed', {LONG}""",
+        PAGE_BYTES,
+        40,
+    ),
+    "GET /api/keys": Filled(
+        "keys",
+        """INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), repeat('"', 100), 's', sha256(n::text::bytea), '[]', now()""",
+        PAGE_BYTES,
+        1000,
+    ),
+    "GET /api/events/history": Filled(
+        "events",
+        f"""INSERT INTO audit_events (id, type, ts, payload, seq)
+        SELECT gen_random_uuid(), 'x', now(), jsonb_build_object('text', {LONG}), n""",
+    ),
+    "GET /api/sessions": Filled(
+        "sessions",
+        f"INSERT INTO handshake_sessions (session_id, status, error) SELECT n, 'failed', {LONG}",
+    ),
+    "GET /api/tcts": Filled(
+        "tcts",
+        f"""INSERT INTO issued_tcts (jti, issuer_aid, subject_aid, audience_aid, issued_at, grants)
+        SELECT gen_random_uuid(), 'i', 's', 'a', now(), jsonb_build_array({LONG})""",
+    ),
+    "GET /api/delegations": Filled(
+        "delegations",
+        f"""INSERT INTO delegations (jti, parent_jti, delegator_aid, delegatee_aid, issued_at, scope)
+        SELECT gen_random_uuid(), '{HOOK}', 'i', 's', now(), jsonb_build_array({LONG})""",
+    ),
+    "GET /api/revocation/entries": Filled(
+        "entries",
+        f"""INSERT INTO revocation_entries (jti, revoked_at, reason) SELECT gen_random_uuid(), now(), {LONG}""",
+    ),
+    "GET /api/webhooks": Filled(
+        "webhooks",
+        f"""INSERT INTO webhooks (id, url, events, secret, active)
+        SELECT gen_random_uuid(), {LONG}, '[]', 's', false""",
+    ),
+    "GET /api/pinned-keys": Filled(
+        "pinnedKeys",
+        """INSERT INTO pinned_keys (namespace, aid, pubkey, label)
+        SELECT repeat('"', 100) || n % 100, repeat('"', 500) || n, repeat('"', 128), repeat('"', 128)""",
+        rows=9500,
+    ),
+    "GET /api/containments": Filled(
+        "containments",
+        f"""INSERT INTO containments (id, aid, reason, held_delegations, include, contained_at, contained_by, event_id,
+                                      plan, plan_digest, remaining, pending)
+        SELECT gen_random_uuid(), 'aid-' || n, {LONG}, 'keep', 'all', now(), 'x', gen_random_uuid(), '{{}}', 'x', 0,
+               false""",
     ),
 }
 
 
-async def read_all(app: App, path: str, name: str, **filters: str) -> list[list[dict[str, Any]]]:
-    """All pages, read on by offset until one is empty; each is as long as a page may be and no shorter."""
+async def read_all(app: App, path: str, name: str, most: int, **filters: str) -> list[list[dict[str, Any]]]:
+    """All pages, read on by cursor to the end; each is as long as a page may be and no shorter."""
     pages: list[list[dict[str, Any]]] = []
-    offset = 0
     while True:
-        answer = await app.get(path, params={**filters, "limit": "1000", "offset": str(offset)})
+        answer = await app.get(path, params={**filters, "limit": "10000"})
         assert answer.status_code == 200
-        assert len(answer.content) <= PAGE_BYTES + 100
-        rows = answer.json()[name]
-        if not rows:
+        assert len(answer.content) <= most + 500
+        body = answer.json()
+        assert body[name]
+        pages.append(body[name])
+        if "nextBefore" not in body:
             return pages
-        pages.append(rows)
-        offset += len(rows)
+        filters["before"] = body["nextBefore"]
 
 
 async def test_a_page_of_manifests_ends_at_a_mebibyte(database_url: str) -> None:
     """Row A5: 300 agents with 61 KB manifests and `limit=1000`: pages of 1 MiB, and every agent on one of them."""
     async with running_app(database_url) as app:
         await execute(app, FILL_AGENTS, 300)
-        pages = await read_all(app, AGENTS, "agents", include_manifest="true")
+        pages = await read_all(app, AGENTS, "agents", PAGE_BYTES, include_manifest="true")
         aids = [agent["aid"] for page in pages for agent in page]
         assert aids == [f"aid-{n:04}" for n in range(1, 301)]
         sizes = [len(json.dumps(page).encode()) for page in pages[:-1]]
@@ -97,16 +180,39 @@ async def test_a_row_larger_than_a_page_comes_alone(database_url: str) -> None:
         assert found == [["aid-0001"], ["aid-0002"], ["aid-0003"]]
 
 
-@pytest.mark.parametrize("path", FILL)
-async def test_other_lists_end_at_a_mebibyte_too(database_url: str, path: str) -> None:
-    """Row A5: the same for every list whose rows may be large."""
-    name, fill = FILL[path]
+def test_every_list_is_tried() -> None:
+    assert {endpoint.name for endpoint in ENDPOINTS if endpoint.is_list} == {*FILL}
+
+
+@pytest.mark.parametrize("name", FILL)
+async def test_every_list_ends_by_bytes(database_url: str, name: str) -> None:
+    """Row A5: whatever the rows of a list are, a page is bounded in bytes, and each row is on one of the pages."""
+    list_ = FILL[name]
     async with running_app(database_url) as app:
-        await execute(app, fill)
-        pages = await read_all(app, path, name)
-        ids = [row["id"] for page in pages for row in page]
-        assert len(ids) == len(set(ids)) == 40
+        await execute(app, f"{list_.insert} FROM generate_series(1, {list_.rows}) AS n")
+        path = name.removeprefix("GET ").replace("{id}", HOOK)
+        pages = await read_all(app, path, list_.name, list_.most)
+        rows = [json.dumps(row) for page in pages for row in page]
+        assert len(rows) == len(set(rows)) == list_.rows
         assert len(pages) > 1
+
+
+async def test_the_log_in_order_and_a_tree_end_by_bytes_too(database_url: str) -> None:
+    """Row A5: the other two ways to read a list; a tree has no cursor, so it is cut."""
+    async with running_app(database_url) as app:
+        for name in ("GET /api/events/history", "GET /api/delegations"):
+            await execute(app, f"{FILL[name].insert} FROM generate_series(1, 200) AS n")
+        found, after = [], 0
+        while True:
+            answer = await app.get("/api/events/history", params={"after": str(after), "limit": "1000"})
+            assert len(answer.content) <= LONG_PAGE_BYTES + 500
+            if not answer.json()["events"]:
+                break
+            found += [event["seq"] for event in answer.json()["events"]]
+            after = answer.json()["nextAfter"]
+        assert found == list(range(1, 201))
+        tree = await app.get("/api/delegations", params={"rootJti": HOOK})
+        assert LONG_PAGE_BYTES - 130_000 < len(tree.content) <= LONG_PAGE_BYTES + 500
 
 
 async def test_long_endpoints_and_capabilities_count_too(database_url: str) -> None:
@@ -115,7 +221,7 @@ async def test_long_endpoints_and_capabilities_count_too(database_url: str) -> N
         await execute(app, FILL_AGENTS, 60)
         await execute(app, "UPDATE agents SET handshake_endpoint = 'https://h/' || repeat('e', 30000)")
         await execute(app, "UPDATE agents SET offered_caps = jsonb_build_array(repeat('c', 30000))")
-        pages = await read_all(app, AGENTS, "agents")
+        pages = await read_all(app, AGENTS, "agents", PAGE_BYTES)
         assert sum(map(len, pages)) == 60
         assert len(pages) > 3
 

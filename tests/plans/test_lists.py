@@ -57,7 +57,7 @@ DAY_AGO = NOW - timedelta(days=1)
 JTI = uuid4()
 PLACE = (DAY_AGO, 100_000)
 TOLD = events.READ_LOG.format(
-    shown=events.SHOWN,
+    shown=events.VIEW.sql,
     columns=events.COLUMNS,
     where="seq > $1 AND seq <= $2 AND type = ANY($3::text[]) AND adopted = $4",
     after="$1",

@@ -33,12 +33,9 @@ SELECT {SHOWN} FROM containments WHERE released_at IS NULL ORDER BY containments
 """
 CONFIRM = "UPDATE containments SET half_confirmed_at = $2, most_confirmed_at = $3 WHERE id = $1"
 
-LIST = f"""
-SELECT {VIEW.sql}, contained_at FROM containments
-WHERE {{where}}
-ORDER BY {ORDER.sql}
-LIMIT {{limit}} OFFSET {{offset}}
-"""
+LIST = VIEW.page(
+    f"SELECT * FROM containments WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}", ORDER.sql
+)
 
 INSERT = """
 INSERT INTO containments (id, aid, reason, ticket, held_delegations, include, contained_at, contained_by, event_id,
@@ -100,7 +97,7 @@ async def page(conn: Connection, query: ContainmentQuery, window: Window) -> Con
     ORDER.restrict(where, window.before)
     statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     found = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return ContainmentPage([VIEW.read(row) for row in found.rows], found.next_before)
+    return ContainmentPage(VIEW.decode(VIEW.raw(found.rows)), found.next_before)
 
 
 async def insert(conn: Connection, act: Act, now: datetime) -> None:

@@ -56,9 +56,9 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
             active_sessions=under_way,
             pending_webhook_deliveries=await deliveries.count_unfinished(conn),
         ),
-        recent_sessions=(
-            await sessions.list_sessions(conn, SessionFilter(since=since), Window(RECENT_SESSIONS))
-        ).sessions,
+        recent_sessions=(await sessions.list_sessions(conn, SessionFilter(since=since), Window(RECENT_SESSIONS)))
+        .read()
+        .sessions,
         charts=Charts(
             handshakes_by_boundary=_by_boundary(counts),
             handshakes_over_time=_over_time(counts, since, now, span.bucket),

@@ -62,9 +62,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The rows of a page, and the cursor of the next one, unset on the last."""
+    """The rows of a page, and where the next one begins: position and cursor, None and unset on the last."""
 
     rows: Sequence[Record]
+    next: Place | None
     next_before: str | msgspec.UnsetType
 
 
@@ -91,10 +92,12 @@ class Order:
             )
 
     def page(self, rows: Sequence[Record], window: Window) -> Page:
-        """Cut the rows of `window` to its limit; a page that is limited in bytes has a column `found`, the total."""
+        """Cut the rows of `window` to its limit; a page that is limited in bytes has a column `more`."""
         kept = rows[: window.limit]
-        total = rows[0].get("found", len(rows)) if rows else 0
-        return Page(kept, self.cursor(self.place(kept[-1])) if total > len(kept) else msgspec.UNSET)
+        if not kept or not kept[-1].get("more", len(rows) > len(kept)):
+            return Page(kept, None, msgspec.UNSET)
+        place = self.place(kept[-1])
+        return Page(kept, place, self.cursor(place))
 
     def place(self, row: Record) -> Place:
         return tuple(key.absent if row[key.column] is None else row[key.column] for key in self.keys)

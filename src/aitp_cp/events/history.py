@@ -5,64 +5,76 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.db import Connection, Where
-from aitp_cp.db.keyset import Window
+from aitp_cp.db.keyset import Key, Order, Place, Window
+from aitp_cp.db.views import Json
 from aitp_cp.events.counts import MAX_TYPES, known_types
-from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage, type_prefix
-from aitp_cp.events.store import COLUMNS, SHOWN, add_type, event_of
+from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter, HistoryPage, type_prefix
+from aitp_cp.events.store import COLUMNS, VIEW, add_type
 
 MAX_BRANCHED_TYPES = 20  # each is read as far as the page reaches, offset included
 
-NEWEST = """
-SELECT {shown}, ts FROM audit_events
-WHERE {where}
-ORDER BY {order}
-LIMIT {limit} OFFSET {offset}
-"""
+# Exports and replays contain only what has a position in the log.
+SESSION_ORDER = Order("events of a session", Key("ts", datetime), Key("seq", int))
+
+NEWEST = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM audit_events
+    WHERE {{where}}
+    ORDER BY {HISTORY_ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    HISTORY_ORDER.sql,
+)
 
 # Each branch on an index of its own; an OR over them would read and sort everything a busy agent ever did.
-BRANCH = "(SELECT {columns} FROM audit_events WHERE {where} AND {branch} ORDER BY {order} LIMIT {reach})"
-NEWEST_OF_BRANCHES = """
-SELECT {shown}, ts FROM ({branches}) AS either
-ORDER BY {order}
-LIMIT {limit} OFFSET {offset}
+BRANCH = f"""
+(SELECT {COLUMNS} FROM audit_events WHERE {{where}} AND {{branch}} ORDER BY {HISTORY_ORDER.sql} LIMIT {{reach}})
 """
+NEWEST_OF_BRANCHES = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM ({{branches}}) AS either
+    ORDER BY {HISTORY_ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    HISTORY_ORDER.sql,
+)
 
 # The newest of each type off its own index, for the types that begin alike.
-BRANCH_OF_TYPES = """(
-    SELECT newest.* FROM unnest({types}::text[]) AS kind (type) CROSS JOIN LATERAL (
-        SELECT {columns} FROM audit_events WHERE {where} AND type = kind.type AND {branch}
-        ORDER BY {order} LIMIT {reach}
+BRANCH_OF_TYPES = f"""(
+    SELECT newest.* FROM unnest({{types}}::text[]) AS kind (type) CROSS JOIN LATERAL (
+        SELECT {COLUMNS} FROM audit_events WHERE {{where}} AND type = kind.type AND {{branch}}
+        ORDER BY {HISTORY_ORDER.sql} LIMIT {{reach}}
     ) AS newest
-    ORDER BY {order} LIMIT {reach}
+    ORDER BY {HISTORY_ORDER.sql} LIMIT {{reach}}
 )"""
 
-AFTER = """
-SELECT {shown} FROM audit_events
-WHERE {where}
-ORDER BY seq
-LIMIT {limit}
-"""
+AFTER = VIEW.page(f"SELECT {COLUMNS} FROM audit_events WHERE {{where}} ORDER BY seq LIMIT {{limit}}", "seq")
 
-# Exports and replays read on by place, (ts, seq): only what has a position in the log appears in them.
-OF_SESSION = """
-SELECT {shown}, ts FROM audit_events
-WHERE session_id = $1 AND seq IS NOT NULL AND {where}
-ORDER BY ts, seq
-LIMIT {limit}
-"""
+OF_SESSION = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM audit_events
+    WHERE session_id = $1 AND seq IS NOT NULL AND {{where}}
+    ORDER BY {SESSION_ORDER.sql}
+    LIMIT {{limit}}
+    """,
+    SESSION_ORDER.sql,
+)
 
-OF_AID = """
-SELECT {shown}, ts FROM (
-    (SELECT {columns} FROM audit_events WHERE aid_a = $1 AND seq IS NOT NULL AND {where}
-     ORDER BY ts DESC, seq DESC LIMIT {limit})
-    UNION ALL
-    (SELECT {columns} FROM audit_events
-     WHERE aid_b = $1 AND aid_a IS DISTINCT FROM $1 AND seq IS NOT NULL AND {where}
-     ORDER BY ts DESC, seq DESC LIMIT {limit})
-) AS either
-ORDER BY ts DESC, seq DESC
-LIMIT {limit}
-"""
+OF_AID = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM (
+        (SELECT {COLUMNS} FROM audit_events WHERE aid_a = $1 AND seq IS NOT NULL AND {{where}}
+         ORDER BY {HISTORY_ORDER.sql} LIMIT {{limit}})
+        UNION ALL
+        (SELECT {COLUMNS} FROM audit_events
+         WHERE aid_b = $1 AND aid_a IS DISTINCT FROM $1 AND seq IS NOT NULL AND {{where}}
+         ORDER BY {HISTORY_ORDER.sql} LIMIT {{limit}})
+    ) AS either
+    ORDER BY {HISTORY_ORDER.sql}
+    LIMIT {{limit}}
+    """,
+    HISTORY_ORDER.sql,
+)
 
 HAS_RUN = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE run_id = $1)"
 MENTIONS = """
@@ -72,35 +84,31 @@ SELECT EXISTS (SELECT 1 FROM audit_events WHERE aid_a = $1) OR EXISTS (SELECT 1 
 # The clamped time is never later than the one that is shown, and has an index.
 UNTIL = "ts <= {} AND (claimed_ts IS NULL OR claimed_ts <= {})"
 
-EventPlace = tuple[datetime, int]
-EventPage = tuple[list[Event], EventPlace | None]
+EventPage = tuple[list[msgspec.Raw], Place | None]  # each is an `Event`
 
 
-async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> HistoryPage:
+async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> Json[HistoryPage]:
     """Return a page, newest first by `ts`, which counts as 5 minutes after the receipt at most."""
     filter = await _with_types(conn, filter)
     where = _conditions(filter)
     HISTORY_ORDER.restrict(where, window.before)
     branches = _branches(filter, where)
-    parts = {"shown": SHOWN, "order": HISTORY_ORDER.sql, "where": where.sql()}
     if not branches:
-        statement = NEWEST.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
+        statement = NEWEST.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
     else:
-        parts |= {"columns": COLUMNS, "reach": where.bind(window.rows + window.offset)}
+        parts = {"where": where.sql(), "reach": where.bind(window.rows + window.offset)}
         parts |= {} if filter.types is None else {"types": where.bind(filter.types)}
         form = BRANCH if filter.types is None else BRANCH_OF_TYPES
-        selects = [form.format(branch=branch, **parts) for branch in branches]
         statement = NEWEST_OF_BRANCHES.format(
-            branches=" UNION ALL ".join(selects),
+            branches=" UNION ALL ".join(form.format(branch=branch, **parts) for branch in branches),
             limit=where.bind(window.rows),
             offset=where.bind(window.offset),
-            **parts,
         )
     page = HISTORY_ORDER.page(await conn.fetch(statement, *where.args), window)
-    return HistoryPage([event_of(row) for row in page.rows], len(page.rows), next_before=page.next_before)
+    return Json(HistoryPage, events=VIEW.raw(page.rows), count=len(page.rows), next_before=page.next_before)
 
 
-async def after(conn: Connection, filter: HistoryFilter, seq: int, limit: int) -> HistoryPage:
+async def after(conn: Connection, filter: HistoryFilter, seq: int, limit: int) -> Json[HistoryPage]:
     """Return a page in log order; `next_after` is the cursor of the next one, unmoved when there is nothing new.
 
     Events of legacy writers appear once they have a position.
@@ -109,25 +117,25 @@ async def after(conn: Connection, filter: HistoryFilter, seq: int, limit: int) -
     where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
     where.add("seq > {}", seq)
     where.add("(aid_a = {} OR aid_b = {})", filter.aid)
-    statement = AFTER.format(shown=SHOWN, where=where.sql(), limit=where.bind(limit))
-    events = [event_of(row) for row in await conn.fetch(statement, *where.args)]
-    return HistoryPage(events, len(events), events[-1].seq if events else seq)
+    rows = await conn.fetch(AFTER.format(where=where.sql(), limit=where.bind(limit)), *where.args)
+    next_after = rows[-1]["seq"] if rows else seq
+    return Json(HistoryPage, events=VIEW.raw(rows), count=len(rows), next_after=next_after)
 
 
-async def of_session(conn: Connection, filter: HistoryFilter, place: EventPlace | None, limit: int) -> EventPage:
+async def of_session(conn: Connection, filter: HistoryFilter, place: Place | None, limit: int) -> EventPage:
     """Return the next events of `filter.session_id` between `since` and `until`, oldest first, and where to go on."""
     where = Where()
     where.bind(filter.session_id)
     where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
     where.add(UNTIL, filter.until)
-    return await _page(conn, OF_SESSION, where, ">", place, limit)
+    return await _page(conn, OF_SESSION, where, SESSION_ORDER, Window(limit, before=place))
 
 
-async def of_aid(conn: Connection, aid: str, place: EventPlace | None, limit: int) -> EventPage:
+async def of_aid(conn: Connection, aid: str, place: Place | None, limit: int) -> EventPage:
     """Return the next events with this agent on either side, newest first, and where to go on."""
     where = Where()
     where.bind(aid)
-    return await _page(conn, OF_AID, where, "<", place, limit)
+    return await _page(conn, OF_AID, where, HISTORY_ORDER, Window(limit, before=place))
 
 
 async def has_run(conn: Connection, run_id: str) -> bool:
@@ -153,15 +161,11 @@ async def _with_types(conn: Connection, filter: HistoryFilter) -> HistoryFilter:
     return msgspec.structs.replace(filter, type=None, types=matching)
 
 
-async def _page(
-    conn: Connection, query: str, where: Where, beyond: str, place: EventPlace | None, limit: int
-) -> EventPage:
-    if place is not None:
-        where.always(f"(ts, seq) {beyond} ({where.bind(place[0])}::timestamptz, {where.bind(place[1])}::bigint)")
-    statement = query.format(shown=SHOWN, columns=COLUMNS, where=where.sql(), limit=where.bind(limit))
-    rows = await conn.fetch(statement, *where.args)
-    full = len(rows) == limit
-    return [event_of(row) for row in rows], (rows[-1]["ts"], rows[-1]["seq"]) if full else None
+async def _page(conn: Connection, query: str, where: Where, order: Order, window: Window) -> EventPage:
+    order.restrict(where, window.before)
+    statement = query.format(where=where.sql(), limit=where.bind(window.rows))
+    page = order.page(await conn.fetch(statement, *where.args), window)
+    return VIEW.raw(page.rows), page.next
 
 
 def _branches(filter: HistoryFilter, where: Where) -> list[str]:

@@ -15,7 +15,7 @@ from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, Link, links
 from aitp_cp.web.memo import Memo
 from aitp_cp.web.query import read_query
-from aitp_cp.web.responses import encode, json_bytes, json_response
+from aitp_cp.web.responses import encode, json_bytes
 from aitp_cp.web.sse import EventStream
 
 MAX_SEQ = 2**63 - 1
@@ -27,8 +27,10 @@ async def history(rt: Runtime, request: Request) -> Response:
     query = read_query(request, HistoryFilter)
     window, after = query.window(HISTORY_ORDER), _after(query)
     if after is not None:
-        return json_response(await rt.db.read(lambda conn: lists.after(conn, query, after, window.limit)))
-    return json_response(await rt.db.read(lambda conn: lists.newest(conn, query, window)))
+        page = await rt.db.read(lambda conn: lists.after(conn, query, after, window.limit))
+    else:
+        page = await rt.db.read(lambda conn: lists.newest(conn, query, window))
+    return json_bytes(page.text)
 
 
 class KnownTypes(Memo[bytes]):

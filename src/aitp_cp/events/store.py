@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.db import Connection, Record, Where, shown
-from aitp_cp.db.arrays import stored_array
+from aitp_cp.db import Connection, Where, shown
+from aitp_cp.db.views import View
 from aitp_cp.events.model import Event, HistoryFilter, LogExtent, LogPage, LogReach, LogSpan, NewEvent, type_prefix
 
 # nextval() is called in the subquery's order, so `seq` follows the order of the batch. The notification is part of the
@@ -40,16 +40,12 @@ FIND_KNOWN = "SELECT id FROM audit_events WHERE id = ANY($1::uuid[])"
 
 COLUMNS = "id, type, ts, claimed_ts, aid_a, aid_b, session_id, run_id, grants, payload, source, seq, reported_by, proof"
 
-# The columns of an event's view. The shown time is not named `ts`, because lists are ordered by that column.
-SHOWN = f"""
-    id, type, {shown("coalesce(claimed_ts, ts)")} AS shown_ts, aid_a, aid_b, session_id, run_id, grants, payload,
-    source, seq, reported_by, proof
-"""
+VIEW = View(Event, {"ts": shown("coalesce(claimed_ts, ts)")}, arrays=("grants",))
 
 # Payloads are measured as the text that is sent. The first row is returned whatever its size, so that a reader always
 # advances. The horizon is returned even without a row, from the same snapshot.
 READ_LOG = """
-SELECT horizon.deleted_through, anchor, total, {shown}
+SELECT {shown}, horizon.deleted_through, anchor, total
 FROM (
     SELECT (SELECT coalesce(max(deleted_through), 0) FROM log_horizon) AS deleted_through,
            (SELECT id FROM audit_events WHERE seq = {after}) AS anchor
@@ -75,7 +71,7 @@ SELECT (SELECT max(seq) FROM (SELECT seq FROM audit_events WHERE seq > $1 ORDER 
        coalesce((SELECT max(seq) FROM audit_events), 0) AS newest
 """
 
-FIND = f"SELECT {SHOWN} FROM audit_events WHERE id = $1"
+FIND = f"SELECT {VIEW.sql} FROM audit_events WHERE id = $1"
 
 NEWEST_POSITION = "SELECT coalesce(max(seq), 0) FROM audit_events"
 
@@ -169,7 +165,7 @@ async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> Lo
     where.add("reported_by = {}", filter.reported_by)
     where.add("proof = {}", filter.proof)
     statement = READ_LOG.format(
-        shown=SHOWN,
+        shown=VIEW.sql,
         columns=COLUMNS,
         where=where.sql(),
         after=where.bind(span.after),
@@ -181,7 +177,7 @@ async def read_log(conn: Connection, filter: HistoryFilter, span: LogSpan) -> Lo
     if first["seq"] is None:
         return LogPage([], span.after, False, first["deleted_through"], first["anchor"])
     more = first["total"] > len(rows) or len(rows) == span.rows
-    return LogPage([event_of(row) for row in rows], last["seq"], more, first["deleted_through"], first["anchor"])
+    return LogPage([VIEW.read(row) for row in rows], last["seq"], more, first["deleted_through"], first["anchor"])
 
 
 async def reach(conn: Connection, after: int, rows: int) -> LogReach:
@@ -197,7 +193,7 @@ async def newest_position(conn: Connection) -> int:
 
 async def find(conn: Connection, event_id: UUID) -> Event | None:
     row = await conn.fetchrow(FIND, event_id)
-    return None if row is None else event_of(row)
+    return None if row is None else VIEW.read(row)
 
 
 async def before_received(conn: Connection, since: datetime, rows: int = 5000) -> int:
@@ -233,22 +229,3 @@ def add_type(where: Where, type: str | None) -> None:
     """Restrict to an exact type, or to those that begin as `handshake.*` says."""
     prefix = type_prefix(type)
     where.add("type = {}" if prefix is None else "type ^@ {}", type if prefix is None else prefix)
-
-
-def event_of(row: Record) -> Event:
-    """Return the view of a row selected as `SHOWN`."""
-    return Event(
-        id=row["id"],
-        type=row["type"],
-        ts=row["shown_ts"],
-        aid_a=row["aid_a"],
-        aid_b=row["aid_b"],
-        session_id=row["session_id"],
-        run_id=row["run_id"],
-        grants=stored_array(row["grants"]),
-        payload=msgspec.Raw(row["payload"]),
-        source=row["source"],
-        seq=row["seq"],
-        reported_by=row["reported_by"],
-        proof=row["proof"],
-    )

@@ -122,7 +122,7 @@ LIST_WITH_MANIFESTS = within_bytes(
     columns=f"{SHOWN}, manifest_json",
     size=f"{RECORD_BYTES} + {json_bytes('manifest_json')}",
     order=ORDER.sql,
-    found="found",
+    more="more",
 )
 
 MANIFEST_TEXT = f"""

@@ -8,6 +8,7 @@ from msgspec import UnsetType
 
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
 from aitp_cp.revocation.model import ORDER, Revocation, Stored
 
 # How many entries one row of READ_ALL holds.
@@ -22,14 +23,23 @@ ON CONFLICT (jti) DO NOTHING
 RETURNING jti
 """
 
-PAGE = """
-SELECT jti, revoked_at, reason, unlisted_at FROM revocation_entries
-WHERE {where}
-ORDER BY {order}
-LIMIT {limit} OFFSET {offset}
-"""
+COLUMNS = "jti, revoked_at, reason, unlisted_at"
 
-FIND = "SELECT jti, revoked_at, reason, unlisted_at FROM revocation_entries WHERE jti = ANY($1::uuid[])"
+# 200 bytes are the limit of all members but the reason.
+PAGE = within_bytes(
+    f"""
+    SELECT {COLUMNS} FROM revocation_entries
+    WHERE {{where}}
+    ORDER BY {ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    columns=COLUMNS,
+    size=f"200 + coalesce({json_bytes('reason')}, 0)",
+    order=ORDER.sql,
+    most=LONG_PAGE_BYTES,
+)
+
+FIND = f"SELECT {COLUMNS} FROM revocation_entries WHERE jti = ANY($1::uuid[])"
 
 # Counted up by triggers, whoever writes to the table.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
@@ -71,9 +81,7 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list
     where = Where()
     where.add("jti = {}", jti)
     ORDER.restrict(where, window.before)
-    statement = PAGE.format(
-        order=ORDER.sql, where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset)
-    )
+    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
     return [_revocation(row) for row in page.rows], page.next_before
 

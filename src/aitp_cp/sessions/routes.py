@@ -15,7 +15,7 @@ from aitp_cp.tcts import queries as tcts
 from aitp_cp.web.endpoint import Endpoint, in_path, links
 from aitp_cp.web.export import ExportQuery, Format, Many, One, Pages, Part, pages, stream
 from aitp_cp.web.query import read_query
-from aitp_cp.web.responses import json_response
+from aitp_cp.web.responses import json_bytes
 
 ID = in_path("id", "the session's id")
 
@@ -27,7 +27,7 @@ OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionFilter)
     window = query.window(ORDER)
-    return json_response(await rt.db.read(lambda conn: service.list_sessions(conn, query, window)))
+    return json_bytes((await rt.db.read(lambda conn: service.list_sessions(conn, query, window))).text)
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
+from aitp_cp.db.views import Json
 from aitp_cp.errors import NotFound
 from aitp_cp.events.projection import Claim, Effect, Projection, StoredParties, Thing
 from aitp_cp.protocol.reports import Report
@@ -50,7 +51,7 @@ async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping
 PROJECTION = Projection(types_of(Target.SESSIONS), project, claims, stored_parties)
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:
+async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> Json[SessionList]:
     """One page, newest first."""
     return await store.list_sessions(conn, wanted, window)
 

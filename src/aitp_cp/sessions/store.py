@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from aitp_cp.db import Connection, Record, Where, shown
-from aitp_cp.db.arrays import stored_array
-from aitp_cp.db.keyset import Place, Window
+from aitp_cp.db.keyset import Page, Place, Window
+from aitp_cp.db.views import Json, View
 from aitp_cp.events.projection import StoredParties
 from aitp_cp.sessions.model import (
     ORDER,
@@ -86,34 +86,39 @@ HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 ERROR_CHARACTERS = 100
 ERROR_KEY = f"left(error, {ERROR_CHARACTERS})"
 
-# Times have names of their own, for lists are ordered by the column.
-SHOWN = f"""session_id, aid_a, aid_b, status, grants, run_id, boundary, error, {shown("started_at")} AS shown_started,
-    {shown("completed_at")} AS shown_completed, {shown("created_at")} AS shown_created,
-    {shown("updated_at")} AS shown_updated, coalesce(conflict, false) AS disputed"""
+_TIMES = {name: shown(name) for name in ("started_at", "completed_at", "created_at", "updated_at")}
+VIEW = View(SessionView, {**_TIMES, "conflict": "coalesce(conflict, false)"}, arrays=("grants",))
 
 SIDES = "SELECT session_id, aid_a, aid_b, reported_by FROM handshake_sessions WHERE session_id = ANY($1::text[])"
 
-FIND = f"SELECT {SHOWN} FROM handshake_sessions WHERE session_id = $1"
+FIND = f"SELECT {VIEW.sql} FROM handshake_sessions WHERE session_id = $1"
 
-LIST = """
-SELECT {shown}, created_at FROM handshake_sessions
-WHERE {where}
-ORDER BY {order}
-LIMIT {limit} OFFSET {offset}
-"""
+LIST = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM handshake_sessions
+    WHERE {{where}}
+    ORDER BY {ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    ORDER.sql,
+)
 
 # Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
-LIST_OF_AID = """
-SELECT {shown}, created_at FROM (
-    (SELECT {columns} FROM handshake_sessions WHERE {where} AND aid_a = {aid}
-     ORDER BY {order} LIMIT {reach})
-    UNION ALL
-    (SELECT {columns} FROM handshake_sessions WHERE {where} AND aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}
-     ORDER BY {order} LIMIT {reach})
-) AS either
-ORDER BY {order}
-LIMIT {limit} OFFSET {offset}
-"""
+LIST_OF_AID = VIEW.page(
+    f"""
+    SELECT {COLUMNS} FROM (
+        (SELECT {COLUMNS} FROM handshake_sessions WHERE {{where}} AND aid_a = {{aid}}
+         ORDER BY {ORDER.sql} LIMIT {{reach}})
+        UNION ALL
+        (SELECT {COLUMNS} FROM handshake_sessions
+         WHERE {{where}} AND aid_b = {{aid}} AND aid_a IS DISTINCT FROM {{aid}}
+         ORDER BY {ORDER.sql} LIMIT {{reach}})
+    ) AS either
+    ORDER BY {ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    ORDER.sql,
+)
 
 # The first condition is what the index serves; the second follows from it but for reports that came in late.
 COUNT_SINCE = f"""
@@ -144,7 +149,7 @@ WHERE peer = ANY($2::text[])
 GROUP BY peer
 """
 
-SessionPage = tuple[list[SessionView], Place | None]
+SessionPage = tuple[list[msgspec.Raw], Place | None]  # each is a `SessionView`
 
 
 async def sides(conn: Connection, session_ids: Sequence[str]) -> dict[str, StoredParties]:
@@ -158,10 +163,10 @@ async def sides(conn: Connection, session_ids: Sequence[str]) -> dict[str, Store
 
 async def find(conn: Connection, session_id: str) -> SessionView | None:
     row = await conn.fetchrow(FIND, session_id)
-    return None if row is None else _view(row)
+    return None if row is None else VIEW.read(row)
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> SessionList:
+async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> Json[SessionList]:
     where = Where()
     where.add("status = {}", wanted.status)
     where.add("run_id = {}", wanted.run_id)
@@ -170,17 +175,16 @@ async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window)
     where.add("boundary = {}", wanted.boundary)
     where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", wanted.error)
     ORDER.restrict(where, window.before)
-    page = ORDER.page(await _newest(conn, where, wanted.aid, window.rows, window.offset), window)
-    return SessionList([_view(row) for row in page.rows], page.next_before)
+    page = await _newest(conn, where, wanted.aid, window)
+    return Json(SessionList, sessions=VIEW.raw(page.rows), next_before=page.next_before)
 
 
 async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
     """The next sessions that an agent took part in, newest first, and where to go on."""
     where = Where()
     ORDER.restrict(where, after)
-    rows = await _newest(conn, where, aid, limit, 0)
-    full = len(rows) == limit
-    return [_view(row) for row in rows], ORDER.place(rows[-1]) if full else None
+    page = await _newest(conn, where, aid, Window(limit))
+    return VIEW.raw(page.rows), page.next
 
 
 async def last_with(conn: Connection, aid: str, peers: Sequence[str], limit: int) -> dict[str, datetime]:
@@ -198,29 +202,15 @@ async def estimate(conn: Connection, limit: int) -> int:
     return int(await conn.fetchval(ESTIMATE, float(limit), limit))
 
 
-async def _newest(conn: Connection, where: Where, aid: str | None, limit: int, offset: int) -> list[Record]:
-    parts = {"columns": COLUMNS, "shown": SHOWN, "order": ORDER.sql, "where": where.sql()}
+async def _newest(conn: Connection, where: Where, aid: str | None, window: Window) -> Page:
     if aid is None:
-        statement = LIST.format(limit=where.rows(limit), offset=where.rows(offset), **parts)
+        statement = LIST.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
     else:
-        parts |= {"aid": where.bind(aid), "reach": where.bind(limit + offset)}
-        statement = LIST_OF_AID.format(limit=where.bind(limit), offset=where.bind(offset), **parts)
-    return await conn.fetch(statement, *where.args)
-
-
-def _view(row: Record) -> SessionView:
-    return SessionView(
-        session_id=row["session_id"],
-        aid_a=row["aid_a"],
-        aid_b=row["aid_b"],
-        status=row["status"],
-        grants=stored_array(row["grants"]),
-        run_id=row["run_id"],
-        boundary=row["boundary"],
-        error=row["error"],
-        started_at=row["shown_started"],
-        completed_at=row["shown_completed"],
-        created_at=row["shown_created"],
-        updated_at=row["shown_updated"],
-        conflict=row["disputed"],
-    )
+        statement = LIST_OF_AID.format(
+            where=where.sql(),
+            aid=where.bind(aid),
+            reach=where.bind(window.rows + window.offset),
+            limit=where.bind(window.rows),
+            offset=where.bind(window.offset),
+        )
+    return ORDER.page(await conn.fetch(statement, *where.args), window)

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from aitp_cp.db import Connection, Where, shown
 from aitp_cp.db.keyset import Place, Window
-from aitp_cp.db.views import View
+from aitp_cp.db.views import Json, View
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.graph import IS_PENDING
-from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
+from aitp_cp.tcts.model import DELEGATION_ORDER, EXPIRING_ORDER, TCT_ORDER
 from aitp_cp.tcts.views import (
     DelegationFilter,
     DelegationList,
     DelegationView,
-    Statement,
     TctFilter,
     TctList,
     TctView,
@@ -38,23 +39,23 @@ _TRUST = {
 }
 # What an issuer signed about its own token holds for that token alone, whatever the row shows under the id.
 _STATEMENTS = f"""
-CASE WHEN caller_states IS NOT NULL THEN (
+coalesce(CASE WHEN caller_states IS NOT NULL THEN (
     SELECT jsonb_agg(jsonb_build_object(
         'reportedBy', {agent_of("statement ->> 'caller'")}, 'issuer', said ->> 'issuer', 'subject', said ->> 'subject',
         'verdict', coalesce(said ->> 'verdict', 'none'), 'expiresAt', {shown("(said ->> 'expires_at')::timestamptz")},
-        'revoked', own.since IS NOT NULL, 'revokedAt', {shown("own.since")}) ORDER BY place)::text
+        'revoked', own.since IS NOT NULL, 'revokedAt', {shown("own.since")}) ORDER BY place)
     FROM jsonb_array_elements(caller_states -> 'callers') WITH ORDINALITY AS each (statement, place),
         LATERAL (SELECT statement -> 'state') AS stated (said),
         LATERAL (SELECT min(since) FROM (
-            SELECT coalesce(tct.revoked_at, tct.issued_at) AS since
-            WHERE tct.revoked AND (said ->> 'issuer', said ->> 'subject') = (tct.issuer_aid, tct.subject_aid)
+            SELECT coalesce(page.revoked_at, page.issued_at) AS since
+            WHERE page.revoked AND (said ->> 'issuer', said ->> 'subject') = (page.issuer_aid, page.subject_aid)
             UNION ALL
             SELECT revoked_at FROM signed_revocations
-            WHERE jti = tct.jti AND kind = 'tct' AND signer = said ->> 'issuer' AND said ->> 'verdict' = 'verified'
+            WHERE jti = page.jti AND kind = 'tct' AND signer = said ->> 'issuer' AND said ->> 'verdict' = 'verified'
             UNION ALL
-            SELECT revoked_at FROM revocation_entries WHERE jti = tct.jti
+            SELECT revoked_at FROM revocation_entries WHERE jti = page.jti
         ) AS cause) AS own (since)
-) END"""
+) END, '[]')"""
 TCT = View(
     TctView,
     {
@@ -67,7 +68,6 @@ TCT = View(
         **_TRUST,
     },
     arrays=("grants",),
-    lists={"statements": Statement},
 )
 DELEGATION = View(
     DelegationView,
@@ -87,69 +87,82 @@ TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
     revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
-LIST_TCTS = f"""
-SELECT {TCT.sql}, issued_at, expires_at FROM issued_tcts AS tct
-WHERE {{where}}
-ORDER BY {{order}}
-LIMIT {{limit}} OFFSET {{offset}}
-"""
+LIST_TCTS = {
+    order.name: TCT.page(
+        f"""
+        SELECT {TCT_COLUMNS} FROM issued_tcts
+        WHERE {{where}}
+        ORDER BY {order.sql}
+        LIMIT {{limit}} OFFSET {{offset}}
+        """,
+        order.sql,
+    )
+    for order in (TCT_ORDER, EXPIRING_ORDER)
+}
 
-TCTS_OF_SESSION = f"""
-SELECT {TCT.sql}, issued_at FROM issued_tcts AS tct
-WHERE session_id = $1 AND {{after}}
-ORDER BY {TCT_ORDER.sql}
-LIMIT {{limit}}
-"""
+TCTS_OF_SESSION = TCT.page(
+    f"""
+    SELECT {TCT_COLUMNS} FROM issued_tcts
+    WHERE session_id = $1 AND {{after}}
+    ORDER BY {TCT_ORDER.sql}
+    LIMIT {{limit}}
+    """,
+    TCT_ORDER.sql,
+)
 
 # Each side on its own index; an OR over both would read and sort everything a busy agent ever issued or held.
-TCTS_OF_AGENT = f"""
-SELECT {TCT.sql}, issued_at FROM (
-    (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE issuer_aid = $1 AND {{after}}
-     ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
-    UNION ALL
-    (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{after}}
-     ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
-) AS tct
-ORDER BY {TCT_ORDER.sql}
-LIMIT {{limit}}
-"""
+TCTS_OF_AGENT = TCT.page(
+    f"""
+    SELECT {TCT_COLUMNS} FROM (
+        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE issuer_aid = $1 AND {{after}}
+         ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
+        UNION ALL
+        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{after}}
+         ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
+    ) AS either
+    ORDER BY {TCT_ORDER.sql}
+    LIMIT {{limit}}
+    """,
+    TCT_ORDER.sql,
+)
 
-# The page first, so that what is pending is looked up for its rows alone.
-LIST_DELEGATIONS = f"""
-SELECT {DELEGATION.sql}, issued_at FROM (
+LIST_DELEGATIONS = DELEGATION.page(
+    f"""
     SELECT {DELEGATION_COLUMNS} FROM delegations
     WHERE {{where}}
     ORDER BY {DELEGATION_ORDER.sql}
     LIMIT {{limit}} OFFSET {{offset}}
-) AS page
-ORDER BY {DELEGATION_ORDER.sql}
-"""
+    """,
+    DELEGATION_ORDER.sql,
+)
 
 # A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
-TREE = f"""
-WITH RECURSIVE tree AS (
-    SELECT jti, 0 AS depth FROM delegations WHERE jti = $1
-    UNION ALL
-    SELECT jti, 1 FROM delegations WHERE parent_jti = $1 AND jti <> $1
-    UNION ALL
-    SELECT child.jti, tree.depth + 1
-    FROM tree JOIN delegations AS child ON child.parent_jti = tree.jti
-    WHERE tree.depth BETWEEN 1 AND {MAX_TREE_DEPTH} - 1 AND child.jti <> $1
+TREE = DELEGATION.page(
+    f"""
+    WITH RECURSIVE tree AS (
+        SELECT jti, 0 AS depth FROM delegations WHERE jti = $1
+        UNION ALL
+        SELECT jti, 1 FROM delegations WHERE parent_jti = $1 AND jti <> $1
+        UNION ALL
+        SELECT child.jti, tree.depth + 1
+        FROM tree JOIN delegations AS child ON child.parent_jti = tree.jti
+        WHERE tree.depth BETWEEN 1 AND {MAX_TREE_DEPTH} - 1 AND child.jti <> $1
+    )
+    SELECT {DELEGATION_COLUMNS} FROM delegations JOIN (SELECT jti FROM tree LIMIT {MAX_TREE_ROWS}) AS found USING (jti)
+    WHERE {{where}}
+    ORDER BY issued_at, jti
+    """,
+    "issued_at, jti",
 )
-SELECT {DELEGATION.sql}
-FROM delegations AS page JOIN (SELECT jti FROM tree LIMIT {MAX_TREE_ROWS}) AS found USING (jti)
-WHERE {{where}}
-ORDER BY issued_at, jti
-"""
 
 PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
 
 DELEGATOR = "SELECT delegator_aid FROM delegations WHERE jti = $1"
 
-TctPage = tuple[list[TctView], Place | None]
+TctPage = tuple[list[msgspec.Raw], Place | None]  # each is a `TctView`
 
 
-async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> TctList:
+async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> Json[TctList]:
     """Return one page, newest issued first, or the next to expire first."""
     where = Where()
     where.add("issuer_aid = {}", filter.issuer)
@@ -166,10 +179,11 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
         where.add("expires_at > {}", now)
         where.add("expires_at <= {}", filter.expires_before)
     order.restrict(where, window.before)
-    parts = {"where": where.sql(), "order": order.sql}
-    statement = LIST_TCTS.format(limit=where.rows(window.rows), offset=where.rows(window.offset), **parts)
+    statement = LIST_TCTS[order.name].format(
+        where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset)
+    )
     page = order.page(await conn.fetch(statement, *where.args), window)
-    return TctList([TCT.read(row) for row in page.rows], page.next_before)
+    return Json(TctList, tcts=TCT.raw(page.rows), next_before=page.next_before)
 
 
 async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
@@ -182,7 +196,9 @@ async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: 
     return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
 
 
-async def list_delegations(conn: Connection, filter: DelegationFilter, window: Window, now: datetime) -> DelegationList:
+async def list_delegations(
+    conn: Connection, filter: DelegationFilter, window: Window, now: datetime
+) -> Json[DelegationList]:
     """Return one page, newest issued first."""
     where = Where()
     where.add("parent_jti = {}", filter.parent_jti)
@@ -195,19 +211,20 @@ async def list_delegations(conn: Connection, filter: DelegationFilter, window: W
         where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset)
     )
     page = DELEGATION_ORDER.page(await conn.fetch(statement, *where.args), window)
-    return DelegationList([DELEGATION.read(row) for row in page.rows], page.next_before)
+    return Json(DelegationList, delegations=DELEGATION.raw(page.rows), next_before=page.next_before)
 
 
-async def tree(conn: Connection, root: UUID, active_at: datetime | None) -> DelegationList:
+async def tree(conn: Connection, root: UUID, active_at: datetime | None) -> Json[DelegationList]:
     """Return everything delegated from a token or delegation, the latter included, oldest first.
 
-    At most 1000 rows and 32 levels, the upper levels first; `active_at` leaves out what is revoked or expired then.
+    At most 1000 rows and 32 levels, the upper levels first, and of those 16 MiB, the oldest first; `active_at` leaves
+    out what is revoked or expired then.
     """
     where = Where()
     where.bind(root)
     _add_active(where, active_at)
     rows = await conn.fetch(TREE.format(where=where.sql()), *where.args)
-    return DelegationList([DELEGATION.read(row) for row in rows])
+    return Json(DelegationList, delegations=DELEGATION.raw(rows))
 
 
 async def parties(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
@@ -239,6 +256,7 @@ async def _tct_page(conn: Connection, query: str, key: str, after: Place | None,
     where = Where()
     where.bind(key)
     TCT_ORDER.restrict(where, after)
-    statement = query.format(after=where.sql(), limit=where.bind(limit))
-    rows = await conn.fetch(statement, *where.args)
-    return [TCT.read(row) for row in rows], TCT_ORDER.place(rows[-1]) if len(rows) == limit else None
+    window = Window(limit)
+    statement = query.format(after=where.sql(), limit=where.bind(window.rows))
+    page = TCT_ORDER.page(await conn.fetch(statement, *where.args), window)
+    return TCT.raw(page.rows), page.next

@@ -11,13 +11,13 @@ from aitp_cp.tcts.model import DELEGATION_ORDER
 from aitp_cp.tcts.views import DelegationFilter, DelegationList, TctFilter, TctList
 from aitp_cp.web.endpoint import Endpoint, Link, links
 from aitp_cp.web.query import read_query
-from aitp_cp.web.responses import json_response
+from aitp_cp.web.responses import json_bytes
 
 
 async def list_tcts(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TctFilter)
     window = query.window(query.order)
-    return json_response(await rt.db.read(lambda conn: queries.list_tcts(conn, query, window, rt.clock())))
+    return json_bytes((await rt.db.read(lambda conn: queries.list_tcts(conn, query, window, rt.clock()))).text)
 
 
 async def list_delegations(rt: Runtime, request: Request) -> Response:
@@ -28,8 +28,10 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
     root_jti = query.root_jti
     if root_jti is not None:
         active_at = rt.clock() if query.active else None
-        return json_response(await rt.db.read(lambda conn: queries.tree(conn, root_jti, active_at)))
-    return json_response(await rt.db.read(lambda conn: queries.list_delegations(conn, query, window, rt.clock())))
+        page = await rt.db.read(lambda conn: queries.tree(conn, root_jti, active_at))
+    else:
+        page = await rt.db.read(lambda conn: queries.list_delegations(conn, query, window, rt.clock()))
+    return json_bytes(page.text)
 
 
 ENDPOINTS = (

@@ -108,7 +108,7 @@ class DelegationFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
         UUID | None,
         Meta(
             description="a token or a delegation: everything delegated from it, the delegation itself included, oldest"
-            " first, at most 1000 rows and 32 levels; of the other filters only `active` applies"
+            " first, at most 1000 rows, 32 levels and 16 MiB; of the other filters only `active` applies"
         ),
     ] = None
     parent_jti: Annotated[UUID | None, Meta(description="delegated directly from this token or delegation")] = None

@@ -7,7 +7,7 @@ from uuid import UUID
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Order, Window
-from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
 from aitp_cp.truststore.model import (
     ANCHOR_ORDER,
     PINNED_ORDER,
@@ -95,12 +95,19 @@ WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 
 PINNED_COLUMNS = "namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at"
 
-LIST_PINNED = f"""
-SELECT {PINNED_COLUMNS} FROM pinned_keys
-WHERE {{where}}
-ORDER BY {PINNED_ORDER.sql}
-LIMIT {{limit}} OFFSET {{offset}}
-"""
+# 300 bytes are the limit of all other members.
+LIST_PINNED = within_bytes(
+    f"""
+    SELECT {PINNED_COLUMNS} FROM pinned_keys
+    WHERE {{where}}
+    ORDER BY {PINNED_ORDER.sql}
+    LIMIT {{limit}} OFFSET {{offset}}
+    """,
+    columns=PINNED_COLUMNS,
+    size=f"300 + {json_bytes('concat(namespace, aid, pubkey, label, added_by)')}",
+    order=PINNED_ORDER.sql,
+    most=LONG_PAGE_BYTES,
+)
 
 # An older control plane may have stored the other spelling of an AID.
 FIND_PINNED = f"""

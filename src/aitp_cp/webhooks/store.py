@@ -9,6 +9,7 @@ import msgspec
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
 from aitp_cp.deliveries.model import event_types
 from aitp_cp.webhooks.model import ORDER, BreakerView, WebhookList, WebhookView
 
@@ -22,7 +23,14 @@ VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6, $7, $7)
 RETURNING {WEBHOOK}
 """
 
-LIST = f"SELECT {WEBHOOK} FROM webhooks WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}"
+# 300 bytes are the limit of all other members.
+LIST = within_bytes(
+    f"SELECT {WEBHOOK} FROM webhooks WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
+    columns=WEBHOOK,
+    size=f"300 + {json_bytes('url')} + octet_length(events::text)",
+    order=ORDER.sql,
+    most=LONG_PAGE_BYTES,
+)
 
 FIND = f"SELECT {WEBHOOK} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 

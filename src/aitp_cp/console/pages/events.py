@@ -67,7 +67,7 @@ class EventView(msgspec.Struct, frozen=True):
 async def list_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
     async with rt.db.connection() as conn:
-        page = await lists.newest(conn, query, query.window(HISTORY_ORDER))
+        page = (await lists.newest(conn, query, query.window(HISTORY_ORDER))).read()
         names = await names_of(conn, (aid for event in page.events for aid in (event.aid_a, event.aid_b)))
     asked = {
         "type": query.type,

@@ -15,6 +15,7 @@ from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
+from aitp_cp.events.store import VIEW
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
@@ -67,7 +68,7 @@ class SessionPage(msgspec.Struct, frozen=True):
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
     async with rt.db.connection() as conn:
-        page = await service.list_sessions(conn, query, query.window(ORDER))
+        page = (await service.list_sessions(conn, query, query.window(ORDER))).read()
         names = await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
     asked = {"status": query.status, "aid": query.aid, "runId": query.run_id}
     older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
@@ -80,7 +81,8 @@ async def get_session(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
         session = await service.get_session(conn, request.path_params["id"])
         wanted = HistoryFilter(session_id=session.session_id)
-        events, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
+        rows, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
+        events = VIEW.decode(rows)
         names = await names_of(conn, (session.aid_a, session.aid_b, *(event.reported_by for event in events)))
     reports = [Report(row_of(event, names), _side(session, event.reported_by)) for event in events]
     heard = {report.side for report in reports}
