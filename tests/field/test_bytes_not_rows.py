@@ -86,6 +86,20 @@ FILL: dict[str, Filled] = {
         PAGE_BYTES,
         40,
     ),
+    "GET /api/webhooks/{id}/deliveries/{deliveryId}/attempts": Filled(
+        "attempts",
+        f"""WITH hook AS (
+            INSERT INTO webhooks (id, url, events, secret, active)
+            VALUES ('{HOOK}', 'https://hooks.example/', '[]', 's', false) RETURNING id
+        ), delivery AS (
+            INSERT INTO webhook_deliveries (id, webhook_id, event_type, payload, body, status)
+            SELECT '{HOOK}', id, 'x', '{{}}', '', 'failed' FROM hook RETURNING id
+        )
+        INSERT INTO webhook_attempts (delivery_id, n, at, ms, head)
+        SELECT (SELECT id FROM delivery), n, now(), 1, {LONG}""",
+        PAGE_BYTES,
+        40,
+    ),
     "GET /api/keys": Filled(
         "keys",
         """INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_at)
@@ -181,6 +195,7 @@ async def test_a_row_larger_than_a_page_comes_alone(database_url: str) -> None:
 
 
 def test_every_list_is_tried() -> None:
+    """A new list ends by bytes (`db.pages.within_bytes` or `View.page`) and gets an entry in `FILL`."""
     assert {endpoint.name for endpoint in ENDPOINTS if endpoint.is_list} == {*FILL}
 
 
@@ -190,7 +205,7 @@ async def test_every_list_ends_by_bytes(database_url: str, name: str) -> None:
     list_ = FILL[name]
     async with running_app(database_url) as app:
         await execute(app, f"{list_.insert} FROM generate_series(1, {list_.rows}) AS n")
-        path = name.removeprefix("GET ").replace("{id}", HOOK)
+        path = re.sub(r"\{\w+\}", HOOK, name.removeprefix("GET "))
         pages = await read_all(app, path, list_.name, list_.most)
         rows = [json.dumps(row) for page in pages for row in page]
         assert len(rows) == len(set(rows)) == list_.rows
