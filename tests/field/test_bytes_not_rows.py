@@ -95,8 +95,8 @@ FILL: dict[str, Filled] = {
             INSERT INTO webhook_deliveries (id, webhook_id, event_type, payload, body, status)
             SELECT '{HOOK}', id, 'x', '{{}}', '', 'failed' FROM hook RETURNING id
         )
-        INSERT INTO webhook_attempts (delivery_id, n, at, ms, head)
-        SELECT (SELECT id FROM delivery), n, now(), 1, {LONG}""",
+        INSERT INTO webhook_attempts (delivery_id, n, at, ms, cut, head)
+        SELECT (SELECT id FROM delivery), n, now(), 1, false, {LONG}""",
         PAGE_BYTES,
         40,
     ),
