@@ -199,6 +199,20 @@ async def test_webhooks_and_their_deliveries(control_plane: ControlPlane) -> Non
         await upstream.wait_for(2)
         assert upstream.got[0].body == upstream.got[1].body
         assert len(await collected(control_plane.webhooks.each_delivery(webhook.id))) == len({delivery.id, again.id})
+        async with asyncio.timeout(10):
+            while len(attempts := await control_plane.webhooks.attempts(webhook.id, delivery.id)) < 2:
+                await asyncio.sleep(0.02)
+        assert [(attempt.n, attempt.status, attempt.error) for attempt in attempts] == [(2, 200, None), (1, 200, None)]
+        assert (await control_plane.webhooks.health(webhook.id)).last_hour.delivered == 1
+        long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+        assert (await control_plane.webhooks.deliveries(webhook.id, type="webhook.test", since=long_ago)) != []
+        assert (await control_plane.webhooks.recover(webhook.id, long_ago)).matched == 0
+        assert (await control_plane.webhooks.replay_missing(webhook.id, long_ago, dry_run=True)).queued == 0
+        resent = await control_plane.webhooks.resend(webhook.id, {"ids": [delivery.id]})
+        assert (resent.matched, resent.queued, resent.next_after) == (1, 1, None)
+        [entry] = await control_plane.audit.page(target=str(webhook.id), action="webhook.resend")
+        file = b"".join([chunk async for chunk in control_plane.audit.export("csv", request_id=entry.request_id)])
+        assert file.decode().count("webhook.resend") == 1
 
     assert (await control_plane.webhooks.breaker(webhook.id)).state == "closed"
     assert (await control_plane.webhooks.reset_breaker(webhook.id)).failures == 0

@@ -20,7 +20,7 @@ from aitp_cp_client.sessions import Session, SessionDetail
 from aitp_cp_client.signing import SigningKey
 from aitp_cp_client.tokens import Delegation, Tct
 from aitp_cp_client.trust import AnchorPatch, PinnedKey, TrustAnchor
-from aitp_cp_client.webhooks import Breaker, Delivery, MovedWebhook, Webhook
+from aitp_cp_client.webhooks import Attempt, Breaker, Delivery, MovedWebhook, Queued, Webhook, WebhookHealth
 
 __all__ = [
     "Agent",
@@ -28,6 +28,7 @@ __all__ = [
     "AgentNotes",
     "AnchorPatch",
     "ApiKey",
+    "Attempt",
     "AuditEntry",
     "Breaker",
     "BulkRevocation",
@@ -51,6 +52,7 @@ __all__ = [
     "MovedWebhook",
     "Overview",
     "PinnedKey",
+    "Queued",
     "Reach",
     "Readiness",
     "Registration",
@@ -69,5 +71,6 @@ __all__ = [
     "Timeouts",
     "TrustAnchor",
     "Webhook",
+    "WebhookHealth",
     "WhoAmI",
 ]

@@ -1,14 +1,18 @@
 """The admin audit: who changed what."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
 
 from aitp_cp_client.paging import Rows, rows
-from aitp_cp_client.transport import Transport
+from aitp_cp_client.transport import Call, Transport
+from aitp_cp_client.wire.times import iso
+
+MEDIA = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv"}
 
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -26,6 +30,17 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     actor_name: str | None = None
 
 
+class AuditFilter(TypedDict, total=False):
+    """Every member must match exactly; times are inclusive."""
+
+    actor: str | None
+    action: str | None
+    target: str | None
+    request_id: str | None
+    since: datetime | None
+    until: datetime | None
+
+
 class _Page(msgspec.Struct, rename="camel"):
     entries: list[AuditEntry]
     next_before: str | None = None
@@ -35,12 +50,28 @@ class Audit:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def page(self, limit: int = 100, offset: int = 0, before: str | None = None) -> Rows[AuditEntry]:
+    async def page(
+        self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[AuditFilter]
+    ) -> Rows[AuditEntry]:
         """Return at most 1000 entries, newest first."""
-        params = {"limit": limit, "offset": offset, "before": before}
+        params = {"limit": limit, "offset": offset, "before": before, **_written(filters)}
         page = await self._transport.ask(_Page, "/api/audit", params)
         return Rows(page.entries, page.next_before)
 
-    def each(self) -> AsyncIterator[AuditEntry]:
+    def each(self, **filters: Unpack[AuditFilter]) -> AsyncIterator[AuditEntry]:
         """Iterate over all entries, page by page."""
-        return rows(self.page)
+        return rows(partial(self.page, **filters))
+
+    def export(
+        self, format: Literal["json", "jsonl", "csv"] = "json", **filters: Unpack[AuditFilter]
+    ) -> AsyncGenerator[bytes, None]:
+        """Export the entries that match, at most 100,000; the file says whether older ones match."""
+        params = {"format": format, **_written(filters)}
+        return self._transport.chunks(Call(path="/api/audit/export", params=params, media=MEDIA[format]))
+
+
+def _written(filters: AuditFilter) -> dict[str, object]:
+    written = {name: iso(value) if isinstance(value, datetime) else value for name, value in filters.items()}
+    if "request_id" in written:
+        written["requestId"] = written.pop("request_id")
+    return written

@@ -1,15 +1,17 @@
 """Webhooks, deliveries and circuit breakers."""
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from uuid import UUID
+from typing import Any, Literal, TypedDict, Unpack
+from uuid import UUID, uuid4
 
 import msgspec
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Answer, Call, Transport, encode, segment
+from aitp_cp_client.wire.times import iso
 
 WEBHOOKS = "/api/webhooks"
 
@@ -46,6 +48,75 @@ class Delivery(msgspec.Struct, frozen=True, rename="camel"):
     next_retry_at: datetime | None
 
 
+class Attempt(msgspec.Struct, frozen=True, rename="camel"):
+    """One attempt of a delivery. `response_head` is what the receiver sent, untrusted; `truncated`: not all of it."""
+
+    n: int
+    at: datetime
+    ms: int
+    status: int | None
+    error: str | None
+    response_head: str | None
+    truncated: bool
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """What became of the deliveries of a span of time; each count ends at 10,001."""
+
+    delivered: int
+    failed: int
+    waiting: int
+
+
+class WebhookHealth(msgspec.Struct, frozen=True, rename="camel"):
+    """How a webhook fares; `p95_ms` is of the newest attempts of a day."""
+
+    active: bool
+    deactivated_reason: str | None
+    breaker: str
+    failures: int
+    opened_at: datetime | None
+    next_probe_at: datetime | None
+    last_hour: Outcomes
+    last_day: Outcomes
+    waiting: int
+    oldest_waiting_at: datetime | None
+    p95_ms: int | None
+
+
+class Queued(msgspec.Struct, frozen=True, rename="camel"):
+    """What one call queued, of how many; where there is `more`, go on with `after=next_after`."""
+
+    matched: int
+    queued: int
+    more: bool
+    next_after: str | None = None
+
+
+class DeliveryFilter(TypedDict, total=False):
+    """Which deliveries; `code` is `503`, `5xx` or `none`, times are inclusive."""
+
+    type: str | None
+    code: str | None
+    since: datetime | None
+    until: datetime | None
+
+
+class Selection(DeliveryFilter, total=False):
+    """Which deliveries to send again: these `ids`, or all that match the other members."""
+
+    ids: Sequence[UUID | str] | None
+    status: Literal["delivered", "failed"] | None
+
+
+class Step(TypedDict, total=False):
+    """How much one call does, and where it begins."""
+
+    limit: int
+    after: str | None
+    dry_run: bool
+
+
 class Breaker(msgspec.Struct, frozen=True, rename="camel"):
     """Times in epoch milliseconds."""
 
@@ -63,6 +134,11 @@ class _Page(msgspec.Struct, rename="camel"):
 
 class _Deliveries(msgspec.Struct, rename="camel"):
     deliveries: list[Delivery]
+    next_before: str | None = None
+
+
+class _Attempts(msgspec.Struct, rename="camel"):
+    attempts: list[Attempt]
     next_before: str | None = None
 
 
@@ -120,15 +196,54 @@ class Webhooks:
         limit: int = 100,
         offset: int = 0,
         before: str | None = None,
+        **filters: Unpack[DeliveryFilter],
     ) -> Rows[Delivery]:
         """Return at most 1000 deliveries, newest first."""
-        params = {"status": status, "limit": limit, "offset": offset, "before": before}
+        params = {"status": status, "limit": limit, "offset": offset, "before": before, **_written(filters)}
         page = await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)
         return Rows(page.deliveries, page.next_before)
 
-    def each_delivery(self, id: UUID | str, status: str | None = None) -> AsyncIterator[Delivery]:
+    def each_delivery(
+        self, id: UUID | str, status: str | None = None, **filters: Unpack[DeliveryFilter]
+    ) -> AsyncIterator[Delivery]:
         """Iterate over all deliveries, page by page."""
-        return rows(partial(self.deliveries, id, status))
+        return rows(partial(self.deliveries, id, status, **filters))
+
+    async def attempts(
+        self, id: UUID | str, delivery_id: UUID | str, limit: int = 100, offset: int = 0, before: str | None = None
+    ) -> Rows[Attempt]:
+        """Return the attempts of a delivery, newest first."""
+        path = f"{_path(id)}/deliveries/{segment(delivery_id)}/attempts"
+        page = await self._transport.ask(_Attempts, path, {"limit": limit, "offset": offset, "before": before})
+        return Rows(page.attempts, page.next_before)
+
+    async def health(self, id: UUID | str) -> WebhookHealth:
+        """Return what became of the webhook's deliveries lately, and what waits."""
+        return await self._transport.ask(WebhookHealth, f"{_path(id)}/health")
+
+    async def recover(
+        self, id: UUID | str, since: datetime, until: datetime | None = None, **step: Unpack[Step]
+    ) -> Queued:
+        """Send the failed deliveries of a span of time again."""
+        return await self._bulk(f"{_path(id)}/recover", {"since": since, "until": until}, step)
+
+    async def replay_missing(
+        self, id: UUID | str, since: datetime, until: datetime | None = None, **step: Unpack[Step]
+    ) -> Queued:
+        """Send the events of a span of time that have no delivery to the webhook."""
+        return await self._bulk(f"{_path(id)}/replay-missing", {"since": since, "until": until}, step)
+
+    async def resend(self, id: UUID | str, selection: Selection, **step: Unpack[Step]) -> Queued:
+        """Send finished deliveries again, byte for byte."""
+        return await self._bulk(f"{_path(id)}/resend", selection, step)
+
+    async def _bulk(self, path: str, selection: Mapping[str, Any], step: Step) -> Queued:
+        """Queue what is selected; under a key of its own, so that a repeated call does it once."""
+        fields = _written({**selection, "limit": step.get("limit"), "after": step.get("after")})
+        params = {"dryRun": True} if step.get("dry_run") else {}
+        headers = {"Idempotency-Key": str(uuid4())}
+        call = Call(method="POST", path=path, params=params, headers=headers, body=encode(fields))
+        return (await self._transport.send(call)).read(Queued)
 
     async def redeliver(self, id: UUID | str, delivery_id: UUID | str) -> Delivery:
         """Send a delivery again, byte for byte."""
@@ -146,6 +261,11 @@ class Webhooks:
 
     async def _post(self, path: str) -> Answer:
         return await self._transport.send(Call(method="POST", path=path, repeatable=False))
+
+
+def _written(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members with times as the API takes them."""
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in members.items()}
 
 
 def _path(id: UUID | str) -> str:

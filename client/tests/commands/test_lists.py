@@ -165,6 +165,14 @@ def test_webhooks_and_their_deliveries(server: Process) -> None:
     assert sent["id"] in at(server, "webhooks", "deliveries", webhook["id"]).stdout
     delivered = read(at(server, "webhooks", "deliveries", webhook["id"], "--status", "delivered", "--json"))
     assert delivered == {"deliveries": []}
+    attempts = read(at(server, "webhooks", "attempts", webhook["id"], sent["id"], "--json"))["attempts"]
+    assert attempts[-1]["n"] == 1
+    assert "waiting" in at(server, "webhooks", "health", webhook["id"]).stdout
+    resent = read(at(server, "webhooks", "resend", webhook["id"], "--code", "none", "--dry-run", "--json"))
+    assert (resent["queued"], resent["more"]) == (0, False)
+    assert at(server, "webhooks", "recover", webhook["id"], "--since", "2026-01-01").stdout == "0 queued\n"
+    missed = at(server, "webhooks", "replay-missing", webhook["id"], "--since", "2026-01-01", "--dry-run").stdout
+    assert missed == "0 would be queued\n"
     assert at(server, "webhooks", "test", str(uuid4())).returncode == 3
     httpx.delete(f"{server.url}/api/webhooks/{webhook['id']}", headers=AUTH)
 
@@ -175,10 +183,12 @@ def test_the_audit_names_the_actor(server: Process) -> None:
     entries = read(at(server, "audit", "list", "--json", "--limit", "1000"))["entries"]
     (mine,) = [entry for entry in entries if entry["targetId"] == jti]
     assert mine["action"] == "revocation.add"
+    assert read(at(server, "audit", "list", "--target", jti, "--json"))["entries"] == [mine]
     table = at(server, "audit", "list", "--limit", "1000").stdout
     (row,) = [line for line in table.splitlines() if jti in line]
     assert mine["actorId"] in row
     assert mine["requestId"] in row
+    assert jti in at(server, "audit", "export", "--format", "csv", "--target", jti).stdout
 
 
 def test_events_are_listed_with_who_reported_them(server: Process) -> None:

@@ -1,7 +1,13 @@
 """aitp-cp audit."""
 
+from functools import partial
+from pathlib import Path
+from typing import Literal, Unpack
+
 from aitp_cp_client import AuditEntry, ControlPlane
+from aitp_cp_client.audit import AuditFilter
 from aitp_cp_client.commands.connection import run
+from aitp_cp_client.commands.files import save
 from aitp_cp_client.commands.output import Columns, compact, listing, some
 
 COLUMNS: Columns[AuditEntry] = {
@@ -15,8 +21,13 @@ COLUMNS: Columns[AuditEntry] = {
 }
 
 
-def list_entries(limit: int, *, as_json: bool) -> None:
+def list_entries(limit: int, *, as_json: bool, **filters: Unpack[AuditFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        listing("entries", await some(control_plane.audit.page, limit), COLUMNS, as_json=as_json)
+        page = await some(partial(control_plane.audit.page, **filters), limit)
+        listing("entries", page, COLUMNS, as_json=as_json)
 
     run(work)
+
+
+def export(format: Literal["json", "jsonl", "csv"], output: Path | None, **filters: Unpack[AuditFilter]) -> None:
+    run(lambda control_plane: save(control_plane.audit.export(format, **filters), output))

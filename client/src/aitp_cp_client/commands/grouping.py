@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:
+    from aitp_cp_client.audit import AuditFilter
 
 Options = TypeVar("Options")
 
@@ -67,6 +70,47 @@ class AgentOptions:
     ] = "active"
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """Which entries of the audit."""
+
+    actor: Annotated[str | None, typer.Option(help="Who: key:…, user:…, apikey:…")] = None
+    action: Annotated[str | None, typer.Option(help="What was done, such as agent.contain.")] = None
+    target: Annotated[str | None, typer.Option(help="To what: an AID or an id.")] = None
+    request: Annotated[str | None, typer.Option(help="The request it was done in.")] = None
+    since: Annotated[datetime | None, Moment] = None
+    until: Annotated[datetime | None, Moment] = None
+
+    @property
+    def filters(self) -> "AuditFilter":
+        return {
+            "actor": self.actor,
+            "action": self.action,
+            "target": self.target,
+            "request_id": self.request,
+            "since": self.since,
+            "until": self.until,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions(AuditFilters):
+    """Options of `audit list`."""
+
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditExportOptions(AuditFilters):
+    """Options of `audit export`."""
+
+    format: Annotated[Literal["json", "jsonl", "csv"], typer.Option(help="How entries are written.")] = "json"
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file, which is replaced only when complete.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from aitp_cp_client.commands import containment_options
+from aitp_cp_client.commands import containment_options, webhook_options
 from aitp_cp_client.commands.exits import LEGEND
-from aitp_cp_client.commands.grouping import AgentOptions, EventOptions, as_options
+from aitp_cp_client.commands.grouping import AgentOptions, AuditExportOptions, AuditOptions, EventOptions, as_options
 from aitp_cp_client.commands.key_options import Work, keys_group
 
 PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
@@ -55,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(whoami)
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(search)
     containment_options.add_to(agents)
+    webhook_options.add_to(webhooks)
     for name, commands in (
         ("agents", agents),
         ("containments", containment_options.containments),
@@ -308,8 +309,18 @@ def webhooks_redeliver(
 
 
 @audit.command("list", epilog=LEGEND)
-def audit_list(limit: Limit = 100, as_json: Json = False) -> None:
+@as_options(AuditOptions)
+def audit_list(options: AuditOptions) -> None:
     """List the admin audit, newest first."""
     from aitp_cp_client.commands.audit import list_entries
 
-    list_entries(limit, as_json=as_json)
+    list_entries(options.limit, as_json=options.as_json, **options.filters)
+
+
+@audit.command("export", epilog=LEGEND)
+@as_options(AuditExportOptions)
+def audit_export(options: AuditExportOptions) -> None:
+    """Export the admin audit, newest first; each export is an entry of the audit."""
+    from aitp_cp_client.commands.audit import export
+
+    export(options.format, options.output, **options.filters)
