@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,11 +26,20 @@ SECRETS = {
     "database password": "recognisable-database-password",
     "webhook secret": "recognisable-webhook-secret",
     "collector key": "recognisable-collector-key",
+    "client secret": "recognisable-client-secret",
 }
 AUTH = {"Authorization": f"Bearer {API_KEY}"}
 # What the database would quote of the row: all of it, with the secret.
 REFUSE_ROW = "ALTER TABLE webhooks ADD CONSTRAINT test_refused CHECK (url NOT LIKE '%refused%')"
-TABLES = ("admin_audit_log", "api_keys", "audit_events", "idempotency_keys", "webhook_attempts", "webhook_deliveries")
+TABLES = (
+    "admin_audit_log",
+    "api_keys",
+    "audit_events",
+    "console_sessions",
+    "idempotency_keys",
+    "webhook_attempts",
+    "webhook_deliveries",
+)
 
 
 async def ask(dsn: str, *statements: str) -> list[str]:
@@ -64,6 +74,7 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
             keep(http.get(path, headers={"Authorization": f"Bearer {secret}"}))
     keep(http.delete(f"/api/keys/{key['id']}", params={"family": "true"}, headers=AUTH))
 
+    in_the_console(http, keep)
     body = manifest(new_agent())
     token = keep(http.post("/api/registry/enroll", content=body)).json()["token"]
     for credential in (token, token, token[:-2], API_KEY):
@@ -84,6 +95,28 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
     return answers
 
 
+def in_the_console(http: httpx.Client, keep: Callable[[httpx.Response], httpx.Response]) -> None:
+    """Sign in well and badly, by key and at a provider that is away, and make a key."""
+    page = {"Sec-Fetch-Site": "same-origin"}
+    for wrong in (API_KEY[:-1], SECRETS["rotated key"]):
+        assert keep(http.post("/console/login", data={"key": wrong}, headers=page)).status_code == 401
+    assert keep(http.get("/console/login/oidc")).status_code == 503
+    signed_in = http.post("/console/login", data={"key": API_KEY}, headers=page)
+    SECRETS["session"] = signed_in.cookies["acp-dev"]
+    http.cookies.clear()
+    page["Cookie"] = f"acp-dev={SECRETS['session']}"
+    shown = keep(http.get("/console/keys", headers=page)).text
+    once = shown.partition('name="once" value="')[2].partition('"')[0]
+    form = {"name": "made in the console", "role": "auditor", "days": "30", "once": once}
+    made = http.post("/console/keys", data=form, headers={**page, "Accept-Encoding": "gzip"})
+    SECRETS["key of the console"] = made.text.partition('data-copy="')[2].partition('"')[0]
+    assert (made.status_code, SECRETS["key of the console"][:4]) == (200, "acp_")
+    assert "content-encoding" not in made.headers
+    assert "was used before" in keep(http.post("/console/keys", data=form, headers=page)).text
+    for path in ("/console/me", "/console/signed-in", "/console/keys?state=all"):
+        assert keep(http.get(path, headers=page)).status_code == 200
+
+
 def commands(pid: int) -> str:
     """The command lines, in full, of the process and whatever it started."""
     shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
@@ -101,6 +134,9 @@ def environment(dsn: str, collector: Collector) -> dict[str, Any]:
         "LOG_LEVEL": "trace",
         "OTEL_ENABLED": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OIDC_ISSUER": "http://127.0.0.1:9",
+        "OIDC_CLIENT_ID": "acp",
+        "OIDC_CLIENT_SECRET": SECRETS["client secret"],
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={SECRETS['collector key']}",
     }
 

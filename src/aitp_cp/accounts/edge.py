@@ -169,7 +169,11 @@ class BrowserSessions(Loop):
         Raises `ProviderAway`.
         """
         attempt, state = self._attempts.begin(to, again=again, now=self.rt.clock())
-        address = await self._single_sign_on.address(attempt, state, self._redirect_uri(request.headers))
+        try:
+            address = await self._single_sign_on.address(attempt, state, self._redirect_uri(request.headers))
+        except ProviderAway as away:
+            self._unavailable(away)
+            raise
         return address, self.cookies.written(request.headers, attempt.secret, ATTEMPT, LIFETIME)
 
     async def finish(self, request: Request) -> tuple[str, str]:
@@ -183,8 +187,7 @@ class BrowserSessions(Loop):
             await self.refuse(request, Method.OIDC, refused.reason)
             raise
         except ProviderAway as away:
-            self.count(Method.OIDC, "unavailable")
-            log.warning("identity_provider_unavailable", reason=str(away))
+            self._unavailable(away)
             raise
         return to, await self.enter(request, who)
 
@@ -207,6 +210,10 @@ class BrowserSessions(Loop):
         if self._provider is None:
             raise NotFound("single sign-on is not set up: OIDC_ISSUER is unset")
         return self._provider
+
+    def _unavailable(self, away: ProviderAway) -> None:
+        self.count(Method.OIDC, "unavailable")
+        log.warning("identity_provider_unavailable", reason=str(away))
 
     async def _redeemed(self, request: Request) -> tuple[str, SignIn]:
         query, provider = request.query_params, self._single_sign_on
