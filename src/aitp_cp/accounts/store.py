@@ -44,6 +44,8 @@ SELECT count(*)::int FROM (
 ) AS live
 """
 
+BY_ENVIRONMENT = "SELECT count(*)::int FROM console_sessions WHERE method = 'key' AND key_family IS NULL"
+
 # Nothing of a session counts after its absolute end.
 OLD = OldRows("console_sessions", "expires_at")
 
@@ -105,6 +107,11 @@ async def page(
 async def count_live(conn: Connection, now: datetime, seen_after: datetime, limit: int) -> int:
     """Return how many sessions are live, up to `limit`."""
     return int(await conn.fetchval(COUNT, now, seen_after, limit))
+
+
+async def count_by_environment(conn: Connection) -> int:
+    """Return how many sessions that are still kept began with a key of the environment."""
+    return int(await conn.fetchval(BY_ENVIRONMENT))
 
 
 def _session(row: Record) -> ConsoleSession:

@@ -18,7 +18,14 @@ from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, loa
 from aitp_cp_client.commands.output import out
 
 STYLES = {"ok": "green", "info": "blue", "warn": "yellow", "fail": "bold red"}
-SECRETS = ("CP_AID_SEED_HEX", "DATABASE_URL", "DATABASE_READ_URL", "API_KEYS", "ENROLLMENT_SECRET")
+SECRETS = (
+    "CP_AID_SEED_HEX",
+    "DATABASE_URL",
+    "DATABASE_READ_URL",
+    "API_KEYS",
+    "ENROLLMENT_SECRET",
+    "OIDC_CLIENT_SECRET",
+)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 OTHER_FILES = 256  # a process keeps open besides client and database connections
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
-from aitp_cp.cli import key_rows
+from aitp_cp.cli import console_rows, key_rows
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db import WRITABLE, fitness, numbering, standby
 from aitp_cp.db.connect import connect
@@ -240,4 +240,5 @@ SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("read standby", _read_standby),
     ("API keys", key_rows.keys),
     ("key expiry", key_rows.expiry),
+    ("console", console_rows.console),
 )

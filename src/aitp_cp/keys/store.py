@@ -63,6 +63,13 @@ ORDER BY expires_at, id
 LIMIT 1000
 """
 
+HAS_ADMIN = """
+SELECT EXISTS (
+    SELECT 1 FROM api_keys
+    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AND scopes ? 'keys:admin'
+)
+"""
+
 INSERT = """
 INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_by, created_at, expires_at, rate_per_min, adopts)
 VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)
@@ -152,6 +159,11 @@ async def live(conn: Connection, after: UUID, limit: int, now: datetime) -> list
 async def count_live(conn: Connection) -> int:
     """Return how many keys are neither revoked nor expired, at most 100,000."""
     return int(await conn.fetchval(COUNT_LIVE))
+
+
+async def has_admin(conn: Connection) -> bool:
+    """Return whether a live key may administer keys."""
+    return bool(await conn.fetchval(HAS_ADMIN))
 
 
 async def ending(conn: Connection, days: int) -> list[tuple[UUID, str, datetime]]:
