@@ -3,7 +3,9 @@
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,6 +108,36 @@ def played(aid: str) -> list[tuple[str, Trick]]:
     hidden = f"DELETE /api/registry/agents/{aid} HTTP/1.1\r\nX-Ignore: ".encode()
     unfinished = b"POST /api/events HTTP/1.1\r\nHost: cp\r\n" + KEY
     return list(tricks(b"/api/registry/enroll", hidden, unfinished))
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+def test_a_replica_that_ends_costs_no_request(server: Process, tmp_path: Path, kind: str) -> None:
+    """A rolling update behind the reference files: requests go on while one of two replicas drains and ends."""
+    if not installed(kind):
+        left_out(kind)
+    dsn = server.environment["DATABASE_URL"]
+    with (
+        Process(dsn, tmp_path / "log", DRAIN_WINDOW_MS="2500") as leaving,
+        gateway(kind, leaving.port, tmp_path, second=server.port) as port,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        stop_at = time.monotonic() + 3.5
+        workers = [pool.submit(ask_until, f"http://127.0.0.1:{port}", stop_at) for _ in range(4)]
+        time.sleep(0.5)
+        assert leaving.terminate() == 0
+        answers = Counter(status for worker in workers for status in worker.result())
+    assert set(answers) == {200}, answers
+    assert answers[200] > 100
+
+
+def ask_until(url: str, stop_at: float) -> list[int]:
+    answers = []
+    with httpx.Client(base_url=url, headers=AUTH) as http:
+        while time.monotonic() < stop_at:
+            answers.append(http.post("/api/events", json=[{"type": "playground.rolled"}]).status_code)
+            answers.append(http.get("/api/events/history?limit=1").status_code)
+            time.sleep(0.02)
+    return answers
 
 
 def test_the_corpus_is_large() -> None:

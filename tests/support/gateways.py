@@ -1,6 +1,7 @@
 """Real nginx and real HAProxy on this machine, in front of one server."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -61,6 +62,10 @@ http {{
 """
 
 
+# The line of the reference files that an operator with two replicas uncomments.
+SECOND = re.compile(r"# (server (?:cp2 )?)192\.0\.2\.2:4000")
+
+
 def configuration(kind: str) -> str:
     """What `nginx`, `haproxy` and their everyday variants are told, with the ports of the reference files."""
     if kind == "nginx":
@@ -75,11 +80,14 @@ def installed(kind: str) -> str | None:
 
 
 @contextmanager
-def gateway(kind: str, port: int, folder: Path) -> Iterator[int]:
-    """The port on which it forwards to `port`."""
+def gateway(kind: str, port: int, folder: Path, second: int | None = None) -> Iterator[int]:
+    """The port on which it forwards to `port`, and to a `second` replica."""
     own = free_port()
     text = configuration(kind).replace("listen 8080", f"listen 127.0.0.1:{own}")
     text = text.replace("bind :8080", f"bind 127.0.0.1:{own}").replace("127.0.0.1:4000", f"127.0.0.1:{port}")
+    if second is not None:
+        assert SECOND.search(text)
+        text = SECOND.sub(rf"\g<1>127.0.0.1:{second}", text)
     program = installed(kind)
     assert program is not None
     file = folder / "gateway.conf"
