@@ -38,6 +38,8 @@ FROM_STANDBY = {
     "/api/registry/agents/{aid}/export",
     "/api/dashboard/overview",
     "/api/dashboard/agents",
+    "/api/trust/edges",
+    "/api/audit/export",
 }
 
 

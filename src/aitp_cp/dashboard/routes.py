@@ -69,14 +69,15 @@ async def _agents(rt: Runtime, now: datetime) -> bytes:
 
 async def edges(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EdgesQuery)
-    return json_bytes(await rt.get(Screens).get(query, lambda: _edges(rt, query, rt.clock())))
+    key = (query, rt.db.reads_primary())
+    return json_bytes(await rt.get(Screens).get(key, lambda: _edges(rt, query, rt.clock())))
 
 
 async def _edges(rt: Runtime, query: EdgesQuery, now: datetime) -> bytes:
-    async with rt.db.connection() as conn:
-        if query.aid is None:
-            return encode(await trust.most_trusted(conn, query, now))
-        return encode(await trust.around(conn, query.aid, query, now))
+    aid = query.aid
+    if aid is None:
+        return encode(await rt.db.read(lambda conn: trust.most_trusted(conn, query, now)))
+    return encode(await rt.db.read(lambda conn: trust.around(conn, aid, query, now)))
 
 
 ENDPOINTS = (

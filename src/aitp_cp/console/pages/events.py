@@ -12,10 +12,11 @@ from starlette.responses import Response
 from aitp_cp.console.page import render, screen
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
+from aitp_cp.db import Connection
 from aitp_cp.errors import IdInvalid, NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
-from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter
+from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.runtime import Runtime
@@ -66,9 +67,13 @@ class EventView(msgspec.Struct, frozen=True):
 
 async def list_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
-    async with rt.db.connection() as conn:
-        page = (await lists.newest(conn, query, query.window(HISTORY_ORDER))).read()
-        names = await names_of(conn, (aid for event in page.events for aid in (event.aid_a, event.aid_b)))
+    window = query.window(HISTORY_ORDER)
+
+    async def read(conn: Connection) -> tuple[HistoryPage, Mapping[str, str]]:
+        page = (await lists.newest(conn, query, window)).read()
+        return page, await names_of(conn, (aid for event in page.events for aid in (event.aid_a, event.aid_b)))
+
+    page, names = await rt.db.read(read)
     asked = {
         "type": query.type,
         "aid": query.aid,
@@ -95,13 +100,16 @@ async def get_event(rt: Runtime, request: Request) -> Response:
         event_id = UUID(request.path_params["id"])
     except ValueError:
         raise IdInvalid from None
-    async with rt.db.connection() as conn:
+
+    async def read(conn: Connection) -> EventView:
         event = await log.find(conn, event_id)
         if event is None:
             raise NotFound("no such event: it never was, or retention has swept it")
         names = await names_of(conn, (event.aid_a, event.aid_b))
-    view = EventView(row_of(event, names), _pretty(event.payload))
-    return await render(rt, request, "event.html", view, title=f"Event {event.seq}")
+        return EventView(row_of(event, names), _pretty(event.payload))
+
+    view = await rt.db.read(read)
+    return await render(rt, request, "event.html", view, title=f"Event {view.row.seq}")
 
 
 def row_of(event: Event, names: Mapping[str, str]) -> EventRow:

@@ -13,13 +13,14 @@ from aitp_cp.console.page import render, screen
 from aitp_cp.console.pages.events import EventRow, row_of
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
+from aitp_cp.db import Connection
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.events.store import VIEW
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
-from aitp_cp.sessions.model import ORDER, SessionFilter, SessionView, Status
+from aitp_cp.sessions.model import ORDER, SessionFilter, SessionList, SessionView, Status
 from aitp_cp.web.query import read_query
 
 PAGE_ROWS = 100
@@ -67,9 +68,13 @@ class SessionPage(msgspec.Struct, frozen=True):
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
-    async with rt.db.connection() as conn:
-        page = (await service.list_sessions(conn, query, query.window(ORDER))).read()
-        names = await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
+    window = query.window(ORDER)
+
+    async def read(conn: Connection) -> tuple[SessionList, Mapping[str, str]]:
+        page = (await service.list_sessions(conn, query, window)).read()
+        return page, await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
+
+    page, names = await rt.db.read(read)
     asked = {"status": query.status, "aid": query.aid, "runId": query.run_id}
     older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
     rows = [_row(session, names) for session in page.sessions]
@@ -78,16 +83,18 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:
-    async with rt.db.connection() as conn:
+    async def read(conn: Connection) -> SessionPage:
         session = await service.get_session(conn, request.path_params["id"])
         wanted = HistoryFilter(session_id=session.session_id)
         rows, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
         events = VIEW.decode(rows)
         names = await names_of(conn, (session.aid_a, session.aid_b, *(event.reported_by for event in events)))
-    reports = [Report(row_of(event, names), _side(session, event.reported_by)) for event in events]
-    heard = {report.side for report in reports}
-    silent = [side for side in ("A", "B") if side not in heard]
-    view = SessionPage(_row(session, names), reports, silent, place is not None)
+        reports = [Report(row_of(event, names), _side(session, event.reported_by)) for event in events]
+        heard = {report.side for report in reports}
+        silent = [side for side in ("A", "B") if side not in heard]
+        return SessionPage(_row(session, names), reports, silent, place is not None)
+
+    view = await rt.db.read(read)
     return await render(rt, request, "session.html", view, title="Session", live="sessions")
 
 
