@@ -11,6 +11,7 @@ from aiohttp import web
 
 from aitp_cp_conformance.catalogue import CHECKS, chosen
 from aitp_cp_conformance.check import Check
+from aitp_cp_conformance.containment import contained
 from aitp_cp_conformance.deployment import Deployment
 from aitp_cp_conformance.model import SECTIONS, KeyRefused, Options, Report, Skipped, Unreachable
 from aitp_cp_conformance.runner import Watcher, run
@@ -184,3 +185,20 @@ def test_a_skipped_fixture_skips_the_checks_that_use_it(server: Process) -> None
 
     report = asyncio.run(run(Options(url=server.url, api_key=API_KEY), single_check(body) * 2))
     assert [(result.outcome, result.detail) for result in report.results] == [("skipped", "not today")] * 2
+
+
+def test_an_agent_is_released_when_the_run_is_cancelled(server: Process) -> None:
+    async def body(cp: Deployment) -> None:
+        await cp.shared(contained)
+        assert len(open_containments(server)) == 1
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run(Options(url=server.url, api_key=API_KEY), single_check(body)))
+    assert open_containments(server) == []
+
+
+def open_containments(server: Process) -> list[Any]:
+    answer = httpx.get(f"{server.url}/api/containments?open=true", headers=AUTH)
+    found: list[Any] = answer.json()["containments"]
+    return found

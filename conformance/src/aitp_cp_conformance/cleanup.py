@@ -1,4 +1,4 @@
-"""Records what a run creates on the deployment, and deletes it at the end."""
+"""Records what a run creates on the deployment, and deletes or ends it."""
 
 from urllib.parse import quote, urlencode
 
@@ -9,8 +9,11 @@ from aitp_cp_conformance.wire import Answer, Caller
 _BY_ID = {"POST /api/webhooks": "/api/webhooks/", "POST /api/trust-anchors": "/api/trust-anchors/"}
 
 
+_CONTAIN, _RELEASE = "/contain", "/release"
+
+
 class Cleanup:
-    """The paths to delete, in the order of creation."""
+    """The paths to delete, in the order of creation; an agent that was contained is released."""
 
     def __init__(self) -> None:
         self._paths: dict[str, None] = {}
@@ -19,19 +22,27 @@ class Cleanup:
         """Remember what this response created; called with every response of the run."""
         if answer.status == 201 and (path := _created_path(answer)):
             self._paths[path] = None
+        if answer.status == 200 and answer.request.endswith(_RELEASE):
+            self._paths.pop(answer.request.removeprefix("POST "), None)
 
     async def run(self, admin: Caller) -> list[str]:
         """Delete everything, newest first; return the paths that remain, with the reasons."""
         remaining = []
-        for path in reversed(self._paths):
+        for path in list(reversed(self._paths)):
             try:
-                answer = await admin.delete(path)
+                answer = await _undo(admin, path)
             except (Broken, Skipped) as failure:
                 remaining.append(f"{path}: {failure}")
                 continue
             if answer.status not in {200, 204, 404}:
                 remaining.append(f"{path}: {answer}")
         return remaining
+
+
+async def _undo(admin: Caller, path: str) -> Answer:
+    if path.endswith(_RELEASE):
+        return await admin.post(path, {"reason": "end of a conformance run"})
+    return await admin.delete(path)
 
 
 def _created_path(answer: Answer) -> str | None:
@@ -43,6 +54,8 @@ def _created_path(answer: Answer) -> str | None:
             return f"/api/keys/{quote(record['id'], safe='')}?family=true"
         if answer.request == "POST /api/registry/agents":
             return agent_path(record["aid"])
+        if answer.request.endswith(_CONTAIN):
+            return agent_path(record["containment"]["aid"]) + _RELEASE
         if answer.request == "POST /api/pinned-keys":
             return "/api/pinned-keys?" + urlencode({"namespace": record["namespace"], "aid": record["aid"]})
     except (Broken, KeyError, TypeError):
