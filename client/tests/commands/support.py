@@ -42,6 +42,7 @@ def started(url: str, *arguments: str, stdout: int = subprocess.PIPE) -> Iterato
     process = subprocess.Popen(
         [sys.executable, "-m", "aitp_cp_client", *arguments],
         env=environment(AITP_CP_URL=url, AITP_CP_API_KEY=API_KEY),
+        stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from aitp_cp_client.commands import containments
 from aitp_cp_client.commands.main import app
 from client.tests.commands.support import TIMEOUT_SECS, at, read, started
 from tests.cli.support import Done, said
@@ -88,6 +89,25 @@ def test_a_plan_that_changes_is_shown_and_asked_again(server: Process, monkeypat
     assert "have changed since this plan" in done.stderr
     assert "tokens issued 0" in said(done)
     assert "tokens issued 1" in said(done)
+    assert len(containments_of(server, bad.aid)) == 1
+
+
+def test_yes_contains_although_the_plan_changes(server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to look at a new plan, and an agent must not escape because it goes on reporting."""
+    bad, plans = new_agent(), list[Any]()
+    plan = containments._plan
+
+    def planned(options: Any) -> Any:
+        plans.append(plan(options))
+        if len(plans) == 1:  # somebody reports before the script acts
+            reported(server, claimed(bad.aid, new_agent().aid))
+        return plans[-1]
+
+    monkeypatch.setattr(containments, "_plan", planned)
+    done = at(server, "agents", "contain", bad.aid, *REASON, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "have changed since this plan" in done.stderr
+    assert [shown.tokens.issued for shown in plans] == [0, 1]
     assert len(containments_of(server, bad.aid)) == 1
 
 
