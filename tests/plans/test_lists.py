@@ -33,10 +33,12 @@ from aitp_cp.notes.model import NotesQuery
 from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.registry import history as history_of_manifests
+from aitp_cp.registry import queries as names
 from aitp_cp.registry import store as registry
-from aitp_cp.registry.model import ListFilter
+from aitp_cp.registry.model import ListFilter, OperatorFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.search import service as search
+from aitp_cp.sessions import queries as meetings
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
 from aitp_cp.tcts import edges, exposure, graph, standing
@@ -89,6 +91,10 @@ def delegation_list(before: Any = None, **wanted: Any) -> Ask:
 
 def agent_list(before: Any = None, **wanted: Any) -> Ask:
     return lambda conn: registry.list_agents(conn, ListFilter(**wanted), NOW, Window(200, 0, before))
+
+
+def operators_list(before: Any = None, **wanted: Any) -> Ask:
+    return lambda conn: registry.list_agents(conn, OperatorFilter(**wanted), NOW, Window(100, 0, before))
 
 
 def note_list(before: Any = None, **wanted: Any) -> Ask:
@@ -179,6 +185,9 @@ LISTS: dict[str, list[Ask]] = {
         session_list(before=(DAY_AGO, SESSION), aid=BUSY),
         *page(sessions.of_agent, BUSY, (DAY_AGO, SESSION)),
         lambda conn: sessions.find(conn, SESSION),
+        lambda conn: meetings.newest_of(conn, [BUSY, RARE]),
+        lambda conn: meetings.peers(conn, BUSY, 1000, 100),
+        lambda conn: meetings.peers(conn, RARE, 1000, 100),
     ],
     "GET /api/tcts": [
         tct_list(),
@@ -239,6 +248,11 @@ LISTS: dict[str, list[Ask]] = {
         agent_list(q="none"),
         agent_list(q="19999", status="all"),
         agent_list(looks_like="name 7", status="all"),
+        operators_list(owner="team 7"),
+        operators_list(unowned=True, before=(DAY_AGO, RARE)),
+        operators_list(owner="team 7", status="all", q="name"),
+        lambda conn: names.have_namesakes(conn, [BUSY, RARE]),
+        lambda conn: names.namesakes(conn, "name 7", RARE, NOW, 20),
         agent_list(expires_after=NOW, expires_before=NOW + timedelta(hours=1)),
         agent_list(expires_before=NOW, status="expired", before=(DAY_AGO, RARE)),
     ],

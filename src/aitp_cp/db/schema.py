@@ -52,6 +52,7 @@ TABLES: Mapping[str, str] = {
 # The exceptions: another room whose statements name a table, and why two statements would not do.
 SHARED: Mapping[tuple[str, str], str] = {
     ("revocation_entries", "tcts"): "a walk asks for what revokes a thousand rows, and tcts lies below revocation",
+    ("agent_notes", "registry"): "the list of agents is filtered by their owner",
     ("containments", "registry"): "every status that is shown or filtered depends on it, and registry lies below",
     ("containments", "tcts"): "each reported token is compared with it in a statement that runs anyway",
     ("webhooks", "deliveries"): "a claim picks deliveries by the breaker of their webhook, and locks both",

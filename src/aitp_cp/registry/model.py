@@ -160,6 +160,21 @@ class ListFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     limit: Limit = 200
 
 
+class OperatorFilter(ListFilter, frozen=True, kw_only=True, rename="camel"):
+    """With what operators note about agents, which discovery does not show."""
+
+    owner: Annotated[str | None, Meta(description="exact owner")] = None
+    unowned: Annotated[bool, Meta(description="`true`: agents without an owner")] = False
+
+
+class Namesake(msgspec.Struct, frozen=True):
+    """An agent whose name looks like another one's."""
+
+    aid: str
+    display_name: str
+    status: str
+
+
 class ExpiredAgent(msgspec.Struct, frozen=True):
     aid: str
     display_name: str

@@ -1,5 +1,6 @@
 """Reading the registry, moving an agent, and the two ways it leaves (contract, section 8)."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from aitp_cp.audit import service as audit
@@ -8,10 +9,10 @@ from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import NotFound
 from aitp_cp.events import service as log
-from aitp_cp.registry import store
+from aitp_cp.registry import queries, store
 from aitp_cp.registry.announce import agent_event
 from aitp_cp.registry.lookalikes import skeleton
-from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Status, StoredText
+from aitp_cp.registry.model import AgentList, AgentView, Deregistered, ListFilter, Namesake, Status, StoredText
 from aitp_cp.registry.store import names as names
 
 EXPIRY_BATCH = 500
@@ -98,6 +99,16 @@ async def expire_due(conn: Connection, now: datetime) -> int:
 
 async def read_names(conn: Connection) -> int:
     """Compute what the names of one batch of agents look like; how many there were."""
-    names = await store.unread_names(conn, NAME_BATCH)
-    await store.set_skeletons(conn, {aid: skeleton(name) for aid, name in names.items()})
+    names = await queries.unread_names(conn, NAME_BATCH)
+    await queries.set_skeletons(conn, {aid: skeleton(name) for aid, name in names.items()})
     return len(names)
+
+
+async def namesakes(conn: Connection, name: str, aid: str, now: datetime, limit: int = 20) -> list[Namesake]:
+    """Return agents other than `aid` whose name looks like this one, in the order of AIDs."""
+    return await queries.namesakes(conn, name, aid, now, limit)
+
+
+async def have_namesakes(conn: Connection, aids: Collection[str]) -> set[str]:
+    """Return those of the agents whose name looks like that of another one."""
+    return await queries.have_namesakes(conn, aids) if aids else set()

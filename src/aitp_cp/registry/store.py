@@ -1,6 +1,6 @@
 """Statements on agents and enrollment_jtis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -22,6 +22,7 @@ from aitp_cp.registry.model import (
     AgentView,
     ExpiredAgent,
     ListFilter,
+    OperatorFilter,
     Status,
     StoredManifest,
     StoredText,
@@ -146,13 +147,8 @@ SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$2")}
 FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
 """
 
-UNREAD_NAMES = """
-SELECT aid, display_name FROM agents WHERE name_skeleton IS NULL ORDER BY aid LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
-"""
-SET_SKELETONS = """
-UPDATE agents SET name_skeleton = new.skeleton FROM unnest($1::text[], $2::text[]) AS new (aid, skeleton)
-WHERE agents.aid = new.aid
-"""
+# Row by row, until the page is full.
+UNOWNED = "(SELECT owner FROM agent_notes WHERE agent_notes.aid = agents.aid) IS NULL"
 
 COUNT_ACTIVE = f"""
 SELECT count(*) FROM agents
@@ -242,6 +238,10 @@ async def list_agents(
     where.add("name_skeleton = {}", None if filter.looks_like is None else skeleton(filter.looks_like))
     where.add("manifest_expires_at >= {}", filter.expires_after)
     where.add("manifest_expires_at < {}", filter.expires_before)
+    if isinstance(filter, OperatorFilter):
+        where.add("aid IN (SELECT aid FROM agent_notes WHERE owner = {})", filter.owner)
+        if filter.unowned:
+            where.always(UNOWNED)
     ORDER.restrict(where, window.before)
     template = LIST_WITH_MANIFESTS if filter.include_manifest else LIST
     any_status = {"status": EFFECTIVE_STATUS.format(now=moment), **_ANY}
@@ -299,15 +299,6 @@ async def marks(conn: Connection, aids: Sequence[str], now: datetime) -> dict[st
     """Return the names and statuses of agents; one that was never registered may be contained."""
     rows = await conn.fetch(MARKS, aids, now)
     return {row["aid"]: Mark(row["display_name"], row["status"]) for row in rows}
-
-
-async def unread_names(conn: Connection, limit: int) -> dict[str, str]:
-    """Return and lock agents without a skeleton of their name, skipping those that another replica handles."""
-    return {row["aid"]: row["display_name"] for row in await conn.fetch(UNREAD_NAMES, limit)}
-
-
-async def set_skeletons(conn: Connection, skeletons: Mapping[str, str]) -> None:
-    await conn.execute(SET_SKELETONS, list(skeletons), list(skeletons.values()))
 
 
 async def count_active(conn: Connection, now: datetime) -> int:

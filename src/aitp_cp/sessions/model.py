@@ -143,6 +143,23 @@ class SessionList(msgspec.Struct, frozen=True, rename="camel"):
     next_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class LastSession(msgspec.Struct, frozen=True):
+    """The newest session of an agent."""
+
+    peer: str | None
+    status: str
+    at: datetime
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Whom an agent met: when last, and how its newest sessions ended."""
+
+    aid: str
+    last_at: datetime
+    complete: int
+    failed: int
+
+
 class SessionCount(msgspec.Struct, frozen=True):
     status: str
     boundary: str | None
