@@ -33,6 +33,7 @@ from aitp_cp.ingest.writer import Writer
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.keys.routes import ENDPOINTS as KEYS
 from aitp_cp.notes.routes import ENDPOINTS as NOTES
+from aitp_cp.ops.attention import AttentionLines
 from aitp_cp.ops.figures import Figures
 from aitp_cp.ops.health import DatabaseProbe
 from aitp_cp.ops.heartbeat import Heartbeat
@@ -100,8 +101,8 @@ async def open_app(rt: Runtime) -> Edge:
     """
     tail = Tail(rt)
     tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
-    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), KnownTypes(), Document(openapi_document()), tokens)
-    for part in (*own, Accounts(rt.settings), Streams(rt, tail), tail):
+    own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()), tokens)
+    for part in (*own, KnownTypes(), AttentionLines(), Accounts(rt.settings), Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)

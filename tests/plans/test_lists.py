@@ -34,6 +34,7 @@ from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.registry import history as history_of_manifests
 from aitp_cp.registry import queries as names
+from aitp_cp.registry import standing as agent_standing
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter, OperatorFilter
 from aitp_cp.revocation import store as revocation
@@ -315,6 +316,14 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: search.search(conn, "name 19", ALL_SCOPES, NOW),
         lambda conn: search.search(conn, f"{RARE[:6]}…{RARE[-3:]}", ALL_SCOPES, NOW),
     ],
+    "GET /api/attention": [
+        lambda conn: conn.fetchrow(sessions.FAILED, DAY_AGO, DAY_AGO),
+        lambda conn: conn.fetchval(deliveries.OLDEST_DUE),
+        lambda conn: agent_standing.expiring(conn, NOW, NOW + timedelta(days=1)),
+        lambda conn: agent_standing.newest_active(conn, NOW, 1000),
+        lambda conn: agent_standing.lookalikes_among(conn, [f"aid-{n}" for n in range(1000)], 10),
+        lambda conn: webhooks.broken(conn, 10),
+    ],
     "GET /api/trust/edges": [
         *(
             lambda conn, aid=aid, statement=statement, grant=grant: conn.fetch(statement, aid, NOW, grant, 1)
@@ -323,7 +332,7 @@ LISTS: dict[str, list[Ask]] = {
             for grant in (None, "cap-3")
         ),
         lambda conn: edges.most_trusted(conn, NOW, None, 1),
-        lambda conn: registry.marks(conn, [BUSY, RARE], NOW),
+        lambda conn: agent_standing.marks(conn, [BUSY, RARE], NOW),
     ],
     "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),

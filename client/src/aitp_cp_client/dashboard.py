@@ -1,7 +1,8 @@
-"""The overview and the per-agent table."""
+"""The overview, the per-agent table, who trusts whom, and what needs attention."""
 
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 
@@ -62,6 +63,136 @@ class AgentActivity(msgspec.Struct, frozen=True, rename="camel"):
     last_unsigned_report_at: datetime | None = None
 
 
+class TrustPeer(msgspec.Struct, frozen=True, rename="camel"):
+    """A peer and the tokens between; `verified` ones their issuer signed, the others are claims."""
+
+    aid: str
+    display_name: str | None
+    status: str | None
+    tokens: int
+    live: int
+    verified: int
+    until: datetime | None
+    latest: datetime
+
+
+class TrustSide(msgspec.Struct, frozen=True):
+    """The peers with most tokens, and how many there are altogether."""
+
+    agents: int
+    tokens: int
+    verified: int
+    peers: list[TrustPeer]
+
+
+class DelegationLevel(msgspec.Struct, frozen=True):
+    level: int
+    delegations: int
+    agents: int
+
+
+class DelegationHop(msgspec.Struct, frozen=True, rename="camel"):
+    level: int
+    delegator: str
+    delegator_name: str | None
+    delegatee: str
+    delegatee_name: str | None
+    delegatee_status: str | None
+    delegations: int
+    verified: int
+
+
+class DelegatedTrust(msgspec.Struct, frozen=True):
+    agents: int
+    delegations: int
+    levels: list[DelegationLevel]
+    hops: list[DelegationHop]
+
+
+class BlastRadius(msgspec.Struct, frozen=True, rename="camel"):
+    peers: int
+    tokens: int
+    below: int
+    second_hop: int
+
+
+class AgentEdges(msgspec.Struct, frozen=True, rename="camel"):
+    """`trusted_by` issued tokens to the agent; `trusts` hold tokens that it issued. `truncated`: the least numbers."""
+
+    aid: str
+    display_name: str | None
+    status: str | None
+    trusted_by: TrustSide
+    trusts: TrustSide
+    delegated: DelegatedTrust
+    blast_radius: BlastRadius
+    truncated: bool
+    as_of: datetime
+
+
+class MostTrustedAgent(msgspec.Struct, frozen=True, rename="camel"):
+    aid: str
+    display_name: str | None
+    status: str | None
+    agents: int
+    tokens: int
+    verified: int
+
+
+class AttentionLine(msgspec.Struct, frozen=True):
+    """One thing to look at; `target` is the page of the console that shows it."""
+
+    severity: Literal["bad", "soon"]
+    kind: str
+    sentence: str
+    target: str
+    since: datetime | None = None
+    count: int | None = None
+
+
+class Attention(msgspec.Struct, frozen=True, rename="camel"):
+    """Worst first; `unknown` names sources that could not be asked."""
+
+    lines: list[AttentionLine]
+    unknown: list[str]
+    as_of: datetime
+
+
+class Job(msgspec.Struct, frozen=True, rename="camel"):
+    """The latest run of a job; `failed_at` and `error` are of its latest failure."""
+
+    name: str
+    ran_at: datetime
+    ms: int
+    replica: UUID
+    failing: bool
+    failed_at: datetime | None
+    error: str | None
+
+
+class Replica(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    live: bool
+    position: int
+    behind: int
+    lag_secs: float
+
+
+class _MostTrusted(msgspec.Struct, rename="camel"):
+    most_trusted: list[MostTrustedAgent]
+
+
+class _Jobs(msgspec.Struct):
+    jobs: list[Job]
+
+
+class _Replicas(msgspec.Struct):
+    replicas: list[Replica]
+
+
 class _Activities(msgspec.Struct):
     agents: list[AgentActivity]
 
@@ -75,3 +206,27 @@ class Dashboard:
 
     async def agents(self) -> list[AgentActivity]:
         return (await self._transport.ask(_Activities, "/api/dashboard/agents")).agents
+
+    async def edges(
+        self, aid: str, *, live_only: bool = True, min_tokens: int = 1, grant: str | None = None
+    ) -> AgentEdges:
+        """Return who trusts an agent and whom it trusts, by tokens that are neither revoked nor expired."""
+        params = {"aid": aid, "live_only": live_only, "min_tokens": min_tokens, "grant": grant}
+        return await self._transport.ask(AgentEdges, "/api/trust/edges", params)
+
+    async def most_trusted(self, *, min_tokens: int = 1, grant: str | None = None) -> list[MostTrustedAgent]:
+        """Return the 50 agents that most others trust, by the newest tokens."""
+        params = {"min_tokens": min_tokens, "grant": grant}
+        return (await self._transport.ask(_MostTrusted, "/api/trust/edges", params)).most_trusted
+
+    async def attention(self) -> Attention:
+        """Return what needs an operator's attention now."""
+        return await self._transport.ask(Attention, "/api/attention")
+
+    async def jobs(self) -> list[Job]:
+        """Return the latest run of each background job."""
+        return (await self._transport.ask(_Jobs, "/api/jobs")).jobs
+
+    async def replicas(self) -> list[Replica]:
+        """Return the server's processes."""
+        return (await self._transport.ask(_Replicas, "/api/replicas")).replicas

@@ -213,3 +213,19 @@ def test_events_are_listed_with_who_reported_them(server: Process) -> None:
         assert json.loads(tail.stdout.readline()) == listed[1]
         tail.send_signal(signal.SIGTERM)
         assert tail.wait(20) == 143
+
+
+def test_who_trusts_whom_and_what_needs_attention(server: Process) -> None:
+    one, other = (enrolled(server, name=name) for name in (HOSTILE, "other"))
+    tct = {"iss": one.aid, "sub": other.aid, "jti": str(uuid4()), "grants": ["g"], "iat": 1779710400, "exp": 1979710400}
+    report(server, uuid4().hex, type="tct.issued", payload={"tct": tct})
+    shown = read(at(server, "trust", "edges", other.aid, "--json"))
+    answer = httpx.get(f"{server.url}/api/trust/edges", params={"aid": other.aid}, headers=AUTH).json()
+    assert shown == {**answer, "asOf": shown["asOf"]}
+    people = said(at(server, "trust", "edges", other.aid))
+    assert f"trusts it {one.aid} {HARMLESS}" in people
+    assert "blast radius 1 peers, 1 tokens, 0 agents by delegation, 0 more on the second hop" in people
+    assert f"{other.aid} other active 1 1 0" in said(at(server, "trust", "edges"))
+    lines = read(at(server, "attention", "--json"))
+    assert {"lines", "unknown", "asOf"} == set(lines)
+    assert at(server, "attention").stdout

@@ -68,6 +68,15 @@ class Progress(msgspec.Struct, frozen=True):
     secs_to_most: float | None
 
 
+class Unreached(msgspec.Struct, frozen=True):
+    """An open containment, and how many of its peers have confirmed."""
+
+    id: UUID
+    aid: str
+    act_at: datetime
+    peers: ReachPeers
+
+
 async def reach(conn: Connection, id: UUID) -> Reach:
     """Return how far a containment has reached; raises `NotFound`."""
     stored = await service.get(conn, id)
@@ -101,6 +110,16 @@ async def watch(conn: Connection, now: datetime) -> Progress | None:
         if newest is None:
             newest = Progress(ratio, _secs(stored, half), _secs(stored, most))
     return newest
+
+
+async def unreached(conn: Connection, limit: int) -> list[Unreached]:
+    """Return the newest open containments of which nearly all peers have not confirmed yet, at most `limit`."""
+    open_ = await store.newest_open(conn, MAX_WATCHED)
+    waiting = [stored for stored in open_ if stored.most_confirmed_at is None and stored.plan.exposed_peer_count]
+    return [
+        Unreached(stored.view.id, stored.view.aid, stored.act_at, await _peers(conn, stored))
+        for stored in waiting[:limit]
+    ]
 
 
 async def _peers(conn: Connection, stored: Stored) -> ReachPeers:

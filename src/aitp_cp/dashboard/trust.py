@@ -16,8 +16,8 @@ from aitp_cp.dashboard.model import (
     TrustSide,
 )
 from aitp_cp.db import Connection
-from aitp_cp.registry import store as registry
-from aitp_cp.registry.store import UNKNOWN, Mark
+from aitp_cp.registry import standing
+from aitp_cp.registry.standing import UNKNOWN, Mark
 from aitp_cp.tcts import edges
 from aitp_cp.tcts.edges import Ego, Hop, PeerEdge, SideTotal
 
@@ -27,7 +27,7 @@ Marks = Mapping[str, Mark]
 async def around(conn: Connection, aid: str, query: EdgesQuery, now: datetime) -> AgentEdges:
     """Return the edges of one agent, which need not be registered; at most 60 nodes are named."""
     ego = await edges.ego(conn, aid, now, live_only=query.live_only, grant=query.grant, min_tokens=query.min_tokens)
-    marks = await registry.marks(conn, [aid, *_named(ego)], now)
+    marks = await standing.marks(conn, [aid, *_named(ego)], now)
     own = marks.get(aid, UNKNOWN)
     return AgentEdges(
         aid=aid,
@@ -45,7 +45,7 @@ async def around(conn: Connection, aid: str, query: EdgesQuery, now: datetime) -
 async def most_trusted(conn: Connection, query: EdgesQuery, now: datetime) -> MostTrusted:
     """Return the agents that most others trust."""
     ranked = await edges.most_trusted(conn, now, query.grant, query.min_tokens)
-    marks = await registry.marks(conn, [row.aid for row in ranked], now)
+    marks = await standing.marks(conn, [row.aid for row in ranked], now)
     rows = [
         MostTrustedAgent(row.aid, mark.display_name, mark.status, row.agents, row.tokens, row.verified)
         for row in ranked

@@ -104,9 +104,25 @@ FROM unnest($1::text[]) AS kind (status)
 FINISHED = OldRows("webhook_deliveries", "created_at", "status IN ('delivered', 'failed')")
 
 
+OLDEST_DUE = """
+SELECT min(due) FROM webhooks AS w CROSS JOIN LATERAL (
+    SELECT coalesce(lease_until, next_retry_at, created_at) AS due FROM webhook_deliveries
+    WHERE webhook_id = w.id AND status NOT IN ('delivered', 'failed')
+    ORDER BY coalesce(lease_until, next_retry_at, created_at) LIMIT 1
+) AS first
+WHERE w.active AND w.deleted_at IS NULL AND w.breaker_state = 'closed'
+"""
+
+
 async def count_unfinished(conn: Connection) -> int:
     """Count the deliveries that are queued or in flight."""
     return int(await conn.fetchval(COUNT_UNFINISHED))
+
+
+async def oldest_due(conn: Connection) -> datetime | None:
+    """Return since when a delivery is due that no breaker holds back; None when none waits."""
+    due: datetime | None = await conn.fetchval(OLDEST_DUE)
+    return due
 
 
 async def count_by_status(conn: Connection, limit: int) -> dict[str, int]:

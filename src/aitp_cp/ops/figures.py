@@ -29,6 +29,7 @@ class Figures:
     """Counts events as the tail publishes them, and refreshes the rest in the background."""
 
     def __init__(self, rt: Runtime) -> None:
+        self.clock_offset_secs: float | None = None  # this process's clock less the database's
         self._rt = rt
         self._types: set[str] = set()
         self._counted_history = False
@@ -72,7 +73,8 @@ class Figures:
             live = await accounts.count_live(conn, now, self._rt.get(Accounts).seen_after(now), LIMIT)
             metrics.console_sessions.set(live)
             metrics.webhook_outbox_lag.set(await outbox.lag(conn))
-            metrics.clock_offset.set((self._rt.clock() - await server_time(conn)).total_seconds())
+            self.clock_offset_secs = (self._rt.clock() - await server_time(conn)).total_seconds()
+            metrics.clock_offset.set(self.clock_offset_secs)
 
     def _count(self, by_type: Counter[str]) -> None:
         for name, count in by_type.most_common():  # so that frequent types get a label, not the first ones

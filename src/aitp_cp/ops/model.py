@@ -1,6 +1,7 @@
 """Answers to probes, and what is known of processes and jobs."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,28 @@ class Alive(msgspec.Struct, frozen=True):
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     ready: bool
     reason: str | None = None
+
+
+Severity = Literal["bad", "soon"]
+
+
+class AttentionLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing to look at: `target` is the page of the console that shows it."""
+
+    severity: Severity
+    kind: str
+    sentence: str
+    target: str
+    since: str | None = None
+    count: int | None = None
+
+
+class Attention(msgspec.Struct, frozen=True, rename="camel"):
+    """Worst first; `unknown` are sources that could not be asked, so their lines may be missing."""
+
+    lines: list[AttentionLine]
+    unknown: list[str]
+    as_of: str
 
 
 class Beat(msgspec.Struct, frozen=True):

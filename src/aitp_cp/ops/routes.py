@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.ops import store
+from aitp_cp.ops.attention import attention
 from aitp_cp.ops.health import DatabaseProbe, readiness
-from aitp_cp.ops.model import Alive, Health, JobList, Readiness, ReplicaList
+from aitp_cp.ops.model import Alive, Attention, Health, JobList, Readiness, ReplicaList
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
@@ -54,6 +55,10 @@ async def _exposition(rt: Runtime) -> Response:
 
 async def openapi(rt: Runtime, request: Request) -> Response:
     return json_bytes(rt.get(Document).body)
+
+
+async def needs_attention(rt: Runtime, request: Request) -> Response:
+    return json_response(await attention(rt))
 
 
 async def jobs(rt: Runtime, request: Request) -> Response:
@@ -115,6 +120,16 @@ ENDPOINTS = (
         tag="ops",
         gate=Gate.OPEN,
         answers={200: dict},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/attention",
+        scope=Scope.DASHBOARD_READ,
+        handler=needs_attention,
+        summary="What needs an operator's attention now, worst first",
+        tag="ops",
+        bulk=True,
+        answers={200: Attention},
     ),
     Endpoint(
         method="GET",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -142,11 +141,6 @@ UPDATE agents SET deregistered_at = now() WHERE status = 'deregistered' AND dere
 
 NAMES = "SELECT aid, display_name FROM agents WHERE aid = ANY($1::text[])"
 
-MARKS = f"""
-SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$2")}
-FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
-"""
-
 # Row by row, until the page is full.
 UNOWNED = "(SELECT owner FROM agent_notes WHERE agent_notes.aid = agents.aid) IS NULL"
 
@@ -283,22 +277,6 @@ async def date_the_gone(conn: Connection) -> None:
 async def names(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
     """Return the display names of those agents that are known."""
     return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, aids)}
-
-
-class Mark(NamedTuple):
-    """What tells an agent from others: the name it claims, and its status; None where it was never registered."""
-
-    display_name: str | None
-    status: str | None
-
-
-UNKNOWN = Mark(None, None)
-
-
-async def marks(conn: Connection, aids: Sequence[str], now: datetime) -> dict[str, Mark]:
-    """Return the names and statuses of agents; one that was never registered may be contained."""
-    rows = await conn.fetch(MARKS, aids, now)
-    return {row["aid"]: Mark(row["display_name"], row["status"]) for row in rows}
 
 
 async def count_active(conn: Connection, now: datetime) -> int:

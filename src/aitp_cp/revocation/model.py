@@ -129,3 +129,16 @@ class Signed(msgspec.Struct, frozen=True):
     unsigned: int
     etag: str = ""
     version: int = 0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How this process's signed list stands: its age, and up to which age it may be served."""
+
+    exists: bool
+    age_secs: float
+    limit_secs: float
+    failing: bool
+    unsigned: int
+    version: int | None
+    etag: str | None
+    bytes: int

@@ -30,7 +30,7 @@ from aitp_cp.protocol.vocabulary import OWN_SOURCE, TCT_REVOKED
 from aitp_cp.revocation import signing, store
 from aitp_cp.revocation.freshness import Change, Freshness, Moment, Reading
 from aitp_cp.revocation.holders import NONE
-from aitp_cp.revocation.model import Signed, Stored
+from aitp_cp.revocation.model import Signed, Standing, Stored
 from aitp_cp.revocation.signing_process import SigningProcess
 from aitp_cp.revocation.tags import ListTags
 from aitp_cp.runtime import Runtime
@@ -131,6 +131,20 @@ class PublishedList:
     def cached(self) -> str:
         """Cache-Control: caches keep the list no longer than it may be served and its signature holds."""
         return max_age(CACHED_SECS, self._rule.limit - self._age())
+
+    def standing(self) -> Standing:
+        """Return how the list stands, without asking anything."""
+        signed = None if self._current is None else self._current[1]
+        return Standing(
+            exists=signed is not None,
+            age_secs=self._age(),
+            limit_secs=self._rule.limit,
+            failing=self._failures > 1,
+            unsigned=0 if signed is None else signed.unsigned,
+            version=None if signed is None else signed.version,
+            etag=None if signed is None else signed.etag,
+            bytes=0 if signed is None else len(signed.body),
+        )
 
     async def _attempt_ends(self) -> bool:
         """Wait for the renewal that is under way; False when the database keeps it waiting for too long."""

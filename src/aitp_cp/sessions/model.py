@@ -167,6 +167,16 @@ class SessionCount(msgspec.Struct, frozen=True):
     count: int
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """Failed handshakes, and the agent that took part in most of the `newest` ones."""
+
+    hour: int
+    day: int
+    newest: int
+    aid: str | None
+    of_aid: int | None
+
+
 class SessionFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     """A status that no session has matches none."""
 

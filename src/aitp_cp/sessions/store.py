@@ -13,6 +13,7 @@ from aitp_cp.events.projection import StoredParties
 from aitp_cp.sessions.model import (
     ORDER,
     RANK,
+    Failed,
     SessionChange,
     SessionCount,
     SessionFilter,
@@ -86,6 +87,8 @@ HAPPENED_AT = "LEAST(created_at, coalesce(started_at, completed_at))"
 ERROR_CHARACTERS = 100
 ERROR_KEY = f"left(error, {ERROR_CHARACTERS})"
 
+MAX_COUNTED = 100_000
+
 _TIMES = {name: shown(name) for name in ("started_at", "completed_at", "created_at", "updated_at")}
 VIEW = View(SessionView, {**_TIMES, "conflict": "coalesce(conflict, false)"}, arrays=("grants",))
 
@@ -149,6 +152,22 @@ WHERE peer = ANY($2::text[])
 GROUP BY peer
 """
 
+# Counted up to a limit; the agent that took part in most of the newest failures shows where to look.
+FAILED = f"""
+WITH newest AS MATERIALIZED (
+    SELECT aid_a, aid_b FROM handshake_sessions WHERE status = 'failed' AND created_at >= $1
+    ORDER BY created_at DESC LIMIT 1000
+), most AS (
+    SELECT aid, count(*) AS count FROM (SELECT aid_a AS aid FROM newest UNION ALL SELECT aid_b FROM newest) AS sides
+    WHERE aid IS NOT NULL GROUP BY aid ORDER BY count DESC, aid LIMIT 1
+)
+SELECT (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions WHERE status = 'failed' AND created_at >= $1
+                              LIMIT {MAX_COUNTED}) AS hour) AS hour,
+       (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions WHERE status = 'failed' AND created_at >= $2
+                              LIMIT {MAX_COUNTED}) AS day) AS day,
+       (SELECT count(*) FROM newest) AS newest, (SELECT aid FROM most) AS aid, (SELECT count FROM most) AS of_aid
+"""
+
 SessionPage = tuple[list[msgspec.Raw], Place | None]  # each is a `SessionView`
 
 
@@ -195,6 +214,13 @@ async def last_with(conn: Connection, aid: str, peers: Sequence[str], limit: int
 async def count_since(conn: Connection, since: datetime, width: timedelta) -> list[SessionCount]:
     """Count sessions that took place since then, by status, boundary and bucket of that width."""
     return [SessionCount(**row) for row in await conn.fetch(COUNT_SINCE, since, width)]
+
+
+async def failed(conn: Connection, hour: datetime, day: datetime) -> Failed:
+    """Count the handshakes that failed since `hour` and since `day`."""
+    row = await conn.fetchrow(FAILED, hour, day)
+    assert row is not None
+    return Failed(**row)
 
 
 async def estimate(conn: Connection, limit: int) -> int:

@@ -76,3 +76,12 @@ class BreakerView(msgspec.Struct, frozen=True, rename="camel"):
     consecutive_successes: int
     opened_at: int | None
     next_probe_at: int | None
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A webhook whose breaker is not closed."""
+
+    id: UUID
+    failures: int
+    opened_at: datetime | None
+    next_probe_at: datetime | None

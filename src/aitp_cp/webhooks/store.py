@@ -11,7 +11,7 @@ from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
 from aitp_cp.deliveries.model import event_types
-from aitp_cp.webhooks.model import ORDER, BreakerView, WebhookList, WebhookView
+from aitp_cp.webhooks.model import ORDER, BreakerView, Broken, WebhookList, WebhookView
 
 WEBHOOK = "id, url, events, active, created_at, updated_at"
 
@@ -56,6 +56,12 @@ BREAKER = "breaker_state, breaker_failures, breaker_successes, breaker_opened_at
 
 COUNT_BREAKERS = "SELECT breaker_state, count(*) FROM webhooks WHERE deleted_at IS NULL GROUP BY breaker_state"
 
+BROKEN = """
+SELECT id, breaker_failures AS failures, breaker_opened_at AS opened_at, breaker_next_probe_at AS next_probe_at
+FROM webhooks WHERE deleted_at IS NULL AND active AND breaker_state <> 'closed'
+ORDER BY breaker_opened_at, id LIMIT $1
+"""
+
 FIND_BREAKER = f"SELECT {BREAKER} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
 RESET_BREAKER = f"""
@@ -65,6 +71,11 @@ SET breaker_state = 'closed', breaker_failures = 0, breaker_successes = 0,
 WHERE id = $1 AND deleted_at IS NULL
 RETURNING {BREAKER}
 """
+
+
+async def broken(conn: Connection, limit: int) -> list[Broken]:
+    """Return active webhooks whose breaker is not closed, the one that opened first first."""
+    return [Broken(**row) for row in await conn.fetch(BROKEN, limit)]
 
 
 async def count(conn: Connection) -> int:

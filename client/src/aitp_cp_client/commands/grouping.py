@@ -117,7 +117,7 @@ class AuditExportOptions(AuditFilters):
 class EventOptions:
     """Options of `events export`."""
 
-    type: Annotated[str | None, typer.Option(help="Exact event type.")] = None
+    type: Annotated[str | None, typer.Option(help="Event type, or its beginning: `handshake.*`.")] = None
     aid: Annotated[str | None, typer.Option(help="Sender or receiver.")] = None
     session: Annotated[str | None, typer.Option(help="One session.")] = None
     run: Annotated[str | None, typer.Option(help="One run.")] = None

@@ -39,6 +39,7 @@ events = group("The event log.")
 sessions = group("Handshakes.")
 tcts = group("Tokens that agents reported.")
 delegations = group("Delegations that agents reported.")
+trust = group("Who trusts whom.")
 webhooks = group("Subscriptions and their deliveries.")
 audit = group("The audit of admin changes.")
 
@@ -53,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
     """Add all commands, in a panel of their own."""
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(revoke)
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(whoami)
+    app.command(epilog=LEGEND, rich_help_panel=PANEL)(attention)
     app.command(epilog=LEGEND, rich_help_panel=PANEL)(search)
     containment_options.add_to(agents)
     webhook_options.add_to(webhooks)
@@ -64,6 +66,7 @@ def add_to(app: typer.Typer) -> None:
         ("sessions", sessions),
         ("tcts", tcts),
         ("delegations", delegations),
+        ("trust", trust),
         ("webhooks", webhooks),
         ("audit", audit),
         ("keys", keys_group(_keys_over_http)),
@@ -138,6 +141,29 @@ def revoke(
     revoke(jtis, reason, as_json=as_json)
 
 
+def attention(as_json: Json = False) -> None:
+    """What needs an operator's attention now, worst first."""
+    from aitp_cp_client.commands.insight import attention
+
+    attention(as_json=as_json)
+
+
+@trust.command("edges", epilog=LEGEND)
+def trust_edges(
+    aid: Annotated[
+        str | None, typer.Argument(metavar="AID", help="The agent; without it, the agents that most others trust.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Revoked and expired tokens as well.")] = False,
+    min_tokens: Annotated[int, typer.Option(min=1, max=1000, help="Only edges of at least this many tokens.")] = 1,
+    grant: Annotated[str | None, typer.Option(help="Only tokens that grant this capability.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Who trusts an agent and whom it trusts, by live tokens, and how far a leak of its key reaches."""
+    from aitp_cp_client.commands.insight import edges
+
+    edges(aid, live_only=not everything, min_tokens=min_tokens, grant=grant, as_json=as_json)
+
+
 def whoami(as_json: Json = False) -> None:
     """Who the key belongs to, and what it may do."""
     from aitp_cp_client.commands.keys import who_am_i
@@ -176,7 +202,7 @@ def revocations_verify(
 
 @events.command("tail", epilog=LEGEND)
 def events_tail(
-    type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
+    type: Annotated[str | None, typer.Option(help="Event type, or its beginning: `handshake.*`.")] = None,
     aid: Annotated[str | None, typer.Option(help="Sender or receiver.")] = None,
     run: Annotated[str | None, typer.Option(help="One run.")] = None,
     proof: WithProof = None,
@@ -193,7 +219,7 @@ def events_tail(
 
 @events.command("list", epilog=LEGEND)
 def events_list(
-    type: Annotated[str | None, typer.Option(help="Exact event type.")] = None,
+    type: Annotated[str | None, typer.Option(help="Event type, or its beginning: `handshake.*`.")] = None,
     aid: Annotated[str | None, typer.Option(help="Either side.")] = None,
     proof: WithProof = None,
     reported_by: ReportedBy = None,

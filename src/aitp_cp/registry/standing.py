@@ -1,0 +1,71 @@
+"""How agents stand, many at once: names and statuses, which expire soon, and which of the newest look like others."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from aitp_cp.db import Connection
+from aitp_cp.registry.store import EFFECTIVE_STATUS, WITH_CONTAINMENT
+
+MARKS = f"""
+SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$2")}
+FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
+"""
+
+# Up to a limit, as every count that is only shown.
+EXPIRING = """
+SELECT count(*) AS count, min(manifest_expires_at) AS first FROM (
+    SELECT manifest_expires_at FROM agents
+    WHERE status = 'active' AND manifest_expires_at > $1 AND manifest_expires_at <= $2
+    ORDER BY manifest_expires_at LIMIT 10000
+) AS due
+"""
+NEWEST_ACTIVE = """
+SELECT aid FROM (
+    SELECT aid, status, manifest_expires_at FROM agents ORDER BY registered_at DESC, aid LIMIT $2
+) AS newest
+WHERE status = 'active' AND (manifest_expires_at IS NULL OR manifest_expires_at > $1)
+"""
+# The older of two is the one that is imitated.
+LOOKALIKES_AMONG = """
+SELECT newer.aid, older.aid AS other
+FROM unnest($1::text[]) AS named (aid) JOIN agents AS newer USING (aid) CROSS JOIN LATERAL (
+    SELECT aid FROM agents
+    WHERE name_skeleton = newer.name_skeleton AND aid <> newer.aid AND status = 'active'
+      AND (registered_at, aid) < (newer.registered_at, newer.aid)
+    ORDER BY aid LIMIT 1
+) AS older
+WHERE newer.name_skeleton <> '' ORDER BY newer.registered_at DESC, newer.aid LIMIT $2
+"""
+
+
+class Mark(NamedTuple):
+    """What tells an agent from others: the name it claims, and its status; None where it was never registered."""
+
+    display_name: str | None
+    status: str | None
+
+
+UNKNOWN = Mark(None, None)
+
+
+async def marks(conn: Connection, aids: Sequence[str], now: datetime) -> dict[str, Mark]:
+    """Return the names and statuses of agents; one that was never registered may be contained."""
+    rows = await conn.fetch(MARKS, aids, now)
+    return {row["aid"]: Mark(row["display_name"], row["status"]) for row in rows}
+
+
+async def expiring(conn: Connection, now: datetime, until: datetime) -> tuple[int, datetime | None]:
+    """Count the agents whose manifest expires until then, up to 10,000, and return when the first does."""
+    count, first = await conn.fetchrow(EXPIRING, now, until) or (0, None)
+    return count, first
+
+
+async def newest_active(conn: Connection, now: datetime, limit: int) -> list[str]:
+    """Return those of the newest agents that are active."""
+    return [row["aid"] for row in await conn.fetch(NEWEST_ACTIVE, now, limit)]
+
+
+async def lookalikes_among(conn: Connection, aids: Sequence[str], limit: int) -> list[tuple[str, str]]:
+    """Return which of these agents have a name that looks like that of an older active one, with that one."""
+    return [(row["aid"], row["other"]) for row in await conn.fetch(LOOKALIKES_AMONG, aids, limit)]
