@@ -177,7 +177,7 @@ async def _names(rt: Runtime, conn: Connection, now: datetime) -> Lines:
     newest = await registry.newest_active(conn, now, NEWEST_AGENTS)
     owned = await notes.owners(conn, newest)
     if owned and len(owned) < len(newest):
-        query = {"owner": "none"}
+        query = {"unowned": "true"}
         sentence = f"of the newest {len(newest)} agents have no owner"
         lines.append(_line("soon", "unowned", sentence, "/agents", query=query, count=len(newest) - len(owned)))
     alike = await registry.lookalikes_among(conn, newest, MAX_NAMED)
