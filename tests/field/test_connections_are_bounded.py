@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import httpx
 import pytest
@@ -103,6 +104,34 @@ async def test_requests_ahead_of_their_answers_are_few(database_url: str) -> Non
         assert server.metric("http_requests_queued") <= guards.MAX_HELD_BYTES / len(ASK % b"small")
         assert server.server.server_state.total_requests == 0
         writer.transport.abort()
+
+
+async def test_a_sender_over_its_limit_is_answered_once(database_url: str) -> None:
+    """Row A5: what was sent behind a request over its rate limit is not answered one by one, at the cost of others."""
+    limits = {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PUBLIC_PER_IP_MIN": "3"}
+    async with listening(database_url, OWN, **limits) as server:
+        reader, writer = await server.open((ASK % b"nowhere") * 400)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        assert [status(line) for line in answers.split(b"HTTP/1.1 ")[1:]] == [404, 404, 404, 429]
+        assert answers.count(b"connection: close") == 1
+        writer.close()
+
+        reader, writer = await server.open(ASK % b"nowhere")  # one at a time: the connection stays
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                head = await reader.readuntil(b"\r\n\r\n")
+            assert status(head.removeprefix(b"HTTP/1.1 ")) == 429
+            assert b"connection: close" not in head
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            writer.write(ASK % b"nowhere")
+        writer.transport.abort()
+
+
+def status(line: bytes) -> int:
+    return int(line[:3])
 
 
 async def test_connections_are_bounded(database_url: str) -> None:

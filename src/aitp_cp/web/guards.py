@@ -8,23 +8,25 @@ llhttp refuses most of what is ambiguous (both framings, repeated lengths, bare 
 - HTTP/1.0 and 1.1 are the only versions, `chunked` is the only transfer coding, and only in 1.1.
 - One request at a time: what is sent ahead of a response waits unparsed, within `MAX_HELD_BYTES`.
 - What cannot be parsed is answered once, in the one error shape, and the connection is closed.
+- A request over its rate limit ends the connection if others were sent behind it: each of them would cost as much.
 
 The time that clients take is bounded by a sweep over all connections (web/connections.py).
 """
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGISendEvent, ASGIVersions
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn._types import ASGIVersions
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aitp_cp.errors import AppError, BadRequest, HeadersTooLarge, UriTooLong
 from aitp_cp.web.client_ip import UNKNOWN
 from aitp_cp.web.connections import Connections, Unsent
 from aitp_cp.web.context import BODY, request_id
+from aitp_cp.web.cycle import Cycle
 from aitp_cp.web.responses import encode_error
 from aitp_cp.web.sse import CONNECTION
 
@@ -36,7 +38,6 @@ MAX_HELD_BYTES = 16 * 1024
 # The parser gathers a trailer or a chunk's extension without a word: bytes of a body without any of its content.
 MAX_SILENT_BYTES = 4 * 1024
 PIECE_BYTES = 16 * 1024
-COPIED_BYTES = 4 * 1024  # of a body behind its head; the cache shares the bytes of larger ones among connections
 HEAD_TIMEOUT_SECS = 20.0  # a connection without a request, or the head of one
 BODY_TIMEOUT_SECS = 30.0  # the body of a request that has been answered already
 # A refused client may go on sending this much before it must have read its answer.
@@ -46,56 +47,6 @@ LINGER_SECS = 2.0
 HEAD_END = b"\r\n\r\n"  # a chunked body ends with it, too
 _VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect", b"host"})
-
-
-class Cycle(RequestResponseCycle):
-    """One request and its response. Below HTTP/1.1 there are no chunks: the connection ends the response."""
-
-    unsent: Unsent
-    _head = b""  # is written together with the body
-
-    async def send(self, message: ASGISendEvent) -> None:
-        if self.transport.is_closing():  # uvloop raises for what is written then
-            return
-        if message["type"] == "http.response.start" and not self.flow.write_paused:
-            self._start(message["status"], [*self.default_headers, *message["headers"]])
-            return
-        body = cast("Any", message).get("body", b"")
-        self.unsent.written += len(body)
-        if self.scope["http_version"] == "1.0":
-            self.chunked_encoding = False
-            self.expected_content_length = len(body)
-        head, self._head = self._head, b""
-        if head and len(body) <= COPIED_BYTES:
-            message = cast("ASGISendEvent", {**message, "body": head + body})
-            self.expected_content_length += len(head)
-        elif head:
-            self.transport.write(head)
-        await super().send(message)
-
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Write the head as uvicorn does, with one look at all headers instead of two at each."""
-        if self.disconnected:
-            return
-        names = dict(headers)
-        if length := names.get(b"content-length"):
-            self.chunked_encoding, self.expected_content_length = False, int(length)
-        elif self.scope["method"] != "HEAD" and status not in {204, 304} and self.scope["http_version"] == "1.1":
-            self.chunked_encoding = True
-            headers.append((b"transfer-encoding", b"chunked"))
-        self.keep_alive = self.keep_alive and names.get(b"connection") != b"close"
-        if not self.keep_alive and b"connection" not in names:
-            headers.append((b"connection", b"close"))
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
-            raise RuntimeError("a response header holds a line end")
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
-        if not length or self.scope["method"] == "HEAD":
-            self.transport.write(head)
-        else:
-            self._head = head
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -112,6 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _tail = b""  # of an unfinished head or chunked body: its last bytes, which may begin its end
     _held = b""
     _overflowed = False  # more was sent ahead than is held
+    _end_next = False  # the response that is due is the last
     _ended = False  # nothing more is parsed
     _hung_up = False
     _discarded = 0
@@ -324,7 +276,7 @@ class GuardedProtocol(HttpToolsProtocol):
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        cycle.unsent = self.unsent
+        cycle.connection = self
         self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -350,6 +302,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.active_at = self.loop.time()
+        if self._end_next:
+            self._held = b""
+            self._hang_up()
+            return
         if self._held:
             held, self._held = self._held, b""
             self._feed(held)
@@ -357,6 +313,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end_overflowed()
         elif not self._held:
             self.flow.resume_reading()
+
+    def end_if_held(self) -> bool:
+        """End the connection behind the response that is due if other requests were sent ahead of it."""
+        self._end_next = bool(self._held)
+        return self._end_next
 
     def _end_overflowed(self) -> None:
         """Close once all that was held has been answered; a body that is not there will not come."""
