@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 from starlette.datastructures import Headers
 
+from aitp_cp.accounts import edge
 from aitp_cp.accounts.edge import REFUSED_SECS, BrowserSessions
 from aitp_cp.protocol.scopes import Role
 from tests.keys.support import called, holding, new_key
 from tests.support.app import API_KEY, App, running_app
 from tests.support.console import Browser, browsing, signed_in
+from tests.support.proxy import Proxy
 from tests.support.rows import value
 
 pytestmark = pytest.mark.anyio
@@ -294,7 +296,10 @@ async def test_two_doors_apart(app: App) -> None:
         assert (await browser.get("/console/me", headers=holding("wrong"))).status_code == 200
 
 
-async def test_guesses_are_limited_by_address_and_by_subject(database_url: str) -> None:
+async def test_guesses_are_limited_by_address_and_by_subject(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "REFUSED_SECS", 0.0)
     async with running_app(database_url, RATE_LIMIT_ENABLED="true") as app, browsing(app) as browser:
         statuses = [(await browser.sign_in("acp_guess")).status_code for _ in range(6)]
         assert statuses == [401] * 5 + [429]
@@ -323,3 +328,22 @@ async def test_a_stream_learns_that_its_session_has_ended(app: App, other: App) 
         while browsers.is_valid(principal):
             assert time.monotonic() - started < 2
             await asyncio.sleep(0.02)
+
+
+async def test_while_the_database_is_away_a_session_is_known_for_a_minute(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that pages can say what still works; nobody else is let in, and nothing can be changed."""
+    async with Proxy(database_url) as proxy, running_app(proxy.dsn) as app, signed_in(app) as browser:
+        assert await is_in(browser)
+        await proxy.stop()
+        for still_known in (True, False):
+            answer = await browser.get("/console/me")
+            assert (answer.status_code, "DATABASE_UNAVAILABLE" in answer.text) == (503, True)
+            assert ('class="who"' in answer.text) is still_known
+            monkeypatch.setattr(edge, "TRUST_SECS", -1.0)
+        async with browsing(app) as stranger:
+            assert (await stranger.get("/console/me")).status_code == 303
+            assert (await stranger.sign_in("acp_" + "0" * 39)).status_code == 401
+        await proxy.start()
+        assert await is_in(browser)

@@ -90,6 +90,16 @@ def test_check_names_keys_that_end_or_should(database_url: str) -> None:
     assert "rotated" not in told
 
 
+def test_check_says_who_may_administer_the_console(database_url: str) -> None:
+    assert "warn console neither CP_BASE_URL nor CONSOLE_ORIGIN is https" in said(check(database_url))
+    https = {"CP_BASE_URL": "https://cp.example"}
+    assert "ok console sign-in by API key" in said(check(database_url, **https))
+    assert "warn console nobody may administer it" in said(check(database_url, **https, API_KEYS=""))
+    created(database_url, "ana", "--role", "admin")
+    assert "ok console sign-in by API key" in said(check(database_url, **https, API_KEYS=""))
+    assert "ok console is switched off" in said(check(database_url, CONSOLE_ENABLED="false"))
+
+
 def test_check_fails_for_a_weak_key_that_is_let_pass(database_url: str) -> None:
     weak = check(database_url, API_KEYS="short", API_KEYS_ALLOW_WEAK="true")
     assert (weak.returncode, "API_KEYS_ALLOW_WEAK lets it pass" in said(weak)) == (1, True)

@@ -5,7 +5,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from aitp_cp.accounts.model import ConsoleSession, LoginRefused, Method, Provide
 from aitp_cp.accounts.service import ENTRY, TOKEN_CHARACTERS, Accounts, digest_of
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.errors import RETRIABLE, InvalidApiKey, NotFound, RateLimited, ScopeMissing
+from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, InvalidApiKey, NotFound, RateLimited, ScopeMissing
 from aitp_cp.jobs import Loop
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.cache import KeyCache
@@ -45,7 +45,8 @@ PREFIX, LOCAL_PREFIX = "__Host-acp", "acp-dev"
 SESSION, ATTEMPT = "", "-oidc"
 CALLBACK = CONSOLE + "login/oidc/callback"
 CHECK_SECS = 1.0  # how late a stream may notice that its session has ended
-TRUST_SECS = 60.0  # how long a stream goes on while the database cannot be asked
+TRUST_SECS = 60.0  # how long a session goes on while the database cannot be asked
+MAX_KNOWN = 10_000
 FORGET_SECS = 30.0  # a stream that does not ask for so long has ended
 REFUSED_SECS = 0.25  # of every refusal, so that its time does not tell one reason from another
 
@@ -59,8 +60,17 @@ class _Watch:
     ended: bool = False
 
 
+class _Known(NamedTuple):
+    principal: Principal
+    confirmed: float
+
+
 class BrowserSessions(Loop):
-    """Knows browsers by their cookie. Each request asks the database, so what ends a session counts everywhere."""
+    """Knows browsers by their cookie.
+
+    Each request asks the database, so what ends a session counts everywhere. While the database is away, a session that
+    was confirmed a minute ago goes on.
+    """
 
     def __init__(self, rt: Runtime, accounts: Accounts, provider: "Provider | None" = None) -> None:
         super().__init__(rt, "console.sessions")
@@ -70,6 +80,7 @@ class BrowserSessions(Loop):
         self._guesses = Guesses(rt)
         self.cookies = Cookies(rt.settings)
         self._watched: dict[UUID, _Watch] = {}
+        self._known: dict[bytes, _Known] = {}  # the last used at the end
 
     # -- what the gate asks ---------------------------------------------------------------------
 
@@ -77,9 +88,26 @@ class BrowserSessions(Loop):
         token = self.cookies.read(headers)
         if token is None:
             return None
+        digest = digest_of(token)
+        known = self._known.pop(digest, None)
+        try:
+            principal = await self._find(digest, active=active)
+        except DatabaseUnavailable:
+            # So that pages can say what still works; nothing can be changed meanwhile.
+            if known is None or asyncio.get_running_loop().time() - known.confirmed > TRUST_SECS:
+                raise
+            self._known[digest] = known
+            return known.principal
+        if principal is not None:
+            self._known[digest] = _Known(principal, asyncio.get_running_loop().time())
+            if len(self._known) > MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+        return principal
+
+    async def _find(self, digest: bytes, *, active: bool) -> Principal | None:
         now = self.rt.clock()
         async with self.rt.db.connection() as conn:
-            session = await store.find(conn, digest_of(token))
+            session = await store.find(conn, digest)
             if session is None:
                 return None
             principal = (await self._accounts.principals(conn, [session], now)).get(session.id)
@@ -122,6 +150,7 @@ class BrowserSessions(Loop):
         watch = self._watched.get(id)
         if watch is not None:
             watch.ended = True
+        self._known = {digest: known for digest, known in self._known.items() if known.principal.session != id}
 
     # -- signing in and out ---------------------------------------------------------------------
 
