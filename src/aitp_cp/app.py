@@ -11,6 +11,8 @@ from aitp_cp.accounts.service import Accounts
 from aitp_cp.agent_auth.access import AgentAccess
 from aitp_cp.agent_auth.routes import ENDPOINTS as AGENT_AUTH
 from aitp_cp.audit.routes import ENDPOINTS as AUDIT
+from aitp_cp.audit.store import RECORDED_CHANNEL
+from aitp_cp.console.bell import Bell
 from aitp_cp.console.refusal import ConsoleEdge
 from aitp_cp.console.routes import ENDPOINTS as CONSOLE
 from aitp_cp.console.routes import ENTRIES
@@ -160,7 +162,9 @@ async def _open_followers(rt: Runtime, tail: Tail) -> None:
     cache = RegistryCache(rt, tail.behind)
     keys = KeyCache(rt, tail.behind)
     tail.on_notice(MOVED_CHANNEL, cache.on_moved)
-    for follower in (keys, cache, Screens(rt), Figures(rt), published):
+    bell = Bell(rt, tail)
+    tail.on_notice(RECORDED_CHANNEL, bell.on_audited)
+    for follower in (keys, cache, Screens(rt), Figures(rt), published, bell):
         tail.on_events(follower.on_events)
         tail.on_reset(follower.on_reset)
         rt.add(follower)

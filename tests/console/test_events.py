@@ -1,10 +1,12 @@
 """`/console/events` and `/console/sessions`: the log and the handshakes in it."""
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
 
+from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.vocabulary import VOCABULARY
 from tests.support.app import App
 
@@ -17,6 +19,13 @@ SHOWN = "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;&amp;{{7*7}}"
 
 def handshake(session: str = "s-1", **more: Any) -> dict[str, Any]:
     return {"type": "handshake.complete", "aid_a": A, "aid_b": B, "session_id": session, "grants": ["demo"], **more}
+
+
+async def read_by_the_tail(app: App) -> None:
+    newest = (await app.http.get("/api/events/history?limit=1")).json()["events"][0]["seq"]
+    async with asyncio.timeout(5):
+        while app.rt.get(Tail).last < newest:
+            await asyncio.sleep(0.01)
 
 
 async def test_the_newest_events_with_ways_to_everything_they_name(app: App) -> None:
@@ -88,3 +97,24 @@ async def test_a_session_names_the_sides_that_are_silent(app: App) -> None:
     listed = (await app.http.get("/console/sessions?status=complete")).text
     assert listed.count('<tr id="s') == 1
     assert (await app.http.get("/console/sessions?status=failed")).text.count('<tr id="s') == 0
+
+
+async def test_what_came_since_is_added_and_what_was_left_out_is_counted(app: App) -> None:
+    await app.http.post("/api/events", json=[{"type": "old"}])
+    await read_by_the_tail(app)
+    page = (await app.http.get("/console/events?limit=2")).text
+    newer = re.findall(r'data-next="([^"]+)"', page)[0].replace("&amp;", "&")
+    await app.http.post("/api/events", json=[{"type": f"new{index}"} for index in range(5)])
+    await read_by_the_tail(app)
+    part = (await app.http.get(newer, headers={"x-fragment": "rows"})).text
+    assert re.findall(r"<bdi>(new\d)</bdi>", part) == ["new4", "new3"]
+    assert 'data-gap="3"' in part
+    in_order = re.findall(r'href="([^"]+)">Open this range', part)[0].replace("&amp;", "&")
+    shown = (await app.http.get(in_order)).text
+    assert re.findall(r"<bdi>(new\d)</bdi>", shown) == ["new0", "new1"]
+    onward = re.findall(r'rel="next" href="([^"]+)"', shown)[0].replace("&amp;", "&")
+    assert re.findall(r"<bdi>(new\d)</bdi>", (await app.http.get(onward)).text) == ["new2", "new3"]
+    newest = re.findall(r'data-next="([^"]+)"', part)[0].replace("&amp;", "&")
+    nothing = (await app.http.get(newest, headers={"x-fragment": "rows"})).text
+    assert "<bdi>" not in nothing.partition("</table>")[0]
+    assert "data-gap" not in nothing

@@ -15,11 +15,17 @@ from aitp_cp.db.sweep import OldRows
 
 Filter = AuditFilter | AuditExportQuery
 
-INSERT = """
-INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at, actor_name)
-SELECT id, $2, actor_id, target_id, details::jsonb, request_id, $7, actor_name
-FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $8::text[])
-    AS new (id, actor_id, target_id, details, request_id, actor_name)
+RECORDED_CHANNEL = "aitp_cp_audit"
+
+# The notification, at commit, is for whoever looks at what was changed; a payload is the action.
+INSERT = f"""
+WITH recorded AS (
+    INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at, actor_name)
+    SELECT id, $2, actor_id, target_id, details::jsonb, request_id, $7, actor_name
+    FROM unnest($1::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $8::text[])
+        AS new (id, actor_id, target_id, details, request_id, actor_name)
+)
+SELECT pg_notify('{RECORDED_CHANNEL}', $2)
 """
 
 COLUMNS = "id, action, actor_id, actor_name, target_id, details, request_id, created_at"

@@ -6,9 +6,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aitp_cp.cli.exits import DATABASE, settings_or_stop
 from aitp_cp_client.commands.output import notices, stop
+
+if TYPE_CHECKING:
+    from aitp_cp.settings import Settings
 
 HOME = Path(".aitp-cp")
 SECRETS = "secrets.env"
@@ -42,7 +46,7 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
 
     upgrade_or_stop(settings, every_step=False, leaving=leaving)
     url = f"http://{settings.host_in_url}:{settings.port}"
-    _say_where_things_are(url, database, keyed=bool(settings.api_keys))
+    _say_where_things_are(settings, url, database)
     process.announce(settings)
 
     def listening() -> None:
@@ -52,9 +56,10 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
     process.serve(settings, jobs=True, hooks=process.Hooks(listening, leaving))
 
 
-def _say_where_things_are(url: str, database: str, *, keyed: bool) -> None:
-    auth = ' -H "Authorization: Bearer $KEY"' if keyed else ""
+def _say_where_things_are(settings: "Settings", url: str, database: str) -> None:
+    auth = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
     places = {
+        **({"console": f"{url}/console/"} if settings.console_enabled else {}),
         "database": database,
         "secrets": str(HOME / SECRETS),
         "try": f"curl -s{auth} '{url}/api/events/history?limit=5'",

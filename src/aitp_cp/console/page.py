@@ -138,6 +138,11 @@ async def region(work: Awaitable[T]) -> Region[T]:
         return Region(None, f"{Internal.sentence} ({Internal.code})")
 
 
+def is_fragment(request: Request) -> bool:
+    """Return whether the script asks for one region alone."""
+    return FRAGMENT in request.headers
+
+
 def wants(request: Request, region: str) -> bool:
     """Return whether the answer holds this region: the whole page does, a fragment only its own."""
     return request.headers.get(FRAGMENT, region) == region

@@ -5,7 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.console import forms
-from aitp_cp.console.page import Screen, action, see_other
+from aitp_cp.console.bell import Bell
+from aitp_cp.console.page import Screen, action, screen, see_other
 from aitp_cp.console.pages.events import PAGES as EVENTS
 from aitp_cp.console.pages.keys import PAGES as KEYS
 from aitp_cp.console.pages.login import PAGES as LOGIN
@@ -16,8 +17,10 @@ from aitp_cp.console.parts.link import ROOT, own
 from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
+from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, in_path
 from aitp_cp.web.responses import no_content
+from aitp_cp.web.sse import EventStream
 
 YEAR_SECS = 31_536_000
 REPORT_BYTES = 16 * 1024
@@ -49,6 +52,11 @@ DIRECTIVES = frozenset(
 
 async def static(rt: Runtime, request: Request) -> Response:
     return rt.get(Console).static.response(request)
+
+
+async def live(rt: Runtime, request: Request) -> Response:
+    bell, context = rt.get(Bell), context_of(request)
+    return EventStream(lambda: bell.opened(context.credential_is_valid))
 
 
 async def set_preferences(rt: Runtime, request: Request) -> Response:
@@ -110,6 +118,7 @@ OWN: tuple[Endpoint, ...] = (
         answers={204: None},
         documented=False,
     ),
+    screen(path="/live", handler=live, scope=None, answers={200: "text/event-stream"}, streaming=True),
     action(path="/preferences", handler=set_preferences, scope=None),
 )
 

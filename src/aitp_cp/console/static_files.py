@@ -39,6 +39,10 @@ class StaticFiles:
             raise KeyError(name)
         return f"{ROOT}/static/{self.version}/{name}"
 
+    def packed(self, name: str) -> bytes:
+        """Return a file as it is sent."""
+        return self._files[name].packed
+
     def response(self, request: Request) -> Response:
         """Return a file. A page of another version may ask for it by another hash: then nobody keeps the answer."""
         file = self._files.get(request.path_params["name"])

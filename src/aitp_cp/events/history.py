@@ -90,7 +90,7 @@ EventPage = tuple[list[msgspec.Raw], Place | None]  # each is an `Event`
 async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> Json[HistoryPage]:
     """Return a page, newest first by `ts`, which counts as 5 minutes after the receipt at most."""
     filter = await _with_types(conn, filter)
-    where = _conditions(filter)
+    where = conditions(filter)
     HISTORY_ORDER.restrict(where, window.before)
     branches = _branches(filter, where)
     if not branches:
@@ -113,7 +113,7 @@ async def after(conn: Connection, filter: HistoryFilter, seq: int, limit: int) -
 
     Events of legacy writers appear once they have a position.
     """
-    where = _conditions(filter)
+    where = conditions(filter)
     where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
     where.add("seq > {}", seq)
     where.add("(aid_a = {} OR aid_b = {})", filter.aid)
@@ -181,7 +181,7 @@ def _branches(filter: HistoryFilter, where: Where) -> list[str]:
     return [] if filter.aid is None and filter.types is None else sides
 
 
-def _conditions(filter: HistoryFilter) -> Where:
+def conditions(filter: HistoryFilter) -> Where:
     """All filters but the side and `since`."""
     where = Where()
     add_type(where, filter.type)

@@ -120,8 +120,9 @@ class Gatekeeper:
         if self._sessions is not None:
             principal = await self._sessions.find(request.headers, active=not by_itself)
         if principal is None:
-            self._spend_for_address(context, Bucket.PUBLIC_IP)
-            if self._production or self._keys_exist:
+            gate_is_open = not self._production and not self._keys_exist
+            self._spend_for_address(context, endpoint.limited_by if gate_is_open else Bucket.PUBLIC_IP)
+            if not gate_is_open:
                 raise SignInRequired
             context.principal = ANYONE
             return

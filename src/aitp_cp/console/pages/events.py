@@ -1,7 +1,7 @@
 """The log, live and back in time."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -9,14 +9,16 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.page import render, screen
+from aitp_cp.console.page import is_fragment, render, screen
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
-from aitp_cp.errors import IdInvalid, NotFound
+from aitp_cp.errors import FilterInvalid, IdInvalid, NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
+from aitp_cp.events.newer import Newer, Skipped, newer
+from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.runtime import Runtime
@@ -48,16 +50,28 @@ class EventRow(msgspec.Struct, frozen=True):
     proof: str | None
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """Events that came faster than one page a second; `url` shows them in the order of the log."""
+
+    skipped: Skipped
+    after: int
+    url: str
+
+
 class EventsView(msgspec.Struct, frozen=True):
-    """`next_url` leads to older events; only the newest page changes by itself."""
+    """`older_url` leads to the next page, `newer_url` is what the script asks for what came since.
+
+    Only the newest page changes by itself. In the order of the log (`asc`), the next page holds newer events.
+    """
 
     rows: list[EventRow]
+    gap: Gap | None
     filter: EventFilter
     types: list[str]
     since: str
     until: str
-    next_url: str | None
-    newest: bool
+    older_url: str | None
+    newer_url: str | None
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -67,32 +81,94 @@ class EventView(msgspec.Struct, frozen=True):
 
 async def list_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
-    window = query.window(HISTORY_ORDER)
+    after = _position(query.after)
+    if query.order == "asc":
+        view = await _in_order(rt, query, after or 0)
+    elif after is not None and is_fragment(request):
+        view = await _since(rt, query, after)
+    else:
+        view = await _newest(rt, query)
+    return await render(rt, request, "events.html", view, title="Events", live="events")
+
+
+async def _newest(rt: Runtime, query: EventFilter) -> EventsView:
+    window, live = query.window(HISTORY_ORDER), query.before is None and query.until is None
+    position = rt.get(Tail).last  # before the rows are read: what comes meanwhile is asked for again, known by its id
 
     async def read(conn: Connection) -> tuple[HistoryPage, Mapping[str, str]]:
         page = (await lists.newest(conn, query, window)).read()
-        return page, await names_of(conn, (aid for event in page.events for aid in (event.aid_a, event.aid_b)))
+        return page, await _names(conn, page.events)
+
+    if live:  # the tail reads the primary, and a standby may not hold what comes before its position
+        async with rt.db.connection() as conn:
+            page, names = await read(conn)
+    else:
+        page, names = await rt.db.read(read)
+    older = None if page.next_before is UNSET else link("/events", **_asked(query), before=page.next_before)
+    return _view(query, page.events, names, older=older, position=position if live else None)
+
+
+async def _in_order(rt: Runtime, query: EventFilter, after: int) -> EventsView:
+    async def read(conn: Connection) -> tuple[HistoryPage, Mapping[str, str]]:
+        page = (await lists.after(conn, query, after, query.limit)).read()
+        return page, await _names(conn, page.events)
 
     page, names = await rt.db.read(read)
-    asked = {
+    more = page.next_after is not None and after < page.next_after < rt.get(Tail).last
+    onward = link("/events", **_asked(query), order="asc", after=page.next_after) if more else None
+    return _view(query, page.events, names, older=onward, position=None)
+
+
+async def _since(rt: Runtime, query: EventFilter, after: int) -> EventsView:
+    position = max(rt.get(Tail).last, after)
+    async with rt.db.connection() as conn:
+        found = await newer(conn, query, after, position, query.limit)
+        names = await _names(conn, found.events)
+    view = _view(query, found.events, names, older=None, position=position)
+    return msgspec.structs.replace(view, gap=_gap(query, found, after))
+
+
+def _view(
+    query: EventFilter, events: list[Event], names: Mapping[str, str], *, older: str | None, position: int | None
+) -> EventsView:
+    asked = _asked(query)
+    return EventsView(
+        rows=[row_of(event, names) for event in events],
+        gap=None,
+        filter=query,
+        types=sorted(VOCABULARY),
+        since=asked["since"] or "",
+        until=asked["until"] or "",
+        older_url=older,
+        newer_url=None if position is None else link("/events", **asked, after=position),
+    )
+
+
+def _gap(query: EventFilter, found: Newer, after: int) -> Gap | None:
+    if found.skipped is None:
+        return None
+    return Gap(found.skipped, after, link("/events", **_asked(query), order="asc", after=after))
+
+
+def _asked(query: EventFilter) -> dict[str, Any]:
+    """Return the filter as parameters of an address."""
+    return {
         "type": query.type,
         "aid": query.aid,
         "sessionId": query.session_id,
         "runId": query.run_id,
-        "since": query.since,
-        "until": query.until,
+        "since": None if query.since is None else query.since.isoformat(),
+        "until": None if query.until is None else query.until.isoformat(),
+        "limit": None if query.limit == PAGE_ROWS else query.limit,
     }
-    older = None if page.next_before is UNSET else link("/events", **asked, before=page.next_before)
-    view = EventsView(
-        rows=[row_of(event, names) for event in page.events],
-        filter=query,
-        types=sorted(VOCABULARY),
-        since=request.query_params.get("since", ""),
-        until=request.query_params.get("until", ""),
-        next_url=older,
-        newest=query.before is None and query.until is None,
-    )
-    return await render(rt, request, "events.html", view, title="Events", live="events")
+
+
+def _position(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise FilterInvalid("after is not a position in the log")
+    return int(text)
 
 
 async def get_event(rt: Runtime, request: Request) -> Response:
@@ -105,11 +181,14 @@ async def get_event(rt: Runtime, request: Request) -> Response:
         event = await log.find(conn, event_id)
         if event is None:
             raise NotFound("no such event: it never was, or retention has swept it")
-        names = await names_of(conn, (event.aid_a, event.aid_b))
-        return EventView(row_of(event, names), _pretty(event.payload))
+        return EventView(row_of(event, await _names(conn, [event])), _pretty(event.payload))
 
     view = await rt.db.read(read)
     return await render(rt, request, "event.html", view, title=f"Event {view.row.seq}")
+
+
+async def _names(conn: Connection, events: list[Event]) -> Mapping[str, str]:
+    return await names_of(conn, (aid for event in events for aid in (event.aid_a, event.aid_b, event.reported_by)))
 
 
 def row_of(event: Event, names: Mapping[str, str]) -> EventRow:
@@ -125,16 +204,17 @@ def row_of(event: Event, names: Mapping[str, str]) -> EventRow:
         name_b=names.get(event.aid_b or ""),
         session_id=event.session_id,
         run_id=event.run_id,
-        grants=_grants(event.grants),
+        grants=strings(event.grants),
         source=event.source,
         reported_by=event.reported_by,
         proof=event.proof,
     )
 
 
-def _grants(raw: msgspec.Raw) -> list[str]:
-    grants = msgspec.json.decode(raw)
-    return [str(grant) for grant in grants] if isinstance(grants, list) else []
+def strings(raw: msgspec.Raw) -> list[str]:
+    """Return the members of a stored JSON array as text; none of anything else."""
+    values = msgspec.json.decode(raw)
+    return [str(value) for value in values] if isinstance(values, list) else []
 
 
 def _pretty(raw: msgspec.Raw) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.console.page import render, screen
-from aitp_cp.console.pages.events import EventRow, row_of
+from aitp_cp.console.pages.events import EventRow, row_of, strings
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
@@ -46,6 +46,8 @@ class SessionRow(msgspec.Struct, frozen=True):
 class SessionsView(msgspec.Struct, frozen=True):
     rows: list[SessionRow]
     filter: SessionsFilter
+    since: str
+    until: str
     statuses: list[str]
     next_url: str | None
 
@@ -75,10 +77,20 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
         return page, await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
 
     page, names = await rt.db.read(read)
-    asked = {"status": query.status, "aid": query.aid, "runId": query.run_id}
+    asked = {
+        "status": query.status,
+        "aid": query.aid,
+        "runId": query.run_id,
+        "boundary": query.boundary,
+        "error": query.error,
+        "since": None if query.since is None else query.since.isoformat(),
+        "until": None if query.until is None else query.until.isoformat(),
+    }
     older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
     rows = [_row(session, names) for session in page.sessions]
-    view = SessionsView(rows, query, [str(status) for status in Status], older)
+    view = SessionsView(
+        rows, query, asked["since"] or "", asked["until"] or "", [str(status) for status in Status], older
+    )
     return await render(rt, request, "sessions.html", view, title="Sessions", live="sessions")
 
 
@@ -99,10 +111,10 @@ async def get_session(rt: Runtime, request: Request) -> Response:
 
 
 def _row(session: SessionView, names: Mapping[str, str]) -> SessionRow:
-    grants = msgspec.json.decode(session.grants)
-    shown = [str(grant) for grant in grants] if isinstance(grants, list) else []
     key = "s" + hashlib.sha256(session.session_id.encode()).hexdigest()[:12]
-    return SessionRow(key, session, names.get(session.aid_a or ""), names.get(session.aid_b or ""), shown)
+    return SessionRow(
+        key, session, names.get(session.aid_a or ""), names.get(session.aid_b or ""), strings(session.grants)
+    )
 
 
 def _side(session: SessionView, reporter: str | None) -> str:

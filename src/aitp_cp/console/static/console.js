@@ -1,6 +1,5 @@
 // The entry: what every page does, whether or not it is live.
-import { follow } from "./live.js";
-import { show } from "./times.js";
+import { follow, show } from "./live.js";
 
 show(document);
 setInterval(() => document.hidden || show(document), 5000);

@@ -1,2 +1,187 @@
-// Live regions ask for themselves again when the bell rings for one of their topics.
-export function follow() {}
+// Live regions: one stream for all tabs of a browser says which topics changed, each visible tab asks for what it shows.
+const EVERY_MS = 1000; // between two requests of one region, at least
+const JITTER_MS = 300;
+const POLL_MS = 10000; // where there is no stream
+const MAX_ROWS = 500;
+const regions = new Map(); // by id: { topics, tag, dirty, busy, asked }
+const channel = new BroadcastChannel("acp-bell");
+const offset = Number(document.querySelector("[data-asof]")?.dataset.asof || Date.now()) - Date.now();
+let polling = 0;
+let heard = 0; // when the last frame came
+let paused = false;
+let unseen = 0;
+
+// The only place where text becomes nodes. What it is given comes from our own pages, where every value is escaped.
+const policy = globalThis.trustedTypes
+  ? trustedTypes.createPolicy("console", { createHTML: (text) => text })
+  : { createHTML: (text) => text };
+const parsed = (text) => new DOMParser().parseFromString(policy.createHTML(text), "text/html");
+
+export function follow() {
+  for (const element of document.querySelectorAll("[data-live]")) {
+    regions.set(element.id, { topics: element.dataset.live.split(" "), tag: "", dirty: false, busy: false, asked: 0 });
+  }
+  if (!document.getElementById("live")) return;
+  channel.onmessage = ({ data }) => ring(data);
+  document.addEventListener("visibilitychange", () => document.hidden || refreshAll());
+  for (const button of document.querySelectorAll("[data-pause]")) button.addEventListener("click", () => pause(!paused));
+  document.addEventListener("click", (event) => event.target.closest?.("[data-show-new]") && pause(false));
+  if (navigator.locks && globalThis.EventSource) lead();
+  else poll();
+}
+
+// One tab holds the lock and the stream, and tells the others; when it is closed the next one takes over.
+function lead() {
+  navigator.locks.request("acp-bell", () => new Promise((release) => {
+    const source = new EventSource("/console/live");
+    const told = (data) => { ring(data); channel.postMessage(data); };
+    source.addEventListener("bell", (event) => told(JSON.parse(event.data)));
+    let opened = false;
+    source.onopen = () => { if (opened) told({ topics: null, health: "ok" }); opened = true; };
+    source.onerror = () => {
+      state("slow", "reconnecting");
+      if (source.readyState === EventSource.CLOSED) { // refused: signed out, or no stream is free
+        poll();
+        setTimeout(() => { release(); lead(); }, 3 * POLL_MS);
+      }
+    };
+  }));
+  setTimeout(() => heard || poll(), 2 * EVERY_MS + POLL_MS / 2); // nobody leads, or he hears nothing
+}
+
+function poll() {
+  if (polling) return;
+  polling = setInterval(() => { if (!document.hidden) { state("slow", "every 10 s"); refreshAll(); } }, POLL_MS);
+}
+
+// A frame; topics of null mean that anything may have changed.
+function ring({ topics, health }) {
+  heard = Date.now();
+  clearInterval(polling);
+  polling = 0;
+  if (health === "ok") state("on", "Live"); else state("slow", "the log is behind");
+  if (paused && topics?.events) notice(topics.events);
+  for (const [id, region] of regions) {
+    if (topics === null || region.topics.some((topic) => topics[topic])) mark(id, region);
+  }
+}
+
+function state(kind, words) {
+  const live = document.getElementById("live");
+  live.className = `live ${kind}`;
+  live.dataset.words = words;
+  live.title = words;
+}
+
+function refreshAll() {
+  for (const [id, region] of regions) mark(id, region);
+}
+
+// Hidden tabs ask nothing; they remember that they have to.
+function mark(id, region) {
+  region.dirty = true;
+  if (document.hidden || region.busy || (paused && document.getElementById(id)?.dataset.next)) return;
+  region.busy = true;
+  const wait = Math.max(0, region.asked + EVERY_MS - Date.now()) + Math.random() * JITTER_MS;
+  setTimeout(() => ask(id, region), wait);
+}
+
+async function ask(id, region) {
+  region.dirty = false;
+  region.asked = Date.now();
+  try {
+    const element = document.getElementById(id);
+    const headers = { "X-Fragment": id };
+    if (region.tag && !element.dataset.next) headers["If-None-Match"] = region.tag;
+    const answer = await fetch(element.dataset.next || location.pathname + location.search, { headers, cache: "no-store" });
+    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 200) await put(element, region, answer);
+    document.body.classList.toggle("stale", !answer.ok && answer.status !== 304);
+    if (answer.ok || answer.status === 304) asOf();
+  } catch {
+    document.body.classList.add("stale"); // the server is away: what is shown is old, and says so
+    state("off", "not connected");
+  } finally {
+    region.busy = false;
+    if (region.dirty) mark(id, region);
+  }
+}
+
+async function put(element, region, answer) {
+  region.tag = answer.headers.get("etag") || "";
+  const fresh = parsed(await answer.text()).getElementById(element.id);
+  if (!fresh) return;
+  if (element.dataset.next && fresh.dataset.next && document.querySelector(`#${element.id} tbody`)) prepend(element, fresh);
+  else await morph(element, fresh);
+  show(document.getElementById(element.id));
+}
+
+async function morph(element, fresh) {
+  const { Idiomorph } = await import("./idiomorph.min.js");
+  Idiomorph.morph(element, fresh, {
+    morphStyle: "outerHTML",
+    head: { style: "none" },
+    callbacks: {
+      beforeAttributeUpdated: (name, node) => !(name === "open" && node.localName === "details"),
+      beforeNodeMorphed: (old, next) => { if (old.type === "checkbox") next.checked = old.checked; },
+    },
+  });
+}
+
+// Newer rows come before those that are there, which stay as they are; the oldest leave.
+function prepend(element, fresh) {
+  const body = element.querySelector("tbody");
+  element.dataset.next = fresh.dataset.next;
+  const rows = [...fresh.querySelectorAll("tbody > tr")].filter((row) => !document.getElementById(row.id));
+  body.prepend(...rows.map((row) => document.adoptNode(row)));
+  while (body.children.length > MAX_ROWS) body.lastElementChild.remove();
+}
+
+function pause(wanted) {
+  paused = wanted;
+  unseen = 0;
+  for (const button of document.querySelectorAll("[data-pause]")) button.setAttribute("aria-pressed", String(paused));
+  notice(0);
+  if (!paused) refreshAll();
+}
+
+function notice(more) {
+  unseen += more;
+  for (const button of document.querySelectorAll("[data-show-new]")) {
+    button.hidden = unseen === 0;
+    button.textContent = `▲ ${unseen.toLocaleString("en")} new: show`;
+  }
+}
+
+function asOf() {
+  const shown = document.querySelector("[data-asof]");
+  if (shown) shown.textContent = `${new Date(Date.now() + offset).toISOString().slice(11, 19)}Z`;
+}
+
+// Times as the reader wants them: how long ago, and in his own zone.
+const steps = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
+
+function distance(secs) {
+  const size = Math.abs(secs);
+  const [, unit, name] = steps.find(([limit]) => size < limit);
+  const text = `${Math.floor(size / unit)} ${name}`;
+  return secs >= 0 ? `${text} ago` : `in ${text}`;
+}
+
+function local(moment) {
+  const two = (value, width = 2) => String(value).padStart(width, "0");
+  const date = `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
+  const clock = [moment.getHours(), moment.getMinutes(), moment.getSeconds()].map((value) => two(value)).join(":");
+  return `${date} ${clock}.${two(moment.getMilliseconds(), 3)}`;
+}
+
+export function show(root) {
+  const zone = document.documentElement.dataset.zone;
+  for (const element of root.querySelectorAll("time[data-time]")) {
+    const millis = Number(element.dataset.time);
+    let text = null;
+    if ("ago" in element.dataset) text = distance((Date.now() - millis) / 1000);
+    else if (zone === "local") text = local(new Date(millis));
+    if (text !== null && element.textContent !== text) element.textContent = text;
+  }
+}
