@@ -16,11 +16,11 @@ from rich.console import Console
 
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
-from bench import deliveries, growth, history, life, reads, report, streams, writes
+from bench import deliveries, growth, history, life, reads, report, streams, trust, writes
 from bench.report import Row
 from bench.servers import serving
 
-PARTS = ("writes", "life", "reads", "streams", "deliveries")
+PARTS = ("writes", "trust", "life", "reads", "streams", "deliveries")
 PAST = 1_000_000
 REVOCATIONS = 1000
 
@@ -36,6 +36,9 @@ async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> Asy
             for ingest in writes.INGEST:
                 yield await ingest.run(process, aids, server.dsn("other"))
             yield await writes.revoke(process)
+        if "trust" in parts:
+            async for row in trust.measure(process, aids, dsn, folder):
+                yield row
     await history.load(dsn, 0, PAST)
     await history.revoke(dsn, REVOCATIONS)
     if "life" in parts:

@@ -14,6 +14,7 @@ from bench.load import HOST, request
 from bench.report import Row, Target
 from bench.servers import Running, serving
 
+STREAM = "/api/events/stream?runId=streams"
 STREAMS = 500
 EVENTS_PER_SEC = 100
 SECONDS = 5.0
@@ -40,14 +41,15 @@ class Arrivals:
 class _Stream(asyncio.Protocol):
     """One client; frames that come in pieces are put together."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, path: str = STREAM) -> None:
         self._arrivals = arrivals
+        self._path = path
         self._rest = b""
         self.opened = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._transport.write(request("GET", "/api/events/stream?runId=streams", **KEY))
+        self._transport.write(request("GET", self._path, **KEY))
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
@@ -61,12 +63,13 @@ class _Stream(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def _opened(server: Running, count: int, arrivals: Arrivals) -> AsyncIterator[None]:
+async def opened(server: Running, count: int, arrivals: Arrivals, path: str = STREAM) -> AsyncIterator[None]:
+    """Hold `count` streams open."""
     loop = asyncio.get_running_loop()
     streams: list[_Stream] = []
     try:
         for _ in range(count):
-            _, stream = await loop.create_connection(lambda: _Stream(arrivals), HOST, server.port)
+            _, stream = await loop.create_connection(lambda: _Stream(arrivals, path), HOST, server.port)
             streams.append(stream)
             await stream.opened.wait()
         await asyncio.sleep(SETTLE_SECS)
@@ -81,7 +84,7 @@ async def fan_out(server: Running) -> Row:
     """One report at a time, a hundred a second, to five hundred streams."""
     arrivals = Arrivals()
     sent = int(EVENTS_PER_SEC * SECONDS)
-    async with _opened(server, STREAMS, arrivals):
+    async with opened(server, STREAMS, arrivals):
         before = server.cpu_secs()
         await _report_evenly(server, sent)
         await arrivals.stop_coming(sent * STREAMS)
@@ -115,9 +118,9 @@ async def _report_evenly(server: Running, count: int) -> None:
 async def memory(dsn: str, log: Path) -> Row:
     """Resident memory of a process that holds two thousand idle streams, over that of one that holds none."""
     with serving(dsn, log, MAX_SSE_CONNECTIONS=str(MANY + 100), SSE_PER_CALLER=str(MANY + 100)) as server:
-        async with _opened(server, 20, Arrivals()):
+        async with opened(server, 20, Arrivals()):
             pass
         before = server.resident_kib()
-        async with _opened(server, MANY, Arrivals()):
+        async with opened(server, MANY, Arrivals()):
             after = server.resident_kib()
     return Row(f"memory per stream, {MANY:,} streams", "KiB", (after - before) / MANY, Target(at_most=60))

@@ -30,16 +30,16 @@ async def enrol(server: Running) -> tuple[list[str], Row]:
     """Enrol and register the fleet; its AIDs, and how fast that went."""
     fleet = await asyncio.to_thread(manifests, AGENTS)
     waiting = iter(fleet)
-    await _enrol_all(server.port, itertools.islice(waiting, WARMING), Outcome())
+    await enrol_all(server.port, itertools.islice(waiting, WARMING), Outcome())
     outcome = Outcome()
     before, began = server.cpu_secs(), time.perf_counter()
-    await _enrol_all(server.port, waiting, outcome)
+    await enrol_all(server.port, waiting, outcome)
     outcome.seconds = time.perf_counter() - began
     spent = server.cpu_secs() - before
     return [aid for aid, _ in fleet], http_row("enrol + register", outcome, Target(rate=400), spent, unit="agents/s")
 
 
-async def _enrol_all(port: int, waiting: Iterator[tuple[str, bytes]], outcome: Outcome) -> None:
+async def enrol_all(port: int, waiting: Iterator[tuple[str, bytes]], outcome: Outcome) -> None:
     await asyncio.gather(*(_enrol_some(port, waiting, outcome) for _ in range(ENROLLING)))
 
 
