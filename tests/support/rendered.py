@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aitp_cp.settings import Settings
-from tests.support import layout, tables
+from tests.support import layout, scales, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -21,6 +21,7 @@ def rendered() -> dict[Path, str]:
         DOCS / "api.md": _api_page(),
         DOCS / "events.md": _with_table("events.md", "types", tables.event_types()),
         DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
+        DOCS / "capacity.md": _capacity_page(),
         DOCS / "metrics.md": _with_table("metrics.md", "metrics", tables.metrics()),
     }
 
@@ -28,6 +29,11 @@ def rendered() -> dict[Path, str]:
 def _api_page() -> str:
     page = _with_table("api.md", "endpoints", tables.endpoints())
     return tables.with_table(page, "parameters", tables.parameters())
+
+
+def _capacity_page() -> str:
+    page = _with_table("capacity.md", "scales", scales.table())
+    return tables.with_table(page, "costs", scales.costs())
 
 
 def _with_table(page: str, name: str, table: str) -> str:

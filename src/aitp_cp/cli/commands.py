@@ -1,6 +1,7 @@
 """The server's commands in one list; what a command needs is loaded when it is called."""
 
 import secrets
+from dataclasses import replace
 
 import typer
 
@@ -71,6 +72,26 @@ def openapi() -> None:
     from aitp_cp_client.commands.output import line
 
     line(openapi_document().decode())
+
+
+@app.command()
+def plan(
+    agents: int = typer.Option(..., min=0, help="Registered agents."),
+    events_per_second: float = typer.Option(..., min=0, help="Events reported, on average over the busiest hour."),
+    streams: int = typer.Option(10, min=0, help="Open event streams, each without a filter."),
+    polling_peers: int | None = typer.Option(
+        None, min=0, help="Peers that fetch the signed list every minute; by default all agents."
+    ),
+    retention_days: int = typer.Option(90, min=1, help="AUDIT_EVENTS_TTL_DAYS."),
+    replicas: int = typer.Option(2, min=1, max=1000, help="Processes to begin with."),
+) -> None:
+    """Compute from measured costs what a load needs, and which limit it meets first."""
+    from aitp_cp.cli.capacity import Load
+    from aitp_cp.cli.plan import plan
+
+    peers = agents if polling_peers is None else polling_peers
+    load = Load(agents, events_per_second, streams=streams, polling_peers=peers)
+    plan(replace(load, retention_days=retention_days, replicas=replicas))
 
 
 @retention.command("run")
