@@ -160,9 +160,8 @@ def test_dev_in_an_empty_folder() -> None:
             assert re.findall(r"^ *index ", printed, re.M) == []
             assert re.search(rf"listening.*{first.url}.*^ *ready at {first.url}$", printed, re.M | re.S | re.I)
             assert not [line for line in secrets.splitlines() if line.split("=", 1)[1] in printed]
-            (pasted,) = re.findall(r"^ *try +(curl .*)$", printed, re.M)
-            tried = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True)
-            assert '"type":"agent.registered"' in tried.stdout
+            assert '"type":"agent.registered"' in paste_what_to_try(printed)
+            key = httpx.post(f"{first.url}/api/keys", json={"name": "first", "role": "admin"}).json()["key"]
             assert postgres_of(folder)
             assert first.end(signal.SIGINT) == 0
         assert postgres_of(folder) == []
@@ -170,6 +169,7 @@ def test_dev_in_an_empty_folder() -> None:
         with dev(folder) as second:
             second.wait_ready()
             assert kept.read_text() == secrets
+            assert '"type":"agent.registered"' in paste_what_to_try(second.log(), KEY=key)
             assert httpx.get(f"{second.url}/api/health").json()["aid"] == aid
             assert httpx.get(f"{second.url}/api/registry/agents/{agent.aid}/manifest").content == body
 
@@ -179,6 +179,13 @@ def test_dev_in_an_empty_folder() -> None:
             assert httpx.get(f"{second.url}/api/readyz").status_code == 200
             assert second.end(signal.SIGTERM) == 0
         assert postgres_of(folder) == []
+
+
+def paste_what_to_try(printed: str, **variables: str) -> str:
+    """Run the command that `dev` printed last, and return what it prints."""
+    *_, pasted = re.findall(r"^ *try +(curl .*)$", printed, re.M)
+    environment = {**os.environ, **variables}
+    return subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def test_dev_without_the_embedded_postgres_names_the_extra(tmp_path: Path) -> None:

@@ -40,13 +40,14 @@ def dev() -> None:
 def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Callable[[], None] = lambda: None) -> None:
     """Serve a database that has this version's schema by then; `leaving` is for an end that waits for nothing else."""
     settings = settings_or_stop("dev", environ)
-    from aitp_cp.cli import process
+    from aitp_cp.cli import process, running
     from aitp_cp.cli.migrate import upgrade_or_stop
     from aitp_cp.telemetry import logging
 
     upgrade_or_stop(settings, every_step=False, leaving=leaving)
     url = f"http://{settings.host_in_url}:{settings.port}"
-    _say_where_things_are(settings, url, database)
+    keyed = bool(settings.api_keys) or running.run(lambda ending: _keys_exist(settings), leaving=leaving)
+    _say_where_things_are(settings, url, database, keyed=keyed)
     process.announce(settings)
 
     def listening() -> None:
@@ -56,13 +57,29 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
     process.serve(settings, jobs=True, hooks=process.Hooks(listening, leaving))
 
 
-def _say_where_things_are(settings: "Settings", url: str, database: str) -> None:
-    auth = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
+async def _keys_exist(settings: "Settings") -> bool:
+    """Return whether somebody has created a key, which closes the gate."""
+    from aitp_cp.db import Database
+    from aitp_cp.keys import store
+
+    assert settings.database_url is not None
+    db = Database(settings.database_url.get_secret_value(), max_size=1)
+    await db.open()
+    try:
+        async with db.connection() as conn:
+            return await store.exist(conn)
+    finally:
+        await db.close()
+
+
+def _say_where_things_are(settings: "Settings", url: str, database: str, *, keyed: bool) -> None:
+    credential = '-H "Authorization: Bearer $KEY"'
     places = {
         **({"console": f"{url}/console/"} if settings.console_enabled else {}),
         "database": database,
         "secrets": str(HOME / SECRETS),
-        "try": f"curl -s{auth} '{url}/api/events/history?limit=5'",
+        "try": f"curl -s{f' {credential}' if keyed else ''} '{url}/api/events/history?limit=5'",
+        "": "KEY is an API key that may read events" if keyed else f"once there is an API key, with {credential}",
     }
     _say("".join(f"\n  {name:<11}{place}" for name, place in places.items()) + "\n")
 
