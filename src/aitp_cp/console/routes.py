@@ -7,12 +7,15 @@ from starlette.responses import Response
 from aitp_cp.console import forms
 from aitp_cp.console.bell import Bell
 from aitp_cp.console.page import Screen, action, screen, see_other
+from aitp_cp.console.pages.audit import PAGES as AUDIT
+from aitp_cp.console.pages.deliveries import PAGES as DELIVERIES
 from aitp_cp.console.pages.events import PAGES as EVENTS
 from aitp_cp.console.pages.keys import PAGES as KEYS
 from aitp_cp.console.pages.login import PAGES as LOGIN
 from aitp_cp.console.pages.me import PAGES as ME
 from aitp_cp.console.pages.overview import PAGES as OVERVIEW
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
+from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
 from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
 from aitp_cp.runtime import Runtime
@@ -123,7 +126,7 @@ OWN: tuple[Endpoint, ...] = (
 )
 
 # In the order of the rail.
-PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS, *KEYS, *ME, *LOGIN)
+PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS, *WEBHOOKS, *DELIVERIES, *AUDIT, *KEYS, *ME, *LOGIN)
 
 ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *PAGES)
 

@@ -73,6 +73,14 @@ class DeliveryView(msgspec.Struct, frozen=True, rename="camel"):
     next_retry_at: str | None
 
 
+class RequestView(msgspec.Struct, frozen=True):
+    """What is sent: the body, and the event it holds, None for a test."""
+
+    body: str
+    event_id: UUID | None
+    event_seq: int | None
+
+
 class DeliveryPage(msgspec.Struct, frozen=True, rename="camel"):
     deliveries: list[DeliveryView]
     count: int

@@ -19,6 +19,7 @@ from aitp_cp.deliveries.model import (
     DeliveryStatus,
     DeliveryView,
     NewDelivery,
+    RequestView,
     Subscriber,
     event_types,
 )
@@ -79,6 +80,11 @@ LIST = within_bytes(
 FIND = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 
 WEBHOOK_OF = "SELECT webhook_id FROM webhook_deliveries WHERE id = $1"
+
+FIND_REQUEST = """
+SELECT coalesce(body, payload::text) AS body, event_id, event_seq FROM webhook_deliveries
+WHERE id = $1 AND webhook_id = $2
+"""
 
 FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_at = NULL WHERE id = $1"
 
@@ -223,6 +229,12 @@ async def webhook_of(conn: Connection, id: UUID) -> UUID | None:
     """Return the webhook of a delivery, None for an unknown one."""
     webhook_id: UUID | None = await conn.fetchval(WEBHOOK_OF, id)
     return webhook_id
+
+
+async def find_request(conn: Connection, webhook_id: UUID, id: UUID) -> RequestView | None:
+    """Return what a delivery sends."""
+    row = await conn.fetchrow(FIND_REQUEST, id, webhook_id)
+    return None if row is None else RequestView(row["body"], row["event_id"], row["event_seq"])
 
 
 async def fail(conn: Connection, id: UUID, error: str) -> None:

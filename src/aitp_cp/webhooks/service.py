@@ -63,7 +63,7 @@ async def create(
     await lock(conn, WEBHOOK_CREATION)
     if await store.count(conn) >= limit:
         raise WebhooksLimit
-    secret = new.secret or secrets.token_hex(SECRET_BYTES)
+    secret = new.secret or new_secret()
     webhook = await store.insert(
         conn,
         WebhookView(uuid4(), new.url, _distinct(new.events), new.active is not False, iso(now), iso(now)),
@@ -91,7 +91,7 @@ async def update(
     changed = msgspec.structs.replace(before, **changes)
     moved = origin_of(changed.url) != origin_of(before.url)
     if moved and secret is None:
-        secret = secrets.token_hex(SECRET_BYTES)
+        secret = new_secret()
     webhook = await store.replace(conn, changed, secret, await log.newest_position(conn), now)
     if changed.url != before.url or (changed.active and not before.active):
         await store.reset_breaker(conn, id)
@@ -118,6 +118,11 @@ async def reset_breaker(conn: Connection, id: UUID, actor: Actor, now: datetime)
     closed = _existing(await store.reset_breaker(conn, id))
     await audit.record(conn, "webhook.circuit-breaker.reset", actor, str(id), {}, now)
     return closed
+
+
+def new_secret() -> str:
+    """Generate the secret of a webhook."""
+    return secrets.token_hex(SECRET_BYTES)
 
 
 def _distinct(events: Sequence[str] | None) -> list[str]:

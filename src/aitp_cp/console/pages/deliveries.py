@@ -1,0 +1,225 @@
+"""One webhook with its deliveries, one delivery with its attempts, and sending them again."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import Region, action, region, render, screen, see_other
+from aitp_cp.console.pages.webhooks import status_of
+from aitp_cp.console.parts.link import link
+from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
+from aitp_cp.deliveries import bulk, outbox, store
+from aitp_cp.deliveries import health as healths
+from aitp_cp.deliveries import service as deliveries
+from aitp_cp.deliveries.bulk import Act
+from aitp_cp.deliveries.bulk_model import MAX_ROWS, Queued, Range, Resend
+from aitp_cp.deliveries.dispatcher import Dispatcher
+from aitp_cp.deliveries.health import WebhookHealth
+from aitp_cp.deliveries.model import ORDER, AttemptView, DeliveryQuery, DeliveryStatus, DeliveryView, RequestView
+from aitp_cp.errors import BadRequest, NotFound
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.protocol.vocabulary import DELIVERABLE, TEST_TYPE
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import convert
+from aitp_cp.web.context import context_of
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.query import read_query
+from aitp_cp.webhooks import service
+from aitp_cp.webhooks.model import WebhookView
+
+PAGE_ROWS = 100
+MAX_ATTEMPTS = 100
+MAX_STEPS = 10  # transactions for one press of a button: a few seconds
+STEP_ROWS = MAX_ROWS
+CATCH_UP_SECS = 0.25
+MAX_BODY = 64 * 1024  # characters of a delivery's body on its page
+EVER = "1970-01-01T00:00:00Z"
+MATCHING = ("status", "type", "code", "since", "until")
+
+
+class DeliveriesFilter(DeliveryQuery, frozen=True, kw_only=True, rename="camel"):
+    """That of the list, in pages that a person reads; the last three say what an action has just done."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+    queued: Annotated[int, Meta(ge=-1, description="what the last action queued")] = -1
+    more: Annotated[bool, Meta(description="whether it left some")] = False
+    rest: Annotated[str | None, Meta(description="where it goes on")] = None
+
+
+class DeliveriesView(msgspec.Struct, frozen=True):
+    """`plan` counts the finished deliveries that match the filter; None where the reader may not send them again."""
+
+    webhook: WebhookView
+    health: Region[WebhookHealth]
+    status: str
+    rows: list[DeliveryView]
+    filter: DeliveriesFilter
+    statuses: list[str]
+    types: list[str]
+    all_types: list[str]
+    since: str
+    until: str
+    plan: int | None
+    next_url: str | None
+    newest: bool
+
+
+class DeliveryPage(msgspec.Struct, frozen=True):
+    webhook_id: UUID
+    delivery: DeliveryView
+    request: RequestView
+    body: str
+    attempts: list[AttemptView]
+
+
+async def get_webhook(rt: Runtime, request: Request) -> Response:
+    id, query = path_uuid(request), read_query(request, DeliveriesFilter)
+    window, filter = query.window(ORDER), query.filter
+    await outbox.catch_up(rt.db, CATCH_UP_SECS)
+    async with rt.db.connection() as conn:
+        webhook = await service.get(conn, id)
+        page = await deliveries.list_deliveries(conn, id, filter, window)
+        may_write = Scope.WEBHOOKS_WRITE in context_of(request).scopes
+        plan = (await _plan(rt, conn, id, query)).matched if may_write else None
+        health = await region(healths.of_webhook(conn, id))
+    asked = {name: getattr(query, name) for name in MATCHING}
+    older = None if page.next_before is UNSET else link("/webhooks/{id}", id=id, **asked, before=page.next_before)
+    view = DeliveriesView(
+        webhook=webhook,
+        health=health,
+        status="unknown" if health.value is None else status_of(health.value),
+        rows=page.deliveries,
+        filter=query,
+        statuses=list(DeliveryStatus),
+        types=sorted({*DELIVERABLE, TEST_TYPE}),
+        all_types=sorted(DELIVERABLE),
+        since=request.query_params.get("since", ""),
+        until=request.query_params.get("until", ""),
+        plan=plan,
+        next_url=older,
+        newest=query.before is None and query.until is None,
+    )
+    return await render(rt, request, "webhook.html", view, title="Webhook", live="webhooks")
+
+
+async def _plan(rt: Runtime, conn: Connection, id: UUID, query: DeliveriesFilter) -> Queued:
+    """Count what a resend of all that match would queue."""
+    if query.status not in (None, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED):
+        return Queued(0, 0, False)
+    members = {name: value for name in MATCHING if (value := getattr(query, name)) is not None}
+    written = msgspec.to_builtins({"since": EVER, **members})
+    return await bulk.resend(conn, Act(id, None, rt.clock(), 0), convert(written, Resend))
+
+
+async def get_delivery(rt: Runtime, request: Request) -> Response:
+    id, delivery_id = path_uuid(request), path_uuid(request, "delivery")
+    async with rt.db.connection() as conn:
+        page = await deliveries.list_attempts(conn, id, delivery_id, Window(MAX_ATTEMPTS))
+        delivery = await store.find(conn, id, delivery_id)
+        sent = await store.find_request(conn, id, delivery_id)
+    if delivery is None or sent is None:
+        raise NotFound("no such delivery")
+    view = DeliveryPage(id, delivery, sent, _pretty(sent.body), page.attempts)
+    return await render(rt, request, "delivery.html", view, title=f"Delivery of {delivery.event_type}")
+
+
+async def redeliver(rt: Runtime, request: Request) -> Response:
+    id, delivery_id = path_uuid(request), path_uuid(request, "delivery")
+    await forms.read(request)
+    async with rt.db.transaction() as conn:
+        await deliveries.redeliver(conn, id, delivery_id, actor_of(rt, request), rt.clock())
+    rt.get(Dispatcher).wake()
+    return see_other(link("/webhooks/{id}/deliveries/{delivery}", id=id, delivery=delivery_id))
+
+
+async def resend(rt: Runtime, request: Request) -> Response:
+    """Send the ticked deliveries again, or all that match the page's filter."""
+    form = await forms.read(request)
+    matching: dict[str, object] = {name: form.get(name) for name in MATCHING if form.get(name)}
+    if form.get("what") == "selected":
+        ids = [each for each in map(read_uuid, form.all("ids")) if each is not None][:MAX_ROWS]
+        if not ids:
+            raise BadRequest("no delivery is ticked")
+        body: dict[str, object] = {"ids": list(map(str, ids))}
+    else:
+        body = matching or {"since": EVER}
+    after = form.get("rest") or None if form.get("what") == "matching" else None
+
+    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+        return await bulk.resend(conn, act, convert({**body, "after": after, "limit": STEP_ROWS}, Resend))
+
+    return await _in_steps(rt, request, step, {**matching, "rest": after})
+
+
+async def recover(rt: Runtime, request: Request) -> Response:
+    form = await forms.read(request)
+
+    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+        return await bulk.recover(conn, act, _range(form, after))
+
+    return await _in_steps(rt, request, step, {"status": "pending"})
+
+
+async def replay_missing(rt: Runtime, request: Request) -> Response:
+    form = await forms.read(request)
+    await outbox.catch_up(rt.db, CATCH_UP_SECS)
+
+    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+        return await bulk.replay_missing(conn, act, _range(form, after))
+
+    return await _in_steps(rt, request, step, {"status": "pending"})
+
+
+def _range(form: forms.Form, after: str | None) -> Range:
+    return convert(
+        {"since": form.get("since"), "until": form.get("until") or None, "after": after, "limit": STEP_ROWS}, Range
+    )
+
+
+Step = Callable[[Connection, Act, str | None], Awaitable[Queued]]
+
+
+async def _in_steps(rt: Runtime, request: Request, step: Step, back: dict[str, object]) -> Response:
+    """Queue what is wanted, a transaction for each step; what is left is for the next press of the button.
+
+    `back` is the filter of the page to return to. With a member `rest`, the next press begins where this one ends;
+    without, what is queued matches no more.
+    """
+    id, resumes = path_uuid(request), "rest" in back
+    act = Act(id, actor_of(rt, request), rt.clock(), rt.settings.webhook_delivery_ttl_days)
+    after, queued = back.pop("rest", None), 0
+    for _ in range(MAX_STEPS):
+        async with rt.db.transaction() as conn:
+            done = await step(conn, act, None if after is None else str(after))
+        queued, after = queued + done.queued, None if done.next_after is UNSET else done.next_after
+        if after is None:
+            break
+    rt.get(Dispatcher).wake()
+    rest = after if resumes else None
+    return see_other(link("/webhooks/{id}", id=id, **back, queued=str(queued), more=after is not None, rest=rest))
+
+
+def _pretty(body: str) -> str:
+    try:
+        return msgspec.json.format(body, indent=2)[:MAX_BODY]
+    except msgspec.MsgspecError:
+        return body[:MAX_BODY]
+
+
+PAGES = (
+    screen(path="/webhooks/{id}", handler=get_webhook, scope=Scope.WEBHOOKS_READ, bulk=True, query=DeliveriesFilter),
+    screen(path="/webhooks/{id}/deliveries/{delivery}", handler=get_delivery, scope=Scope.WEBHOOKS_READ),
+    action(path="/webhooks/{id}/deliveries/{delivery}/redeliver", handler=redeliver, scope=Scope.WEBHOOKS_WRITE),
+    action(path="/webhooks/{id}/resend", handler=resend, scope=Scope.WEBHOOKS_WRITE),
+    action(path="/webhooks/{id}/recover", handler=recover, scope=Scope.WEBHOOKS_WRITE),
+    action(path="/webhooks/{id}/replay-missing", handler=replay_missing, scope=Scope.WEBHOOKS_WRITE),
+)
