@@ -14,6 +14,8 @@ Action = Literal[
     "agent.deregister",
     "agent.contain",
     "agent.release",
+    "agents.export",
+    "agent.export",
     "agent-notes.update",
     "agent-notes.delete",
     "revocation.add",

@@ -7,6 +7,8 @@ from starlette.responses import Response
 from aitp_cp.console import forms
 from aitp_cp.console.bell import Bell
 from aitp_cp.console.page import Screen, action, screen, see_other
+from aitp_cp.console.pages.agent import PAGES as AGENT
+from aitp_cp.console.pages.agents import PAGES as AGENTS
 from aitp_cp.console.pages.audit import PAGES as AUDIT
 from aitp_cp.console.pages.deliveries import PAGES as DELIVERIES
 from aitp_cp.console.pages.events import PAGES as EVENTS
@@ -126,7 +128,19 @@ OWN: tuple[Endpoint, ...] = (
 )
 
 # In the order of the rail.
-PAGES: tuple[Endpoint, ...] = (*OVERVIEW, *EVENTS, *SESSIONS, *WEBHOOKS, *DELIVERIES, *AUDIT, *KEYS, *ME, *LOGIN)
+PAGES: tuple[Endpoint, ...] = (
+    *OVERVIEW,
+    *AGENTS,
+    *AGENT,
+    *EVENTS,
+    *SESSIONS,
+    *WEBHOOKS,
+    *DELIVERIES,
+    *AUDIT,
+    *KEYS,
+    *ME,
+    *LOGIN,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *PAGES)
 

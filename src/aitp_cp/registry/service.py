@@ -1,10 +1,10 @@
 """Reading the registry, moving an agent, and the two ways it leaves (contract, section 8)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from aitp_cp.audit import service as audit
-from aitp_cp.audit.model import Actor
+from aitp_cp.audit.model import Actor, Change
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import NotFound
@@ -44,6 +44,11 @@ async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[Agent
     return found
 
 
+async def find_all(conn: Connection, aids: Sequence[str], now: datetime) -> list[AgentView]:
+    """Return those of the agents that are known, in the order of AIDs."""
+    return await store.find_all(conn, aids, now)
+
+
 async def get_manifest(conn: Connection, aid: str, now: datetime) -> StoredText:
     """The manifest exactly as registered; raises `NotFound`."""
     found = await store.manifest_text(conn, aid, now)
@@ -69,16 +74,25 @@ async def move(conn: Connection, aid: str, namespace: str, actor: Actor, now: da
 
 async def deregister(conn: Connection, aid: str, actor: Actor, now: datetime) -> Deregistered:
     """Take an agent out of discovery; a second call changes nothing. Raises `NotFound`."""
-    known = await store.lock(conn, aid)
-    if known is None:
+    if not await deregister_all(conn, [aid], actor, now) and await store.status_of(conn, aid, now) is None:
         raise NotFound("no such agent")
-    if known.status == Status.DEREGISTERED:
-        return Deregistered(aid, Status.DEREGISTERED)
-    await store.deregister(conn, aid, now)
-    await audit.record(conn, "agent.deregister", actor, aid, {"displayName": known.display_name}, now)
-    payload = {"reason": "admin_deregister", "displayName": known.display_name}
-    await log.append(conn, [agent_event("agent.deregistered", aid, payload, now)], now)
     return Deregistered(aid, Status.DEREGISTERED)
+
+
+async def deregister_all(conn: Connection, aids: Sequence[str], actor: Actor, now: datetime) -> list[str]:
+    """Take those of the agents out of discovery that are in it, and return them."""
+    names = await store.lock_present(conn, aids)
+    if not names:
+        return []
+    await store.deregister(conn, list(names), now)
+    changes = [Change(actor, aid, {"displayName": name}) for aid, name in names.items()]
+    await audit.record_all(conn, "agent.deregister", changes, now)
+    events = [
+        agent_event("agent.deregistered", aid, {"reason": "admin_deregister", "displayName": name}, now)
+        for aid, name in names.items()
+    ]
+    await log.append(conn, events, now)
+    return list(names)
 
 
 async def expire_due(conn: Connection, now: datetime) -> int:

@@ -42,6 +42,11 @@ SELECT status, display_name, namespace, registered_at, manifest_json, manifest_p
 FROM agents WHERE aid = $1 FOR NO KEY UPDATE
 """
 
+LOCK_PRESENT = """
+SELECT aid, display_name FROM agents WHERE aid = ANY($1::text[]) AND status <> 'deregistered'
+ORDER BY aid FOR NO KEY UPDATE
+"""
+
 REPLACE = """
 UPDATE agents
 SET display_name = $2, handshake_endpoint = $3, offered_caps = $4::jsonb, manifest_json = $5,
@@ -92,6 +97,10 @@ _ACTIVE = {"open": "", "contained": "NULL::timestamptz AS contained_at", "status
 
 FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='', **_ANY)} WHERE aid = $1"
 
+FIND_ALL = f"""
+{SELECT.format(status=EFFECTIVE_STATUS.format(now="$2"), manifest="", **_ANY)} WHERE aid = ANY($1::text[]) ORDER BY aid
+"""
+
 STATUS_OF = f"SELECT {EFFECTIVE_STATUS.format(now='$2')} FROM agents {WITH_CONTAINMENT} WHERE aid = $1"
 
 # What begins with a text lies between it and the same with the last character there is: an index serves that whatever
@@ -131,7 +140,7 @@ FROM agents {WITH_CONTAINMENT} WHERE aid = $1
 """
 
 DEREGISTER = """
-UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = $1
+UPDATE agents SET status = 'deregistered', deregistered_at = $2 WHERE aid = ANY($1::text[])
 """
 
 # An older control plane beside this one writes no date: the grace period begins when a sweep notices.
@@ -209,6 +218,11 @@ async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, da
     return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
 
 
+async def find_all(conn: Connection, aids: Sequence[str], now: datetime) -> list[AgentView]:
+    """Return those of the agents that are known, in the order of AIDs."""
+    return [_view(row, msgspec.UNSET) for row in await conn.fetch(FIND_ALL, aids, now)]
+
+
 async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
     status: str | None = await conn.fetchval(STATUS_OF, aid, now)
     return status
@@ -259,8 +273,13 @@ async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText
     return StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"], row["contained_at"])
 
 
-async def deregister(conn: Connection, aid: str, now: datetime) -> None:
-    await conn.execute(DEREGISTER, aid, now)
+async def lock_present(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
+    """Lock those of the agents that have not left, in key order; return their names."""
+    return {row["aid"]: row["display_name"] for row in await conn.fetch(LOCK_PRESENT, aids)}
+
+
+async def deregister(conn: Connection, aids: Sequence[str], now: datetime) -> None:
+    await conn.execute(DEREGISTER, aids, now)
 
 
 async def expire_due(conn: Connection, now: datetime, limit: int) -> list[ExpiredAgent]:

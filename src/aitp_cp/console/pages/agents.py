@@ -1,0 +1,276 @@
+"""Who is there: the registry as an operator filters it, exported, and deregistered in bulk."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.times import moment_of
+from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Place, Window
+from aitp_cp.errors import BadRequest
+from aitp_cp.notes import store as notes
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry import service
+from aitp_cp.registry.cache import RegistryCache
+from aitp_cp.registry.lookalikes import mixes_scripts
+from aitp_cp.registry.model import ORDER, AgentList, AgentView, OperatorFilter, Status
+from aitp_cp.runtime import Runtime
+from aitp_cp.sessions import queries as sessions
+from aitp_cp.sessions.model import LastSession
+from aitp_cp.web import csv
+from aitp_cp.web.context import context_of
+from aitp_cp.web.export import Format, Many, One, Page, pages, stream, stream_bytes
+from aitp_cp.web.query import decode_query, read_query
+
+PAGE_ROWS = 100
+MAX_BULK = 500
+MAX_EXPORT = 10_000
+SOON = timedelta(hours=24)
+EXPIRES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+FILTERS = ("q", "status", "namespace", "capability", "expires", "owner", "unowned", "looks_like")
+COLUMNS = {
+    "aid": lambda agent: agent.aid,
+    "claimed name": lambda agent: agent.display_name,
+    "status": lambda agent: agent.status,
+    "namespace": lambda agent: agent.namespace,
+    "capabilities": lambda agent: " ".join(capabilities(agent)),
+    "handshake endpoint": lambda agent: agent.handshake_endpoint,
+    "manifest expires": lambda agent: agent.manifest_expires_at,
+    "registered": lambda agent: agent.registered_at,
+    "last seen": lambda agent: agent.last_seen_at,
+}
+
+
+class AgentsFilter(OperatorFilter, frozen=True, kw_only=True, rename="camel"):
+    """That of the list, in pages that a person reads; `expires` is a window from now."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+    expires: Annotated[str | None, Meta(description="24h, 7d or 30d: the manifest ends within that time")] = None
+    format: Annotated[str | None, Meta(description="csv or jsonl: as a file")] = None
+
+
+class AgentRow(msgspec.Struct, frozen=True):
+    """`key` names the row in the page, whatever the AID holds; `suspect`: the name looks like another one's."""
+
+    key: str
+    agent: AgentView
+    offers: list[str]
+    owner: str | None
+    suspect: bool
+    expiring: bool
+    last: LastSession | None
+    peer_name: str | None
+
+
+class Chip(msgspec.Struct, frozen=True):
+    """A filter that is set, and the page without it."""
+
+    text: str
+    without: str
+
+
+class AgentsView(msgspec.Struct, frozen=True):
+    """`elsewhere` says which other status has agents that match, where this one has none."""
+
+    rows: list[AgentRow]
+    filter: AgentsFilter
+    chips: list[Chip]
+    statuses: list[str]
+    windows: list[str]
+    query: list[tuple[str, str]]
+    elsewhere: list[Chip]
+    csv_url: str
+    jsonl_url: str
+    next_url: str | None
+
+
+class BulkView(msgspec.Struct, frozen=True):
+    """What a bulk action would do; `digest` stands for exactly these agents."""
+
+    agents: list[AgentView]
+    query: list[tuple[str, str]]
+    chosen: list[str]
+    digest: str
+    changed: bool
+    cut: bool
+
+
+async def list_agents(rt: Runtime, request: Request) -> Response:
+    query = _dated(read_query(request, AgentsFilter), rt.clock())
+    meets = Scope.EVENTS_READ in context_of(request).scopes
+
+    async def read(conn: Connection) -> tuple[AgentList, list[AgentRow], list[str]]:
+        page, _ = await service.list_agents(conn, query, rt.clock(), query.window(ORDER))
+        others = [] if page.agents or query.before else await _elsewhere(conn, query, rt.clock())
+        return page, await _rows(conn, page.agents, rt.clock(), meets=meets), others
+
+    page, rows, others = await rt.db.read(read)
+    asked = _asked(query)
+    view = AgentsView(
+        rows=rows,
+        filter=query,
+        chips=_chips(asked),
+        statuses=[*Status, "all"],
+        windows=list(EXPIRES),
+        query=list(asked.items()),
+        elsewhere=[Chip(status, link("/agents", **{**asked, "status": status})) for status in others],
+        csv_url=link("/agents/export", **asked, format="csv"),
+        jsonl_url=link("/agents/export", **asked, format="jsonl"),
+        next_url=None if page.next_before is UNSET else link("/agents", **asked, before=page.next_before),
+    )
+    return await render(rt, request, "agents.html", view, title="Agents", live="agents")
+
+
+async def export(rt: Runtime, request: Request) -> Response:
+    """Stream what matches, at most `MAX_EXPORT` agents; the file tells whether there are more."""
+    query, now = _dated(read_query(request, AgentsFilter), rt.clock()), rt.clock()
+    if query.format not in ("csv", "jsonl"):
+        raise BadRequest("format is csv or jsonl")
+
+    async def page_at(conn: Connection, place: Place | None, limit: int) -> Page[Place]:
+        page, _ = await service.list_agents(conn, query, now, Window(limit, before=place))
+        return page.agents, None if page.next_before is UNSET else ORDER.read(page.next_before)
+
+    async with rt.db.transaction() as conn:
+        beyond, _ = await service.list_agents(conn, query, now, Window(1, MAX_EXPORT))
+        truncated = bool(beyond.agents)
+        details = {**_asked(query), "format": query.format, "truncated": truncated}
+        await audit.record(conn, "agents.export", actor_of(rt, request), "agents", details, now)
+    agents = pages(rt, page_at, at_most=MAX_EXPORT)
+    name = f"agents-{now:%Y%m%dT%H%M%SZ}"
+    if query.format == "csv":
+        return await stream_bytes(csv.rows(COLUMNS, agents), csv.MEDIA_TYPE, f"{name}.csv")
+    facts = One("export", {"truncated": truncated}, "export")
+    return await stream([facts, Many("agents", "agent", agents)], Format.JSONL, name)
+
+
+async def deregister(rt: Runtime, request: Request) -> Response:
+    """Show which agents would go; with the digest of that plan, deregister them in one transaction."""
+    form, now = await forms.read(request), rt.clock()
+    asked = {name: form.get(name) for name in FILTERS if form.get(name)}
+    query = _dated(decode_query(_encoded(asked), AgentsFilter), now)
+    chosen = None if form.get("all") else sorted(set(form.all("aid")))[:MAX_BULK]
+    async with rt.db.transaction() as conn:
+        agents, cut = await _selected(conn, query, chosen, now)
+        digest = hashlib.sha256("\n".join(sorted(agent.aid for agent in agents)).encode()).hexdigest()
+        given = form.get("digest")
+        if agents and given == digest:
+            await service.deregister_all(conn, [agent.aid for agent in agents], actor_of(rt, request), now)
+    if agents and given == digest:
+        for agent in agents:
+            rt.get(RegistryCache).changed(agent.aid)
+        return see_other(link("/agents", status="deregistered"))
+    view = BulkView(agents, list(asked.items()), chosen or [], digest, bool(given), cut)
+    return await render(rt, request, "agents_deregister.html", view, title="Deregister agents")
+
+
+def capabilities(agent: AgentView) -> list[str]:
+    offered = msgspec.json.decode(agent.offered_caps)
+    return [str(name) for name in offered] if isinstance(offered, list) else []
+
+
+def key_of(aid: str) -> str:
+    return "a" + hashlib.sha256(aid.encode(errors="replace")).hexdigest()[:12]
+
+
+async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *, meets: bool) -> list[AgentRow]:
+    """Return what a page shows of agents, in a constant number of statements."""
+    aids = [agent.aid for agent in agents]
+    owners, alike = await notes.owners(conn, aids), await service.have_namesakes(conn, aids)
+    last = await sessions.newest_of(conn, aids) if meets and aids else {}
+    peers = await names_of(conn, (session.peer for session in last.values()))
+    return [
+        AgentRow(
+            key=key_of(agent.aid),
+            agent=agent,
+            offers=capabilities(agent),
+            owner=owners.get(agent.aid),
+            suspect=agent.aid in alike or mixes_scripts(agent.display_name),
+            expiring=_expiring(agent, now),
+            last=last.get(agent.aid),
+            peer_name=peers.get(last[agent.aid].peer or "") if agent.aid in last else None,
+        )
+        for agent in agents
+    ]
+
+
+async def _elsewhere(conn: Connection, query: AgentsFilter, now: datetime) -> list[str]:
+    """Return the other statuses that have agents which match."""
+    found = []
+    for status in Status:
+        if status != query.status:
+            other = msgspec.structs.replace(query, status=status)
+            page, _ = await service.list_agents(conn, other, now, Window(1))
+            found += [str(status)] if page.agents else []
+    return found
+
+
+async def _selected(
+    conn: Connection, query: AgentsFilter, chosen: Sequence[str] | None, now: datetime
+) -> tuple[list[AgentView], bool]:
+    """Return the agents to deregister, None for all that match, and whether more of them match."""
+    if chosen is not None:
+        found = await service.find_all(conn, chosen, now)
+        return [agent for agent in found if agent.status != Status.DEREGISTERED], False
+    if query.status in ("all", Status.DEREGISTERED):
+        raise BadRequest("choose agents, or a status of agents that have not left")
+    page, _ = await service.list_agents(conn, query, now, Window(MAX_BULK))
+    return page.agents, page.next_before is not UNSET
+
+
+def _dated(query: AgentsFilter, now: datetime) -> AgentsFilter:
+    if query.expires not in EXPIRES:
+        return query
+    return msgspec.structs.replace(query, expires_before=now + EXPIRES[query.expires])
+
+
+def _asked(query: AgentsFilter) -> dict[str, Any]:
+    """Return the filters that are set, as the address of the page has them."""
+    values = {name: getattr(query, name) for name in FILTERS}
+    return {name: value for name, value in values.items() if value and (name, value) != ("status", Status.ACTIVE)}
+
+
+def _chips(asked: dict[str, Any]) -> list[Chip]:
+    return [
+        Chip(
+            name.replace("_", " ") if value is True else f"{name.replace('_', ' ')}: {value}",
+            link("/agents", **{other: kept for other, kept in asked.items() if other != name}),
+        )
+        for name, value in asked.items()
+    ]
+
+
+def _encoded(asked: dict[str, str]) -> bytes:
+    return link("/agents", **asked).partition("?")[2].encode()
+
+
+def _expiring(agent: AgentView, now: datetime) -> bool:
+    ends = moment_of(agent.manifest_expires_at)
+    return agent.status == Status.ACTIVE and ends is not None and ends - now < SOON
+
+
+listed = partial(screen, scope=Scope.AGENTS_READ, bulk=True, query=AgentsFilter)
+PAGES = (
+    listed(path="/agents", handler=list_agents, nav="Agents"),
+    listed(path="/agents/export", handler=export, answers={200: ("text/csv", Format.JSONL.media_type)}),
+    action(
+        path="/agents/deregister",
+        handler=deregister,
+        scope=Scope.AGENTS_WRITE,
+        answers={303: None, 200: "text/html"},
+        body_limit=256 * 1024,
+    ),
+)

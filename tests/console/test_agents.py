@@ -1,0 +1,225 @@
+"""`/console/agents` and the page of one agent."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from aitp_cp.protocol.scopes import Role
+from tests.support.agents import Agent, manifest, new_agent
+from tests.support.app import App, running_app
+from tests.support.console import signed_in
+from tests.support.enrolment import audit_of, registered
+from tests.support.rows import execute, value
+
+pytestmark = pytest.mark.anyio
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&{{7*7}}\u202e\u200bend"
+TABS = ("timeline", "peers", "tokens", "delegations", "manifests", "audit")
+
+
+@pytest.fixture
+async def closed(database_url: str) -> AsyncIterator[App]:
+    """The console behind a key."""
+    async with running_app(database_url) as running:
+        yield running
+
+
+async def add(app: App, name: str, **changes: Any) -> Agent:
+    agent = new_agent()
+    await registered(app, manifest(agent, display_name=name, **changes))
+    return agent
+
+
+def page_of(agent: Agent | str, tab: str = "") -> str:
+    aid = agent if isinstance(agent, str) else agent.aid
+    return f"/console/agents/{quote(aid, safe='')}" + (f"?tab={tab}" if tab else "")
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r"<tr id=\"a[0-9a-f]{12}\">.*?<bdi>“([^”]*)”", page, re.DOTALL)
+
+
+async def met(app: App, one: Agent, other: Agent) -> None:
+    """A handshake with its token and a delegation."""
+    jti = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    tct = {"jti": jti, "iss": one.aid, "sub": other.aid, "grants": ["demo"], "iat": 1779710400, "exp": 1979710400}
+    hop = {"jti": jti.replace("0f", "1f"), "parent_jti": jti, "delegator": other.aid, "delegatee": one.aid}
+    common = {"session_id": "s-1", "aid_a": one.aid, "aid_b": other.aid}
+    reports = [
+        {"type": "handshake.complete", "payload": {"tct": tct}, **common},
+        {"type": "delegation.issued", "payload": {**hop, "scope": ["demo"]}, **common},
+    ]
+    answer = await app.post("/api/events", {"events": reports})
+    assert answer.json()["inserted"] == 2, answer.text
+
+
+async def test_agents_with_what_operators_ask_of_them(app: App) -> None:
+    one, other = await add(app, "researcher", ttl_secs=300_000), await add(app, "broker", ttl_secs=3600)
+    await add(app, "rese\u0430rcher", ttl_secs=300_000)
+    await met(app, one, other)
+    await app.http.put(f"/api/registry/agents/{one.aid}/notes", json={"owner": "team-rag"})
+    page = (await app.http.get("/console/agents")).text
+    assert names(page) == ["researcher", "broker", "rese\u0430rcher"]
+    assert page.count("look-alike name") == 2
+    assert page.count("team-rag") == 1
+    assert page.count("</span> unowned<") == 2
+    assert page.count('class="chip soon">expires') == 1
+    assert page.count("data-live") == 1
+    for query, expected in (
+        ("q=RESE", ["researcher", "rese\u0430rcher"]),
+        (f"q={other.aid[-8:]}", ["broker"]),
+        ("q=cap.read&limit=1", ["researcher"]),
+        ("owner=team-rag", ["researcher"]),
+        ("unowned=true", ["broker", "rese\u0430rcher"]),
+        ("expires=24h", ["broker"]),
+        ("status=deregistered", []),
+        ("looks_like=Researcher", ["researcher", "rese\u0430rcher"]),
+        ("namespace=elsewhere", []),
+    ):
+        assert names((await app.http.get(f"/console/agents?{query}")).text) == expected, query
+    none = (await app.http.get("/console/agents?status=expired")).text
+    assert 'href="/console/agents?status=active"' in none
+    first = (await app.http.get("/console/agents?limit=2")).text
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older
+    assert names((await app.http.get(older[1].replace("&amp;", "&"))).text) == ["rese\u0430rcher"]
+
+
+async def test_no_agents_at_all(app: App) -> None:
+    assert "none has enrolled yet" in (await app.http.get("/console/agents")).text
+
+
+async def test_agents_as_a_file_with_one_row_in_the_audit(app: App) -> None:
+    await add(app, "=cmd|' /C calc'!A0")
+    table = await app.http.get("/console/agents/export?format=csv&q=%3Dcmd")
+    assert table.headers["content-type"].startswith("text/csv")
+    assert "attachment" in table.headers["content-disposition"]
+    assert ",'=cmd|' /C calc'!A0,active," in table.text
+    lines = (await app.http.get("/console/agents/export?format=jsonl")).text.splitlines()
+    assert [line[:16] for line in lines] == ['{"kind":"export"', '{"kind":"agent",']
+    assert (await app.http.get("/console/agents/export")).status_code == 400
+    rows = await app.http.get("/api/audit", params={"action": "agents.export"})
+    assert [row["details"]["truncated"] for row in rows.json()["entries"]] == [False, False]
+
+
+async def test_agents_are_deregistered_together_as_planned(closed: App) -> None:
+    agents = [await add(closed, f"worker {n}") for n in range(3)]
+    async with signed_in(closed) as browser:
+        form = {"aid": [agents[0].aid, agents[1].aid]}
+        plan = await browser.post("/console/agents/deregister", form)  # type: ignore[arg-type]
+        assert "2 agents would leave discovery" in plan.text
+        assert await value(closed, "SELECT count(*) FROM agents WHERE status = 'deregistered'") == 0
+        digest = plan.text.partition('name="digest" value="')[2].partition('"')[0]
+        changed = await browser.post("/console/agents/deregister", {"all": "1", "digest": digest})
+        assert "look again" in changed.text
+        done = await browser.post("/console/agents/deregister", {**form, "digest": digest})  # type: ignore[dict-item]
+        assert (done.status_code, done.headers["location"]) == (303, "/console/agents?status=deregistered")
+        everything = await browser.post("/console/agents/deregister", {"all": "1", "q": "worker"})
+        assert "1 agent would leave" in everything.text
+        assert "Nothing to deregister" in (await browser.post("/console/agents/deregister", {"q": "worker"})).text
+    gone = [row["targetId"] for row in await audit_of(closed) if row["action"] == "agent.deregister"]
+    assert sorted(gone) == sorted(form["aid"])
+    events = await closed.get("/api/events/history", params={"type": "agent.deregistered"})
+    assert len(events.json()["events"]) == 2
+
+
+async def test_every_tab_of_an_agent(app: App) -> None:
+    one, other = await add(app, "researcher"), await add(app, "broker")
+    await add(app, "rese\u0430rcher")
+    await met(app, one, other)
+    await registered(app, manifest(one, display_name="researcher", published_at=int(time.time()) + 60))
+    shown = {}
+    for tab in TABS:
+        answer = await app.http.get(page_of(one, tab))
+        assert answer.status_code == 200, answer.text
+        shown[tab] = answer.text
+        assert "Its name looks like" in answer.text
+        fragment = await app.http.get(page_of(one, tab), headers={"x-fragment": "tab"})
+        assert fragment.text.startswith('<section id="tab"')
+    assert "handshake.complete" in shown["timeline"]
+    assert "1 tokens" in shown["peers"]
+    assert "“broker”" in shown["peers"]
+    assert ">issued<" in shown["tokens"]
+    assert ">got<" in shown["delegations"]
+    assert f'href="{page_of(one)}/manifests/1..2"' in shown["manifests"]
+    assert "agent.register" in shown["audit"]
+    assert (await app.http.get(page_of(one, "nothing"))).status_code == 404
+
+
+async def test_an_aid_that_only_events_name_has_a_page_too(app: App) -> None:
+    unknown = new_agent().aid
+    assert (await app.http.get(page_of(unknown))).status_code == 404
+    for aid in (unknown, "agent " + HOSTILE):
+        await app.http.post("/api/events", json=[{"type": "tick", "aid_b": aid}])
+        for tab in TABS:
+            page = await app.http.get(page_of(aid, tab))
+            assert (page.status_code, "never registered here" in page.text) == (200, True), page.text
+            assert "Deregister" not in page.text
+
+
+async def test_notes_pins_and_departures(closed: App) -> None:
+    agent = await add(closed, "researcher")
+    path = page_of(agent)
+    async with signed_in(closed) as browser:
+        form = {"owner": "team-rag", "labels": "a, b,,a ", "note": "one\r\ntwo"}
+        answer = await browser.post(f"{path}/notes", form)
+        assert (answer.status_code, answer.headers["location"]) == (303, path)
+        stored = (await closed.get(f"/api/registry/agents/{agent.aid}/notes")).json()
+        assert (stored["owner"], stored["labels"], stored["note"]) == ("team-rag", ["a", "b"], "one\ntwo")
+        assert "team-rag" in (await browser.get(path)).text
+        assert (await browser.post(f"{path}/notes", {"owner": "x" * 200})).status_code == 400
+        assert (await browser.post(f"{path}/notes", {"owner": "", "labels": ",", "note": " "})).status_code == 303
+        assert (await closed.get(f"/api/registry/agents/{agent.aid}/notes")).status_code == 404
+        assert (await browser.post(f"{path}/pin", {"label": "checked by hand"})).status_code == 303
+        assert (await browser.post(f"{path}/deregister", {})).status_code == 400
+        assert (await browser.post(f"{path}/deregister", {"sure": "on"})).status_code == 303
+        assert "Deregister</summary>" not in (await browser.get(path)).text
+        export = await browser.get(f"{path}/export?format=jsonl")
+        assert export.text.startswith('{"kind":"agent"')
+    rows = {row["action"]: row for row in await audit_of(closed) if row["details"].get("via") == "console"}
+    expected = {"agent-notes.update", "agent-notes.delete", "pinned-key.upsert", "agent.deregister", "agent.export"}
+    assert rows.keys() >= expected
+    assert {rows[action]["targetId"] for action in expected} == {agent.aid}
+
+
+async def test_what_a_role_may_not_do_has_no_form(closed: App) -> None:
+    agent = await add(closed, "researcher")
+    async with signed_in(closed, Role.AUDITOR) as browser:
+        page = (await browser.get(page_of(agent))).text
+        for form in ("/notes", "/pin", "/deregister", "/contain"):
+            assert f"{page_of(agent)}{form}" not in page
+            refused = await browser.post(f"{page_of(agent)}{form}", {"sure": "on"})
+            assert refused.status_code in (403, 404, 405), form
+        listed = (await browser.get("/console/agents")).text
+        assert "/console/agents/deregister" not in listed
+        assert (await browser.post("/console/agents/deregister", {"all": "1"})).status_code == 403
+    assert await value(closed, "SELECT count(*) FROM agents WHERE status = 'active'") == 1
+
+
+async def test_hostile_text_is_shown_as_text(app: App) -> None:
+    agent = await add(app, HOSTILE, offered_capabilities=[HOSTILE], extensions={HOSTILE: HOSTILE})
+    await add(app, HOSTILE)
+    await met(app, agent, await add(app, HOSTILE))
+    notes = {"owner": "<img src=x>", "note": HOSTILE, "labels": ["<img src=x>"]}
+    await app.http.put(f"/api/registry/agents/{agent.aid}/notes", json=notes)
+    pages = ["/console/agents", "/console/agents?q=" + quote(HOSTILE), *(page_of(agent, tab) for tab in TABS)]
+    for path in pages:
+        page = (await app.http.get(path)).text
+        assert "<img" not in page, path
+        assert "⟨U+202E⟩" in page, path
+        unmarked = re.sub(r'(?:data-copy|value|placeholder)="[^"]*"|<textarea.*?</textarea>', "", page, flags=re.DOTALL)
+        assert not {"\u202e", "\u200b"} & set(unmarked), path
+
+
+async def test_a_list_of_many_agents_takes_few_statements(app: App) -> None:
+    await execute(
+        app,
+        "INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json)"
+        " SELECT 'aid-' || n, 'n' || n, 'https://a/', '[]', 'm' FROM generate_series(1, 200) AS n",
+    )
+    page = (await app.http.get("/console/agents")).text
+    assert len(names(page)) == 100
