@@ -32,8 +32,7 @@ from aitp_cp.notes import store as stored_notes
 from aitp_cp.notes.model import NewNotes
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import export as exporting
-from aitp_cp.registry import history, service
-from aitp_cp.registry import store as registry
+from aitp_cp.registry import history, service, standing
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, KeptManifest, Namesake
@@ -187,7 +186,7 @@ async def _about(
         noted = NotesView(found.owner, found.note, notes.labels_of(found), found.updated_by, found.updated_at)
     if agent is not None:
         return agent, noted, await service.namesakes(conn, agent.display_name, aid, now), False, True
-    contained = (await registry.marks(conn, [aid], now))[aid].status is not None
+    contained = (await standing.marks(conn, [aid], now))[aid].status is not None
     return None, noted, [], contained, contained or noted is not None or await log.mentions(conn, aid)
 
 
