@@ -135,6 +135,11 @@ def test_the_policy_stops_what_an_escape_would_let_in(context: BrowserContext, c
         assert said == "TypeError", attempt
     page.click("h1")
     assert page.evaluate("window.ran") is None
+    counted = 'console_csp_reports_total{directive="require-trusted-types-for"}'
+    deadline = time.monotonic() + 5
+    while counted not in httpx.get(f"{console.url}/api/metrics").text and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert counted in httpx.get(f"{console.url}/api/metrics").text
 
 
 def test_many_tabs_share_one_stream(context: BrowserContext, console: Process) -> None:

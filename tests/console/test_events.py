@@ -77,7 +77,7 @@ async def test_hostile_text_is_shown_as_text(app: App) -> None:
     await app.http.post("/api/events", json=[report, {"type": HOSTILE[:100]}])
     events = (await app.http.get("/api/events/history")).json()["events"]
     session = (await app.http.get("/console/sessions")).text
-    link = re.findall(r'href="(/console/sessions/[^"]+)"', session)
+    link = re.findall(r'href="(/console/sessions/%[^"]+)"', session)
     assert link
     pages = ["/console/events", "/console/sessions", link[0], *(f"/console/events/{each['id']}" for each in events)]
     for path in pages:

@@ -163,3 +163,7 @@ async def test_reports_of_the_policy_are_counted_and_nothing_else(app: App) -> N
     for directive, count in (("script-src-elem", 1), ("img-src", 1), ("other", 2)):
         assert f'console_csp_reports_total{{directive="{directive}"}} {count}.0' in scrape
     assert "secret" not in scrape
+
+
+def test_no_page_is_documented() -> None:
+    assert [each.name for each in ENDPOINTS if each.documented or not each.path.startswith("/console/")] == []

@@ -35,6 +35,7 @@ FILTERS = {
     "first",
     "last",
     "sum",
+    "upper",
     "round",
     "batch",
     "sort",

@@ -43,6 +43,7 @@ Action = Literal[
     "console.logout",
     "console.session.end",
     "console.sessions.view",
+    "console.export",
     "audit.export",
 ]
 

@@ -4,8 +4,9 @@ import asyncio
 import gzip
 import hashlib
 import time as timing
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import msgspec
@@ -15,9 +16,11 @@ from starlette.responses import Response
 
 from aitp_cp.console.forms import Form
 from aitp_cp.console.parts.link import ROOT, link, own
-from aitp_cp.console.shell import FRAGMENT, Console
+from aitp_cp.console.shell import FRAGMENT, POSITION, Console
 from aitp_cp.console.static_files import accepts_gzip
+from aitp_cp.db import Connection
 from aitp_cp.errors import AppError, Internal
+from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import responses
@@ -47,12 +50,23 @@ def screen(
     return Screen(
         method="GET",
         path=ROOT + path,
-        handler=handler,
+        handler=_from_position(handler),
         scope=scope,
         nav=nav,
         summary=summary or nav or path,
         **{"tag": "console", "gate": Gate.SESSION, "answers": {200: "text/html"}, "documented": False, **more},
     )
+
+
+def _from_position(handler: Handler) -> Handler:
+    """Note the position of the log before the page reads anything: the script compares it with what it hears first."""
+
+    @wraps(handler)
+    async def noted(rt: Runtime, request: Request) -> Response:
+        request.scope[POSITION] = 0 if rt.db.standby else rt.get(Tail).last  # a standby may be behind
+        return await handler(rt, request)
+
+    return noted
 
 
 def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> Endpoint:
@@ -136,6 +150,14 @@ async def region(work: Awaitable[T]) -> Region[T]:
     except Exception:
         log.exception("console_region_failed")
         return Region(None, f"{Internal.sentence} ({Internal.code})")
+
+
+async def read(rt: Runtime, request: Request, query: Callable[[Connection], Awaitable[T]]) -> T:
+    """Return what a page shows, from the standby if there is one; a region that was rung for, from the primary."""
+    if not is_fragment(request):
+        return await rt.db.read(query)
+    async with rt.db.connection() as conn:
+        return await query(conn)
 
 
 def is_fragment(request: Request) -> bool:

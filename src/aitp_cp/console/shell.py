@@ -25,6 +25,7 @@ from aitp_cp.web.principal import ANYONE
 
 TEMPLATES = Path(__file__).parent / "templates"
 FRAGMENT = "x-fragment"
+POSITION = "aitp_cp.position"  # in the scope of a request
 REFRESH_SECS = range(2, 601)
 REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
 POLICY = (
@@ -55,6 +56,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     density: str
     nonce: str
     now: datetime
+    seq: int  # a position of the log that the page holds everything up to; 0 where that is not known
     refresh_secs: int
     request_id: str
     who: str | None  # None where the gate is open, and before sign-in
@@ -108,6 +110,7 @@ class Console:
             **{name: preference(request, name) for name in PREFERENCES},
             nonce=secrets.token_urlsafe(16),
             now=self._rt.clock(),
+            seq=request.scope.get(POSITION, 0),
             refresh_secs=_refresh_secs(request),
             request_id=context.request_id,
             who=None if principal is None else principal.name or principal.actor,

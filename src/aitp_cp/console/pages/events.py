@@ -1,6 +1,6 @@
 """The log, live and back in time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,10 +9,12 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.console.export import FORMATS, Source, export
 from aitp_cp.console.page import is_fragment, render, screen
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.errors import FilterInvalid, IdInvalid, NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
@@ -72,6 +74,7 @@ class EventsView(msgspec.Struct, frozen=True):
     until: str
     older_url: str | None
     newer_url: str | None
+    exports: dict[str, str]
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -99,7 +102,7 @@ async def _newest(rt: Runtime, query: EventFilter) -> EventsView:
         page = (await lists.newest(conn, query, window)).read()
         return page, await _names(conn, page.events)
 
-    if live:  # the tail reads the primary, and a standby may not hold what comes before its position
+    if live:  # a standby may not hold everything before that position
         async with rt.db.connection() as conn:
             page, names = await read(conn)
     else:
@@ -141,6 +144,7 @@ def _view(
         until=asked["until"] or "",
         older_url=older,
         newer_url=None if position is None else link("/events", **asked, after=position),
+        exports={format: link("/events/export", **asked, format=format) for format in FORMATS},
     )
 
 
@@ -169,6 +173,16 @@ def _position(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise FilterInvalid("after is not a position in the log")
     return int(text)
+
+
+async def export_events(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, EventFilter)
+
+    async def read(conn: Connection, window: Window) -> tuple[list[Event], str | None]:
+        page = (await lists.newest(conn, query, window)).read()
+        return page.events, None if page.next_before is UNSET else page.next_before
+
+    return await export(rt, request, Source("events", HISTORY_ORDER, COLUMNS, read), _asked(query))
 
 
 async def get_event(rt: Runtime, request: Request) -> Response:
@@ -221,7 +235,24 @@ def _pretty(raw: msgspec.Raw) -> str:
     return msgspec.json.format(bytes(raw), indent=2).decode(errors="replace")
 
 
+COLUMNS: Mapping[str, Callable[[Event], object]] = {
+    "time": lambda event: event.ts,
+    "type": lambda event: event.type,
+    "a": lambda event: event.aid_a,
+    "b": lambda event: event.aid_b,
+    "session": lambda event: event.session_id,
+    "run": lambda event: event.run_id,
+    "grants": lambda event: " ".join(strings(event.grants)),
+    "source": lambda event: event.source,
+    "seq": lambda event: event.seq,
+    "reported by": lambda event: event.reported_by,
+    "proof": lambda event: event.proof,
+    "payload": lambda event: bytes(event.payload).decode(errors="replace"),
+    "id": lambda event: str(event.id),
+}
+
 PAGES = (
     screen(path="/events", handler=list_events, scope=Scope.EVENTS_READ, nav="Events", bulk=True, query=EventFilter),
+    screen(path="/events/export", handler=export_events, scope=Scope.EVENTS_READ, bulk=True, query=EventFilter),
     screen(path="/events/{id}", handler=get_event, scope=Scope.EVENTS_READ),
 )

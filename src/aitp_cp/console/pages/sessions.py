@@ -1,19 +1,21 @@
 """Handshakes, and the sequence of what was reported about one."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.page import render, screen
+from aitp_cp.console.export import FORMATS, Source, export
+from aitp_cp.console.page import read, render, screen
 from aitp_cp.console.pages.events import EventRow, row_of, strings
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Window
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.events.store import VIEW
@@ -50,6 +52,7 @@ class SessionsView(msgspec.Struct, frozen=True):
     until: str
     statuses: list[str]
     next_url: str | None
+    exports: dict[str, str]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -72,12 +75,39 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
     window = query.window(ORDER)
 
-    async def read(conn: Connection) -> tuple[SessionList, Mapping[str, str]]:
+    async def listed(conn: Connection) -> tuple[SessionList, Mapping[str, str]]:
         page = (await service.list_sessions(conn, query, window)).read()
         return page, await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
 
-    page, names = await rt.db.read(read)
-    asked = {
+    page, names = await read(rt, request, listed)
+    asked = _asked(query)
+    older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
+    rows = [_row(session, names) for session in page.sessions]
+    view = SessionsView(
+        rows=rows,
+        filter=query,
+        since=asked["since"] or "",
+        until=asked["until"] or "",
+        statuses=[str(status) for status in Status],
+        next_url=older,
+        exports={format: link("/sessions/export", **asked, format=format) for format in FORMATS},
+    )
+    return await render(rt, request, "sessions.html", view, title="Sessions", live="sessions")
+
+
+async def export_sessions(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, SessionsFilter)
+
+    async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | None]:
+        page = (await service.list_sessions(conn, query, window)).read()
+        return page.sessions, None if page.next_before is UNSET else page.next_before
+
+    return await export(rt, request, Source("sessions", ORDER, COLUMNS, rows), _asked(query))
+
+
+def _asked(query: SessionsFilter) -> dict[str, Any]:
+    """Return the filter as parameters of an address."""
+    return {
         "status": query.status,
         "aid": query.aid,
         "runId": query.run_id,
@@ -86,16 +116,10 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
         "since": None if query.since is None else query.since.isoformat(),
         "until": None if query.until is None else query.until.isoformat(),
     }
-    older = None if page.next_before is UNSET else link("/sessions", **asked, before=page.next_before)
-    rows = [_row(session, names) for session in page.sessions]
-    view = SessionsView(
-        rows, query, asked["since"] or "", asked["until"] or "", [str(status) for status in Status], older
-    )
-    return await render(rt, request, "sessions.html", view, title="Sessions", live="sessions")
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:
-    async def read(conn: Connection) -> SessionPage:
+    async def query(conn: Connection) -> SessionPage:
         session = await service.get_session(conn, request.path_params["id"])
         wanted = HistoryFilter(session_id=session.session_id)
         rows, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
@@ -106,7 +130,7 @@ async def get_session(rt: Runtime, request: Request) -> Response:
         silent = [side for side in ("A", "B") if side not in heard]
         return SessionPage(_row(session, names), reports, silent, place is not None)
 
-    view = await rt.db.read(read)
+    view = await read(rt, request, query)
     return await render(rt, request, "session.html", view, title="Session", live="sessions")
 
 
@@ -124,6 +148,20 @@ def _side(session: SessionView, reporter: str | None) -> str:
     return {session.aid_a: "A", session.aid_b: "B"}.get(reporter, "other")
 
 
+COLUMNS: Mapping[str, Callable[[SessionView], object]] = {
+    "session": lambda session: session.session_id,
+    "status": lambda session: session.status,
+    "a": lambda session: session.aid_a,
+    "b": lambda session: session.aid_b,
+    "grants": lambda session: " ".join(strings(session.grants)),
+    "run": lambda session: session.run_id,
+    "boundary": lambda session: session.boundary,
+    "error": lambda session: session.error,
+    "started": lambda session: session.started_at,
+    "completed": lambda session: session.completed_at,
+    "conflict": lambda session: session.conflict,
+}
+
 PAGES = (
     screen(
         path="/sessions",
@@ -133,5 +171,6 @@ PAGES = (
         bulk=True,
         query=SessionsFilter,
     ),
+    screen(path="/sessions/export", handler=export_sessions, scope=Scope.EVENTS_READ, bulk=True, query=SessionsFilter),
     screen(path="/sessions/{id}", handler=get_session, scope=Scope.EVENTS_READ),
 )

@@ -33,11 +33,28 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// The last ten things that were looked for in this tab, and nothing else, are kept: until the tab is closed.
+const palette = document.getElementById("palette");
+if (palette) {
+  const kept = JSON.parse(sessionStorage.getItem("acp-found") || "[]");
+  const list = document.createElement("datalist");
+  list.id = "found";
+  list.append(...kept.map((text) => new Option("", text)));
+  palette.after(list);
+  palette.setAttribute("list", "found");
+  palette.form.addEventListener("submit", () => {
+    const text = palette.value.trim();
+    if (text) sessionStorage.setItem("acp-found", JSON.stringify([text, ...kept.filter((one) => one !== text)].slice(0, 10)));
+  });
+}
+
 // Who signs out in one tab leaves all of them.
 const doors = new BroadcastChannel("acp-door");
-doors.onmessage = () => location.replace("/console/login");
+doors.onmessage = () => { sessionStorage.clear(); location.replace("/console/login"); };
 document.addEventListener("submit", (event) => {
-  if ("logout" in event.target.dataset) doors.postMessage("out");
+  if (!("logout" in event.target.dataset)) return;
+  sessionStorage.clear();
+  doors.postMessage("out");
 });
 
 follow();

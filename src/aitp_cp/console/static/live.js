@@ -1,6 +1,7 @@
 // Live regions: one stream for all tabs of a browser says which topics changed, each visible tab asks for what it shows.
 const EVERY_MS = 1000; // between two requests of one region, at least
 const JITTER_MS = 300;
+const RETRY_MS = 3000; // after a failure
 const POLL_MS = 10000; // where there is no stream
 const MAX_ROWS = 500;
 const regions = new Map(); // by id: { topics, tag, dirty, busy, asked }
@@ -8,6 +9,7 @@ const channel = new BroadcastChannel("acp-bell");
 const offset = Number(document.querySelector("[data-asof]")?.dataset.asof || Date.now()) - Date.now();
 let polling = 0;
 let heard = 0; // when the last frame came
+let last = null; // that frame, in the tab that holds the stream
 let paused = false;
 let unseen = 0;
 
@@ -22,7 +24,11 @@ export function follow() {
     regions.set(element.id, { topics: element.dataset.live.split(" "), tag: "", dirty: false, busy: false, asked: 0 });
   }
   if (!document.getElementById("live")) return;
-  channel.onmessage = ({ data }) => ring(data);
+  channel.onmessage = ({ data }) => {
+    if (data !== "hello") ring(data);
+    else if (last) channel.postMessage({ ...last, topics: {} });
+  };
+  channel.postMessage("hello");
   document.addEventListener("visibilitychange", () => document.hidden || refreshAll());
   for (const button of document.querySelectorAll("[data-pause]")) button.addEventListener("click", () => pause(!paused));
   document.addEventListener("click", (event) => event.target.closest?.("[data-show-new]") && pause(false));
@@ -34,10 +40,15 @@ export function follow() {
 function lead() {
   navigator.locks.request("acp-bell", () => new Promise((release) => {
     const source = new EventSource("/console/live");
-    const told = (data) => { ring(data); channel.postMessage(data); };
-    source.addEventListener("bell", (event) => told(JSON.parse(event.data)));
-    let opened = false;
-    source.onopen = () => { if (opened) told({ topics: null, health: "ok" }); opened = true; };
+    let first = true;
+    source.onopen = () => { first = true; };
+    source.addEventListener("bell", (event) => {
+      last = JSON.parse(event.data);
+      if (first && heard) last.topics = null; // nobody heard what rang since the last stream
+      first = false;
+      ring(last);
+      channel.postMessage(last);
+    });
     source.onerror = () => {
       state("slow", "reconnecting");
       if (source.readyState === EventSource.CLOSED) { // refused: signed out, or no stream is free
@@ -55,7 +66,8 @@ function poll() {
 }
 
 // A frame; topics of null mean that anything may have changed.
-function ring({ topics, health }) {
+function ring({ seq, topics, health }) {
+  if (!heard && seq > Number(document.getElementById("live").dataset.seq)) topics = null; // newer than the page
   heard = Date.now();
   clearInterval(polling);
   polling = 0;
@@ -96,14 +108,25 @@ async function ask(id, region) {
     const answer = await fetch(element.dataset.next || location.pathname + location.search, { headers, cache: "no-store" });
     if (answer.status === 401) { location.reload(); return; }
     if (answer.status === 200) await put(element, region, answer);
-    document.body.classList.toggle("stale", !answer.ok && answer.status !== 304);
-    if (answer.ok || answer.status === 304) asOf();
+    old(answer.status >= 500 ? "the server cannot answer now" : "");
+    if (answer.status < 400) asOf();
+    else setTimeout(mark, RETRY_MS, id, region);
   } catch {
-    document.body.classList.add("stale"); // the server is away: what is shown is old, and says so
-    state("off", "not connected");
+    old("not connected");
+    setTimeout(mark, RETRY_MS, id, region);
   } finally {
     region.busy = false;
     if (region.dirty) mark(id, region);
+  }
+}
+
+// What is shown is old: it says so, and no form can be sent from it.
+function old(reason) {
+  if (reason) state("off", reason);
+  document.body.classList.toggle("stale", reason !== "");
+  for (const form of document.querySelectorAll("main form[method=post]")) {
+    form.inert = reason !== "";
+    form.title = reason;
   }
 }
 

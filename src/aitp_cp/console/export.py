@@ -1,0 +1,67 @@
+"""Lists as files: what a filter matches, as a table or as lines of JSON; each export is a row of the audit."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.clock import iso
+from aitp_cp.db import Connection
+from aitp_cp.db.keyset import Order, Place, Window
+from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.json_lines import one_line
+from aitp_cp.runtime import Runtime
+from aitp_cp.web import csv
+from aitp_cp.web.export import Page, Pages, pages, stream_bytes
+from aitp_cp.web.responses import encode
+
+MAX_ROWS = 100_000
+FORMATS = {"csv": csv.MEDIA_TYPE, "jsonl": "application/x-ndjson"}
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A list that can be exported; `read` returns rows of a window and the cursor of the next ones."""
+
+    name: str
+    order: Order
+    columns: Mapping[str, Callable[[Any], object]]
+    read: Callable[[Connection, Window], Awaitable[tuple[Sequence[Any], str | None]]]
+
+
+async def export(rt: Runtime, request: Request, source: Source, filter: Mapping[str, Any]) -> Response:
+    """Stream what matches, newest first, at most `MAX_ROWS`; the file and the audit tell whether that is all."""
+    format, now = request.query_params.get("format", "csv"), rt.clock()
+    if format not in FORMATS:
+        raise BadRequest(f"format is {' or '.join(FORMATS)}")
+
+    async def page(conn: Connection, place: Place | None, limit: int) -> Page[Place]:
+        rows, cursor = await source.read(conn, Window(limit, before=place))
+        return rows, None if cursor is None else source.order.read(cursor)
+
+    async with rt.db.transaction() as conn:
+        beyond, _ = await source.read(conn, Window(1, offset=MAX_ROWS))
+        asked = {name: value for name, value in filter.items() if value is not None}
+        details = {"list": source.name, "format": format, "truncated": bool(beyond), **asked}
+        await audit.record(conn, "console.export", actor_of(rt, request), source.name, details, now)
+    rows = pages(rt, page, at_most=MAX_ROWS)
+    pieces = _table(source, rows, bool(beyond)) if format == "csv" else _lines(source, rows, bool(beyond))
+    return await stream_bytes(pieces, FORMATS[format], f"{source.name}-{iso(now)[:10]}.{format}")
+
+
+async def _table(source: Source, found: Pages, truncated: bool) -> AsyncIterator[bytes]:
+    async for line in csv.rows(source.columns, found):
+        yield line
+    if truncated:
+        yield csv.line([f"truncated after {MAX_ROWS} rows: older ones match"])
+
+
+async def _lines(source: Source, found: Pages, truncated: bool) -> AsyncIterator[bytes]:
+    async for page in found:
+        for row in page:
+            yield one_line(encode(row)) + b"\n"
+    if truncated:
+        yield encode({"truncated": True, "rows": MAX_ROWS}) + b"\n"
