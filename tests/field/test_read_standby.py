@@ -162,6 +162,30 @@ async def test_a_standby_that_lags_is_left_within_a_second(pair: Pair) -> None:
         await until(lambda: on_standby(app), 5)
 
 
+async def test_pages_are_told_only_of_what_they_can_read(pair: Pair) -> None:
+    """The console's bell waits for the standby, or for the primary to answer instead."""
+    called: list[str] = []
+    async with reading(pair, READ_MAX_LAG_MS=HOUR) as app:
+        await replay(pair, "pause")
+        run = str(uuid4())
+        await post(app, run)
+        app.rt.db.when_readable(lambda: called.append("has it"))
+        await asyncio.sleep(0.6)
+        assert (called, await seen(app, run)) == ([], 0)
+        await replay(pair, "resume")
+        await until(lambda: called == ["has it"], 2)
+        assert await seen(app, run) == 1
+    async with reading(pair, READ_MAX_LAG_MS="500") as app:
+        await replay(pair, "pause")
+        await post(app, str(uuid4()))
+        app.rt.db.when_readable(lambda: called.append("is left"))
+        await until(lambda: called == ["has it", "is left"], 2)
+        await replay(pair, "resume")
+    async with running_app(pair.primary.dsn()) as app:
+        app.rt.db.when_readable(lambda: called.append("is none"))
+        assert called[-1] == "is none"
+
+
 async def test_an_idle_primary_is_no_lag(pair: Pair) -> None:
     async with reading(pair, READ_MAX_LAG_MS="1000") as app:
         for _ in range(15):

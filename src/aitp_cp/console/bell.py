@@ -49,8 +49,9 @@ class Bell:
         self._ticker: asyncio.TimerHandle | None = None
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Called by the tail."""
-        self._ring(Counter(topic for event in events for topic in _topics(event.type)))
+        """Called by the tail. A page that asks at once must find what it was told of."""
+        counts = Counter(topic for event in events for topic in _topics(event.type))
+        self._rt.db.when_readable(lambda: self._ring(counts))
 
     def on_audited(self, action: str) -> None:
         """Called with the action of what any process has recorded in the audit."""

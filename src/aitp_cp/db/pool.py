@@ -190,6 +190,13 @@ class Database:
         """Return whether `read` would ask the primary now; what was built from a standby is not for all callers."""
         return self.standby is None or self.standby.unfit() is not None
 
+    def when_readable(self, callback: Callable[[], None]) -> None:
+        """Call once `read` shows what has been committed by now; at once without a standby."""
+        if self.standby is None:
+            callback()
+        else:
+            self.standby.when_fresh(callback)
+
     async def _position(self) -> Position:
         with urgent():
             async with self.connection() as conn:

@@ -37,6 +37,7 @@ ACQUIRE_TIMEOUT_SECS = 5.0
 COMMAND_TIMEOUT_SECS = 20.0
 RETRY_SECS = 0.5
 GOALS = 256  # positions remembered until the standby has them: a minute of lag
+MOST_WAITING = 1000  # callbacks; beyond, the oldest are called early
 WRITERS = 10_000  # callers whose last write is remembered
 
 Reason = Literal["away", "lag", "own_write", "failed", "not_found"]
@@ -104,6 +105,7 @@ class Standby:
         self._away = True
         self._wrote_at: dict[str | None, float] = {}
         self._all_wrote_at = float("-inf")
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, primary: Callable[[], Awaitable[Position]]) -> None:
@@ -130,6 +132,18 @@ class Standby:
         if len(self._wrote_at) > WRITERS:
             self._wrote_at.clear()
             self._all_wrote_at = time.monotonic()
+
+    def when_fresh(self, callback: Callable[[], None]) -> None:
+        """Call once reads show what has been committed by now: when the standby has it, or the primary answers."""
+        self._waiting.append((time.monotonic(), callback))
+        self._call_waiting()
+
+    def _call_waiting(self) -> None:
+        all_at_once = self._away or self.lag_secs > self._max_lag_secs
+        while self._waiting and (
+            all_at_once or self._waiting[0][0] < self._fresh_at or len(self._waiting) > MOST_WAITING
+        ):
+            self._waiting.popleft()[1]()
 
     def unfit(self) -> Reason | None:
         """Return why the primary must answer the current request, or None."""
@@ -179,6 +193,7 @@ class Standby:
             there = await position(conn)
         while self._goals and self._goals[0][1] <= there.lsn:
             self._fresh_at, _ = self._goals.popleft()
+        self._call_waiting()
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECS):
@@ -205,6 +220,7 @@ class Standby:
             self._away = True
             log.warning("read_standby_left", reason=reason)
         self._pool.abandon(time.monotonic())
+        self._call_waiting()
 
 
 async def measure(dsn: str, primary: "Connection", at_most_secs: float) -> float | None:
