@@ -10,13 +10,18 @@ from aitp_cp.console.page import Screen, action, screen, see_other
 from aitp_cp.console.pages.agent import PAGES as AGENT
 from aitp_cp.console.pages.agents import PAGES as AGENTS
 from aitp_cp.console.pages.audit import PAGES as AUDIT
+from aitp_cp.console.pages.contain import PAGES as CONTAIN
+from aitp_cp.console.pages.containments import PAGES as CONTAINMENTS
+from aitp_cp.console.pages.delegations import PAGES as DELEGATIONS
 from aitp_cp.console.pages.deliveries import PAGES as DELIVERIES
 from aitp_cp.console.pages.events import PAGES as EVENTS
 from aitp_cp.console.pages.keys import PAGES as KEYS
 from aitp_cp.console.pages.login import PAGES as LOGIN
 from aitp_cp.console.pages.me import PAGES as ME
 from aitp_cp.console.pages.overview import PAGES as OVERVIEW
+from aitp_cp.console.pages.revocations import PAGES as REVOCATIONS
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
+from aitp_cp.console.pages.tokens import PAGES as TOKENS
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
 from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
@@ -134,6 +139,11 @@ PAGES: tuple[Endpoint, ...] = (
     *AGENT,
     *EVENTS,
     *SESSIONS,
+    *TOKENS,
+    *DELEGATIONS,
+    *REVOCATIONS,
+    *CONTAIN,
+    *CONTAINMENTS,
     *WEBHOOKS,
     *DELIVERIES,
     *AUDIT,

@@ -12,7 +12,7 @@ import msgspec
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.containment import service, store
-from aitp_cp.containment.model import Stored
+from aitp_cp.containment.model import ExposedPeer, Stored
 from aitp_cp.db import Connection
 from aitp_cp.deliveries import store as deliveries
 from aitp_cp.revocation import holders
@@ -58,6 +58,14 @@ class Reach(msgspec.Struct, frozen=True, rename="camel"):
     webhooks: ReachWebhooks
     half_confirmed_at: str | None
     most_confirmed_at: str | None
+
+
+class PeerReach(msgspec.Struct, frozen=True):
+    """A peer that was `sent` the list has not shown that it holds it: only `confirmed` says so."""
+
+    peer: ExposedPeer
+    known: Literal["confirmed", "sent", "unknown"]
+    seen_at: str | None
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -122,9 +130,24 @@ async def unreached(conn: Connection, limit: int) -> list[Unreached]:
     ]
 
 
+async def peers(conn: Connection, stored: Stored) -> list[PeerReach]:
+    """Return how far a containment has reached each exposed peer that its plan names."""
+    held = await holders.of_agents(conn, [peer.aid for peer in stored.plan.exposed_peers])
+    return [_peer(peer, held.get(peer.aid), stored) for peer in stored.plan.exposed_peers]
+
+
+def _peer(peer: ExposedPeer, holder: Holder | None, stored: Stored) -> PeerReach:
+    known: Literal["confirmed", "sent", "unknown"] = "unknown"
+    if holder is not None and _is_current(holder.holds, stored):
+        known = "confirmed"
+    elif holder is not None and _is_current(holder.sent, stored):
+        known = "sent"
+    return PeerReach(peer, known, None if holder is None else iso(holder.seen_at))
+
+
 async def _peers(conn: Connection, stored: Stored) -> ReachPeers:
-    held = await holders.held_by(conn, [peer.aid for peer in stored.plan.exposed_peers])
-    confirmed = sum(_is_current(version, stored) for version in held.values())
+    held = await holders.of_agents(conn, [peer.aid for peer in stored.plan.exposed_peers])
+    confirmed = sum(_is_current(holder.holds, stored) for holder in held.values())
     total = stored.plan.exposed_peer_count
     return ReachPeers(total, confirmed, total - confirmed)
 

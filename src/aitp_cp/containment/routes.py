@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
+from aitp_cp.containment import acting, service
 from aitp_cp.containment import reach as reached
-from aitp_cp.containment import service
 from aitp_cp.containment.model import (
     ORDER,
     Containment,
@@ -16,11 +16,8 @@ from aitp_cp.containment.model import (
     NewRelease,
 )
 from aitp_cp.containment.reach import Reach
-from aitp_cp.db import urgent
 from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, IdInvalid, NotContained, NotFound, PlanChanged
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.registry.cache import RegistryCache
-from aitp_cp.revocation.published import PublishedList
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Endpoint, Link, in_path, links, uuid_in_path
@@ -47,12 +44,7 @@ async def contain(rt: Runtime, request: Request) -> Response:
     if read_query(request, ContainQuery).dry_run:
         async with rt.db.connection() as conn:
             return json_response(await service.plan(conn, aid, body, rt.clock()))
-    try:
-        with urgent():
-            async with rt.db.transaction() as conn:
-                done = await service.contain(conn, aid, body, actor_of(rt, request), rt.clock())
-    finally:
-        _changed(rt, aid)
+    done = await acting.contain(rt, aid, body, actor_of(rt, request))
     if done is not None:
         return json_response(service.shown(done), 201)
     async with rt.db.connection() as conn:
@@ -61,11 +53,7 @@ async def contain(rt: Runtime, request: Request) -> Response:
 
 async def release(rt: Runtime, request: Request) -> Response:
     aid, body = _known_spelling(request), decode(await read_body(request), NewRelease)
-    try:
-        async with rt.db.transaction() as conn:
-            released = await service.release(conn, aid, body.reason, actor_of(rt, request), rt.clock())
-    finally:
-        _changed(rt, aid)
+    released = await acting.release(rt, aid, body.reason, actor_of(rt, request))
     return json_response(service.shown(released))
 
 
@@ -91,12 +79,6 @@ def _known_spelling(request: Request) -> str:
     if aid is None:
         raise BadRequest("the path does not name an AID")
     return aid
-
-
-def _changed(rt: Runtime, aid: str) -> None:
-    """Forget what this process has in memory; after a failure, too: the commit may have happened all the same."""
-    rt.get(RegistryCache).changed(aid)
-    rt.get(PublishedList).changed()
 
 
 ENDPOINTS = (

@@ -41,7 +41,9 @@ DELETE FROM list_holders WHERE (kind, client) IN (
 """
 
 NEWEST = "SELECT kind, client, holds, sent, seen_at FROM list_holders ORDER BY seen_at DESC, kind, client LIMIT $1"
-AGENTS = "SELECT client, holds FROM list_holders WHERE kind = 'agent' AND client = ANY($1::text[])"
+AGENTS = """
+SELECT kind, client, holds, sent, seen_at FROM list_holders WHERE kind = 'agent' AND client = ANY($1::text[])
+"""
 
 
 class Holder(msgspec.Struct):
@@ -110,6 +112,6 @@ async def newest(conn: Connection, limit: int) -> list[Holder]:
     return [Holder(**row) for row in await conn.fetch(NEWEST, limit)]
 
 
-async def held_by(conn: Connection, aids: Sequence[str]) -> dict[str, int]:
-    """Return the newest version that each of these agents has shown to hold."""
-    return {row["client"]: row["holds"] for row in await conn.fetch(AGENTS, aids)}
+async def of_agents(conn: Connection, aids: Sequence[str]) -> dict[str, Holder]:
+    """Return what each of these agents has shown with its token, by AID."""
+    return {row["client"]: Holder(**row) for row in await conn.fetch(AGENTS, aids)}

@@ -128,6 +128,11 @@ class PublishedList:
         return NONE if version is None else version
 
     @property
+    def age_secs(self) -> float:
+        """Return how long ago the list that is served was right."""
+        return max(0.0, self._age())
+
+    @property
     def cached(self) -> str:
         """Cache-Control: caches keep the list no longer than it may be served and its signature holds."""
         return max_age(CACHED_SECS, self._rule.limit - self._age())

@@ -155,6 +155,9 @@ TREE = DELEGATION.page(
     "issued_at, jti",
 )
 
+FIND_TCT = TCT.page(f"SELECT {TCT_COLUMNS} FROM issued_tcts WHERE jti = $1", "jti")
+FIND_DELEGATION = DELEGATION.page(f"SELECT {DELEGATION_COLUMNS} FROM delegations WHERE jti = $1", "jti")
+
 PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
 
 DELEGATOR = "SELECT delegator_aid FROM delegations WHERE jti = $1"
@@ -184,6 +187,16 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
     )
     page = order.page(await conn.fetch(statement, *where.args), window)
     return Json(TctList, tcts=TCT.raw(page.rows), next_before=page.next_before)
+
+
+async def find_tct(conn: Connection, jti: UUID) -> TctView | None:
+    """Return a token that was reported."""
+    return next(iter(TCT.decode(TCT.raw(await conn.fetch(FIND_TCT, jti)))), None)
+
+
+async def find_delegation(conn: Connection, jti: UUID) -> DelegationView | None:
+    """Return a delegation that was reported."""
+    return next(iter(DELEGATION.decode(DELEGATION.raw(await conn.fetch(FIND_DELEGATION, jti)))), None)
 
 
 async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:

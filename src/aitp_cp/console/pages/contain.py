@@ -1,0 +1,180 @@
+"""Cut an agent off: the plan, what it hurts, and the act that carries out just this plan."""
+
+import re
+from typing import Annotated, get_args
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts.service import is_fresh, require_fresh
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.pages.tokens import Party, party
+from aitp_cp.console.parts.link import link
+from aitp_cp.containment import acting, service
+from aitp_cp.containment.model import Containment, NewContainment
+from aitp_cp.errors import BadRequest, BodyInvalid, PlanChanged
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.tcts.exposure import Collateral, HeldDelegations, Include
+from aitp_cp.web.path import path_aid
+from aitp_cp.web.query import read_query
+from aitp_cp_client.wire import aid as aids
+
+TYPED_CHARS = 4  # of the AID's end, typed again: enough to notice that it is another agent's
+MAX_PEERS = 200  # that the page names; the plan counts them all
+
+
+class ContainFilter(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    include: Annotated[Include, Meta(description="`verified` leaves out what nobody's signature proves")] = "all"
+    held_delegations: Annotated[HeldDelegations, Meta(description="`revokeSource` cuts received delegations")] = "mark"
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What of a plan is compared with the plan that the reader saw."""
+
+    issued: int
+    held: int
+    delegations: int
+    peers: int
+    revocations: int
+
+
+class PeerRow(msgspec.Struct, frozen=True):
+    peer: Party
+    live_tokens: int
+    last_session_at: str | None
+
+
+class ContainView(msgspec.Struct, frozen=True):
+    """`problem` is why nothing was done, `changes` what differs from the plan that was confirmed."""
+
+    agent: Party
+    plan: Containment
+    counts: Counts
+    verdicts: list[str]
+    peers: list[PeerRow]
+    collateral: list[Collateral]
+    include: str
+    includes: list[str]
+    held: str
+    helds: list[str]
+    reason: str
+    ticket: str
+    problem: str | None
+    changes: list[str]
+    fresh: bool
+    typed_chars: int
+
+
+async def show(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, ContainFilter)
+    return await _page(rt, request, NewContainment("-", None, query.held_delegations, query.include))
+
+
+async def act(rt: Runtime, request: Request) -> Response:
+    aid, form = _aid(request), await forms.read(request)
+    require_fresh(rt, request, link("/agents/{aid}/contain", aid=aid))
+    body = _body(form)
+    problem = _problem(form, aid)
+    if problem is not None:
+        return await _page(rt, request, body, form, problem=problem)
+    try:
+        done = await acting.contain(rt, aid, body, actor_of(rt, request))
+    except PlanChanged:
+        changed = "the agent's live tokens have changed since this plan: nothing was done"
+        return await _page(rt, request, body, form, problem=changed)
+    if done is None:  # somebody else was quicker
+        return see_other(link("/agents/{aid}/contain", aid=aid))
+    return see_other(link("/containments/{id}", id=done.view.id))
+
+
+async def _page(
+    rt: Runtime, request: Request, body: NewContainment, form: forms.Form | None = None, *, problem: str | None = None
+) -> Response:
+    aid = _aid(request)
+    async with rt.db.connection() as conn:
+        plan = await service.plan(conn, aid, msgspec.structs.replace(body, expect=None), rt.clock())
+        names = await names_of(conn, (aid, *(peer.aid for peer in plan.exposed_peers[:MAX_PEERS])))
+    if plan.containment is not None:
+        return see_other(link("/containments/{id}", id=plan.containment.id))
+    counts = Counts(
+        plan.tokens.issued,
+        plan.tokens.held,
+        plan.delegations.count,
+        plan.exposed_peer_count,
+        plan.revocations,
+    )
+    view = ContainView(
+        agent=party(aid, names),
+        plan=plan,
+        counts=counts,
+        verdicts=[f"{count} {verdict}" for verdict, count in sorted(plan.tokens.by_verdict.items())],
+        peers=[
+            PeerRow(party(peer.aid, names), peer.live_tokens, peer.last_session_at)
+            for peer in plan.exposed_peers[:MAX_PEERS]
+        ],
+        collateral=plan.delegations.collateral[:MAX_PEERS],
+        include=body.include,
+        includes=list(get_args(Include)),
+        held=body.held_delegations,
+        helds=list(get_args(HeldDelegations)),
+        reason="" if form is None else form.get("reason"),
+        ticket="" if form is None else form.get("ticket"),
+        problem=problem,
+        changes=[] if form is None else _changes(form, counts),
+        fresh=is_fresh(rt, request),
+        typed_chars=TYPED_CHARS,
+    )
+    status = 200 if problem is None else 409
+    return await render(rt, request, "contain.html", view, title="Contain", status=status)
+
+
+def _aid(request: Request) -> str:
+    aid = aids.recognise(path_aid(request))
+    if aid is None:
+        raise BadRequest("the path does not name an AID")
+    return aid
+
+
+def _body(form: forms.Form) -> NewContainment:
+    """Return what the form asks for; raises `BodyInvalid`."""
+    asked = {
+        "reason": form.get("reason") or "-",
+        "ticket": form.get("ticket") or None,
+        "heldDelegations": form.get("held", "mark"),
+        "include": form.get("include", "all"),
+        "expect": form.get("expect"),
+    }
+    try:
+        return msgspec.convert(asked, NewContainment)
+    except msgspec.ValidationError as refused:
+        raise BodyInvalid(str(refused)) from refused
+
+
+def _problem(form: forms.Form, aid: str) -> str | None:
+    if not form.get("reason"):
+        return "a containment needs a reason"
+    if form.get("typed") != aid[-TYPED_CHARS:]:
+        return f"these are not the last {TYPED_CHARS} characters of the AID: nothing was done"
+    return None
+
+
+def _changes(form: forms.Form, now: Counts) -> list[str]:
+    """Say what differs from the counts that the form was shown."""
+    said = []
+    for name, count in msgspec.structs.asdict(now).items():
+        was = form.get(f"was_{name}")
+        if re.fullmatch(r"[0-9]{1,9}", was) and int(was) != count:
+            said.append(f"{name}: {int(was):,} → {count:,}")
+    return said
+
+
+PAGES = (
+    screen(path="/agents/{aid}/contain", handler=show, scope=Scope.AGENTS_CONTAIN, query=ContainFilter),
+    action(path="/agents/{aid}/contain", handler=act, scope=Scope.AGENTS_CONTAIN),
+)

@@ -1,0 +1,124 @@
+"""Containments: what was cut off, and how far that has reached its peers."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts.service import is_fresh, require_fresh
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.pages.tokens import Party, party
+from aitp_cp.console.parts.link import link
+from aitp_cp.containment import acting, reach, service
+from aitp_cp.containment.model import MAX_REASON, ORDER, Containment, ContainmentQuery, ContainmentView
+from aitp_cp.containment.reach import Reach
+from aitp_cp.errors import BadRequest
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.query import read_query
+
+PAGE_ROWS = 100
+MAX_PEERS = 500
+KNOWN = ("unknown", "sent", "confirmed")  # what needs a person comes first
+
+
+class ContainmentsFilter(ContainmentQuery, frozen=True, kw_only=True, rename="camel"):
+    """That of the list, in pages that a person reads."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+
+
+class ContainmentRow(msgspec.Struct, frozen=True):
+    containment: ContainmentView
+    agent: Party
+
+
+class ContainmentsView(msgspec.Struct, frozen=True):
+    rows: list[ContainmentRow]
+    filter: ContainmentsFilter
+    next_url: str | None
+
+
+class PeerRow(msgspec.Struct, frozen=True):
+    peer: Party
+    live_tokens: int
+    known: str
+    seen_at: str | None
+
+
+class ContainmentPage(msgspec.Struct, frozen=True):
+    """`sent` of the peers were given the list and have not shown that they hold it; they count as unknown."""
+
+    row: ContainmentRow
+    plan: Containment
+    reach: Reach
+    sent: int
+    peers: list[PeerRow]
+    unnamed: int
+    fresh: bool
+
+
+async def list_containments(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, ContainmentsFilter)
+    async with rt.db.connection() as conn:
+        page = await service.page(conn, query, query.window(ORDER))
+        names = await names_of(conn, (each.aid for each in page.containments))
+    asked = {"open": None if query.open is None else str(query.open).lower(), "aid": query.aid}
+    older = None if page.next_before is UNSET else link("/containments", **asked, before=page.next_before)
+    rows = [ContainmentRow(each, party(each.aid, names)) for each in page.containments]
+    view = ContainmentsView(rows, query, older)
+    return await render(rt, request, "containments.html", view, title="Containments", live="containments")
+
+
+async def get_containment(rt: Runtime, request: Request) -> Response:
+    id = path_uuid(request)
+    async with rt.db.connection() as conn:
+        stored = await service.get(conn, id)
+        reached = await reach.reach(conn, id)
+        peers = sorted(await reach.peers(conn, stored), key=lambda peer: KNOWN.index(peer.known))
+        shown = peers[:MAX_PEERS]
+        names = await names_of(conn, (stored.view.aid, *(each.peer.aid for each in shown)))
+    view = ContainmentPage(
+        row=ContainmentRow(stored.view, party(stored.view.aid, names)),
+        plan=service.shown(stored),
+        reach=reached,
+        sent=sum(peer.known == "sent" for peer in peers),
+        peers=[PeerRow(party(each.peer.aid, names), each.peer.live_tokens, each.known, each.seen_at) for each in shown],
+        unnamed=stored.plan.exposed_peer_count - len(shown),
+        fresh=is_fresh(rt, request),
+    )
+    return await render(rt, request, "containment.html", view, title="Containment", live="containments")
+
+
+async def release(rt: Runtime, request: Request) -> Response:
+    id, form = path_uuid(request), await forms.read(request)
+    here = link("/containments/{id}", id=id)
+    require_fresh(rt, request, here)
+    reason = form.get("reason")
+    if not 0 < len(reason) <= MAX_REASON:
+        raise BadRequest(f"a release needs a reason of at most {MAX_REASON} characters")
+    async with rt.db.connection() as conn:
+        stored = await service.get(conn, id)
+    if stored.view.released_at is None:  # else the form was sent twice
+        await acting.release(rt, stored.view.aid, reason, actor_of(rt, request))
+    return see_other(here)
+
+
+PAGES = (
+    screen(
+        path="/containments",
+        handler=list_containments,
+        scope=Scope.AGENTS_READ,
+        nav="Containments",
+        bulk=True,
+        query=ContainmentsFilter,
+    ),
+    screen(path="/containments/{id}", handler=get_containment, scope=Scope.AGENTS_READ),
+    action(path="/containments/{id}/release", handler=release, scope=Scope.AGENTS_CONTAIN),
+)

@@ -1,0 +1,173 @@
+"""What was delegated from a token or a delegation, as a tree with its revocations."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts.service import is_fresh
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
+from aitp_cp.console.pages.tokens import Party, party, texts
+from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.times import moment_of
+from aitp_cp.errors import NotFound
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.tcts import queries
+from aitp_cp.tcts.queries import MAX_TREE_DEPTH, MAX_TREE_ROWS
+from aitp_cp.tcts.views import DelegationView, TctView
+from aitp_cp.web.path import path_uuid
+
+MAX_SCOPE = 40  # grants that a node shows
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A grant of the parent; one that was not passed on is `dropped`."""
+
+    name: str
+    dropped: bool
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One delegation; `by` is the delegation above that revokes it, `below` counts everything under it."""
+
+    delegation: DelegationView
+    delegator: Party
+    delegatee: Party
+    status: str
+    by: UUID | None
+    grants: list[Grant]
+    children: list["Node"]
+    below: int
+
+
+class DelegationPage(msgspec.Struct, frozen=True):
+    """`token` is the token at the root if it is known, `parent` what the first delegation rests on."""
+
+    jti: UUID
+    token: TctView | None
+    issuer: Party | None
+    subject: Party | None
+    token_grants: list[str]
+    parent: UUID | None
+    roots: list[Node]
+    rows: int
+    cut: bool
+    max_depth: int
+    plan: RevocationPlan
+    fresh: bool
+    changed: bool
+    reason: str
+    kind: str
+
+
+class _Tree:
+    """Builds nodes from rows in which the levels above come first; a row is placed once."""
+
+    def __init__(self, rows: Iterable[DelegationView], names: Mapping[str, str], now: datetime) -> None:
+        self._names = names
+        self._now = now
+        self._children: dict[UUID, list[DelegationView]] = {}
+        for row in rows:
+            self._children.setdefault(row.parent_jti, []).append(row)
+        self._placed: set[UUID] = set()
+
+    def nodes(self, rows: Sequence[DelegationView], above: Sequence[str] | None, by: UUID | None) -> list[Node]:
+        new = [row for row in rows if row.jti not in self._placed]
+        self._placed |= {row.jti for row in new}
+        return [self._node(row, above, by) for row in new]
+
+    def below(self, parent: UUID) -> list[DelegationView]:
+        return self._children.get(parent, [])
+
+    def _node(self, row: DelegationView, above: Sequence[str] | None, by: UUID | None) -> Node:
+        scope = texts(row.scope)
+        status = self._status(row)
+        children = self.nodes(self.below(row.jti), scope, row.jti if status == "revoked here" else by)
+        return Node(
+            row,
+            party(row.delegator, self._names),
+            party(row.delegatee, self._names),
+            status,
+            by if status == "revoked above" else None,
+            _narrowed(scope, above)[:MAX_SCOPE],
+            children,
+            sum(child.below + 1 for child in children),
+        )
+
+    def _status(self, row: DelegationView) -> str:
+        if row.revoked:
+            return "revoked here" if row.revoked_reason == "explicit" else "revoked above"
+        ends = moment_of(row.expires_at)
+        return "expired" if ends is not None and ends <= self._now else "live"
+
+
+async def get_delegation(rt: Runtime, request: Request) -> Response:
+    return await _page(rt, request, await _view(rt, request, path_uuid(request, "jti")))
+
+
+async def revoke_delegation(rt: Runtime, request: Request) -> Response:
+    form, jti = await forms.read(request), path_uuid(request, "jti")
+    view = await _view(rt, request, jti)
+    here = link("/delegations/{jti}", jti=jti)
+    if await revoke(rt, request, form, view.plan, here):
+        return see_other(here)
+    return await _page(rt, request, msgspec.structs.replace(view, changed=True, reason=form.get("reason")), 409)
+
+
+async def _page(rt: Runtime, request: Request, view: DelegationPage, status: int = 200) -> Response:
+    topics = "delegations tokens revocations"
+    return await render(rt, request, "delegation.html", view, title="Delegations", live=topics, status=status)
+
+
+async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
+    async with rt.db.connection() as conn:
+        rows = (await queries.tree(conn, jti, None)).read().delegations
+        own = next((row for row in rows if row.jti == jti), None)
+        parent = jti if own is None else own.parent_jti
+        token = await queries.find_tct(conn, parent)
+        if not rows and token is None:
+            raise NotFound("no such delegation, and nothing is delegated from this id")
+        plan = await plan_of(conn, jti, rows)
+        sides = {aid for row in rows for aid in (row.delegator, row.delegatee)}
+        names = await names_of(conn, sides | (set() if token is None else {token.issuer, token.subject}))
+    grants = [] if token is None else texts(token.grants)
+    tree = _Tree(rows, names, rt.clock())
+    top = tree.below(jti) if own is None else [own]
+    return DelegationPage(
+        jti=jti,
+        token=token,
+        issuer=None if token is None else party(token.issuer, names),
+        subject=None if token is None else party(token.subject, names),
+        token_grants=grants,
+        parent=None if own is None else parent,
+        roots=tree.nodes(
+            top, None if token is None else grants, parent if token is not None and token.revoked else None
+        ),
+        rows=len(rows),
+        cut=len(rows) >= MAX_TREE_ROWS,
+        max_depth=MAX_TREE_DEPTH,
+        plan=plan,
+        fresh=is_fresh(rt, request),
+        changed=False,
+        reason="",
+        kind="delegations",
+    )
+
+
+def _narrowed(scope: Sequence[str], above: Sequence[str] | None) -> list[Grant]:
+    """The delegation's own grants, then those of its parent that it does not pass on."""
+    kept = [Grant(name, dropped=False) for name in scope]
+    return kept + [Grant(name, dropped=True) for name in above or () if name not in scope]
+
+
+PAGES = (
+    screen(path="/delegations/{jti}", handler=get_delegation, scope=Scope.EVENTS_READ),
+    action(path="/delegations/{jti}/revoke", handler=revoke_delegation, scope=Scope.REVOCATION_WRITE),
+)

@@ -1,0 +1,128 @@
+"""The deny list, and the state of the signed list that peers fetch."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.console.page import Region, region, render, screen, see_other
+from aitp_cp.console.parts.link import link
+from aitp_cp.protocol import revocation_list
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.protocol.uuids import read_uuid
+from aitp_cp.revocation import service
+from aitp_cp.revocation.jti import read_jti
+from aitp_cp.revocation.model import ORDER, RevocationQuery, RevocationView, Signed
+from aitp_cp.revocation.published import PublishedList
+from aitp_cp.runtime import Runtime
+from aitp_cp.tcts import queries
+from aitp_cp.web.query import read_query
+from aitp_cp_client.wire.verification import Unverified, verify_revocation_list
+
+PAGE_ROWS = 100
+MAX_CHECKED_BYTES = 4 * 1024 * 1024  # 30,000 entries: 0.2 s
+FILE = {"Content-Disposition": 'attachment; filename="aitp-revocation-list.json"', "Content-Type": "application/json"}
+
+
+class EntriesFilter(RevocationQuery, frozen=True, kw_only=True, rename="camel"):
+    """That of the deny list, in pages that a person reads."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+
+
+class SignedState(msgspec.Struct, frozen=True):
+    """`check` is what the SDK says of the signature just now, None for a list too long to check on a page."""
+
+    age_secs: int
+    published_at: datetime
+    expires_at: datetime
+    etag: str
+    version: int
+    size: int
+    entries: int
+    unsigned: int
+    check: str | None
+
+
+class EntriesView(msgspec.Struct, frozen=True):
+    signed: Region[SignedState]
+    rows: list[RevocationView]
+    jti: str
+    next_url: str | None
+    newest: bool
+
+
+async def list_entries(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, EntriesFilter)
+    jti = None if query.jti is None else read_jti(query.jti)
+    async with rt.db.connection() as conn:
+        page = await service.page(conn, jti, query.window(ORDER))
+    older = None if page.next_before is UNSET else link("/revocations", jti=query.jti, before=page.next_before)
+    signed = await region(_state(rt))
+    view = EntriesView(signed, page.entries, query.jti or "", older, query.before is None)
+    return await render(rt, request, "revocations.html", view, title="Revocations", live="revocations")
+
+
+async def plan(rt: Runtime, request: Request) -> Response:
+    """Lead to the page on which an id is revoked, with everything that hangs below it."""
+    jti = read_uuid(request.query_params.get("jti", "").strip())
+    if jti is None:
+        return see_other(link("/revocations"))
+    async with rt.db.connection() as conn:
+        is_delegation = await queries.find_delegation(conn, jti) is not None
+    return see_other(link("/delegations/{jti}" if is_delegation else "/tokens/{jti}", jti=jti))
+
+
+async def download(rt: Runtime, request: Request) -> Response:
+    signed = await rt.get(PublishedList).get()
+    return Response(signed.body, headers=FILE)
+
+
+async def _state(rt: Runtime) -> SignedState:
+    published = rt.get(PublishedList)
+    signed = await published.get()
+    facts = await asyncio.to_thread(revocation_list.read, signed.body)
+    return SignedState(
+        age_secs=int(published.age_secs),
+        published_at=facts.published_at,
+        expires_at=facts.expires_at,
+        etag=signed.etag,
+        version=signed.version,
+        size=len(signed.body),
+        entries=facts.entries,
+        unsigned=signed.unsigned,
+        check=await asyncio.to_thread(_check, rt, signed),
+    )
+
+
+def _check(rt: Runtime, signed: Signed) -> str | None:
+    if len(signed.body) > MAX_CHECKED_BYTES:
+        return None
+    try:
+        verify_revocation_list(signed.body, rt.signer.aid)
+    except Unverified as refused:
+        return str(refused)
+    return "verified"
+
+
+PAGES = (
+    screen(
+        path="/revocations",
+        handler=list_entries,
+        scope=Scope.REVOCATION_READ,
+        nav="Revocations",
+        bulk=True,
+        query=EntriesFilter,
+    ),
+    screen(path="/revocations/plan", handler=plan, scope=Scope.REVOCATION_READ, answers={303: None}),
+    screen(
+        path="/revocations/list",
+        handler=download,
+        scope=Scope.REVOCATION_READ,
+        answers={200: "application/json"},
+    ),
+)
