@@ -14,6 +14,7 @@ Action = Literal[
     "agent.deregister",
     "agent.contain",
     "agent.release",
+    "agent.enroll",
     "agents.export",
     "agent.export",
     "agent-notes.update",

@@ -14,12 +14,15 @@ from aitp_cp.console.pages.contain import PAGES as CONTAIN
 from aitp_cp.console.pages.containments import PAGES as CONTAINMENTS
 from aitp_cp.console.pages.delegations import PAGES as DELEGATIONS
 from aitp_cp.console.pages.deliveries import PAGES as DELIVERIES
+from aitp_cp.console.pages.enrol import PAGES as ENROL
 from aitp_cp.console.pages.events import PAGES as EVENTS
 from aitp_cp.console.pages.keys import PAGES as KEYS
 from aitp_cp.console.pages.login import PAGES as LOGIN
+from aitp_cp.console.pages.manifests import PAGES as MANIFESTS
 from aitp_cp.console.pages.me import PAGES as ME
 from aitp_cp.console.pages.overview import PAGES as OVERVIEW
 from aitp_cp.console.pages.revocations import PAGES as REVOCATIONS
+from aitp_cp.console.pages.search import PAGES as SEARCH
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
 from aitp_cp.console.pages.tokens import PAGES as TOKENS
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
@@ -137,6 +140,9 @@ PAGES: tuple[Endpoint, ...] = (
     *OVERVIEW,
     *AGENTS,
     *AGENT,
+    *ENROL,
+    *MANIFESTS,
+    *SEARCH,
     *EVENTS,
     *SESSIONS,
     *TOKENS,

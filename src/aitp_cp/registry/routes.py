@@ -85,19 +85,19 @@ NOTE = Link(
 async def enroll(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     try:
-        manifest = await _verified(rt, body, time_left=MIN_TIME_LEFT)
+        manifest = await verified(rt, body, time_left=MIN_TIME_LEFT)
     except (BodyInvalid, ManifestInvalid, ManifestExpired) as refused:
         rt.metrics.enroll_failures.labels(code=refused.extra.get("verifyCode", refused.code)).inc()
         raise
     async with rt.db.connection() as conn:
         await contained.check_free(conn, manifest.aid)
-    return json_response(enrolment.enroll(_secret(rt), manifest, rt.clock()))
+    return json_response(enrolment.enroll(secret_of(rt), manifest, rt.clock()))
 
 
 async def register(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
-    manifest = await _verified(rt, body, time_left=STILL_VALID)
-    claims = enrolment.check_token(_secret(rt), bearer(request.headers), manifest, rt.clock())
+    manifest = await verified(rt, body, time_left=STILL_VALID)
+    claims = enrolment.check_token(secret_of(rt), bearer(request.headers), manifest, rt.clock())
     proven = enrolment.check_proof(rt.get(AgentTokens), request.headers.get(PROOF_HEADER), manifest, rt.clock())
     if rt.settings.enrolment == "proof" and not proven:
         raise ProofRequired
@@ -171,13 +171,15 @@ async def deregister(rt: Runtime, request: Request) -> Response:
     return json_response(answer)
 
 
-async def _verified(rt: Runtime, body: bytes, time_left: timedelta) -> Manifest:
+async def verified(rt: Runtime, body: bytes, time_left: timedelta) -> Manifest:
+    """Return the manifest; raises `BodyInvalid`, `ManifestInvalid` or `ManifestExpired`."""
     check = partial(manifests.verify, body, rt.clock(), production=rt.settings.production, time_left=time_left)
     # Ed25519 verifies in a tenth of a millisecond; P-256 is slow enough to hold the event loop up.
     return await asyncio.to_thread(check) if manifests.needs_thread(body) else check()
 
 
-def _secret(rt: Runtime) -> bytes:
+def secret_of(rt: Runtime) -> bytes:
+    """Return what enrollment tokens are signed with."""
     return rt.settings.enrollment_secret.get_secret_value().encode()
 
 

@@ -1,0 +1,130 @@
+"""Check a manifest before it is registered, and mint its enrollment token."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.audit import service as audit
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.clock import iso
+from aitp_cp.console import forms
+from aitp_cp.console.page import action, render, screen
+from aitp_cp.errors import AgentContained, AppError, BodyInvalid, ManifestExpired, ManifestInvalid
+from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
+from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry import contained, enrolment, service
+from aitp_cp.registry.lookalikes import mixes_scripts
+from aitp_cp.registry.model import AgentView, Namesake
+from aitp_cp.registry.routes import secret_of, verified
+from aitp_cp.runtime import Runtime
+
+FORM_BYTES = 256 * 1024  # a manifest of 64 KiB, as a form writes it
+REASONS = {
+    "signature_invalid": "its signature is not that of its AID over these members: it was changed after it was signed",
+    "pop_failed": "its proof of possession does not verify: whoever made it may not hold the key",
+    "aid_mismatch": "its AID does not belong to the key that it names",
+    "expired": "it has expired: the agent must sign a new one",
+    "version_unknown": "its protocol version is not one that this control plane knows",
+    "identity_hint_malformed": "its identity hint is not of the form that its type asks for",
+    "incompatible_identity_type": "it does not accept the type of identity that it has itself",
+    "unknown_field": "it has a member that the protocol does not know",
+    "malformed": "it is not a manifest: a member is missing, null, or of a wrong type",
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    sentence: str
+    code: str
+    reason: str | None
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A manifest that verifies: what it claims, who is registered under its AID, and whose name looks like its own."""
+
+    manifest: Manifest
+    namespace: str
+    registered: AgentView | None
+    namesakes: list[Namesake]
+    mixed: bool
+
+
+class Minted(msgspec.Struct, frozen=True):
+    """Shown this once."""
+
+    token: str
+    jti: str
+    expires_at: str
+
+
+class EnrolView(msgspec.Struct, frozen=True):
+    text: str
+    problem: Problem | None = None
+    checked: Checked | None = None
+    minted: Minted | None = None
+
+
+async def show(rt: Runtime, request: Request) -> Response:
+    return await render(rt, request, "enrol.html", EnrolView(""), title="Enrol an agent")
+
+
+async def check(rt: Runtime, request: Request) -> Response:
+    text = (await forms.read(request)).get("manifest")
+    return await render(rt, request, "enrol.html", await _view(rt, text), title="Enrol an agent")
+
+
+async def mint(rt: Runtime, request: Request) -> Response:
+    """Mint a token as the API does, with a row in the audit, for a person has seen it."""
+    view = await _view(rt, (await forms.read(request)).get("manifest"))
+    if view.checked is not None:
+        now = rt.clock()
+        made = enrolment.enroll(secret_of(rt), view.checked.manifest, now)
+        async with rt.db.transaction() as conn:
+            await audit.record(conn, "agent.enroll", actor_of(rt, request), made.aid, {"jti": made.jti}, now)
+        ends = iso(datetime.fromtimestamp(made.exp, UTC))
+        view = msgspec.structs.replace(view, minted=Minted(made.token, made.jti, ends))
+    return await render(rt, request, "enrol.html", view, title="Enrol an agent", secret=True)
+
+
+async def _view(rt: Runtime, text: str) -> EnrolView:
+    try:
+        return EnrolView(text, checked=await _checked(rt, text))
+    except (BodyInvalid, ManifestInvalid, ManifestExpired, AgentContained) as refused:
+        return EnrolView(text, problem=_problem(refused))
+
+
+async def _checked(rt: Runtime, text: str) -> Checked:
+    manifest = await verified(rt, text.encode(), MIN_TIME_LEFT)
+    name, now = manifest.display_name, rt.clock()
+    async with rt.db.connection() as conn:
+        await contained.check_free(conn, manifest.aid)
+        known = next(iter(await service.find_all(conn, [manifest.aid], now)), None)
+        namesakes = await service.namesakes(conn, name, manifest.aid, now)
+    usual = known.namespace if known is not None else DEFAULT_NAMESPACE
+    return Checked(manifest, manifest.namespace or usual, known, namesakes, mixes_scripts(name))
+
+
+def _problem(refused: AppError) -> Problem:
+    code = refused.extra.get("verifyCode")
+    return Problem(refused.message, refused.code, None if code is None else REASONS.get(str(code), str(code)))
+
+
+PAGES = (
+    screen(path="/agents/enrol", handler=show, scope=Scope.AGENTS_READ),
+    action(
+        path="/agents/enrol",
+        handler=check,
+        scope=Scope.AGENTS_READ,
+        answers={200: "text/html"},
+        body_limit=FORM_BYTES,
+    ),
+    action(
+        path="/agents/enrol/token",
+        handler=mint,
+        scope=Scope.AGENTS_WRITE,
+        answers={200: "text/html"},
+        body_limit=FORM_BYTES,
+    ),
+)
