@@ -25,6 +25,7 @@ from aitp_cp.console.pages.revocations import PAGES as REVOCATIONS
 from aitp_cp.console.pages.search import PAGES as SEARCH
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
 from aitp_cp.console.pages.tokens import PAGES as TOKENS
+from aitp_cp.console.pages.trust import PAGES as TRUST
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
 from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
@@ -152,6 +153,7 @@ PAGES: tuple[Endpoint, ...] = (
     *CONTAINMENTS,
     *WEBHOOKS,
     *DELIVERIES,
+    *TRUST,
     *AUDIT,
     *KEYS,
     *ME,

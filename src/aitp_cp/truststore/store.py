@@ -62,6 +62,8 @@ WHERE id = $1
 
 DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
 
+DUE_TIMES = "SELECT id, jwks_due_at FROM trust_anchors WHERE id = ANY($1::uuid[])"
+
 FIND_KEYS = "SELECT jwks_cache, jwks_cached_at, updated_at FROM trust_anchors WHERE id = $1"
 
 CLAIM_DUE = """
@@ -138,6 +140,11 @@ async def list_anchors(conn: Connection, namespace: str | None, window: Window) 
 async def find(conn: Connection, id: UUID) -> AnchorView | None:
     row = await conn.fetchrow(FIND, id)
     return None if row is None else _anchor(row)
+
+
+async def due_times(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """Return when the key set of each of these anchors is fetched next, None for at once."""
+    return {row["id"]: iso_or_none(row["jwks_due_at"]) for row in await conn.fetch(DUE_TIMES, ids)}
 
 
 async def lock(conn: Connection, id: UUID) -> AnchorView | None:

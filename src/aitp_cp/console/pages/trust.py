@@ -1,0 +1,179 @@
+"""The trust store: whom namespaces trust, how old their key sets are, and pinned keys."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.accounts.service import is_fresh, require_fresh
+from aitp_cp.audit.routes import actor_of
+from aitp_cp.console import forms
+from aitp_cp.console.page import Region, action, region, render, screen, see_other
+from aitp_cp.console.parts.link import link
+from aitp_cp.db.keyset import Window
+from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.truststore import pinned_keys, service, store
+from aitp_cp.truststore.model import (
+    ANCHOR_ORDER,
+    MAX_LABEL,
+    PINNED_ORDER,
+    AnchorPatch,
+    AnchorQuery,
+    AnchorView,
+    NewAnchor,
+    NewPinnedKey,
+    PinnedKeyView,
+)
+from aitp_cp.truststore.refresher import JwksRefresher
+from aitp_cp.web.body import convert
+from aitp_cp.web.path import path_uuid
+from aitp_cp.web.query import read_query
+from aitp_cp_client.wire import aid as aids
+
+PAGE_ROWS = 100
+
+
+class TrustQuery(AnchorQuery, frozen=True, kw_only=True, rename="camel"):
+    """The page of anchors; `pinsBefore` is that of the pinned keys."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
+    pins_before: Annotated[str | None, Meta(description="the cursor of the pinned keys")] = None
+
+
+class AnchorRow(msgspec.Struct, frozen=True):
+    """`due_at` is when its key set is fetched next, None for at once."""
+
+    anchor: AnchorView
+    due_at: str | None
+
+
+class Anchors(msgspec.Struct, frozen=True):
+    rows: list[AnchorRow]
+    next_url: str | None
+
+
+class Pins(msgspec.Struct, frozen=True):
+    rows: list[PinnedKeyView]
+    next_url: str | None
+
+
+class TrustView(msgspec.Struct, frozen=True):
+    """`fetches` tells whether this deployment keeps key sets fresh."""
+
+    anchors: Region[Anchors]
+    pins: Region[Pins]
+    namespace: str
+    fresh: bool
+    fetches: bool
+    max_label: int
+
+
+async def show(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, TrustQuery)
+    view = TrustView(
+        anchors=await region(_anchors(rt, query)),
+        pins=await region(_pins(rt, query)),
+        namespace=query.namespace or "",
+        fresh=is_fresh(rt, request),
+        fetches=rt.settings.jwks_refresh_enabled,
+        max_label=MAX_LABEL,
+    )
+    return await render(rt, request, "trust.html", view, title="Trust store", live="truststore")
+
+
+async def _anchors(rt: Runtime, query: TrustQuery) -> Anchors:
+    async with rt.db.connection() as conn:
+        page = await service.list_anchors(conn, query.namespace, query.window(ANCHOR_ORDER))
+        due = await store.due_times(conn, [anchor.id for anchor in page.trust_anchors])
+    more = None if page.next_before is UNSET else link("/trust", namespace=query.namespace, before=page.next_before)
+    return Anchors([AnchorRow(anchor, due.get(anchor.id)) for anchor in page.trust_anchors], more)
+
+
+async def _pins(rt: Runtime, query: TrustQuery) -> Pins:
+    before = None if query.pins_before is None else PINNED_ORDER.read(query.pins_before)
+    async with rt.db.connection() as conn:
+        page = await pinned_keys.list_keys(conn, query.namespace, Window(query.limit, before=before))
+    next = page.next_before
+    more = None if next is UNSET else link("/trust", namespace=query.namespace, pinsBefore=next)
+    return Pins(page.pinned_keys, more)
+
+
+async def add_anchor(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/trust"))
+    form = await forms.read(request)
+    members = {"issuerUrl": form.get("issuer_url"), **_optional(form, namespace="namespace", jwksUrl="jwks_url")}
+    new = convert({**members, **_optional(form, label="label")}, NewAnchor)
+    try:
+        async with rt.db.transaction() as conn:
+            await service.create(conn, new, actor_of(rt, request), rt.clock())
+    except AlreadyExists as exists:
+        raise BadRequest(exists.message) from exists
+    rt.get(JwksRefresher).wake()
+    return see_other(link("/trust"))
+
+
+async def edit_anchor(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/trust"))
+    id, form = path_uuid(request), await forms.read(request)
+    patch = {
+        "issuerUrl": form.get("issuer_url"),
+        "namespace": form.get("namespace"),
+        "jwksUrl": form.get("jwks_url") or None,
+        "label": form.get("label") or None,
+    }
+    async with rt.db.transaction() as conn:
+        await service.update(conn, id, convert(patch, AnchorPatch), actor_of(rt, request), rt.clock())
+    rt.get(JwksRefresher).wake()
+    return see_other(link("/trust"))
+
+
+async def remove_anchor(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/trust"))
+    id = path_uuid(request)
+    await forms.read(request)
+    async with rt.db.transaction() as conn:
+        await service.delete(conn, id, actor_of(rt, request), rt.clock())
+    return see_other(link("/trust"))
+
+
+async def pin(rt: Runtime, request: Request) -> Response:
+    """Pin the key of an AID, which is in the AID itself."""
+    require_fresh(rt, request, link("/trust"))
+    form = await forms.read(request)
+    aid = aids.recognise(form.get("aid"))
+    if aid is None:
+        raise BodyInvalid("aid is not an AID")
+    members = {"aid": aid, "pubkey": aids.public_key(aid)}
+    members |= _optional(form, namespace="namespace", label="label", expiresAt="expires")
+    key = pinned_keys.read_key(convert(members, NewPinnedKey))
+    async with rt.db.transaction() as conn:
+        await pinned_keys.upsert(conn, key, actor_of(rt, request), rt.clock())
+    return see_other(link("/trust"))
+
+
+async def unpin(rt: Runtime, request: Request) -> Response:
+    require_fresh(rt, request, link("/trust"))
+    form = await forms.read(request)
+    async with rt.db.transaction() as conn:
+        actor = actor_of(rt, request)
+        await pinned_keys.delete(conn, form.get("namespace"), form.get("aid"), actor, rt.clock())
+    return see_other(link("/trust"))
+
+
+def _optional(form: forms.Form, **fields: str) -> dict[str, str]:
+    """Return the members whose fields are filled in."""
+    return {name: form.get(field) for name, field in fields.items() if form.get(field)}
+
+
+PAGES = (
+    screen(path="/trust", handler=show, scope=Scope.TRUST_READ, nav="Trust", bulk=True, query=TrustQuery),
+    action(path="/trust/anchors", handler=add_anchor, scope=Scope.TRUST_WRITE),
+    action(path="/trust/anchors/{id}/edit", handler=edit_anchor, scope=Scope.TRUST_WRITE),
+    action(path="/trust/anchors/{id}/remove", handler=remove_anchor, scope=Scope.TRUST_WRITE),
+    action(path="/trust/pins", handler=pin, scope=Scope.TRUST_WRITE),
+    action(path="/trust/pins/remove", handler=unpin, scope=Scope.TRUST_WRITE),
+)
