@@ -96,7 +96,7 @@ async def release(conn: Connection, aid: str, reason: str, actor: Actor, now: da
     if known.pending:
         raise Conflict("the containment is still revoking tokens: try again", headers={"Retry-After": "5"})
     await store.release(conn, known.view.id, actor.id, reason, now)
-    await agents.deregister(conn, aid, now)
+    await agents.deregister(conn, [aid], now)
     summary = {"reason": reason, "containmentId": str(known.view.id)}
     await audit.record(conn, "agent.release", actor, aid, summary, now)
     await log.append(conn, [agent_event("agent.released", aid, summary, now)], now)
