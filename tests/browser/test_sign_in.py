@@ -23,12 +23,13 @@ def gated(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
     log = tmp_path_factory.mktemp("gated") / "log"
     settings = {"OIDC_ISSUER": issuer, **CLIENT, **ROLES, **LOCAL}
     # In a thread: no loop can run beside that of Playwright.
-    with ThreadPoolExecutor(1) as thread, ExitStack() as stack:
+    with ThreadPoolExecutor(1) as thread:
+        stack = ExitStack()
         dsn = thread.submit(stack.enter_context, migrated_database()).result()
         with Process(dsn, log, **settings) as process:
             yield process
-            assert "Traceback" not in process.log()
-        thread.submit(stack.pop_all().close).result()
+        thread.submit(stack.close).result()
+    assert "Traceback" not in process.log()
 
 
 @pytest.fixture

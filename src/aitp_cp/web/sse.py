@@ -133,6 +133,8 @@ async def _run(produce: Produce, send: Send, gone: asyncio.Task[None]) -> bool:
 def _bound(connection: Any) -> asyncio.Transport:
     connection.endless = True  # its deadline is that of each write
     transport: asyncio.Transport = connection.transport
+    if transport.is_closing():  # the client left while its credential was looked up, and `receive` will say so
+        return transport
     transport.set_write_buffer_limits(high=TRANSPORT_BYTES)
     sock = transport.get_extra_info("socket")
     if sock is not None:
