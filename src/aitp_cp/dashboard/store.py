@@ -1,7 +1,5 @@
 """Statements on activity_counts and activity_changes, which triggers fill (revision 0017): the sum of both is exact."""
 
-from collections.abc import Sequence
-
 from aitp_cp.dashboard.model import Activity
 from aitp_cp.db import Connection
 
@@ -51,7 +49,7 @@ async def sessions(conn: Connection) -> tuple[int, int]:
     return handshakes, under_way
 
 
-async def of_agents(conn: Connection, aids: Sequence[str]) -> dict[str, Activity]:
+async def of_agents(conn: Connection, aids: list[str]) -> dict[str, Activity]:
     """Return what each of these agents did; agents that did nothing are left out."""
     return {row["name"]: Activity(**row) for row in await conn.fetch(OF_AGENTS, aids)}
 

@@ -1,6 +1,6 @@
 """Reading the registry, moving an agent, and the two ways it leaves (contract, section 8)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 
 from aitp_cp.audit import service as audit
@@ -44,7 +44,7 @@ async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[Agent
     return found
 
 
-async def find_all(conn: Connection, aids: Sequence[str], now: datetime) -> list[AgentView]:
+async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[AgentView]:
     """Return those of the agents that are known, in the order of AIDs."""
     return await store.find_all(conn, aids, now)
 
@@ -79,7 +79,7 @@ async def deregister(conn: Connection, aid: str, actor: Actor, now: datetime) ->
     return Deregistered(aid, Status.DEREGISTERED)
 
 
-async def deregister_all(conn: Connection, aids: Sequence[str], actor: Actor, now: datetime) -> list[str]:
+async def deregister_all(conn: Connection, aids: list[str], actor: Actor, now: datetime) -> list[str]:
     """Take those of the agents out of discovery that are in it, and return them."""
     names = await store.lock_present(conn, aids)
     if not names:

@@ -1,6 +1,5 @@
 """Statements on agents and enrollment_jtis."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
@@ -218,7 +217,7 @@ async def find(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, da
     return None if row is None else (_view(row, msgspec.UNSET), row["manifest_expires_at"])
 
 
-async def find_all(conn: Connection, aids: Sequence[str], now: datetime) -> list[AgentView]:
+async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[AgentView]:
     """Return those of the agents that are known, in the order of AIDs."""
     return [_view(row, msgspec.UNSET) for row in await conn.fetch(FIND_ALL, aids, now)]
 
@@ -273,12 +272,12 @@ async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText
     return StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"], row["contained_at"])
 
 
-async def lock_present(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
+async def lock_present(conn: Connection, aids: list[str]) -> dict[str, str]:
     """Lock those of the agents that have not left, in key order; return their names."""
     return {row["aid"]: row["display_name"] for row in await conn.fetch(LOCK_PRESENT, aids)}
 
 
-async def deregister(conn: Connection, aids: Sequence[str], now: datetime) -> None:
+async def deregister(conn: Connection, aids: list[str], now: datetime) -> None:
     await conn.execute(DEREGISTER, aids, now)
 
 
@@ -293,7 +292,7 @@ async def date_the_gone(conn: Connection) -> None:
     await conn.execute(DATE_THE_GONE)
 
 
-async def names(conn: Connection, aids: Sequence[str]) -> dict[str, str]:
+async def names(conn: Connection, aids: list[str]) -> dict[str, str]:
     """Return the display names of those agents that are known."""
     return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, aids)}
 

@@ -1,7 +1,5 @@
 """Statements about whom agents met."""
 
-from collections.abc import Sequence
-
 from aitp_cp.db import Connection
 from aitp_cp.sessions.model import LastSession, Peer
 from aitp_cp.sessions.store import HAPPENED_AT
@@ -37,7 +35,7 @@ LIMIT $3
 """
 
 
-async def newest_of(conn: Connection, aids: Sequence[str]) -> dict[str, LastSession]:
+async def newest_of(conn: Connection, aids: list[str]) -> dict[str, LastSession]:
     """Return each agent's newest session."""
     return {row["aid"]: LastSession(*row[1:]) for row in await conn.fetch(NEWEST_OF, aids)}
 

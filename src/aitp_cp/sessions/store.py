@@ -171,7 +171,7 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions WHERE status = 'f
 SessionPage = tuple[list[msgspec.Raw], Place | None]  # each is a `SessionView`
 
 
-async def sides(conn: Connection, session_ids: Sequence[str]) -> dict[str, StoredParties]:
+async def sides(conn: Connection, session_ids: list[str]) -> dict[str, StoredParties]:
     """Return the sides of those of the sessions that are known."""
     rows = await conn.fetch(SIDES, session_ids) if session_ids else []
     return {
@@ -206,7 +206,7 @@ async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) 
     return VIEW.raw(page.rows), page.next
 
 
-async def last_with(conn: Connection, aid: str, peers: Sequence[str], limit: int) -> dict[str, datetime]:
+async def last_with(conn: Connection, aid: str, peers: list[str], limit: int) -> dict[str, datetime]:
     """Return when an agent last had a session with each peer, among its newest `limit` sessions of either side."""
     return {row["peer"]: row["last_at"] for row in await conn.fetch(LAST_WITH, aid, peers, limit)}
 

@@ -219,7 +219,7 @@ async def _elsewhere(conn: Connection, query: AgentsFilter, now: datetime) -> li
 
 
 async def _selected(
-    conn: Connection, query: AgentsFilter, chosen: Sequence[str] | None, now: datetime
+    conn: Connection, query: AgentsFilter, chosen: list[str] | None, now: datetime
 ) -> tuple[list[AgentView], bool]:
     """Return the agents to deregister, None for all that match, and whether more of them match."""
     if chosen is not None:
