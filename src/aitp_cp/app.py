@@ -18,6 +18,7 @@ from aitp_cp.console.routes import ENDPOINTS as CONSOLE
 from aitp_cp.console.routes import ENTRIES
 from aitp_cp.console.shell import Console
 from aitp_cp.containment.routes import ENDPOINTS as CONTAINMENT
+from aitp_cp.dashboard.first_screen import FirstScreens
 from aitp_cp.dashboard.routes import ENDPOINTS as DASHBOARD
 from aitp_cp.dashboard.routes import Screens
 from aitp_cp.deliveries.dispatcher import Dispatcher
@@ -104,7 +105,7 @@ async def open_app(rt: Runtime) -> Edge:
     tail = Tail(rt)
     tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
     own = (DatabaseProbe(rt), Exposition(rt), OwnManifest(rt), Document(openapi_document()), tokens)
-    for part in (*own, KnownTypes(), AttentionLines(), Accounts(rt.settings), Streams(rt, tail), tail):
+    for part in (*own, KnownTypes(), AttentionLines(), FirstScreens(), Accounts(rt.settings), Streams(rt, tail), tail):
         rt.add(part)
     _open_outbound(rt, tail)
     await _open_followers(rt, tail)

@@ -305,6 +305,9 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: audit.find(conn, JTI),
     ],
     "dashboard": [
+        lambda conn: agent_standing.registered_since(conn, DAY_AGO, timedelta(hours=1)),
+        lambda conn: revocation.revoked_since(conn, DAY_AGO, timedelta(hours=1)),
+        lambda conn: conn.fetchval(edges.COUNT_LIVE, NOW),
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
         lambda conn: registry.first_registered(conn, NOW, 1000),

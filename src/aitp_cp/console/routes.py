@@ -16,6 +16,7 @@ from aitp_cp.console.pages.delegations import PAGES as DELEGATIONS
 from aitp_cp.console.pages.deliveries import PAGES as DELIVERIES
 from aitp_cp.console.pages.enrol import PAGES as ENROL
 from aitp_cp.console.pages.events import PAGES as EVENTS
+from aitp_cp.console.pages.graph import PAGES as GRAPH
 from aitp_cp.console.pages.keys import PAGES as KEYS
 from aitp_cp.console.pages.login import PAGES as LOGIN
 from aitp_cp.console.pages.manifests import PAGES as MANIFESTS
@@ -24,6 +25,7 @@ from aitp_cp.console.pages.overview import PAGES as OVERVIEW
 from aitp_cp.console.pages.revocations import PAGES as REVOCATIONS
 from aitp_cp.console.pages.search import PAGES as SEARCH
 from aitp_cp.console.pages.sessions import PAGES as SESSIONS
+from aitp_cp.console.pages.system import PAGES as SYSTEM
 from aitp_cp.console.pages.tokens import PAGES as TOKENS
 from aitp_cp.console.pages.trust import PAGES as TRUST
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
@@ -151,10 +153,12 @@ PAGES: tuple[Endpoint, ...] = (
     *REVOCATIONS,
     *CONTAIN,
     *CONTAINMENTS,
+    *GRAPH,
     *WEBHOOKS,
     *DELIVERIES,
     *TRUST,
     *AUDIT,
+    *SYSTEM,
     *KEYS,
     *ME,
     *LOGIN,

@@ -1,7 +1,7 @@
 """How agents stand, many at once: names and statuses, which expire soon, and which of the newest look like others."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from aitp_cp.db import Connection
@@ -12,6 +12,13 @@ SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$2")}
 FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
 """
 
+# The newest ones, so that the cost ends.
+REGISTERED_SINCE = """
+SELECT date_bin($2, registered_at, 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
+    SELECT registered_at FROM agents WHERE registered_at >= $1 ORDER BY registered_at DESC LIMIT 100000
+) AS newest
+GROUP BY 1
+"""
 # Up to a limit, as every count that is only shown.
 EXPIRING = """
 SELECT count(*) AS count, min(manifest_expires_at) AS first FROM (
@@ -69,3 +76,8 @@ async def newest_active(conn: Connection, now: datetime, limit: int) -> list[str
 async def lookalikes_among(conn: Connection, aids: Sequence[str], limit: int) -> list[tuple[str, str]]:
     """Return which of these agents have a name that looks like that of an older active one, with that one."""
     return [(row["aid"], row["other"]) for row in await conn.fetch(LOOKALIKES_AMONG, aids, limit)]
+
+
+async def registered_since(conn: Connection, since: datetime, width: timedelta) -> dict[datetime, int]:
+    """Count the agents first registered since then, by bucket of that width; the newest 100,000."""
+    return {row["bucket"]: row["count"] for row in await conn.fetch(REGISTERED_SINCE, since, width)}

@@ -1,7 +1,7 @@
 """Statements on revocation_entries and revocation_version."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec import UnsetType
@@ -65,6 +65,15 @@ ORDER BY place / $1
 """
 
 
+# The newest ones, so that the cost ends.
+REVOKED_SINCE = """
+SELECT date_bin($2, revoked_at, 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
+    SELECT revoked_at FROM revocation_entries WHERE revoked_at >= $1 ORDER BY revoked_at DESC LIMIT 100000
+) AS newest
+GROUP BY 1
+"""
+
+
 async def insert_missing(conn: Connection, entries: Collection[Revocation], now: datetime) -> set[UUID]:
     """Those that were not revoked yet; concurrent revocations of the same tokens are waited for."""
     columns = [entry.jti for entry in entries], [entry.revoked_at for entry in entries]
@@ -84,6 +93,11 @@ async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list
     statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
     page = ORDER.page(await conn.fetch(statement, *where.args), window)
     return [_revocation(row) for row in page.rows], page.next_before
+
+
+async def revoked_since(conn: Connection, since: datetime, width: timedelta) -> dict[datetime, int]:
+    """Count what was revoked since then, by bucket of that width; the newest 100,000."""
+    return {row["bucket"]: row["count"] for row in await conn.fetch(REVOKED_SINCE, since, width)}
 
 
 async def version(conn: Connection) -> int:

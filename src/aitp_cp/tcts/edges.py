@@ -21,6 +21,7 @@ SECOND_HOP_PEERS = 100
 SECOND_HOP_TOKENS = 100  # of either side of each peer
 RANKED_TOKENS = 20_000  # newest tokens among which the most trusted are found
 RANKED = 50
+MAX_LIVE = 100_000  # live tokens are counted up to here
 
 _LIVE = "NOT revoked AND coalesce(expires_at, 'infinity'::timestamptz) > $2"
 _VERIFIED = "verdict IS NOT DISTINCT FROM 'verified' AND NOT coalesce(conflict, false)"
@@ -136,6 +137,14 @@ ORDER BY agents DESC, tokens DESC, aid LIMIT {RANKED}
 """
 
 
+COUNT_LIVE = f"""
+SELECT least((SELECT count(*) FROM (SELECT 1 FROM issued_tcts WHERE NOT revoked AND expires_at > $1
+                                    LIMIT {MAX_LIVE}) AS ending)
+             + (SELECT count(*) FROM (SELECT 1 FROM issued_tcts WHERE NOT revoked AND expires_at IS NULL
+                                      LIMIT {MAX_LIVE}) AS endless), {MAX_LIVE})
+"""
+
+
 class PeerEdge(msgspec.Struct, frozen=True):
     """All tokens between the agent and one peer, in one direction."""
 
@@ -212,3 +221,8 @@ async def ego(
 async def most_trusted(conn: Connection, now: datetime, grant: str | None, min_tokens: int) -> list[Trusted]:
     """Return the agents that most others trust, by the newest tokens."""
     return [TRUSTED.read(row) for row in await conn.fetch(MOST_TRUSTED, now, grant, min_tokens)]
+
+
+async def count_live(conn: Connection, now: datetime) -> int:
+    """Return how many tokens are neither revoked nor expired, at most `MAX_LIVE`."""
+    return int(await conn.fetchval(COUNT_LIVE, now))

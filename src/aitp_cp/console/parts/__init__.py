@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aitp_cp.console.parts.chart import bars, spark
+from aitp_cp.console.parts.graph import graph
 from aitp_cp.console.parts.ids import aid, figure, ident
 from aitp_cp.console.parts.link import link, own
 from aitp_cp.console.parts.state import chip, state
@@ -21,6 +22,7 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
         cli,
         count,
         figure,
+        graph,
         head,
         ident,
         json_text,

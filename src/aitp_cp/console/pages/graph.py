@@ -1,0 +1,104 @@
+"""Who trusts whom right now: around one agent, or where trust gathers."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aitp_cp.console.page import Region, region, render, screen
+from aitp_cp.console.parts.graph import Line, Node
+from aitp_cp.console.parts.link import link
+from aitp_cp.dashboard import trust
+from aitp_cp.dashboard.model import AgentEdges, EdgesQuery, MostTrusted, TrustPeer
+from aitp_cp.db import Connection
+from aitp_cp.protocol.scopes import Scope
+from aitp_cp.runtime import Runtime
+from aitp_cp.web.query import AidFilter, read_query
+
+
+class GraphQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a form can say: a box that is not ticked says nothing."""
+
+    aid: Annotated[AidFilter | None, Meta(description="the agent in the middle")] = None
+    everything: Annotated[bool, Meta(description="revoked and expired tokens as well")] = False
+    delegations: Annotated[bool, Meta(description="what is delegated below")] = False
+    min_tokens: Annotated[int, Meta(ge=1, le=1000, description="the fewest tokens of an edge")] = 1
+    grant: Annotated[str | None, Meta(description="tokens that grant this capability")] = None
+
+    @property
+    def edges(self) -> EdgesQuery:
+        return EdgesQuery(
+            aid=self.aid, live_only=not self.everything, min_tokens=self.min_tokens, grant=self.grant or None
+        )
+
+
+class GraphView(msgspec.Struct, frozen=True):
+    """`columns` and `lines` are the picture of `found`; `ranked` is there without an agent."""
+
+    query: GraphQuery
+    found: Region[AgentEdges]
+    ranked: Region[MostTrusted]
+    columns: list[list[Node]]
+    lines: list[Line]
+    command: str
+
+
+async def graph(rt: Runtime, request: Request) -> Response:
+    query = read_query(request, GraphQuery)
+    found: Region[AgentEdges] = Region(None)
+    ranked: Region[MostTrusted] = Region(None)
+    if query.aid is None:
+        ranked = await region(rt.db.read(lambda conn: trust.most_trusted(conn, query.edges, rt.clock())))
+    else:
+        found = await region(rt.db.read(lambda conn: _around(rt, conn, query)))
+    columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
+    command = f"aitp-cp trust edges {query.aid or ''}".rstrip()
+    view = GraphView(query, found, ranked, columns, lines, command)
+    return await render(rt, request, "graph.html", view, title="Trust", live="tokens delegations revocations")
+
+
+async def _around(rt: Runtime, conn: Connection, query: GraphQuery) -> AgentEdges:
+    return await trust.around(conn, query.aid or "", query.edges, rt.clock())
+
+
+def _picture(found: AgentEdges, query: GraphQuery) -> tuple[list[list[Node]], list[Line]]:
+    """Return columns from left to right, who trusts it, it, whom it trusts, below by delegation, and the lines."""
+    middle = Node(found.aid, found.display_name, found.status, _here(found.aid, query), middle=True)
+    columns = [
+        [_node(peer, query) for peer in found.trusted_by.peers],
+        [middle],
+        [_node(peer, query) for peer in found.trusts.peers],
+    ]
+    lines = [Line(peer.aid, found.aid, peer.tokens, peer.verified) for peer in found.trusted_by.peers]
+    lines += [Line(found.aid, peer.aid, peer.tokens, peer.verified) for peer in found.trusts.peers]
+    if query.delegations:
+        hops = found.delegated.hops
+        columns.append(
+            [
+                Node(hop.delegatee, hop.delegatee_name, hop.delegatee_status, _here(hop.delegatee, query))
+                for hop in {hop.delegatee: hop for hop in hops}.values()
+            ]
+        )
+        lines += [Line(hop.delegator, hop.delegatee, hop.delegations, hop.verified, delegated=True) for hop in hops]
+    return columns, lines
+
+
+def _node(peer: TrustPeer, query: GraphQuery) -> Node:
+    return Node(peer.aid, peer.display_name, peer.status, _here(peer.aid, query))
+
+
+def _here(aid: str, query: GraphQuery) -> str:
+    """Return the address of the same picture around another agent."""
+    return link(
+        "/graph",
+        aid=aid,
+        everything=query.everything,
+        delegations=query.delegations,
+        minTokens=query.min_tokens if query.min_tokens > 1 else None,
+        grant=query.grant,
+    )
+
+
+PAGES = (screen(path="/graph", handler=graph, scope=Scope.EVENTS_READ, nav="Trust graph", bulk=True, query=GraphQuery),)
