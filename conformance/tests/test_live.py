@@ -35,7 +35,7 @@ DEVELOPMENT: dict[str, Any] = {
 }
 # Production allows no local receiver, and no check reaches the high limits.
 SKIPPED_IN_PRODUCTION = {
-    *(check.name for check in CHECKS if check.name.startswith("deliveries.")),
+    *(check.name for check in CHECKS if check.name.startswith(("deliveries.", "outages."))),
     "rate_limits.refusal",
     "rate_limits.retry_after",
     "rate_limits.refusal_figures",

@@ -68,6 +68,34 @@ async def refusals(cp: Deployment) -> None:
     expect.that(issuer not in str(newer), "a refused change is in the audit")
 
 
+@check("22", "the audit is filtered by actor, action, target, request and time", extension=True)
+async def filters(cp: Deployment) -> None:
+    anchor = (await add_anchor(cp))["id"]
+    [row] = expect.rows(await cp.admin.get(PATH, target=anchor), "entries")
+    for name, value in (("actor", row["actorId"]), ("action", row["action"]), ("requestId", row["requestId"])):
+        found = expect.rows(await cp.admin.get(PATH, target=anchor, **{name: value}), "entries")
+        expect.equal([one["id"] for one in found], [row["id"]], f"the entries with this {name}")
+        expect.equal(expect.rows(await cp.admin.get(PATH, **{name: "none"}), "entries"), [], f"{name} that nobody has")
+    later = expect.rows(await cp.admin.get(PATH, target=anchor, since="2999-01-01T00:00:00Z"), "entries")
+    expect.equal(later, [], "entries of the future")
+    expect.error(await cp.admin.get(PATH, since="soon"), 400, "FILTER_INVALID")
+
+
+@check("22", "the audit is exported as JSON, JSON lines and CSV, and each export is in the audit", extension=True)
+async def exports(cp: Deployment) -> None:
+    anchor = (await add_anchor(cp))["id"]
+    name = cp.name("export")
+    body = (await cp.admin.get(f"{PATH}/export", {"X-Request-Id": name}, target=anchor)).ok()
+    expect.equal((body["count"], body["truncated"]), (1, False), "`count` and `truncated`")
+    lines = expect.json_lines(await cp.admin.get(f"{PATH}/export", target=anchor, format="jsonl"))
+    expect.equal([line["kind"] for line in lines], ["export", "entry"], "the kinds of lines")
+    table = await cp.admin.get(f"{PATH}/export", target=anchor, format="csv")
+    expect.status(table, 200)
+    expect.equal(table.body.count(anchor.encode()), 1, "the rows of the table")
+    [row] = expect.rows(await cp.admin.get(PATH, requestId=name), "entries")
+    expect.equal(row["action"], "audit.export", "what the export is in the audit")
+
+
 @check("13", "reading writes no row")
 async def reading(cp: Deployment) -> None:
     name = cp.name("reading")

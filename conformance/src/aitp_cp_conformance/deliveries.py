@@ -114,7 +114,7 @@ async def next_of(hook: Subscription, run: str) -> Received:
             return received
 
 
-async def _settled(cp: Deployment, hook: Subscription, status: str) -> dict[str, Any]:
+async def settled(cp: Deployment, hook: Subscription, status: str) -> dict[str, Any]:
     """Wait until the newest delivery has this status; return it."""
 
     async def look() -> dict[str, Any] | None:
@@ -192,7 +192,7 @@ async def tested(cp: Deployment) -> None:
 async def logged(cp: Deployment) -> None:
     async with subscribed(cp, "tct.revoked") as hook:
         await cp.admin.post(f"{hook.path}/test")
-        row = await _settled(cp, hook, "delivered")
+        row = await settled(cp, hook, "delivered")
         expect.members(row, DELIVERY, "a delivery")
         shown = (row["eventType"], row["attempts"], row["statusCode"], row["error"])
         expect.equal(shown, ("webhook.test", 1, 200, None), "the delivery")
@@ -206,7 +206,7 @@ async def redelivered(cp: Deployment) -> None:
     async with subscribed(cp, "tct.revoked") as hook:
         await cp.admin.post(f"{hook.path}/test")
         first = await hook.receiver.next("webhook.test")
-        row = await _settled(cp, hook, "delivered")
+        row = await settled(cp, hook, "delivered")
         expect.status(await cp.admin.post(f"{hook.path}/deliveries/{row['id']}/redeliver"), 202)
         again = await hook.receiver.next("webhook.test")
         expect.that(again.body == first.body, "the bytes sent again differ")

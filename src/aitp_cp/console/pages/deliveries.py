@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
-from aitp_cp.console.page import Region, action, region, render, screen, see_other
+from aitp_cp.console.page import Region, action, region, render, screen, see_other, wants
 from aitp_cp.console.pages.webhooks import status_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
@@ -24,6 +24,7 @@ from aitp_cp.deliveries.bulk_model import MAX_ROWS, Queued, Range, Resend
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.deliveries.model import ORDER, AttemptView, DeliveryQuery, DeliveryStatus, DeliveryView, RequestView
+from aitp_cp.deliveries.model import DeliveryPage as DeliveryList
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.uuids import read_uuid
@@ -70,10 +71,9 @@ class DeliveriesView(msgspec.Struct, frozen=True):
     until: str
     plan: int | None
     next_url: str | None
-    newest: bool
 
 
-class DeliveryPage(msgspec.Struct, frozen=True):
+class DeliveryDetail(msgspec.Struct, frozen=True):
     webhook_id: UUID
     delivery: DeliveryView
     request: RequestView
@@ -87,9 +87,11 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.connection() as conn:
         webhook = await service.get(conn, id)
-        page = await deliveries.list_deliveries(conn, id, filter, window)
-        may_write = Scope.WEBHOOKS_WRITE in context_of(request).scopes
-        plan = (await _plan(rt, conn, id, query)).matched if may_write else None
+        page, plan = DeliveryList([], 0), None
+        if wants(request, "list"):
+            page = await deliveries.list_deliveries(conn, id, filter, window)
+            may_write = Scope.WEBHOOKS_WRITE in context_of(request).scopes
+            plan = (await _plan(rt, conn, id, query)).matched if may_write else None
         health = await region(healths.of_webhook(conn, id))
     asked = {name: getattr(query, name) for name in MATCHING}
     older = None if page.next_before is UNSET else link("/webhooks/{id}", id=id, **asked, before=page.next_before)
@@ -106,7 +108,6 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
         until=request.query_params.get("until", ""),
         plan=plan,
         next_url=older,
-        newest=query.before is None and query.until is None,
     )
     return await render(rt, request, "webhook.html", view, title="Webhook", live="webhooks")
 
@@ -128,7 +129,7 @@ async def get_delivery(rt: Runtime, request: Request) -> Response:
         sent = await store.find_request(conn, id, delivery_id)
     if delivery is None or sent is None:
         raise NotFound("no such delivery")
-    view = DeliveryPage(id, delivery, sent, _pretty(sent.body), page.attempts)
+    view = DeliveryDetail(id, delivery, sent, _pretty(sent.body), page.attempts)
     return await render(rt, request, "delivery.html", view, title=f"Delivery of {delivery.event_type}")
 
 
