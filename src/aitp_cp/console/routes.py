@@ -28,6 +28,7 @@ from aitp_cp.console.pages.sessions import PAGES as SESSIONS
 from aitp_cp.console.pages.system import PAGES as SYSTEM
 from aitp_cp.console.pages.tokens import PAGES as TOKENS
 from aitp_cp.console.pages.trust import PAGES as TRUST
+from aitp_cp.console.pages.views import PAGES as VIEWS
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
 from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
@@ -146,6 +147,7 @@ PAGES: tuple[Endpoint, ...] = (
     *ENROL,
     *MANIFESTS,
     *SEARCH,
+    *VIEWS,
     *EVENTS,
     *SESSIONS,
     *TOKENS,

@@ -24,6 +24,7 @@ TABLES: Mapping[str, str] = {
     "capability_counts": "events",
     "cascade_work": "tcts",
     "console_sessions": "accounts",
+    "console_views": "console",
     "containments": "containment",
     "delegation_children": "tcts",
     "delegation_parents": "tcts",

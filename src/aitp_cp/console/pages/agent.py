@@ -127,7 +127,10 @@ class TabData(msgspec.Struct, frozen=True):
 
 
 class AgentPage(msgspec.Struct, frozen=True):
-    """`agent` is None for an AID that never registered here or that retention has swept."""
+    """`agent` is None for an AID that never registered here or that retention has swept.
+
+    Only the newest page of a tab changes by itself.
+    """
 
     aid: str
     agent: AgentView | None
@@ -138,6 +141,7 @@ class AgentPage(msgspec.Struct, frozen=True):
     mixed: bool
     pinnable: bool
     tab: str
+    newest: bool
     tabs: list[Tab]
     data: Region[TabData]
 
@@ -168,6 +172,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
         mixed=agent is not None and mixes_scripts(agent.display_name),
         pinnable=aids.recognise(aid) is not None,
         tab=tab,
+        newest=before is None,
         tabs=[Tab(name, link("/agents/{aid}", aid=aid, tab=name), name == tab) for name in tabs],
         data=data,
     )
