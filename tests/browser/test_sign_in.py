@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
@@ -21,7 +22,7 @@ __all__ = ["issuer"]
 def gated(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A server that asks who comes."""
     log = tmp_path_factory.mktemp("gated") / "log"
-    settings = {"OIDC_ISSUER": issuer, **CLIENT, **ROLES, **LOCAL}
+    settings: dict[str, Any] = {"OIDC_ISSUER": issuer, **CLIENT, **ROLES, **LOCAL}
     # In a thread: no loop can run beside that of Playwright.
     with ThreadPoolExecutor(1) as thread:
         stack = ExitStack()
