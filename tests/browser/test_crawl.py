@@ -107,6 +107,8 @@ def test_every_link_leads_to_a_page_without_errors(tab: Tab, console: Process, c
             target = urlsplit(urljoin(console.url + path, href))
             assert target.netloc == urlsplit(console.url).netloc, (path, href)
             assert target.path.startswith("/console/"), (path, href)
+            if target.path.endswith("/export"):
+                continue
             waiting.append(target._replace(scheme="", netloc="", fragment="").geturl())
     # An agent that was only heard of has a page, or says that there is none.
     tab.wrong = [each for each in tab.wrong if not re.search(r"404.*/console/(agents|tokens|delegations)/", each)]

@@ -20,9 +20,14 @@ def is_visible(char: str) -> bool:
     return char.isprintable() and not _BLANK.match(char)
 
 
+def all_visible(text: str) -> bool:
+    """Return whether nothing in a text is invisible."""
+    return text.isprintable() and not _BLANK.search(text)
+
+
 def pieces(text: str) -> Iterator[Piece]:
     """Yield the text cut into what can be seen and what cannot."""
-    if text.isprintable() and not _BLANK.search(text):
+    if all_visible(text):
         yield Piece(text, False)
         return
     start = 0

@@ -1,6 +1,8 @@
 """States: a glyph and a word, never a colour alone."""
 
-from markupsafe import Markup
+from functools import lru_cache
+
+from markupsafe import Markup, escape
 
 from aitp_cp.console.parts.text import visible
 
@@ -17,11 +19,11 @@ def state(word: object, level: str | None = None) -> Markup:
     """Return a state by its word; `level` is `good`, `soon`, `bad` or `none`, where the word does not say it."""
     shown = "unknown" if word is None else str(word)
     level = level or _LEVEL.get(shown, "none")
-    return Markup('<span class="state {}"><span aria-hidden="true">{}</span> {}</span>').format(
-        level, GLYPHS[level], visible(shown[:40])
-    )
+    glyph = f'<span aria-hidden="true">{GLYPHS[level]}</span>'
+    return Markup(f'<span class="state {level}">{glyph} {visible(shown[:40])}</span>')
 
 
+@lru_cache(maxsize=1024)
 def chip(word: object, level: str = "none") -> Markup:
     """Return a small label: a grant, a scope, a filter that is set."""
-    return Markup('<span class="chip {}">{}</span>').format(level, visible(str(word)[:60]))
+    return Markup(f'<span class="chip {escape(level)}">{visible(str(word)[:60])}</span>')

@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from aitp_cp_client.wire.visible import pieces
+from aitp_cp_client.wire.visible import all_visible, pieces
 
 MAX_SHOWN = 80
 NONE = Markup('<span class="none">–</span>')
@@ -16,15 +16,19 @@ def text(value: object, limit: int = MAX_SHOWN) -> Markup:
         return NONE
     written = str(value)
     cut = written[:limit]
-    more = Markup('<span class="more" title="{} characters">…</span>').format(len(written)) if cut != written else ""
-    return Markup("<bdi>{}</bdi>{}").format(visible(cut), more)
+    more = f'<span class="more" title="{len(written)} characters">…</span>' if cut != written else ""
+    return Markup(f"<bdi>{visible(cut)}</bdi>{more}")
 
 
 def visible(written: str) -> Markup:
     """Return the text escaped, each invisible character as a chip with its code point."""
-    return Markup("").join(
-        Markup('<span class="unseen">⟨{}⟩</span>').format(piece.text) if piece.unseen else escape(piece.text)
-        for piece in pieces(written)
+    if all_visible(written):
+        return escape(written)
+    return Markup(
+        "".join(
+            f'<span class="unseen">⟨{piece.text}⟩</span>' if piece.unseen else escape(piece.text)
+            for piece in pieces(written)
+        )
     )
 
 
@@ -39,7 +43,7 @@ def cli(command: str) -> Markup:
     """Return a command line that does the same as the page."""
     return Markup(
         '<details class="cli"><summary>as CLI</summary><code>{}</code>'
-        '<button type="button" class="copy" data-copy="{}" aria-label="copy the command">⧉</button></details>'
+        '<button type="button" class="copy" data-copy="{}" aria-label="copy the command"></button></details>'
     ).format(visible(command), command)
 
 

@@ -16,9 +16,8 @@ def time(value: datetime | str | None) -> Markup:
     moment = moment_of(value)
     if moment is None:
         return NONE
-    return Markup('<time datetime="{}" data-time="{}">{}</time>').format(
-        moment.isoformat(), _millis(moment), moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03}"
-    )
+    text = moment.isoformat(" ", "milliseconds")[:23]
+    return Markup(f'<time data-time="{_millis(moment)}">{text}</time>')
 
 
 @pass_context
@@ -28,9 +27,9 @@ def ago(context: Context, value: datetime | str | None) -> Markup:
     if moment is None:
         return NONE
     secs = (context["frame"].now - moment).total_seconds()
-    return Markup('<time datetime="{}" data-time="{}" data-ago="" title="{}">{}</time>').format(
-        moment.isoformat(), _millis(moment), moment.strftime("%Y-%m-%d %H:%M:%S UTC"), distance(secs)
-    )
+    whole = moment.isoformat(" ", "seconds")[:19]
+    attributes = f'datetime="{whole}Z" data-time="{_millis(moment)}" data-ago="" title="{whole} UTC"'
+    return Markup(f"<time {attributes}>{distance(secs)}</time>")
 
 
 def distance(secs: float) -> str:

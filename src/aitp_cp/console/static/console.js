@@ -8,7 +8,8 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest?.("[data-copy]");
   if (!button) return;
   try {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    const beside = button.parentElement.querySelector("code");
+    await navigator.clipboard.writeText(button.dataset.copy || beside?.title || beside?.textContent || "");
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);
   } catch { /* no permission: the text can still be selected */ }

@@ -32,6 +32,8 @@ export function follow() {
   document.addEventListener("visibilitychange", () => document.hidden || refreshAll());
   for (const button of document.querySelectorAll("[data-pause]")) button.addEventListener("click", () => pause(!paused));
   document.addEventListener("click", (event) => event.target.closest?.("[data-show-new]") && pause(false));
+  const list = document.querySelector("[data-next] .scroll");
+  list?.addEventListener("scrollend", () => list.scrollTop === 0 && !paused && pause(false));
   if (navigator.locks && globalThis.EventSource) lead();
   else poll();
 }
@@ -72,7 +74,7 @@ function ring({ seq, topics, health }) {
   clearInterval(polling);
   polling = 0;
   if (health === "ok") state("on", "Live"); else state("slow", "the log is behind");
-  if (paused && topics?.events) notice(topics.events);
+  if (topics?.events && waits(document.querySelector("[data-next]"))) notice(topics.events);
   for (const [id, region] of regions) {
     if (topics === null || region.topics.some((topic) => topics[topic])) mark(id, region);
   }
@@ -89,10 +91,15 @@ function refreshAll() {
   for (const [id, region] of regions) mark(id, region);
 }
 
+// A growing list waits while it is paused, and while somebody reads further down.
+function waits(element) {
+  return Boolean(element?.dataset.next) && (paused || element.querySelector(".scroll")?.scrollTop > 0);
+}
+
 // Hidden tabs ask nothing; they remember that they have to.
 function mark(id, region) {
   region.dirty = true;
-  if (document.hidden || region.busy || (paused && document.getElementById(id)?.dataset.next)) return;
+  if (document.hidden || region.busy || waits(document.getElementById(id))) return;
   region.busy = true;
   const wait = Math.max(0, region.asked + EVERY_MS - Date.now()) + Math.random() * JITTER_MS;
   setTimeout(() => ask(id, region), wait);
@@ -165,7 +172,9 @@ function pause(wanted) {
   unseen = 0;
   for (const button of document.querySelectorAll("[data-pause]")) button.setAttribute("aria-pressed", String(paused));
   notice(0);
-  if (!paused) refreshAll();
+  if (paused) return;
+  document.querySelector("[data-next] .scroll")?.scrollTo(0, 0);
+  refreshAll();
 }
 
 function notice(more) {
