@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.page import Region, region, render, screen, see_other
+from aitp_cp.console.page import Region, region, render, screen, see_other, wants
 from aitp_cp.console.parts.link import link
 from aitp_cp.protocol import revocation_list
 from aitp_cp.protocol.scopes import Scope
@@ -24,7 +24,7 @@ from aitp_cp.web.query import read_query
 from aitp_cp_client.wire.verification import Unverified, verify_revocation_list
 
 PAGE_ROWS = 100
-MAX_CHECKED_BYTES = 4 * 1024 * 1024  # 30,000 entries: 0.2 s
+MAX_CHECKED_BYTES = 4 * 1024 * 1024  # 40,000 entries: 0.2 s, in a thread
 FILE = {"Content-Disposition": 'attachment; filename="aitp-revocation-list.json"', "Content-Type": "application/json"}
 
 
@@ -62,7 +62,7 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
         page = await service.page(conn, jti, query.window(ORDER))
     older = None if page.next_before is UNSET else link("/revocations", jti=query.jti, before=page.next_before)
-    signed = await region(_state(rt))
+    signed = await region(_state(rt)) if wants(request, "signed") else Region[SignedState](None)
     view = EntriesView(signed, page.entries, query.jti or "", older, query.before is None)
     return await render(rt, request, "revocations.html", view, title="Revocations", live="revocations")
 
