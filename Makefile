@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 INSTALL_HERE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt acceptance torture bench bench-growth lock docs clean
+.PHONY: help run test check fmt acceptance torture bench bench-growth images lock docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-growth: $(STAMP) ## the reads with ten thousand, one million and five mill
 
 docs: $(STAMP) ## render the files that are generated from the code
 	@$(BIN)/python -m tests.support.rendered
+
+images: $(STAMP) ## take the pictures of docs/console.md and the README, in a real browser
+	@IMAGES=docs/images $(BIN)/python -m pytest -n 0 tests/browser/test_story.py
 
 lock: $(STAMP) ## resolve the newest dependencies and pin them with hashes
 	@$(COMPILE) --upgrade pyproject.toml --extra oidc -o requirements.lock
