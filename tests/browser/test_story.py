@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from client.tests.commands.support import enrolled
 from tests.browser.conftest import Tab
@@ -28,7 +28,7 @@ from tests.support.postgres import migrated_database
 from tests.support.process import Process
 from tests.support.signed import pop_response
 
-VIEWPORT = {"width": 1280, "height": 800}
+VIEWPORT = ViewportSize(width=1280, height=800)
 PEERS = ("planner", "indexer", "broker", "store")
 
 
@@ -63,8 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with ThreadPoolExecutor(1) as thread:
         stack = ExitStack()
         dsn = thread.submit(stack.enter_context, migrated_database()).result()
-        local = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8", "WEBHOOK_RETRY_ATTEMPTS": "1"}
-        with Process(dsn, log, RATE_LIMIT_ENABLED="false", **local) as process:
+        settings: dict[str, Any] = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8", "WEBHOOK_RETRY_ATTEMPTS": "1"}
+        with Process(dsn, log, RATE_LIMIT_ENABLED="false", **settings) as process:
             yield process
         thread.submit(stack.close).result()
     assert "Traceback" not in process.log()
