@@ -197,6 +197,8 @@ LIES: dict[str, tuple[Lie, list[str]]] = {
         in_text('"confirmed":0,"unknown":1', '"confirmed":1,"unknown":0', path="/reach"),
         ["containment.reach"],
     ),
+    "any form will do": (status(403, 303, path="/console/"), ["console.forged_forms"]),
+    "a session for the API": (status(401, 200, path="/api/whoami"), ["console.two_doors"]),
     "NaN": (in_text(r"db_up 1\.0", "db_up NaN", path="metrics"), ["metrics.database_up", "metrics.clean"]),
     "metrics renamed": (in_text("agents_active", "active_agents", path="metrics"), ["metrics.names"]),
     "limits off the record": (in_text("PAYLOAD_TOO_LARGE", "TOO_LARGE"), ["bodies.large_body", "events.too_many"]),

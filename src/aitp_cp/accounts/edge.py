@@ -165,7 +165,7 @@ class BrowserSessions(Loop):
         self.spend(Method.KEY, subject)
         started = asyncio.get_running_loop().time()
         try:
-            who = await self._holder(key)
+            who = await self._holder(key, context_of(request).client_ip)
         except LoginRefused as refused:
             await self.refuse(request, Method.KEY, refused.reason)
             await asyncio.sleep(started + REFUSED_SECS - asyncio.get_running_loop().time())
@@ -284,7 +284,7 @@ class BrowserSessions(Loop):
     def count(self, method: Method, result: str) -> None:
         self.rt.metrics.console_logins.labels(method=str(method), result=result).inc()
 
-    async def _holder(self, key: str) -> SignIn:
+    async def _holder(self, key: str, client_ip: str) -> SignIn:
         digest, cache = hashlib.sha256(key.encode()).digest(), self.rt.get(KeyCache)
         principal = self._accounts.environment.find(digest)
         try:
@@ -298,6 +298,7 @@ class BrowserSessions(Loop):
             raise LoginRefused(ScopeMissing.code)
         family = None
         if principal.key_id is not None:
+            cache.used(principal, client_ip)
             async with self.rt.db.connection() as conn:
                 family = next(iter(await keys.find(conn, [principal.key_id]))).family
         return SignIn(
