@@ -31,8 +31,16 @@ OPEN = {
     "GET /console/static/{version}/{name}",
     "POST /console/csp",
 }
-# What a person may do with each session: see himself, choose how pages look, be rung. Everything else has a scope.
-WITHOUT_SCOPE = {"GET /console/me", "POST /console/me/end", "POST /console/preferences", "GET /console/live"}
+# What a person may do with each session: see himself, choose how pages look, keep views, be rung. All else has a scope.
+WITHOUT_SCOPE = {
+    "GET /console/live",
+    "GET /console/me",
+    "POST /console/me/end",
+    "POST /console/preferences",
+    "GET /console/views",
+    "POST /console/views",
+    "POST /console/views/forget",
+}
 FROM_ELSEWHERE = {"POST /console/csp", "POST /console/login/oidc/ended"}
 
 
