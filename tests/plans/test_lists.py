@@ -26,6 +26,7 @@ from aitp_cp.events import history as lists
 from aitp_cp.events import invocations, positions
 from aitp_cp.events import store as events
 from aitp_cp.events.model import HistoryFilter
+from aitp_cp.events.newer import NEWER, SKIPPED, statement_of
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.model import KeyFilter
 from aitp_cp.notes import store as notes
@@ -68,6 +69,11 @@ TOLD = events.READ_LOG.format(
     size="$6",
 )
 HOOK = UUID(hashlib.md5(b"hook3").hexdigest())
+
+
+def newer_events(form: str, **wanted: Any) -> Ask:
+    statement, args = statement_of(form, HistoryFilter(**wanted), 190_000, 200_000, 100)
+    return lambda conn: conn.fetch(statement, *args)
 
 
 def history(limit: int = 100, offset: int = 0, before: Any = None, **wanted: Any) -> Ask:
@@ -129,6 +135,13 @@ def page(read: Any, key: Any, place: Any) -> list[Ask]:
 
 
 LISTS: dict[str, list[Ask]] = {
+    "GET /console/events": [
+        newer_events(NEWER),
+        newer_events(NEWER, type="type-3"),
+        newer_events(NEWER, aid=RARE),
+        newer_events(SKIPPED),
+        newer_events(SKIPPED, run_id=RUN),
+    ],
     "GET /api/events/history": [
         history(),
         history(limit=1000, offset=5000),

@@ -40,13 +40,13 @@ class Newer(msgspec.Struct, frozen=True):
 async def newer(conn: Connection, filter: HistoryFilter, after: int, through: int, limit: int) -> Newer:
     """Return the newest events in (after, through], at most `limit`, and what was left out between."""
     start = max(after, through - MAX_DISTANCE)
-    statement, args = _statement(NEWER, filter, start, through, limit)
+    statement, args = statement_of(NEWER, filter, start, through, limit)
     rows = await conn.fetch(statement, *args)
     events = VIEW.decode(VIEW.raw(rows))
     full = bool(rows) and (len(rows) == limit or rows[-1]["more"])
     if not full and start == after:
         return Newer(events, None)
-    statement, args = _statement(SKIPPED, filter, start, rows[-1]["seq"] - 1 if full else start, MAX_COUNTED)
+    statement, args = statement_of(SKIPPED, filter, start, rows[-1]["seq"] - 1 if full else start, MAX_COUNTED)
     found = await conn.fetchrow(statement, *args)
     assert found is not None
     more = start > after or found["count"] == MAX_COUNTED
@@ -55,7 +55,8 @@ async def newer(conn: Connection, filter: HistoryFilter, after: int, through: in
     return Newer(events, Skipped(found["count"], more, found["since"], found["until"]))
 
 
-def _statement(form: str, filter: HistoryFilter, after: int, through: int, limit: int) -> tuple[str, list[Any]]:
+def statement_of(form: str, filter: HistoryFilter, after: int, through: int, limit: int) -> tuple[str, list[Any]]:
+    """Return a statement on the events in (after, through] that match, and its arguments."""
     where = conditions(filter)
     where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
     where.add("seq > {}", after)
