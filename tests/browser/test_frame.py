@@ -14,7 +14,15 @@ from aitp_cp.console.static_files import FOLDER, StaticFiles
 from tests.browser.conftest import Tab
 from tests.support.process import Process
 
-PAGES = ["/console/", "/console/events", "/console/sessions", "/console/sessions/s-browser", "/console/nowhere"]
+PAGES = [
+    "/console/",
+    "/console/events",
+    "/console/sessions",
+    "/console/sessions/s-browser",
+    "/console/nowhere",
+    "/console/graph?aid=aid:pubkey:BBBB2222&delegations=on",
+    "/console/system",
+]
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 
 

@@ -43,7 +43,7 @@ def _is_secret(value: Any) -> bool:
 def _written(value: Any) -> str:
     if _is_secret(value):
         return f"{len(value)} {SET}" if isinstance(value, tuple) else SET
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return UNSET
     if isinstance(value, bool):
         return str(value).lower()

@@ -56,7 +56,7 @@ async def graph(rt: Runtime, request: Request) -> Response:
     columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
     command = f"aitp-cp trust edges {query.aid or ''}".rstrip()
     view = GraphView(query, found, ranked, columns, lines, command)
-    return await render(rt, request, "graph.html", view, title="Trust", live="tokens delegations revocations")
+    return await render(rt, request, "graph.html", view, title="Trust graph", live="tokens delegations revocations")
 
 
 async def _around(rt: Runtime, conn: Connection, query: GraphQuery) -> AgentEdges:

@@ -106,7 +106,7 @@ async def _facts(rt: Runtime) -> list[Fact]:
     ]
     offset = rt.get(Figures).clock_offset_secs
     if offset is not None:
-        facts.append(Fact(f"clock {offset * 1000:+.0f} ms", "good" if abs(offset) < CLOCK_SOON_SECS else "bad"))
+        facts.append(Fact(f"clock {round(offset * 1000):+d} ms", "good" if abs(offset) < CLOCK_SOON_SECS else "bad"))
     return facts
 
 

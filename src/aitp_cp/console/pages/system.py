@@ -86,7 +86,7 @@ async def _database(rt: Runtime) -> Database:
         ms = (time.perf_counter() - started) * 1000
         offset = (rt.clock() - await server_time(conn)).total_seconds() * 1000
     answers = f"{ms:.0f} ms · {rt.db.in_use} of {rt.db.max_size} connections in use"
-    return Database(f"PostgreSQL {version}", answers, f"{offset:+.0f} ms from the database's")
+    return Database(f"PostgreSQL {version}", answers, f"{round(offset):+d} ms from the database's")
 
 
 async def _replicas(rt: Runtime) -> list[ReplicaRow]:

@@ -10,7 +10,8 @@ from aitp_cp_client.wire.visible import escaped
 
 NODE_WIDTH, NODE_HEIGHT = 180, 30
 COLUMN, ROW = 290, 38
-MAX_LABEL = 20  # characters; more would leave the box
+MAX_LABEL, MAX_SUB = 20, 28  # characters; more would leave the box
+LOOP = 48  # how far a line leaves a column that it comes back to
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ def graph(columns: Sequence[Sequence[Node]], lines: Sequence[Line], label: str) 
             places[node.aid] = (index * COLUMN, top + row * ROW)
             nodes.append(_node(node, *places[node.aid]))
     drawn = Markup("").join(_line(line, places) for line in lines if line.source in places and line.target in places)
-    width, height = (len(columns) - 1) * COLUMN + NODE_WIDTH + 2, rows * ROW + 2
+    width, height = (len(columns) - 1) * COLUMN + NODE_WIDTH + LOOP, rows * ROW + 2
     return Markup(
         '<svg class="graph" width="{0}" height="{1}" viewBox="-1 -1 {0} {1}" role="group" aria-label="{2}">{3}{4}</svg>'
     ).format(width, height, label, drawn, Markup("").join(nodes))
@@ -56,18 +57,22 @@ def graph(columns: Sequence[Sequence[Node]], lines: Sequence[Line], label: str) 
 
 def _node(node: Node, x: float, y: float) -> Markup:
     name = escaped(node.name or "")
-    shown = name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
     said = " ".join(part for part in (name, escaped(node.aid), node.status or "never registered") if part)
     kind = "middle" if node.middle else node.status if node.status in {"contained", "active"} else "other"
+    more = {None: "never registered", "contained": "✖ contained"}.get(node.status, "")
+    upper, lower = (name, f"{short(node.aid)} {more}") if name else (short(node.aid), more)
     return Markup(
         '<a href="{}" aria-label="{}"><title>{}</title>'
         '<rect class="node {}" x="{}" y="{}" width="{}" height="{}" rx="5"/>'
         '<text x="{}" y="{}">{}</text><text class="sub" x="{}" y="{}">{}</text></a>'
     ).format(
         *(node.url, said, said, kind, x, y, NODE_WIDTH, NODE_HEIGHT),
-        *(x + 8, y + 13, shown or "–", x + 8, y + 25),
-        escaped(short(node.aid))[:MAX_LABEL] + (" ✖ contained" if node.status == "contained" else ""),
+        *(x + 8, y + 13, _cut(escaped(upper)), x + 8, y + 25, _cut(escaped(lower), MAX_SUB)),
     )
+
+
+def _cut(text: str, limit: int = MAX_LABEL) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _line(line: Line, places: Mapping[str, Place]) -> Markup:
@@ -75,16 +80,18 @@ def _line(line: Line, places: Mapping[str, Place]) -> Markup:
     y1, y2 = y1 + NODE_HEIGHT / 2, y2 + NODE_HEIGHT / 2
     kind = "delegated" if line.delegated else "verified" if line.verified else "claimed"
     if x1 < x2:
-        x1, bend = x1 + NODE_WIDTH, (x2 - x1 - NODE_WIDTH) / 2
-        path = f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2 - 6} {y2}"
-        head = f"M{x2} {y2}l-8 -4v8z"
-        middle = ((x1 + x2) / 2, (y1 + y2) / 2 - 4)
+        x1, x2 = x1 + NODE_WIDTH, x2 - 6
+        bend = (x1 + x2) / 2
+        path = f"M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}"
+        head = f"M{x2 + 6} {y2}l-8 -4v8z"
+        share = 0.25 if x1 < COLUMN else 0.75  # where lines that meet in the middle are still apart
+        said = (x1 + (x2 - x1) * share, y1 + (y2 - y1) * (3 * share**2 - 2 * share**3) - 3)
     else:  # beside or behind: around the right of both
         x1, x2 = x1 + NODE_WIDTH, x2 + NODE_WIDTH
-        out = max(x1, x2) + 40
+        out = max(x1, x2) + LOOP
         path = f"M{x1} {y1}C{out} {y1} {out} {y2} {x2 + 6} {y2}"
         head = f"M{x2} {y2}l8 -4v8z"
-        middle = (out - 12, (y1 + y2) / 2)
+        said = (out - LOOP / 4, (y1 + y2) / 2)
     return Markup(
         '<g class="line {0}"><path d="{1}"/><path class="head" d="{2}"/><text x="{3}" y="{4}">{5}</text></g>'
-    ).format(kind, path, head, middle[0], middle[1], f"{line.count:,}")
+    ).format(kind, path, head, round(said[0]), round(said[1]), f"{line.count:,}")
