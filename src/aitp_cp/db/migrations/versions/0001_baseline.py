@@ -206,6 +206,7 @@ INDEXES = {
 # Of these, the indexes that a later one begins with, and which. A database that begins here has no use for both: each
 # costs every report time. An adopted database keeps them for the control plane that it came from.
 EXTENDED_BY = {
+    "admin_audit_actor_idx": "admin_audit_actor_newest_idx",
     "admin_audit_created_idx": "admin_audit_newest_idx",
     "agents_status_idx": "agents_status_expiry_idx",
     "audit_events_aid_a_idx": "audit_events_aid_a_ts_idx",
