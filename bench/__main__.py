@@ -16,11 +16,11 @@ from rich.console import Console
 
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
-from bench import deliveries, growth, history, life, reads, report, streams, trust, writes
+from bench import console, deliveries, growth, history, life, reads, report, streams, trust, writes
 from bench.report import Row
 from bench.servers import serving
 
-PARTS = ("writes", "trust", "life", "reads", "streams", "deliveries")
+PARTS = ("writes", "trust", "life", "reads", "console", "streams", "deliveries")
 PAST = 1_000_000
 REVOCATIONS = 1000
 
@@ -46,6 +46,9 @@ async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> Asy
             yield row
     if "reads" in parts:
         async for row in reads.measure(dsn, log, aids):
+            yield row
+    if "console" in parts:
+        async for row in console.measure(dsn, log, aids):
             yield row
     if "streams" in parts:
         with serving(dsn, log) as process:

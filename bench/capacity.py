@@ -29,7 +29,8 @@ from bench.streams import Arrivals, opened
 
 SECONDS = 5.0
 STREAMS = 100
-SETTLE_SECS = 4.0  # after a start, or after a change of the signed list
+START_SECS = 12.0  # until a process that has just started is at rest
+SETTLE_SECS = 2.0  # after a change of the signed list
 LIST = "/.well-known/aitp-revocation-list"
 TOLERANCE = 0.25
 SIZE = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname = ANY($1)"
@@ -97,7 +98,7 @@ async def measure(server: embedded.Server, dsn: str, folder: Path) -> Costs:
     """The costs on this machine; what is not measured here keeps its value."""
     with serving(dsn, folder / "a.log") as one, serving(dsn, folder / "b.log") as two:
         meter = Meter(server, one, two)
-        await asyncio.sleep(SETTLE_SECS)
+        await asyncio.sleep(START_SECS)
         (idle, _), idle_db = await meter.of()
         aids, registration, registration_db = await _registrations(server, one, idle_db)
         agents = await _bytes(dsn, AGENTS) / len(aids)

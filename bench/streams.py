@@ -41,21 +41,21 @@ class Arrivals:
 class _Stream(asyncio.Protocol):
     """One client; frames that come in pieces are put together."""
 
-    def __init__(self, arrivals: Arrivals, path: str = STREAM) -> None:
+    def __init__(self, arrivals: Arrivals, path: str, headers: dict[str, str]) -> None:
         self._arrivals = arrivals
-        self._path = path
+        self._request = request("GET", path, **headers)
         self._rest = b""
         self.opened = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._transport.write(request("GET", self._path, **KEY))
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
         whole, _, self._rest = (self._rest + data).rpartition(b"\n\n")
         self._arrivals.latencies += [now - float(sent) for sent in SENT.findall(whole)]
-        if b": connected" in data:
+        if b"retry: " in data:
             self.opened.set()
 
     def close(self) -> None:
@@ -63,13 +63,15 @@ class _Stream(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def opened(server: Running, count: int, arrivals: Arrivals, path: str = STREAM) -> AsyncIterator[None]:
-    """Hold `count` streams open."""
+async def opened(
+    server: Running, count: int, arrivals: Arrivals, path: str = STREAM, **headers: str
+) -> AsyncIterator[None]:
+    """Hold `count` streams open, with these headers instead of the key."""
     loop = asyncio.get_running_loop()
     streams: list[_Stream] = []
     try:
         for _ in range(count):
-            _, stream = await loop.create_connection(lambda: _Stream(arrivals, path), HOST, server.port)
+            _, stream = await loop.create_connection(lambda: _Stream(arrivals, path, headers or KEY), HOST, server.port)
             streams.append(stream)
             await stream.opened.wait()
         await asyncio.sleep(SETTLE_SECS)

@@ -30,12 +30,12 @@ async def measure(server: Running, aids: Sequence[str], dsn: str, folder: Path) 
     yield await verified(server, aids)
     yield await known(server, aids)
     yield await signed(server)
-    yield await revoke_many(server)
     yield await read_while_written(server, aids)
     for row in await contain(dsn, folder):
         yield row
     with serving(dsn, folder / "reporter.log") as process:
         yield await asyncio.to_thread(_reporter, process)
+    yield await revoke_many(server)  # last: it makes the signed list long
 
 
 async def _ingest(server: Running, what: str, bodies: Iterator[bytes], target: Target = NOTHING) -> Row:
