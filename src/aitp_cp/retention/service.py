@@ -29,8 +29,8 @@ def _policy(table: str, days: str | None, rows: OldRows) -> Policy:
     return Policy(table, days, rows.delete, rows.count)
 
 
-# Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions, and agents
-# that merely expired.
+# Never swept: revocation_entries, issued_tcts, delegations, trust_anchors, pinned_keys, handshake_sessions,
+# agent_notes, console_views, and agents that merely expired.
 POLICIES = (
     Policy("audit_events", "audit_events_ttl_days", forget_events, events.count_due),
     _policy("webhook_deliveries", "webhook_delivery_ttl_days", deliveries.FINISHED),
