@@ -1,5 +1,7 @@
 """Names that look alike (Unicode Technical Standard 39)."""
 
+import time
+
 import pytest
 
 from aitp_cp.registry.lookalikes import MAX_SKELETON, mixes_scripts, skeleton
@@ -31,6 +33,12 @@ def test_a_skeleton_is_bounded_and_storable() -> None:
     for char in ("\ufdfa", "m", "\U0010ffff", "\u0345", "\u1e9e"):
         assert len(skeleton(char * 256)) <= MAX_SKELETON
         assert len(skeleton(char * 256).encode()) < 2000
+
+
+def test_a_long_filter_takes_no_time() -> None:
+    began = time.process_time()
+    assert len(skeleton("a" + "\u0301\u0316" * 100_000)) <= MAX_SKELETON
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize("name", ["rese\u0430rcher", "\u0440aypal", "日本и", "α-b"])

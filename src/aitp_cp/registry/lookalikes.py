@@ -6,6 +6,8 @@ from functools import lru_cache
 from confusable_homoglyphs.categories import unique_aliases
 from confusable_homoglyphs.confusables import confusables_data
 
+from aitp_cp.protocol.manifest import MAX_DISPLAY_NAME
+
 MAX_SKELETON = 256  # characters; a character can become eighteen, and an index takes 2,700 bytes
 
 _MARKS = "\u200e"  # the table puts these around characters of scripts that run from right to left
@@ -26,7 +28,8 @@ def skeleton(name: str) -> str:
 
     Characters are replaced before case goes, for a capital I looks like an l, and after, for an m looks like rn.
     """
-    seen = "".join(char for char in unicodedata.normalize("NFD", name) if _is_seen(char))
+    # No name is longer; a filter may be, and sorting its accents would hold up the loop.
+    seen = "".join(char for char in unicodedata.normalize("NFD", name[:MAX_DISPLAY_NAME]) if _is_seen(char))
     replaced = _replaced(_replaced(seen).casefold())
     return unicodedata.normalize("NFD", replaced)[:MAX_SKELETON]
 
