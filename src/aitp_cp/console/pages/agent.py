@@ -8,6 +8,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.accounts.service import require_fresh
 from aitp_cp.audit import service as audits
 from aitp_cp.audit import store as audit
 from aitp_cp.audit.model import ORDER as AUDIT_ORDER
@@ -297,6 +298,7 @@ async def put_notes(rt: Runtime, request: Request) -> Response:
 
 async def pin(rt: Runtime, request: Request) -> Response:
     aid, form = path_aid(request), await forms.read(request)
+    require_fresh(rt, request, link("/agents/{aid}", aid=aid))
     known = aids.recognise(aid)
     if known is None:
         raise BadRequest("only the key of an AID can be pinned")
