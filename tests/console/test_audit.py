@@ -29,6 +29,7 @@ async def test_rows_lead_to_their_like_and_to_their_request(app: App) -> None:
     page = (await app.http.get("/console/audit?actor=key:ana&limit=2")).text
     assert page.count('<tr id="a') == 2
     assert 'data-copy="http://cp.test/console/audit?actor=key:ana&amp;limit=2"' in page
+    assert "aitp-cp audit list --actor=key:ana<" in page
     older = re.findall(r'rel="next" href="([^"]+)"', page)[0].replace("&amp;", "&")
     assert (await app.http.get(older)).text.count('<tr id="a') == 1
     entry = re.findall(r'href="(/console/audit/[0-9a-f-]{36})"', page)[0]

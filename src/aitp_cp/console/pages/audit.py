@@ -1,5 +1,6 @@
 """The admin audit: who did what, and what else happened in the same request."""
 
+import shlex
 from typing import Annotated, get_args
 from uuid import UUID
 
@@ -58,6 +59,7 @@ class AuditView(msgspec.Struct, frozen=True):
     until: str
     next_url: str | None
     address: str
+    command: str
     newest: bool
 
 
@@ -90,6 +92,7 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
         until=request.query_params.get("until", ""),
         next_url=None if page.next_before is UNSET else link("/audit", **asked, before=page.next_before),
         address=_address(rt, request),
+        command=_command(request, query),
         newest=query.before is None and query.until is None,
     )
     return await render(rt, request, "audit.html", view, title="Audit", live="audit")
@@ -114,6 +117,20 @@ async def get_entry(rt: Runtime, request: Request) -> Response:
 async def export_entries(rt: Runtime, request: Request) -> Response:
     query = read_query(request, AuditExportQuery)
     return await export(rt, query, actor_of(rt, request), rt.clock())
+
+
+def _command(request: Request, query: AuditPageFilter) -> str:
+    """Return the command that lists the same."""
+    options = {
+        "actor": query.actor,
+        "action": query.action,
+        "target": query.target,
+        "request": query.request_id,
+        "since": request.query_params.get("since"),
+        "until": request.query_params.get("until"),
+    }
+    given = [f"--{name}={value}" for name, value in options.items() if value]
+    return shlex.join(["aitp-cp", "audit", "list", *given])
 
 
 def _row(entry: AuditEntry) -> AuditRow:
