@@ -12,16 +12,17 @@ from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.page import action, read, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.parts.times import moment_of
+from aitp_cp.db import Connection
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
 from aitp_cp.tcts.merging import RANKED
-from aitp_cp.tcts.views import TctFilter, TctView
+from aitp_cp.tcts.views import TctFilter, TctList, TctView
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 
@@ -85,9 +86,13 @@ async def list_tokens(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TokensFilter)
     if query.expires is not None:
         query = msgspec.structs.replace(query, expires_before=rt.clock() + WINDOWS[query.expires])
-    async with rt.db.connection() as conn:
-        page = (await queries.list_tcts(conn, query, query.window(query.order), rt.clock())).read()
-        names = await names_of(conn, (aid for token in page.tcts for aid in (token.issuer, token.subject)))
+    window = query.window(query.order)
+
+    async def listed(conn: Connection) -> tuple[TctList, Mapping[str, str]]:
+        page = (await queries.list_tcts(conn, query, window, rt.clock())).read()
+        return page, await names_of(conn, (aid for token in page.tcts for aid in (token.issuer, token.subject)))
+
+    page, names = await read(rt, request, listed)
     asked = {name: getattr(query, name) for name in ("issuer", "subject", "capability", "verdict", "expires", "active")}
     older = None if page.next_before is UNSET else link("/tokens", **asked, before=page.next_before)
     rows = [_row(rt, token, names) for token in page.tcts]
