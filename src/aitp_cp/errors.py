@@ -1,7 +1,7 @@
-"""Every error a client can be answered with: class, HTTP status, machine code.
+"""Every error of the API: class, HTTP status, code and sentence.
 
-`web/responses.py` is the one place that renders them. A message is a human sentence and
-never carries a secret, an exception text, SQL or a DSN (contract, section 2).
+Only `web/responses.py` renders them. A message is a sentence for people. It never contains a secret, an exception's
+text, SQL or a DSN (contract, section 2).
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 
 class AppError(Exception):
-    """An answer other than success; `extra` members join the body, `headers` the response."""
+    """An error response; `extra` adds members to the body, `headers` adds headers."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
@@ -53,7 +53,7 @@ class FilterInvalid(AppError):
 
 class OffsetTooLarge(AppError):
     status, code = 400, "OFFSET_TOO_LARGE"
-    sentence = "offset is beyond 100000: read on with before, the nextBefore of the page so far"
+    sentence = "offset is above 100000: use before, with nextBefore of the last page"
 
 
 class NotFound(AppError):
@@ -69,7 +69,7 @@ class AlreadyExists(AppError):
 
 
 class Conflict(AppError):
-    status, code, sentence = 409, "CONFLICT", "another write came first: nothing was changed, send it again"
+    status, code, sentence = 409, "CONFLICT", "another write came first: nothing was changed, send the request again"
 
 
 class HostUnknown(AppError):
@@ -94,7 +94,7 @@ class HeadersTooLarge(AppError):
     status, code, sentence = 431, "HEADERS_TOO_LARGE", "the request headers are too large"
 
 
-# -- who is calling, and how often ----------------------------------------------------------
+# -- credentials and rate limits -------------------------------------------------------------
 
 
 class InvalidApiKey(AppError):
@@ -115,12 +115,12 @@ class ScopeMissing(AppError):
 
 class GrantExceeded(AppError):
     status, code = 403, "GRANT_EXCEEDED"
-    sentence = "nobody grants a scope, a lifetime or a rate beyond his own: `field` names what goes beyond"
+    sentence = "a key cannot grant a scope, a lifetime or a rate that exceeds its own: see `field`"
 
 
 class OriginNotAllowed(AppError):
     status, code = 403, "ORIGIN_NOT_ALLOWED"
-    sentence = "without API keys a page of another origin may not call this; set API_KEYS, or list it in CORS_ORIGIN"
+    sentence = "without API keys, pages of other origins are refused: set API_KEYS, or list the origin in CORS_ORIGIN"
 
 
 class SignInRequired(AppError):
@@ -128,9 +128,9 @@ class SignInRequired(AppError):
 
 
 class StepUpRequired(AppError):
-    """`back` is the page of the console from which the person can do it again."""
+    """`back` is the page of the console to return to."""
 
-    status, code, sentence = 401, "STEP_UP_REQUIRED", "show your credential again before you do this"
+    status, code, sentence = 401, "STEP_UP_REQUIRED", "sign in again before you do this"
 
     def __init__(self, back: str) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class StepUpRequired(AppError):
 
 class CrossSiteRefused(AppError):
     status, code = 403, "CROSS_SITE_REFUSED"
-    sentence = "the console takes this from its own pages only; behind a proxy, set CONSOLE_ORIGIN or CP_BASE_URL"
+    sentence = "only pages of the console may send this; behind a proxy, set CONSOLE_ORIGIN or CP_BASE_URL"
 
 
 class RateLimited(AppError):
@@ -203,7 +203,7 @@ class NamespaceConflict(AppError):
 
 class NamespaceFixed(AppError):
     status, code = 409, "NAMESPACE_FIXED"
-    sentence = "the agent is registered in another namespace, and this request may not move it"
+    sentence = "the agent is registered in another namespace, and this request cannot move it"
 
 
 class ManifestStale(AppError):
@@ -218,7 +218,7 @@ class AgentDeregistered(AppError):
 
 class AgentContained(AppError):
     status, code = 403, "AGENT_CONTAINED"
-    sentence = "the agent is contained: an operator has cut it off, and must release it first"
+    sentence = "the agent is contained: an operator must release it first"
 
 
 class NotContained(AppError):
@@ -227,14 +227,14 @@ class NotContained(AppError):
 
 class PlanChanged(AppError):
     status, code = 409, "PLAN_CHANGED"
-    sentence = "the agent's live tokens are no longer those of this plan: look at a new dry run"
+    sentence = "the agent's live tokens have changed since this plan: request a new dry run"
 
 
-# -- agents that speak for themselves -----------------------------------------------------------
+# -- agents that report for themselves -----------------------------------------------------------
 
 
 class ProofInvalid(AppError):
-    status, code, sentence = 401, "PROOF_INVALID", "the signed answer to the challenge is not valid"
+    status, code, sentence = 401, "PROOF_INVALID", "the signed response to the challenge is not valid"
 
 
 class AgentTokenInvalid(AppError):
@@ -252,16 +252,16 @@ class AgentNotActive(AppError):
 
 class ProofRequired(AppError):
     status, code = 403, "PROOF_REQUIRED"
-    sentence = "this control plane registers agents that prove their key: send an agent token in X-Aitp-Agent-Token"
+    sentence = "registration needs proof of the agent's key: send an agent token in X-Aitp-Agent-Token"
 
 
 class SignatureRequired(AppError):
     status, code = 403, "SIGNATURE_REQUIRED"
-    sentence = "this control plane takes reports from agents only: report with an agent token or a signature"
+    sentence = "only agents may report: use an agent token or sign the request"
 
 
 class HandshakeUnsupported(AppError):
-    status, code, sentence = 501, "HANDSHAKE_UNSUPPORTED", "the control plane never takes part in a handshake"
+    status, code, sentence = 501, "HANDSHAKE_UNSUPPORTED", "the control plane does not take part in handshakes"
 
 
 # -- revocation, webhooks, trust store ----------------------------------------------------------
@@ -273,7 +273,7 @@ class JtiInvalid(AppError):
 
 class RevocationUnavailable(AppError):
     status, code = 503, "REVOCATION_UNAVAILABLE"
-    sentence = "the revocation list cannot be vouched for right now"
+    sentence = "the revocation list cannot be confirmed now: try again"
 
 
 class UrlNotAllowed(AppError):
@@ -282,12 +282,12 @@ class UrlNotAllowed(AppError):
 
 class HostUnresolved(AppError):
     status, code = 503, "HOST_UNRESOLVED"
-    sentence = "the host name does not lead to a public address now; check it, and try again"
+    sentence = "the host name does not resolve to a public address now: check it, and try again"
 
 
 class WebhooksLimit(AppError):
     status, code = 409, "WEBHOOKS_LIMIT"
-    sentence = "there are as many webhooks as WEBHOOKS_MAX allows: delete one first"
+    sentence = "the number of webhooks has reached WEBHOOKS_MAX: delete one first"
 
 
 class JwksNotCached(AppError):
@@ -298,7 +298,7 @@ class JwksNotCached(AppError):
 
 
 class IngestBusy(AppError):
-    status, code, sentence = 503, "INGEST_BUSY", "too many bytes of reported events are waiting to be stored"
+    status, code, sentence = 503, "INGEST_BUSY", "too many reported events are waiting to be stored: try again"
 
 
 class SseCapacity(AppError):
@@ -313,5 +313,5 @@ class DatabaseUnavailable(AppError):
     status, code, sentence = 503, "DATABASE_UNAVAILABLE", "the database is unavailable"
 
 
-# Nothing was wrong with the request: the same one may succeed later, so no such answer is ever stored.
+# The same request may succeed later, so these responses are never stored under an Idempotency-Key.
 RETRIABLE = (Conflict, DatabaseUnavailable, IngestBusy, ShuttingDown, WebhooksLimit)

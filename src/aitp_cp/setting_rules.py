@@ -1,6 +1,6 @@
-"""What values of settings can mean: names and origins as browsers write them, secrets that can be guessed.
+"""Rules for the values of settings: hosts and origins as browsers write them, secrets that can be guessed.
 
-A value that can never match anything is refused; what browsers normalise is normalised. No message repeats a value.
+A value that can never match is refused. Values are normalised as browsers do. No message repeats a value.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from yarl import URL
 
 MIN_KEY_CHARACTERS = 20
 MIN_DISTINCT_CHARACTERS = 8
-QUOTED = "in quotes, which an env file passes on as they are: remove them"
+QUOTED = "in quotes, and env files pass quotes on: remove them"
 QUOTES = ("'", '"')
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _MAX_NAME = 253
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+/?\Z", re.IGNORECASE)
-# What people leave in a value that they copied from a document.
+# Left in values that were copied from documentation.
 _PLACEHOLDER = re.compile(r"change.?(me|this)|replace.?(me|this)|example|placeholder|your.?(api|secret|key|seed)", re.I)
 
 
@@ -30,7 +30,7 @@ _HEX_DIGEST = re.compile(r"[0-9A-Fa-f]{64}\Z")
 
 
 def is_quoted(text: str) -> bool:
-    """Whether matching quotes enclose the text: programs differ in whether they remove those of an env file."""
+    """Return whether quotes enclose the text; some programs remove the quotes of an env file, others keep them."""
     return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
 
 
@@ -55,12 +55,12 @@ def pairs(text: object) -> object:
 
 
 def weakness(secret: str) -> str | None:
-    """Why a stranger may guess this secret, or None."""
+    """Return why this secret can be guessed, or None."""
     if len(secret) < MIN_KEY_CHARACTERS:
         return f"has fewer than {MIN_KEY_CHARACTERS} characters"
     if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
         return f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters"
-    return "is an example from a document" if _PLACEHOLDER.search(secret) else None
+    return "is an example from documentation" if _PLACEHOLDER.search(secret) else None
 
 
 def key_digest(entry: str) -> bytes:
@@ -73,7 +73,7 @@ def key_digest(entry: str) -> bytes:
 
 
 def weak_keys(keys: Sequence[str]) -> str | None:
-    """The first of these keys that can be guessed, by its number, and why; a digest does not tell."""
+    """Return the number of the first key that can be guessed, and why, or None. A digest cannot be judged."""
     for number, key in enumerate(keys, 1):
         if not _is_digest(key) and (reason := weakness(key)):
             return f"key {number} of {len(keys)} {reason}"
@@ -81,12 +81,12 @@ def weak_keys(keys: Sequence[str]) -> str | None:
 
 
 def _is_digest(entry: str) -> bool:
-    """In either case: taken for a key, it would be one that nobody sends, and the real key would open nothing."""
+    """Ignore case: taken for a plain key, a digest would lock out the real key."""
     return entry[: len(DIGEST_PREFIX)].lower() == DIGEST_PREFIX
 
 
 def seed_weakness(seed: str) -> str | None:
-    """Why a seed of hex digits is no random one, or None; 32 random bytes hold about 30 different ones."""
+    """Return why a hex seed is not random, or None; 32 random bytes hold about 30 different values."""
     return "repeats itself" if len(set(bytes.fromhex(seed))) <= MIN_DISTINCT_CHARACTERS else None
 
 
@@ -100,7 +100,7 @@ def is_http_url(url: str) -> bool:
 
 
 def host_name(text: str) -> str:
-    """The host in lower case and ASCII, an address in its canonical spelling without brackets; raises `ValueError`."""
+    """Return the host in lower-case ASCII, or an address in canonical form without brackets. Raise `ValueError`."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         return str(ip_address(bare))
@@ -118,7 +118,7 @@ def host_name(text: str) -> str:
 
 
 def host_pattern(text: str) -> str:
-    """A host, or `.suffix` for all names below one; raises `ValueError`."""
+    """Return a host, or `.suffix` for all names below it. Raise `ValueError`."""
     if text.startswith("."):
         return f".{host_name(text[1:])}"
     name = host_name(text)
@@ -126,7 +126,7 @@ def host_pattern(text: str) -> str:
 
 
 def origin(text: str) -> str:
-    """The origin as a browser sends it: lower case, ASCII, no default port; raises `ValueError`."""
+    """Return the origin as a browser sends it: lower-case ASCII without a default port. Raise `ValueError`."""
     if not _ORIGIN.match(text):
         raise ValueError("must be an origin")
     try:
@@ -140,17 +140,17 @@ def origin(text: str) -> str:
 
 
 def networks(text: object) -> object:
-    """The networks of a list; raises `ValueError`, also for one with bits set behind its prefix."""
+    """Return the networks of a list. Raise `ValueError`, also for bits set beyond the prefix."""
     if not isinstance(text, str):
         return text
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError:
-        raise ValueError("must be a list of networks such as 10.0.0.0/8, with no bits set behind the prefix") from None
+        raise ValueError("must be a list of networks such as 10.0.0.0/8, without bits beyond the prefix") from None
 
 
 def listening_address(text: str) -> str:
-    """An address or name to listen on, `[::1]` without its brackets; raises `ValueError`."""
+    """Return an address or name to listen on, `[::1]` without brackets. Raise `ValueError`."""
     try:
         zone = text.strip("[]").partition("%")
         address = ip_address(zone[0])
@@ -162,7 +162,7 @@ def listening_address(text: str) -> str:
 def contradictions(
     base_url: str, console_origin: str | None, oidc_issuer: str | None, oidc_client_id: str | None
 ) -> Iterator[str]:
-    """Yield which settings of the console do not fit together."""
+    """Yield a message for each conflict between settings of the console."""
     if console_origin is not None and urlsplit(console_origin).hostname == urlsplit(base_url).hostname:
         yield "CONSOLE_ORIGIN: needs a host name other than that of CP_BASE_URL, where the API answers"
     if oidc_issuer is not None and oidc_client_id is None:
@@ -172,7 +172,7 @@ def contradictions(
 
 
 def read_variable(environ: Mapping[str, str], name: str, problems: list[str]) -> str | None:
-    """Return the value of a variable, or of the file that its `_FILE` twin names; adds to `problems` what is wrong."""
+    """Return the value of a variable or of the file that `<NAME>_FILE` names. Append errors to `problems`."""
     value, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
     if value and path:
         problems.append(f"{name}: is set together with {name}_FILE")

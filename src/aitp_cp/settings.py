@@ -27,7 +27,7 @@ ANY_HOST = "*"
 
 
 class SettingsError(Exception):
-    """One message naming every wrong variable; it never repeats a value."""
+    """Names every wrong variable in one message, and no value."""
 
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -39,30 +39,35 @@ Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
 
 
 class Settings(BaseSettings):
-    """What one process was told; immutable, and silent about secrets when printed."""
+    """The settings of one process: immutable, and printed without secrets."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
     cp_env: Literal["production", "development"] = Field(
         "production", description="`production` or `development`; under `dev` the default is `development`."
     )
     node_env: str | None = Field(None, description="`production` also means production, whatever `CP_ENV` says.")
-    host: str = Field("0.0.0.0", description="Address to listen on, `::` for IPv6 and IPv4; under `dev` `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
+    host: str = Field("0.0.0.0", description="Address to listen on, `::` for IPv6 and IPv4; `dev` uses `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
     allowed_hosts: Texts | None = Field(
         None,
-        description="Host names requests may address besides loopback and `CP_BASE_URL`, exact or `.suffix`; `*`: any. "
-        "Unset means any, except under `dev` and on a loopback address without API keys.",
+        description="Host names that requests may use besides loopback and `CP_BASE_URL`, exact or `.suffix`; `*`: "
+        "all. Unset: all, except under `dev` and on a loopback address without API keys.",
     )
     port: int = Field(4000, ge=0, le=65535, description="TCP port to listen on.")
-    cp_base_url: str = Field("http://localhost:4000", description="Public URL, put into the control plane's manifest.")
+    cp_base_url: str = Field("http://localhost:4000", description="Public URL, as in the control plane's manifest.")
     cp_aid_seed_hex: SecretStr | None = Field(
-        None, description="Ed25519 identity seed, 64 hex digits; required in production, otherwise fresh at each boot."
+        None,
+        description="Ed25519 identity seed, 64 hex digits; required in production, otherwise random at each start.",
     )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL connection URL; required, except under `dev`, which runs an embedded Postgres."
     )
     database_read_url: SecretStr | None = Field(None, description="URL of a hot standby for lists and exports.")
-    read_max_lag_ms: Positive = Field(2000, description="Milliseconds it may be behind; then the primary is read.")
-    db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="Most connections of one process's pool.")
+    read_max_lag_ms: Positive = Field(
+        2000, description="Milliseconds the standby may be behind before lists read the primary."
+    )
+    db_pool_max: Annotated[int, Field(ge=2, le=1000)] = Field(
+        20, description="Maximum connections in the pool of one process."
+    )
     api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
     console_idle_minutes: Positive = Field(30, description="Minutes until an unused session of the console ends.")
     console_max_hours: Positive = Field(12, description="Hours until any session of the console ends.")
@@ -70,58 +75,57 @@ class Settings(BaseSettings):
         None, description="Origin such as `https://console.example`: the console answers there only, the API does not."
     )
     api_keys_allow_weak: bool = Field(
-        False, description="Start in production with API keys that can be guessed; `check` fails all the same."
+        False, description="Start in production even with API keys that can be guessed; `check` still fails."
     )
     enrollment_secret: SecretStr = Field(
         ..., description="HMAC key of enrollment tokens, at least 32 characters; required."
     )
     cors_origin: Texts | None = Field(
-        None, description="Browser origins that may read answers, comma-separated; unset means `*`."
+        None, description="Browser origins that may read responses, comma-separated; unset means `*`."
     )
     revocation_list_ttl_secs: Positive = Field(3600, description="Seconds until a signed revocation list expires.")
     revocation_max_staleness_secs: Positive = Field(
         300, description="Seconds the last good list is served for while the database is unreachable."
     )
-    webhook_retry_attempts: Positive = Field(6, description="Attempts before a delivery has failed for good.")
+    webhook_retry_attempts: Positive = Field(6, description="Attempts until a delivery is marked as failed.")
     webhook_breaker_failure_threshold: Positive = Field(
         5, description="Consecutive failures that open a webhook's circuit breaker."
     )
-    webhook_breaker_reset_ms: Positive = Field(
-        60_000, description="Milliseconds until an open breaker lets a probe through."
-    )
+    webhook_breaker_reset_ms: Positive = Field(60_000, description="Milliseconds until an open breaker sends a probe.")
     webhooks_max: Positive = Field(
-        100, description="Most webhooks; each deliverable event becomes a row for every one of them."
+        100, description="Maximum number of webhooks; each deliverable event adds a row for each of them."
     )
     webhook_url_allowlist: Texts = Field(
         (), description="Hosts webhooks may use, exact or `.suffix`; empty allows all."
     )
-    webhook_allowed_cidrs: Networks = Field((), description="Networks exempt from the guard against private addresses.")
-    max_sse_connections: Count = Field(500, description="Most event streams open in one process.")
+    webhook_allowed_cidrs: Networks = Field((), description="Private networks that webhooks and key sets may use.")
+    max_sse_connections: Count = Field(500, description="Maximum open event streams in one process.")
     sse_per_caller: Positive | None = Field(
-        None, description="Most event streams of one API key in one process; unset means half of `MAX_SSE_CONNECTIONS`."
+        None,
+        description="Maximum event streams of one API key in one process; unset means half of `MAX_SSE_CONNECTIONS`.",
     )
     max_connections: Positive = Field(
-        4000, description="Most connections open in one process; at the bound, idle ones are closed for new ones."
+        4000, description="Maximum open connections in one process; at the limit, a new one replaces an idle one."
     )
     max_unsent_mib: Positive = Field(
-        64, description="MiB of answers waiting for their clients in one process; beyond it the slowest are cut."
+        64, description="MiB of responses that clients of one process have not read; above it, the slowest are cut."
     )
     registry_cache_mib: Count = Field(
         64,
-        description="MiB of agents, manifests and pages of agents that one process keeps in memory for 5 s; 0: none.",
+        description="MiB of agents, manifests and lists that one process caches for 5 s; 0 disables.",
     )
     keep_alive_ms: Positive = Field(
-        75_000, description="Milliseconds a connection may be idle; longer than your proxy keeps one."
+        75_000, description="Milliseconds until an idle connection is closed; set it higher than in your proxy."
     )
-    max_audit_events_memory: Count = Field(500, description="Newest events kept in memory for new streams.")
+    max_audit_events_memory: Count = Field(500, description="Number of newest events kept in memory for new streams.")
     sse_heartbeat_ms: Positive = Field(
-        15_000, description="Milliseconds of silence after which a stream gets a comment."
+        15_000, description="Milliseconds without an event until a stream sends a comment."
     )
     console_enabled: bool = Field(True, description="Whether the web console is served at `/console/`.")
     console_streams: Count = Field(
-        64, description="Most browsers that follow the console live in one process; the others ask every 10 s."
+        64, description="Maximum live console pages in one process; further ones poll every 10 s."
     )
-    event_token_redaction: bool = Field(True, description="Replace raw tokens in reported events by their SHA-256.")
+    event_token_redaction: bool = Field(True, description="Replace raw tokens in reported events with their SHA-256.")
     observed_artifact_verification: Literal["off", "warn", "strict"] = Field(
         "warn", description="Check tokens in reports: `off`, `warn` shows verdicts, `strict` stores only verified ones."
     )
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
     enrolment: Literal["open", "proof"] = Field(
         "open", description="`proof` registers only agents that send an agent token with their manifest."
     )
-    rate_limit_enabled: bool = Field(True, description="Whether token buckets limit requests at all.")
+    rate_limit_enabled: bool = Field(True, description="Enable rate limits.")
     rate_limit_enrollment_per_ip_min: Count = Field(5, description="Enrolments per window and address; 0 disables.")
     rate_limit_public_per_ip_min: Count = Field(60, description="Public requests per window and address; 0 disables.")
     rate_limit_api_key_per_min: Count = Field(600, description="Requests per window and API key; 0 disables.")
@@ -147,29 +151,29 @@ class Settings(BaseSettings):
     rate_limit_login_per_ip_min: Count = Field(
         5, description="Attempts to sign in to the console per window and address; 0 disables."
     )
-    rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds in which an empty bucket is full again.")
+    rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds until an empty bucket is full again.")
     client_ip_header: str | None = Field(None, description="Header that your edge sets to the client's address.")
     trusted_proxy_hops: Annotated[int, Field(ge=0, le=100)] = Field(
         0, description="Proxies that append to X-Forwarded-For; 0 trusts none."
     )
-    retention_enabled: bool = Field(True, description="Whether old rows are swept.")
+    retention_enabled: bool = Field(True, description="Delete old rows.")
     retention_interval_ms: Positive = Field(1_800_000, description="Milliseconds between sweeps.")
-    retention_batch_limit: Positive = Field(10_000, description="Most rows deleted per table and sweep.")
+    retention_batch_limit: Positive = Field(10_000, description="Maximum rows deleted per table and sweep.")
     audit_events_ttl_days: Count = Field(90, description="Days events are kept; 0 keeps them for ever.")
     webhook_delivery_ttl_days: Count = Field(
         14, description="Days finished deliveries are kept; 0 keeps them for ever."
     )
     admin_audit_ttl_days: Count = Field(365, description="Days admin audit rows are kept; 0 keeps them for ever.")
-    idempotency_key_ttl_days: Count = Field(7, description="Days stored answers are kept; 0 keeps them for ever.")
+    idempotency_key_ttl_days: Count = Field(7, description="Days stored responses are kept; 0 keeps them for ever.")
     expired_agent_grace_days: Count = Field(30, description="Days deregistered agents are kept; 0 keeps them for ever.")
-    jwks_refresh_enabled: bool = Field(True, description="Whether trust anchors' key sets are refreshed.")
+    jwks_refresh_enabled: bool = Field(True, description="Refresh the key sets of trust anchors.")
     jwks_refresh_interval_ms: Positive = Field(900_000, description="Milliseconds between refreshes of a key set.")
-    jwks_fetch_timeout_ms: Positive = Field(10_000, description="Milliseconds one fetch of a key set may take.")
+    jwks_fetch_timeout_ms: Positive = Field(10_000, description="Timeout of one fetch of a key set, in milliseconds.")
     drain_window_ms: Count = Field(
         5000, description="Milliseconds requests are still served after SIGTERM; under `dev` the default is 0."
     )
     log_level: Literal["trace", "debug", "info", "warn", "error", "fatal"] = Field(
-        "info", description="Least severe log line that is printed."
+        "info", description="Lowest severity that is logged."
     )
     oidc_issuer: str | None = Field(
         None, description="Issuer of the OpenID provider for single sign-on to the console, as it writes itself."
@@ -181,11 +185,11 @@ class Settings(BaseSettings):
     oidc_scopes: str = Field("openid email profile groups", description="Scopes to ask the provider for.")
     oidc_role_claim: str = Field("groups", description="Claim that lists the groups of a person.")
     oidc_role_map: Roles = Field({}, description="Comma-separated `group=role`; who is in no such group is refused.")
-    otel_enabled: bool = Field(False, description="Whether traces are exported.")
+    otel_enabled: bool = Field(False, description="Export traces.")
     otel_service_name: str = Field("aitp-control-plane", description="Service name on exported traces.")
     otel_exporter_otlp_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint; `/v1/traces` is appended.")
     otel_exporter_otlp_traces_endpoint: str | None = Field(
-        None, description="OTLP/HTTP endpoint for traces, taken as it is."
+        None, description="OTLP/HTTP endpoint for traces, used unchanged."
     )
 
     @property
@@ -209,7 +213,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` passes in: no environment or file is read behind its back."""
+        """Read only what `load` passes in, no environment variable and no file."""
         return (init_settings,)
 
     @field_validator(
@@ -309,7 +313,11 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
         try:
-            return None if origins is None else tuple(one if one == "*" else rules.origin(one) for one in origins)
+            return (
+                None
+                if origins is None
+                else tuple(origin if origin == "*" else rules.origin(origin) for origin in origins)
+            )
         except ValueError:
             raise ValueError(
                 "must be `*` or a list of origins such as https://console.example, without paths"
@@ -317,22 +325,22 @@ class Settings(BaseSettings):
 
 
 def load(environ: Mapping[str, str], *, command: Command) -> Settings:
-    """Read every variable, or the file its `_FILE` twin names; raises `SettingsError` listing all that is wrong."""
+    """Read every variable, or the file that `<NAME>_FILE` names. Raise `SettingsError` with all problems."""
     problems: list[str] = []
     values: dict[str, Any] = dict(_defaults(command))
     for field in Settings.model_fields:
         value = rules.read_variable(environ, field.upper(), problems)
         if value is not None:
             values[field] = value
-    already_named = {problem.partition(":")[0].removesuffix("_FILE") for problem in problems}
-    problems += [f"{name}: is required" for name in _missing(values, command) if name not in already_named]
+    reported = {problem.partition(":")[0].removesuffix("_FILE") for problem in problems}
+    problems += [f"{name}: is required" for name in _missing(values, command) if name not in reported]
     try:
         settings = Settings(**values)
-    except ValidationError as refused:
+    except ValidationError as invalid:
         problems += [
             _described(error)
-            for error in refused.errors(include_url=False, include_input=False)
-            if error["type"] != "missing" or str(error["loc"][0]).upper() not in already_named
+            for error in invalid.errors(include_url=False, include_input=False)
+            if error["type"] != "missing" or str(error["loc"][0]).upper() not in reported
         ]
     else:
         problems += _weak_secrets(settings) if settings.production and command != "tool" else ()
@@ -345,7 +353,7 @@ def load(environ: Mapping[str, str], *, command: Command) -> Settings:
 
 
 def _weak_secrets(settings: Settings) -> Iterator[str]:
-    """Secrets that a stranger may guess; production does not start with them."""
+    """Yield a message for each secret that can be guessed; production does not start with one."""
     seed, enrollment = settings.cp_aid_seed_hex, settings.enrollment_secret.get_secret_value()
     if seed is not None and (reason := rules.seed_weakness(seed.get_secret_value())):
         yield f"CP_AID_SEED_HEX: {reason}; {FRESH}"
@@ -369,9 +377,9 @@ def _defaults(command: Command) -> dict[str, Any]:
 
 
 def _missing(values: Mapping[str, Any], command: Command) -> list[str]:
-    """What only some commands or environments require."""
-    named = (values.get("cp_env", "production"), values.get("node_env") or "")
-    production = "production" in [name.lower() for name in named]
+    """Return the missing variables that only some commands or environments require."""
+    environments = (values.get("cp_env", "production"), values.get("node_env") or "")
+    production = "production" in [name.lower() for name in environments]
     missing = []
     if command != "dev" and "database_url" not in values:
         missing.append("DATABASE_URL")

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp_client.errors import UNVERIFIED, ControlPlaneError
-from aitp_cp_client.transport import Answer, Call, Transport
+from aitp_cp_client.transport import Call, Response, Transport
 from aitp_cp_client.wire import verification
 from aitp_cp_client.wire.aid import canonical
 from aitp_cp_client.wire.verification import Unverified
@@ -94,7 +94,7 @@ async def revocation_list(
     )
 
 
-def _verified(answer: Answer, verify: Callable[[], Verified]) -> Verified:
+def _verified(answer: Response, verify: Callable[[], Verified]) -> Verified:
     try:
         return verify()
     except Unverified as refused:
@@ -102,5 +102,5 @@ def _verified(answer: Answer, verify: Callable[[], Verified]) -> Verified:
     raise failed
 
 
-def _unverified(answer: Answer, sentence: str) -> ControlPlaneError:
+def _unverified(answer: Response, sentence: str) -> ControlPlaneError:
     return ControlPlaneError(UNVERIFIED, sentence, status=answer.status, request_id=answer.headers.get("x-request-id"))

@@ -43,7 +43,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -77,7 +77,7 @@ class Transport:
     def __repr__(self) -> str:  # without the key
         return f"Transport({self.url})"
 
-    async def send(self, call: Call) -> Answer:
+    async def send(self, call: Call) -> Response:
         """Send a request and return the whole response; raise `ControlPlaneError`."""
         limit = aiohttp.ClientTimeout(self._timeouts.answer_secs, sock_connect=self._timeouts.connect_secs)
         response = await self._opened(call, limit)
@@ -85,7 +85,7 @@ class Transport:
             body = await self._read(response, whole=True)
         finally:
             response.release()
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
     async def ask(self, shape: type[Shape], path: str, params: Params | None = None, *, gated: bool = True) -> Shape:
         """GET this path; return the response as this struct."""

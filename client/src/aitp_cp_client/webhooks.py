@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from aitp_cp_client.paging import Rows, rows
-from aitp_cp_client.transport import Answer, Call, Transport, encode, segment
+from aitp_cp_client.transport import Call, Response, Transport, encode, segment
 from aitp_cp_client.wire.times import iso
 
 WEBHOOKS = "/api/webhooks"
@@ -259,7 +259,7 @@ class Webhooks:
     async def reset_breaker(self, id: UUID | str) -> Breaker:
         return (await self._post(f"{_path(id)}/circuit-breaker/reset")).read(Breaker)
 
-    async def _post(self, path: str) -> Answer:
+    async def _post(self, path: str) -> Response:
         return await self._transport.send(Call(method="POST", path=path, repeatable=False))
 
 

@@ -10,7 +10,7 @@ from aitp_cp_conformance.agent import Agent
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment, event
 from aitp_cp_conformance.registered import main_agent, other_agent
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 CHALLENGE = "/api/agent-auth/challenge"
 TOKEN = "/api/agent-auth/token"  # noqa: S105 - a path
@@ -38,7 +38,7 @@ async def main_token(cp: Deployment) -> str:
     return await token_of(cp, (await cp.shared(main_agent)).agent)
 
 
-async def send_signed(cp: Deployment, agent: Agent, body: bytes, *, sent: bytes | None = None) -> Answer:
+async def send_signed(cp: Deployment, agent: Agent, body: bytes, *, sent: bytes | None = None) -> Response:
     """Report `body` in a request that the agent signs; with `sent` another body goes out under that signature."""
     health: dict[str, str] = (await cp.public.get("/api/health")).ok()
     path = urlsplit(cp.options.url).path.rstrip("/") + EVENTS

@@ -3,7 +3,7 @@
 from urllib.parse import quote, urlencode
 
 from aitp_cp_conformance.model import Broken, Skipped
-from aitp_cp_conformance.wire import Answer, Caller
+from aitp_cp_conformance.wire import Caller, Response
 
 # Requests that create a record, and the path prefix of records with an id.
 _BY_ID = {"POST /api/webhooks": "/api/webhooks/", "POST /api/trust-anchors": "/api/trust-anchors/"}
@@ -18,7 +18,7 @@ class Cleanup:
     def __init__(self) -> None:
         self._paths: dict[str, None] = {}
 
-    def record(self, answer: Answer) -> None:
+    def record(self, answer: Response) -> None:
         """Remember what this response created; called with every response of the run."""
         if answer.status == 201 and (path := _created_path(answer)):
             self._paths[path] = None
@@ -39,13 +39,13 @@ class Cleanup:
         return remaining
 
 
-async def _undo(admin: Caller, path: str) -> Answer:
+async def _undo(admin: Caller, path: str) -> Response:
     if path.endswith(_RELEASE):
         return await admin.post(path, {"reason": "end of a conformance run"})
     return await admin.delete(path)
 
 
-def _created_path(answer: Answer) -> str | None:
+def _created_path(answer: Response) -> str | None:
     try:
         record = answer.json
         if answer.request in _BY_ID:

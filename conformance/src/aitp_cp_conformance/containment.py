@@ -13,7 +13,7 @@ from aitp_cp_conformance.deployment import Deployment
 from aitp_cp_conformance.registered import ENROLL
 from aitp_cp_conformance.reported import claims, delegated, find_delegation, find_tct, issued, new_jti
 from aitp_cp_conformance.revocation import listed
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 CONTAINMENTS = "/api/containments"
 PLAN = (
@@ -40,14 +40,14 @@ class Contained:
     held: str
     delegation: str
     dry_run: dict[str, Any]
-    answer: Answer
+    answer: Response
 
     @property
     def id(self) -> str:
         return str(self.answer.ok(201)["containment"]["id"])
 
 
-async def act(cp: Deployment, aid: str, what: str, query: str = "", **body: Any) -> Answer:
+async def act(cp: Deployment, aid: str, what: str, query: str = "", **body: Any) -> Response:
     """Contain or release; skip the check with --no-revoke."""
     if not cp.options.revoke:
         cp.skip("revokes tokens for good, which --no-revoke forbids")

@@ -3,7 +3,7 @@
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 REQUEST_HEADERS = {
@@ -27,7 +27,7 @@ ALLOW_ORIGIN = "access-control-allow-origin"
 PATHS = ("/api/health", "/api/registry/agents", "/api/audit", "/.well-known/aitp-manifest")
 
 
-def listed(answer: Answer, name: str) -> set[str]:
+def listed(answer: Response, name: str) -> set[str]:
     return {entry.strip().lower() for entry in answer.headers.get(name, "").split(",")}
 
 

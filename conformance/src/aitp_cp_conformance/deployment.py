@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 from aitp_cp_client.wire.times import iso, now
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.model import Broken, Environment, Options, Skipped
-from aitp_cp_conformance.wire import Answer, Caller, Headers, Wire
+from aitp_cp_conformance.wire import Caller, Headers, Response, Wire
 
 PAUSE_SECS = 0.05
 NO_KEY = "needs an API key"
@@ -21,7 +21,7 @@ Event = dict[str, Any]
 class NoKey(Caller):
     """The administrator without an API key: every call skips the check."""
 
-    async def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Answer:
+    async def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Response:
         raise Skipped(NO_KEY)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from aitp_cp_conformance.model import Broken
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -23,12 +23,12 @@ def equal(actual: object, expected: object, what: str) -> None:
         raise Broken(f"{what} is {actual!r}, not {expected!r}")
 
 
-def status(answer: Answer, *expected: int) -> None:
+def status(answer: Response, *expected: int) -> None:
     if answer.status not in expected:
         raise Broken(f"{answer}, not {' or '.join(map(str, expected))}")
 
 
-def error(answer: Answer, expected: int, code: str) -> dict[str, Any]:
+def error(answer: Response, expected: int, code: str) -> dict[str, Any]:
     """Check status, shape and code of an error; return its body."""
     status(answer, expected)
     body: dict[str, Any] = answer.json
@@ -38,7 +38,7 @@ def error(answer: Answer, expected: int, code: str) -> dict[str, Any]:
     return body
 
 
-def header(answer: Answer, name: str, expected: str) -> None:
+def header(answer: Response, name: str, expected: str) -> None:
     """Check that the header occurs once, with this value."""
     values = answer.headers.getall(name, [])
     if values != [expected]:
@@ -66,7 +66,7 @@ def uuid(value: object, what: str) -> str:
     return value
 
 
-def rows(answer: Answer, name: str) -> list[Any]:
+def rows(answer: Response, name: str) -> list[Any]:
     """Return the list under this name in a 200 response."""
     body = answer.ok()
     value = body.get(name) if isinstance(body, dict) else None
@@ -75,7 +75,7 @@ def rows(answer: Answer, name: str) -> list[Any]:
     return value
 
 
-def json_lines(answer: Answer) -> list[Any]:
+def json_lines(answer: Response) -> list[Any]:
     """Return the decoded lines of a 200 response in `application/x-ndjson`."""
     status(answer, 200)
     content_type = answer.headers.get("content-type", "")

@@ -14,7 +14,7 @@ from aitp_cp_conformance.deployment import Deployment, event
 from aitp_cp_conformance.hooks import hook_url
 from aitp_cp_conformance.registered import main_agent, other_agent, register
 from aitp_cp_conformance.reported import new_jti
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 REPLAYED = "idempotency-replayed"
 AT_ONCE = 8
@@ -63,7 +63,7 @@ def keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-async def _twice(cp: Deployment, case: Case) -> tuple[Answer, Answer]:
+async def _twice(cp: Deployment, case: Case) -> tuple[Response, Response]:
     """Send the same request twice with one key."""
     body, headers = await case.body(cp), keyed(cp.name("key"))
     first = await cp.admin.post(case.path, body, headers)

@@ -5,7 +5,7 @@ import time
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 EXEMPT = (
     "/api/health",
@@ -20,7 +20,7 @@ MEASURABLE_LIMIT = 600
 DAY = 86_400
 
 
-def figures(answer: Answer) -> tuple[int, int, int]:
+def figures(answer: Response) -> tuple[int, int, int]:
     """Return limit, remaining and reset of a response; raise `Broken` unless all are numbers."""
     shown = [answer.headers.get(name, "") for name in NAMES]
     expect.that(all(text.isdigit() for text in shown), f"{answer.request} shows {dict(zip(NAMES, shown, strict=True))}")
@@ -28,7 +28,7 @@ def figures(answer: Answer) -> tuple[int, int, int]:
     return limit, remaining, reset
 
 
-async def _limited(cp: Deployment) -> Answer:
+async def _limited(cp: Deployment) -> Response:
     answer = await cp.public.get("/api/registry/agents", limit=1)
     if NAMES[0] not in answer.headers:
         cp.skip("no X-RateLimit-Limit on a public route: limits are off, or this extension is missing")
@@ -58,7 +58,7 @@ async def refusal_figures(cp: Deployment) -> None:
         expect.that(answer.at - 5 <= reset <= answer.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
 
 
-def _refused(cp: Deployment) -> dict[str, Answer]:
+def _refused(cp: Deployment) -> dict[str, Response]:
     if not cp.wire.refused:
         cp.skip("no request of this run met a rate limit")
     return cp.wire.refused

@@ -8,7 +8,7 @@ from aitp_cp_conformance.agent import Agent
 from aitp_cp_conformance.agents import ENDPOINT, new_agent
 from aitp_cp_conformance.cleanup import agent_path
 from aitp_cp_conformance.deployment import Deployment
-from aitp_cp_conformance.wire import Answer, Headers
+from aitp_cp_conformance.wire import Headers, Response
 
 ENROLL = "/api/registry/enroll"
 AGENTS = "/api/registry/agents"
@@ -24,7 +24,7 @@ class Registered:
     capability: str
     enrolled: dict[str, Any]  # response to the enrolment
     headers: dict[str, str]  # of the registration, without the token
-    answer: Answer  # response to the registration
+    answer: Response  # response to the registration
 
     @property
     def aid(self) -> str:
@@ -42,7 +42,7 @@ async def enroll(cp: Deployment, manifest: bytes) -> dict[str, Any]:
     return body
 
 
-async def register(cp: Deployment, manifest: bytes, token: str, headers: Headers | None = None) -> Answer:
+async def register(cp: Deployment, manifest: bytes, token: str, headers: Headers | None = None) -> Response:
     """Send a registration with this token."""
     return await cp.public.post(AGENTS, manifest, {"Authorization": f"Bearer {token}", **(headers or {})})
 

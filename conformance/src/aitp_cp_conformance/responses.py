@@ -6,7 +6,7 @@ from aitp_cp_conformance import expect
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment
 from aitp_cp_conformance.registered import main_agent
-from aitp_cp_conformance.wire import Answer, Caller
+from aitp_cp_conformance.wire import Caller, Response
 
 OPEN = ("/api/health", "/api/readyz", "/api/metrics", "/.well-known/aitp-manifest", "/api/registry/agents")
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -168,7 +168,7 @@ async def id_invalid_of_extensions(cp: Deployment) -> None:
         expect.error(await cp.admin.post(path), 400, "ID_INVALID")
 
 
-async def _various(cp: Deployment) -> list[Answer]:
+async def _various(cp: Deployment) -> list[Response]:
     """Return responses of every kind: success, errors, text, signed documents, preflights."""
     answers = [await cp.public.get(path) for path in OPEN]
     answers += [await cp.public.get(f"/api/{cp.run}"), await cp.public.call("DELETE", "/api/health")]

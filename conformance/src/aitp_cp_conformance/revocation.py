@@ -13,7 +13,7 @@ from aitp_cp_conformance.deployment import Deployment
 from aitp_cp_conformance.identity import own_manifest
 from aitp_cp_conformance.model import Broken
 from aitp_cp_conformance.reported import claims, delegated, find_delegation, find_tct, issued, new_jti
-from aitp_cp_conformance.wire import Answer
+from aitp_cp_conformance.wire import Response
 
 PATH = "/api/revocation/entries"
 LIST = "/.well-known/aitp-revocation-list"
@@ -30,11 +30,11 @@ class Revoked:
     issuer: str
     delegators: tuple[str, str]
     children: tuple[str, str]
-    answer: Answer
+    answer: Response
     listed_after_secs: float | None  # None if the entry was not listed in time
 
 
-async def revoke(cp: Deployment, **body: Any) -> Answer:
+async def revoke(cp: Deployment, **body: Any) -> Response:
     """Add an entry; skip the check with --no-revoke."""
     if not cp.options.revoke:
         cp.skip("adds a permanent entry to the deny list, which --no-revoke forbids")

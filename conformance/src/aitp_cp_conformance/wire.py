@@ -26,7 +26,7 @@ Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A response, with its request."""
 
     request: str
@@ -65,11 +65,11 @@ class Wire:
         self._session = session
         self._base = base.rstrip("/")
         self.patience_secs = patience_secs
-        self.refused: dict[str, Answer] = {}
+        self.refused: dict[str, Response] = {}
         self.on_wait: Callable[[str], None] = lambda _: None
-        self.on_answer: Callable[[Answer], None] = lambda _: None
+        self.on_answer: Callable[[Response], None] = lambda _: None
 
-    async def send(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
+    async def send(self, method: str, target: str, body: Any, headers: Headers) -> Response:
         """Send a request, and again after each 429; raise `Skipped` when the waits exceed `patience_secs`."""
         while True:
             answer = await self.send_once(method, target, body, headers)
@@ -77,7 +77,7 @@ class Wire:
                 return answer
             await self._wait_for_rate_limit(answer)
 
-    async def send_once(self, method: str, target: str, body: Any, headers: Headers) -> Answer:
+    async def send_once(self, method: str, target: str, body: Any, headers: Headers) -> Response:
         """Send a request once; raise `Broken` without a response. A callable body is called for the content."""
         content = body() if callable(body) else body
         try:
@@ -88,7 +88,7 @@ class Wire:
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise Broken(f"{method} {target} got no answer ({type(failure).__name__})") from failure
         sent = content if isinstance(content, bytes) else b""
-        answer = Answer(f"{method} {target}", sent, response.status, response.headers, raw, time.time())
+        answer = Response(f"{method} {target}", sent, response.status, response.headers, raw, time.time())
         if answer.status == 429:
             self.refused.setdefault(_bucket(answer), answer)
         self.on_answer(answer)
@@ -107,7 +107,7 @@ class Wire:
     def _url(self, target: str) -> URL:
         return URL(self._base + target, encoded=True)
 
-    async def _wait_for_rate_limit(self, answer: Answer) -> None:
+    async def _wait_for_rate_limit(self, answer: Response) -> None:
         bucket, wait = _bucket(answer), _retry_after(answer)
         if wait > self.patience_secs:
             raise Skipped(f"the rate limit {bucket} needs more --patience")
@@ -126,27 +126,27 @@ class Caller:
     def with_key(self, key: str) -> "Caller":
         return Caller(self.wire, {"Authorization": f"Bearer {key}"})
 
-    async def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Answer:
+    async def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Response:
         content = msgspec.json.encode(body) if isinstance(body, (dict, list)) else body
         described = {} if content is None else {"Content-Type": "application/json"}
         return await self.wire.send(method, path, content, {**self.credentials, **described, **(headers or {})})
 
-    async def get(self, path: str, headers: Headers | None = None, /, **query: object) -> Answer:
+    async def get(self, path: str, headers: Headers | None = None, /, **query: object) -> Response:
         return await self.call("GET", with_query(path, query), None, headers)
 
-    async def post(self, path: str, body: Any = None, headers: Headers | None = None) -> Answer:
+    async def post(self, path: str, body: Any = None, headers: Headers | None = None) -> Response:
         return await self.call("POST", path, body, headers)
 
-    async def patch(self, path: str, body: Any) -> Answer:
+    async def patch(self, path: str, body: Any) -> Response:
         return await self.call("PATCH", path, body)
 
-    async def put(self, path: str, body: Any) -> Answer:
+    async def put(self, path: str, body: Any) -> Response:
         return await self.call("PUT", path, body)
 
-    async def delete(self, path: str, /, **query: object) -> Answer:
+    async def delete(self, path: str, /, **query: object) -> Response:
         return await self.call("DELETE", with_query(path, query))
 
-    async def preflight(self, path: str, headers: Headers) -> Answer:
+    async def preflight(self, path: str, headers: Headers) -> Response:
         return await self.call("OPTIONS", path, None, headers)
 
 
@@ -172,7 +172,7 @@ def _excerpt(content: bytes) -> str:
     return f" {content[:SHOWN_BYTES].decode(errors='replace')}" if content else ""
 
 
-def _bucket(answer: Answer) -> str:
+def _bucket(answer: Response) -> str:
     try:
         body = json.loads(answer.body)
     except ValueError:
@@ -180,6 +180,6 @@ def _bucket(answer: Answer) -> str:
     return str(body.get("bucket", "unnamed")) if isinstance(body, dict) else "unnamed"
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(answer: Response) -> float:
     text = answer.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1.0

@@ -11,7 +11,7 @@ from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.options import bearer
 from aitp_cp_client.published import manifest
 from aitp_cp_client.signing import Request, SigningKey, signed_headers
-from aitp_cp_client.transport import Answer, Call, Transport, encode
+from aitp_cp_client.transport import Call, Response, Transport, encode
 from aitp_cp_client.wire.aid import Aid, canonical
 
 EVENTS = "/api/events"
@@ -146,5 +146,5 @@ class _AgentToken:
         self._headers = {"Authorization": bearer(granted.token)}
         self._good_until = asked_at + granted.expires_in - RENEW_SECS
 
-    async def _post(self, path: str, body: bytes) -> Answer:
+    async def _post(self, path: str, body: bytes) -> Response:
         return await self._transport.send(Call(method="POST", path=path, body=body, gated=False))
