@@ -39,15 +39,6 @@ NEWEST_OF_BRANCHES = VIEW.page(
     HISTORY_ORDER.sql,
 )
 
-# The newest of each type off its own index, for the types that begin alike.
-BRANCH_OF_TYPES = f"""(
-    SELECT newest.* FROM unnest({{types}}::text[]) AS kind (type) CROSS JOIN LATERAL (
-        SELECT {COLUMNS} FROM audit_events WHERE {{where}} AND type = kind.type AND {{branch}}
-        ORDER BY {HISTORY_ORDER.sql} LIMIT {{reach}}
-    ) AS newest
-    ORDER BY {HISTORY_ORDER.sql} LIMIT {{reach}}
-)"""
-
 AFTER = VIEW.page(f"SELECT {COLUMNS} FROM audit_events WHERE {{where}} ORDER BY seq LIMIT {{limit}}", "seq")
 
 OF_SESSION = VIEW.page(
@@ -97,10 +88,8 @@ async def newest(conn: Connection, filter: HistoryFilter, window: Window) -> Jso
         statement = NEWEST.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
     else:
         parts = {"where": where.sql(), "reach": where.bind(window.rows + window.offset)}
-        parts |= {} if filter.types is None else {"types": where.bind(filter.types)}
-        form = BRANCH if filter.types is None else BRANCH_OF_TYPES
         statement = NEWEST_OF_BRANCHES.format(
-            branches=" UNION ALL ".join(form.format(branch=branch, **parts) for branch in branches),
+            branches=" UNION ALL ".join(BRANCH.format(branch=branch, **parts) for branch in branches),
             limit=where.bind(window.rows),
             offset=where.bind(window.offset),
         )
@@ -171,6 +160,8 @@ async def _page(conn: Connection, query: str, where: Where, order: Order, window
 def _branches(filter: HistoryFilter, where: Where) -> list[str]:
     """The conditions that an index of its own serves each: either side, and `since` by the order or by the claim."""
     sides = ["true"]
+    if filter.types is not None:  # each by its name: how old its events are decides which index serves it
+        sides = [f"type = {where.bind(type)}" for type in filter.types] or ["false"]
     if filter.aid is not None:
         aid = where.bind(filter.aid)
         sides = [f"aid_a = {aid}", f"aid_b = {aid} AND aid_a IS DISTINCT FROM {aid}"]
