@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, BrowserContext
 
 from aitp_cp.console.static_files import FOLDER, StaticFiles
 from tests.browser.conftest import Tab
+from tests.support.agents import manifest, new_agent
+from tests.support.enrolment import bearer
 from tests.support.process import Process
 
 PAGES = [
@@ -19,6 +21,11 @@ PAGES = [
     "/console/events",
     "/console/sessions",
     "/console/sessions/s-browser",
+    "/console/agents",
+    "/console/agents/aid:pubkey:AAAA1111?tab=peers",
+    "/console/agents/enrol",
+    "/console/search?q=nothing",
+    "/console/views?url=/console/events",
     "/console/nowhere",
     "/console/graph?aid=aid:pubkey:BBBB2222&delegations=on",
     "/console/system",
@@ -34,6 +41,10 @@ def report(console: Process, *events: Mapping[str, object]) -> None:
 def something_to_see(console: Process) -> None:
     handshake = {"session_id": "s-browser", "aid_a": "aid:pubkey:AAAA1111", "aid_b": "aid:pubkey:BBBB2222"}
     report(console, {"type": "handshake.started", **handshake}, {"type": "handshake.complete", **handshake})
+    for name in ("researcher", "rese\u0430rcher"):
+        body = manifest(new_agent(), display_name=name)
+        token = httpx.post(f"{console.url}/api/registry/enroll", content=body).json()["token"]
+        httpx.post(f"{console.url}/api/registry/agents", content=body, headers=bearer(token)).raise_for_status()
     report(console, *({"type": f"filler.{index}", "run_id": "filler"} for index in range(120)))
 
 
