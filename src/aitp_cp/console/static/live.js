@@ -2,6 +2,7 @@
 const EVERY_MS = 1000; // between two requests of one region, at least
 const JITTER_MS = 300;
 const RETRY_MS = 3000; // after a failure
+const SILENT_MS = 8000; // four times as long as between two frames
 const POLL_MS = 10000; // where there is no stream
 const MAX_ROWS = 500;
 const regions = new Map(); // by id: { topics, tag, dirty, busy, asked }
@@ -10,6 +11,7 @@ const offset = Number(document.querySelector("[data-asof]")?.dataset.asof || Dat
 let polling = 0;
 let heard = 0; // when the last frame came
 let last = null; // that frame, in the tab that holds the stream
+let away = false; // the server is silent, or cannot read its log
 let paused = false;
 let unseen = 0;
 
@@ -34,6 +36,11 @@ export function follow() {
   document.addEventListener("click", (event) => event.target.closest?.("[data-show-new]") && pause(false));
   const list = document.querySelector("[data-next] .scroll");
   list?.addEventListener("scrollend", () => list.scrollTop === 0 && !paused && pause(false));
+  setInterval(() => {
+    if (polling || !heard || Date.now() - heard < SILENT_MS) return;
+    away = true;
+    old("not connected");
+  }, EVERY_MS);
   if (navigator.locks && globalThis.EventSource) lead();
   else poll();
 }
@@ -73,7 +80,14 @@ function ring({ seq, topics, health }) {
   heard = Date.now();
   clearInterval(polling);
   polling = 0;
-  if (health === "ok") state("on", "Live"); else state("slow", "the log is behind");
+  const recovered = away && health === "ok";
+  away = health !== "ok";
+  if (away) old("the database does not answer");
+  else if (!document.body.classList.contains("stale")) state("on", "Live");
+  if (recovered) {
+    old("");
+    topics = null;
+  }
   if (topics?.events && waits(document.querySelector("[data-next]"))) notice(topics.events);
   for (const [id, region] of regions) {
     if (topics === null || region.topics.some((topic) => topics[topic])) mark(id, region);
@@ -130,6 +144,7 @@ async function ask(id, region) {
 // What is shown is old: it says so, and no form can be sent from it.
 function old(reason) {
   if (reason) state("off", reason);
+  else if (document.body.classList.contains("stale")) state(polling ? "slow" : "on", polling ? "every 10 s" : "Live");
   document.body.classList.toggle("stale", reason !== "");
   for (const form of document.querySelectorAll("main form[method=post]")) {
     form.inert = reason !== "";
