@@ -166,8 +166,8 @@ def test_a_shift(operator: Tab, server: Process, receiver: str, picture: Callabl
 
     page.keyboard.press("/")
     page.keyboard.type(bad.aid)
-    page.keyboard.press("Enter")
-    page.wait_for_load_state()
+    with page.expect_navigation():  # or it would stop the next one
+        page.keyboard.press("Enter")
     operator.open(f"/console/graph?aid={quote(bad.aid, safe='')}")
     assert page.locator("#picture svg").first.is_visible()
     picture("graph")

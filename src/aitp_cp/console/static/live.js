@@ -127,7 +127,8 @@ async function ask(id, region) {
     const headers = { "X-Fragment": id };
     if (region.tag && !element.dataset.next) headers["If-None-Match"] = region.tag;
     const answer = await fetch(element.dataset.next || location.pathname + location.search, { headers, cache: "no-store" });
-    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 401) { signedOut(id, region); return; }
+    region.refused = 0;
     if (answer.status === 200) await put(element, region, answer);
     old(answer.status >= 500 ? "the server cannot answer now" : "");
     if (answer.status < 400) asOf();
@@ -150,6 +151,13 @@ function old(reason) {
     form.inert = reason !== "";
     form.title = reason;
   }
+}
+
+// A session gets a new name when its person proves who he is; what was asked under the old one is refused once.
+function signedOut(id, region) {
+  region.refused = (region.refused || 0) + 1;
+  if (region.refused > 1) location.reload();
+  else setTimeout(mark, RETRY_MS, id, region);
 }
 
 async function put(element, region, answer) {
