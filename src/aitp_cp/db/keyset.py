@@ -4,8 +4,6 @@ A cursor is base64url of a JSON array: the name of the list, then the last row's
 holds only the position, so it stays valid after restarts, on other replicas, and without the row itself.
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ from aitp_cp.clock import EPOCH
 from aitp_cp.db.pool import Record
 from aitp_cp.db.where import Where
 from aitp_cp.errors import FilterInvalid
+from aitp_cp_client.wire import base64url
 
 MAX_CURSOR_CHARACTERS = 6000  # a namespace of 128 and an AID of 512 characters, all of four bytes, take 3,500
 
@@ -103,8 +102,7 @@ class Order:
         return tuple(key.absent if row[key.column] is None else row[key.column] for key in self.keys)
 
     def cursor(self, place: Place) -> str:
-        text = msgspec.json.encode([self.name, *map(_written, place)])
-        return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+        return base64url.encode(msgspec.json.encode([self.name, *map(_written, place)]))
 
     def read(self, cursor: str) -> Place:
         """Decode a cursor of this list; raise `FilterInvalid`."""
@@ -120,10 +118,9 @@ class Order:
 def _decoded(cursor: str) -> list[Any]:
     if len(cursor) > MAX_CURSOR_CHARACTERS:
         raise ValueError(cursor[:20])
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except binascii.Error as wrong:
-        raise ValueError(cursor[:20]) from wrong
+    text = base64url.decode(cursor)
+    if base64url.encode(text) != cursor:  # characters that mean nothing were left out
+        raise ValueError(cursor[:20])
     return msgspec.json.decode(text, type=list[Any])
 
 
