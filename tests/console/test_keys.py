@@ -137,6 +137,7 @@ async def test_who_is_signed_in_and_that_an_administrator_looked(app: App) -> No
         one = (await admin.get("/console/signed-in", params={"subject": subject})).text
         assert "End every session of" in one
         assert "Nobody is signed in" in (await admin.get("/console/signed-in?subject=user:nobody")).text
+        assert "FILTER_INVALID" in (await admin.get("/console/signed-in?subject=a%00b")).text
     rows = (await app.get("/api/audit")).json()["entries"]
     seen = [row["targetId"] for row in rows if row["action"] == "console.sessions.view"]
     assert seen == ["user:nobody", subject, "*"]

@@ -1,7 +1,9 @@
 """One's own sessions, and for administrators those of everybody."""
 
+from typing import Annotated
+
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +26,12 @@ from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import PageQuery, read_query
 
 PAGE_ROWS = 100
+
+
+class SignedInQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """Everybody's sessions, or those of one person."""
+
+    subject: Annotated[str | None, Meta(description="whose sessions")] = None
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -83,7 +91,8 @@ async def end_mine(rt: Runtime, request: Request) -> Response:
 
 async def signed_in(rt: Runtime, request: Request) -> Response:
     """List everybody's sessions. That an administrator looked is an audit row, if it is a person who looks."""
-    query, subject = read_query(request, PageQuery), request.query_params.get("subject", "")
+    query = read_query(request, SignedInQuery)
+    subject = query.subject or ""
     async with rt.db.transaction() as conn:
         rows, page = await rt.get(Accounts).list_live(conn, query.window(ORDER), rt.clock(), subject or None)
         details = {"rows": len(rows)}
@@ -123,7 +132,7 @@ def _rows(request: Request, sessions: list[ConsoleSession]) -> list[SessionRow]:
 PAGES = (
     screen(path="/me", handler=me, scope=None),
     action(path="/me/end", handler=end_mine, scope=None),
-    screen(path="/signed-in", handler=signed_in, scope=Scope.KEYS_ADMIN, nav="Signed in", query=PageQuery),
+    screen(path="/signed-in", handler=signed_in, scope=Scope.KEYS_ADMIN, nav="Signed in", query=SignedInQuery),
     action(path="/signed-in/{id}/end", handler=end_one, scope=Scope.KEYS_ADMIN),
     action(path="/signed-in/end-all", handler=end_all, scope=Scope.KEYS_ADMIN),
 )
