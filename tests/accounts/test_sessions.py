@@ -70,7 +70,17 @@ async def test_plain_http_from_elsewhere_says_why_it_cannot_work(database_url: s
         assert "set-cookie" not in answer.headers
 
 
-ELSEWHERE = ("https://evil.example/", "//evil.example", "/\\evil.example", "/api/keys", "/console/login?to=x", "")
+ELSEWHERE = (
+    "https://evil.example/",
+    "//evil.example",
+    "/\\evil.example",
+    "/api/keys",
+    "/console/../api/keys",
+    "/console/x/%2E./.%2e",
+    "/console/./login",
+    "/console/login?to=x",
+    "",
+)
 
 
 @pytest.mark.parametrize("to", ELSEWHERE)

@@ -9,6 +9,8 @@ from aitp_cp.clock import iso
 
 ROOT = "/console"
 _PLACE = re.compile(r"\{(\w+)\}")
+# What a browser takes for `.` or `..`, with which an address leaves the console.
+_DOTS = re.compile(r"/(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 
 
 def link(path: str, /, **query: Any) -> str:
@@ -32,7 +34,8 @@ def link(path: str, /, **query: Any) -> str:
 def own(address: str) -> str:
     """Return the address, path and query, if it is a page of the console; else that of its first page."""
     plain = address.isascii() and address.isprintable() and "\\" not in address and "#" not in address
-    return address if plain and address.startswith(f"{ROOT}/") else f"{ROOT}/"
+    ours = address.startswith(f"{ROOT}/") and not _DOTS.search(address.partition("?")[0])
+    return address if plain and ours else f"{ROOT}/"
 
 
 def _all_written(value: Any) -> Any:
