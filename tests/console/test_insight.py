@@ -122,6 +122,9 @@ async def test_without_the_scope_there_is_no_page_and_no_button(guarded: App) ->
     async with signed_in(guarded, Role.AUDITOR) as browser:
         shown = await browser.get("/console/graph?aid=centre")
         assert (shown.status_code, "/agents/centre/contain" in shown.text) == (200, False)
+        first = (await browser.get("/console/")).text
+        assert "API_KEYS is still set" in first
+        assert "/console/keys" not in first
     async with signed_in(guarded, Role.OPERATOR) as browser:
         assert "/console/agents/centre/contain" in (await browser.get("/console/graph?aid=centre")).text
     assert (await guarded.http.get("/console/system", headers={"Host": "localhost:4000"})).status_code == 303

@@ -70,6 +70,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the reader has a scope: what he may not do has no button."""
         return scope in self.scopes
 
+    def may_open(self, address: str) -> bool:
+        """Return whether the reader has a page, or the one above it, in the rail."""
+        path = address.partition("?")[0]
+        return any(Entry(item.label, item.url, None).holds(path) for item in self.nav)
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A page in the rail, and what it takes to see it."""
