@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from aitp_cp_client import AnchorPatch, ControlPlane, ControlPlaneError, MovedWebhook, TrustAnchor
+from aitp_cp_client.sessions import SessionFilter
 from client.tests.support import collected, handshake_report
 from tests.support.agents import new_agent, sdk_manifest
 from tests.support.process import Process
@@ -133,6 +134,13 @@ async def test_sessions_tokens_and_delegations(control_plane: ControlPlane) -> N
     (listed,) = await collected(control_plane.sessions.each(run_id=run))
     assert (listed.session_id, listed.status, listed.aid_a) == (session, "complete", "aid:alice")
     assert await control_plane.sessions.page(run_id=run, status="failed") == []
+    hour = timedelta(hours=1)
+    before, after = datetime.now(UTC) - hour, datetime.now(UTC) + hour
+    assert await control_plane.sessions.page(run_id=run, since=before, until=after) == [listed]
+    others: list[SessionFilter] = [{"since": after}, {"until": before}, {"boundary": "x"}, {"error": "x"}]
+    for other in others:
+        other["run_id"] = run
+        assert await control_plane.sessions.page(**other) == []
     detail = await control_plane.sessions.get(session)
     assert detail.session == listed
     assert [event.type for event in detail.events] == ["handshake.complete"]
@@ -143,6 +151,11 @@ async def test_sessions_tokens_and_delegations(control_plane: ControlPlane) -> N
 
     (tct,) = await collected(control_plane.tcts.each(session_id=session, active=True))
     assert (tct.jti, tct.subject, tct.revoked) == (jti, "aid:alice", False)
+    ending = {"jti": str(uuid4()), "iss": session, "sub": "aid:alice", "exp": after.timestamp() - 60}
+    await control_plane.events.report([{"type": "tct.issued", "id": session, "payload": {"tct": ending}}])
+    [soon] = await control_plane.tcts.page(issuer=session, expires_before=after)
+    assert str(soon.jti) == ending["jti"]
+    assert await control_plane.tcts.page(issuer=session, expires_before=before) == []
     (delegation,) = await control_plane.delegations.page(parent_jti=jti)
     assert (delegation.jti, delegation.delegatee) == (child, "aid:carol")
     assert await control_plane.delegations.tree(jti) == [delegation]

@@ -10,7 +10,7 @@ import msgspec
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Transport
-from aitp_cp_client.wire.times import iso
+from aitp_cp_client.wire.times import written
 
 MEDIA = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv"}
 
@@ -54,7 +54,7 @@ class Audit:
         self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[AuditFilter]
     ) -> Rows[AuditEntry]:
         """Return at most 1000 entries, newest first."""
-        params = {"limit": limit, "offset": offset, "before": before, **_written(filters)}
+        params = {"limit": limit, "offset": offset, "before": before, **_params(filters)}
         page = await self._transport.ask(_Page, "/api/audit", params)
         return Rows(page.entries, page.next_before)
 
@@ -66,12 +66,12 @@ class Audit:
         self, format: Literal["json", "jsonl", "csv"] = "json", **filters: Unpack[AuditFilter]
     ) -> AsyncGenerator[bytes, None]:
         """Export the entries that match, at most 100,000; the file says whether older ones match."""
-        params = {"format": format, **_written(filters)}
+        params = {"format": format, **_params(filters)}
         return self._transport.chunks(Call(path="/api/audit/export", params=params, media=MEDIA[format]))
 
 
-def _written(filters: AuditFilter) -> dict[str, object]:
-    written = {name: iso(value) if isinstance(value, datetime) else value for name, value in filters.items()}
-    if "request_id" in written:
-        written["requestId"] = written.pop("request_id")
-    return written
+def _params(filters: AuditFilter) -> dict[str, object]:
+    params = written(filters)
+    if "request_id" in params:
+        params["requestId"] = params.pop("request_id")
+    return params

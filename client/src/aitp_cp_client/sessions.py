@@ -11,6 +11,7 @@ from aitp_cp_client.agents import MEDIA, Format
 from aitp_cp_client.events import Event
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Transport, segment
+from aitp_cp_client.wire.times import written
 
 SESSIONS = "/api/sessions"
 
@@ -39,11 +40,15 @@ class SessionDetail(msgspec.Struct, frozen=True):
 
 
 class SessionFilter(TypedDict, total=False):
-    """`aid` matches either side."""
+    """`aid` matches either side; `since` and `until` are inclusive; `boundary` and `error` are exact."""
 
     status: str | None
     run_id: str | None
     aid: str | None
+    since: datetime | None
+    until: datetime | None
+    boundary: str | None
+    error: str | None
 
 
 class _Page(msgspec.Struct, rename="camel"):
@@ -63,7 +68,7 @@ class Sessions:
         self, limit: int = 200, offset: int = 0, before: str | None = None, **filters: Unpack[SessionFilter]
     ) -> Rows[Session]:
         """Return at most 1000 sessions, newest first."""
-        params = {**filters, "limit": limit, "offset": offset, "before": before}
+        params = {**written(filters), "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, SESSIONS, params)
         return Rows(page.sessions, page.next_before)
 
@@ -83,9 +88,5 @@ class Sessions:
         self, session_id: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 1000
     ) -> list[Event]:
         """Return at most 10,000 events of a session, oldest first; none for an unknown session."""
-        params = {
-            "since": since.isoformat() if since else None,
-            "until": until.isoformat() if until else None,
-            "limit": limit,
-        }
+        params = {**written({"since": since, "until": until}), "limit": limit}
         return (await self._transport.ask(_Replay, f"{SESSIONS}/{segment(session_id)}/replay", params)).events

@@ -10,6 +10,7 @@ import msgspec
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Transport
+from aitp_cp_client.wire.times import written
 
 TCTS = "/api/tcts"
 DELEGATIONS = "/api/delegations"
@@ -66,7 +67,7 @@ class Delegation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TctFilter(TypedDict, total=False):
-    """`active` excludes revoked and expired rows."""
+    """`active` excludes revoked and expired rows; `expires_before` does too, and lists the next to expire first."""
 
     issuer: str | None
     subject: str | None
@@ -75,6 +76,7 @@ class TctFilter(TypedDict, total=False):
     session_id: str | None
     verdict: Verdict | None
     active: bool
+    expires_before: datetime | None
 
 
 class DelegationFilter(TypedDict, total=False):
@@ -104,8 +106,8 @@ class Tcts:
     async def page(
         self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[TctFilter]
     ) -> Rows[Tct]:
-        """Return at most 1000 tokens, newest `issued_at` first."""
-        params = {**filters, "limit": limit, "offset": offset, "before": before}
+        """Return at most 1000 tokens, newest `issued_at` first; with `expires_before`, the next to expire first."""
+        params = {**written(filters), "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Tcts, TCTS, params)
         return Rows(page.tcts, page.next_before)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Response, Transport, encode, segment
-from aitp_cp_client.wire.times import iso
+from aitp_cp_client.wire.times import written
 
 WEBHOOKS = "/api/webhooks"
 
@@ -199,7 +199,7 @@ class Webhooks:
         **filters: Unpack[DeliveryFilter],
     ) -> Rows[Delivery]:
         """Return at most 1000 deliveries, newest first."""
-        params = {"status": status, "limit": limit, "offset": offset, "before": before, **_written(filters)}
+        params = {"status": status, "limit": limit, "offset": offset, "before": before, **written(filters)}
         page = await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)
         return Rows(page.deliveries, page.next_before)
 
@@ -239,7 +239,7 @@ class Webhooks:
 
     async def _bulk(self, path: str, selection: Mapping[str, Any], step: Step) -> Queued:
         """Queue what is selected; under a key of its own, so that a repeated call does it once."""
-        fields = _written({**selection, "limit": step.get("limit"), "after": step.get("after")})
+        fields = written({**selection, "limit": step.get("limit"), "after": step.get("after")})
         params = {"dryRun": True} if step.get("dry_run") else {}
         headers = {"Idempotency-Key": str(uuid4())}
         call = Call(method="POST", path=path, params=params, headers=headers, body=encode(fields))
@@ -261,11 +261,6 @@ class Webhooks:
 
     async def _post(self, path: str) -> Response:
         return await self._transport.send(Call(method="POST", path=path, repeatable=False))
-
-
-def _written(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members with times as the API takes them."""
-    return {name: iso(value) if isinstance(value, datetime) else value for name, value in members.items()}
 
 
 def _path(id: UUID | str) -> str:

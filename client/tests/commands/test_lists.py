@@ -126,6 +126,18 @@ def test_a_session_with_its_events(server: Process) -> None:
     assert at(server, "sessions", "show", "unknown").returncode == 3
 
 
+def test_sessions_are_listed_by_what_became_of_them(server: Process) -> None:
+    run, error = uuid4().hex, uuid4().hex
+    report(server, run, session_id=run, type="handshake.failed", payload={"error": error, "boundary": "edge"})
+    every = ("sessions", "list", "--run", run, "--status", "failed", "--boundary", "edge", "--since", "2026-01-01")
+    document = read(at(server, *every, "--error", error, "--json"))
+    assert document == httpx.get(f"{server.url}/api/sessions", params={"runId": run}, headers=AUTH).json()
+    assert f"{run} failed — — edge {error}" in said(at(server, *every))
+    for other in (("--until", "2026-01-01"), ("--error", "x"), ("--boundary", "x")):
+        assert read(at(server, "sessions", "list", "--run", run, *other, "--json")) == {"sessions": []}
+    assert at(server, "sessions", "list", "--since", "yesterday").returncode == 2
+
+
 def test_tokens_with_what_they_are_worth(server: Process) -> None:
     """The peer lies about the same token: the row says who is right."""
     alice, bob, carol = new_agent(), new_agent(), new_agent()
@@ -143,6 +155,9 @@ def test_tokens_with_what_they_are_worth(server: Process) -> None:
     assert "verified, mismatch" in at(server, "tcts", "list", "--subject", alice.aid).stdout
     assert "verified" in at(server, "delegations", "list", "--delegatee", carol.aid).stdout
     assert at(server, "tcts", "list", "--verdict", "forged").returncode == 2
+    ending = ("tcts", "list", "--issuer", bob.aid, "--json", "--expires-before")
+    assert [row["subject"] for row in read(at(server, *ending, "1w"))["tcts"]] == [alice.aid]
+    assert read(at(server, *ending, "2026-01-01")) == {"tcts": []}
 
 
 def test_webhooks_and_their_deliveries(server: Process) -> None:
@@ -165,6 +180,9 @@ def test_webhooks_and_their_deliveries(server: Process) -> None:
     assert sent["id"] in at(server, "webhooks", "deliveries", webhook["id"]).stdout
     delivered = read(at(server, "webhooks", "deliveries", webhook["id"], "--status", "delivered", "--json"))
     assert delivered == {"deliveries": []}
+    test = ("webhooks", "deliveries", webhook["id"], "--type", "webhook.test", "--code", "none", "--json")
+    assert sent["id"] in at(server, *test, "--since", "2026-01-01").stdout
+    assert read(at(server, *test, "--until", "2026-01-01")) == {"deliveries": []}
     attempts = read(at(server, "webhooks", "attempts", webhook["id"], sent["id"], "--json"))["attempts"]
     assert attempts[-1]["n"] == 1
     assert "waiting" in at(server, "webhooks", "health", webhook["id"]).stdout

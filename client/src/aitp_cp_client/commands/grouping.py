@@ -12,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from aitp_cp_client.audit import AuditFilter
+    from aitp_cp_client.sessions import SessionFilter
+    from aitp_cp_client.tokens import TctFilter
 
 Options = TypeVar("Options")
 
@@ -54,6 +56,10 @@ def read_actor(text: str) -> str:
 
 
 Moment = typer.Option(metavar="TIME", parser=read_moment, help="ISO-8601, inclusive; without an offset it is UTC.")
+WithVerdict = Annotated[
+    Literal["none", "unverifiable", "invalid", "verified"] | None, typer.Option(help="What the signature is worth.")
+]
+Active = Annotated[bool, typer.Option("--active", help="Neither revoked nor expired.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,61 @@ class EventOptions:
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file, which is replaced only when complete.")
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """Options of `sessions list`."""
+
+    status: Annotated[
+        Literal["started", "failed", "complete"] | None, typer.Option(help="Only sessions with this status.")
+    ] = None
+    aid: Annotated[str | None, typer.Option(help="Either side.")] = None
+    run: Annotated[str | None, typer.Option(help="One run.")] = None
+    boundary: Annotated[str | None, typer.Option(help="Only this exact boundary.")] = None
+    error: Annotated[str | None, typer.Option(help="Only handshakes that failed with this exact error.")] = None
+    since: Annotated[datetime | None, Moment] = None
+    until: Annotated[datetime | None, Moment] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+
+    @property
+    def filters(self) -> "SessionFilter":
+        return {
+            "status": self.status,
+            "aid": self.aid,
+            "run_id": self.run,
+            "boundary": self.boundary,
+            "error": self.error,
+            "since": self.since,
+            "until": self.until,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TctOptions:
+    """Options of `tcts list`."""
+
+    verdict: WithVerdict = None
+    issuer: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent issued.")] = None
+    subject: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent holds.")] = None
+    active: Active = False
+    expires_before: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=read_expiry, help="Active ones that end until then (a time, or 7d)."),
+    ] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
+
+    @property
+    def filters(self) -> "TctFilter":
+        return {
+            "verdict": self.verdict,
+            "issuer": self.issuer,
+            "subject": self.subject,
+            "active": self.active,
+            "expires_before": self.expires_before,
+        }
 
 
 def as_options(shape: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -7,7 +7,17 @@ import typer
 
 from aitp_cp_client.commands import containment_options, webhook_options
 from aitp_cp_client.commands.exits import LEGEND
-from aitp_cp_client.commands.grouping import AgentOptions, AuditExportOptions, AuditOptions, EventOptions, as_options
+from aitp_cp_client.commands.grouping import (
+    Active,
+    AgentOptions,
+    AuditExportOptions,
+    AuditOptions,
+    EventOptions,
+    SessionOptions,
+    TctOptions,
+    WithVerdict,
+    as_options,
+)
 from aitp_cp_client.commands.key_options import Work, keys_group
 
 PANEL = "At a server (AITP_CP_URL, AITP_CP_API_KEY)"
@@ -18,14 +28,10 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file, which is replaced only when complete.")
 ]
 Aid = Annotated[str, typer.Argument(metavar="AID", help="The agent.")]
-WithVerdict = Annotated[
-    Literal["none", "unverifiable", "invalid", "verified"] | None, typer.Option(help="What the signature is worth.")
-]
 WithProof = Annotated[
     Literal["shared-key", "agent-token", "signature"] | None, typer.Option("--proof", help="How its reporter is known.")
 ]
 ReportedBy = Annotated[str | None, typer.Option(metavar="AID", help="Reported by this agent itself.")]
-Active = Annotated[bool, typer.Option("--active", help="Neither revoked nor expired.")]
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
 
@@ -250,6 +256,15 @@ def events_export(options: EventOptions) -> None:
     )
 
 
+@sessions.command("list", epilog=LEGEND)
+@as_options(SessionOptions)
+def sessions_list(options: SessionOptions) -> None:
+    """List handshakes, newest first."""
+    from aitp_cp_client.commands.sessions import list_sessions
+
+    list_sessions(options.limit, as_json=options.as_json, **options.filters)
+
+
 @sessions.command("show", epilog=LEGEND)
 def sessions_show(
     session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")], as_json: Json = False
@@ -261,18 +276,12 @@ def sessions_show(
 
 
 @tcts.command("list", epilog=LEGEND)
-def tcts_list(
-    verdict: WithVerdict = None,
-    issuer: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent issued.")] = None,
-    subject: Annotated[str | None, typer.Option(metavar="AID", help="Tokens that this agent holds.")] = None,
-    active: Active = False,
-    limit: Limit = 100,
-    as_json: Json = False,
-) -> None:
+@as_options(TctOptions)
+def tcts_list(options: TctOptions) -> None:
     """Tokens, newest issued first; `verified` says that the issuer signed it, not that the subject took part."""
     from aitp_cp_client.commands.tokens import list_tcts
 
-    list_tcts(limit, as_json=as_json, verdict=verdict, issuer=issuer, subject=subject, active=active)
+    list_tcts(options.limit, as_json=options.as_json, **options.filters)
 
 
 @delegations.command("list", epilog=LEGEND)
@@ -307,19 +316,12 @@ def webhooks_test(webhook: WebhookId, as_json: Json = False) -> None:
 
 
 @webhooks.command("deliveries", epilog=LEGEND)
-def webhooks_deliveries(
-    webhook: WebhookId,
-    status: Annotated[
-        Literal["pending", "in_flight", "delivered", "failed"] | None,
-        typer.Option(help="Only deliveries with this status."),
-    ] = None,
-    limit: Limit = 100,
-    as_json: Json = False,
-) -> None:
+@as_options(webhook_options.DeliveryOptions)
+def webhooks_deliveries(options: webhook_options.DeliveryOptions) -> None:
     """List the deliveries of a webhook, newest first."""
     from aitp_cp_client.commands.webhooks import deliveries
 
-    deliveries(webhook, status, limit, as_json=as_json)
+    deliveries(options)
 
 
 @webhooks.command("redeliver", epilog=LEGEND)

@@ -1,12 +1,24 @@
 """aitp-cp sessions."""
 
 from functools import partial
+from typing import Unpack
 
-from aitp_cp_client import ControlPlane, Event
+from aitp_cp_client import ControlPlane, Event, Session
 from aitp_cp_client.commands.connection import run
-from aitp_cp_client.commands.output import Columns, document, fields, some, table
+from aitp_cp_client.commands.output import Columns, document, fields, listing, some, table
 from aitp_cp_client.commands.tokens import SHARED_KEY, TCTS, show_conflicts
+from aitp_cp_client.sessions import SessionFilter
 
+SESSIONS: Columns[Session] = {
+    "session": lambda session: session.session_id,
+    "status": lambda session: session.status,
+    "initiator": lambda session: session.aid_a,
+    "responder": lambda session: session.aid_b,
+    "boundary": lambda session: session.boundary,
+    "error": lambda session: session.error,
+    "started": lambda session: session.started_at,
+    "completed": lambda session: session.completed_at,
+}
 EVENTS: Columns[Event] = {
     "position": lambda event: event.seq,
     "time": lambda event: event.ts,
@@ -18,6 +30,14 @@ EVENTS: Columns[Event] = {
     "proof": lambda event: event.proof,
 }
 MAX_TOKENS = 100  # of one handshake: two, as a rule
+
+
+def list_sessions(limit: int, *, as_json: bool, **filters: Unpack[SessionFilter]) -> None:
+    async def work(control_plane: ControlPlane) -> None:
+        page = await some(partial(control_plane.sessions.page, **filters), limit)
+        listing("sessions", page, SESSIONS, as_json=as_json)
+
+    run(work)
 
 
 def show(session_id: str, *, as_json: bool) -> None:

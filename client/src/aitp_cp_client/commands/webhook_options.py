@@ -16,6 +16,25 @@ DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The deliver
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryOptions:
+    """Options of `webhooks deliveries`."""
+
+    webhook: WebhookId
+    status: Annotated[
+        Literal["pending", "in_flight", "delivered", "failed"] | None,
+        typer.Option(help="Only deliveries with this status."),
+    ] = None
+    type: Annotated[str | None, typer.Option(help="Only this event type.")] = None
+    code: Annotated[
+        str | None, typer.Option(help="Only this last status code: 503, 5xx, or none where nobody answered.")
+    ] = None
+    since: Annotated[datetime | None, Moment] = None
+    until: Annotated[datetime | None, Moment] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
+    as_json: Json = False
+
+
+@dataclass(frozen=True, slots=True)
 class SpanOptions:
     """Options of `webhooks recover` and `webhooks replay-missing`."""
 

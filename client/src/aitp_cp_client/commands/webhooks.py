@@ -6,8 +6,8 @@ from functools import partial
 from aitp_cp_client import Attempt, ControlPlane, Delivery, Queued, Webhook
 from aitp_cp_client.commands.connection import run
 from aitp_cp_client.commands.output import Columns, document, fields, line, listing, some, table
-from aitp_cp_client.commands.webhook_options import ResendOptions, SpanOptions
-from aitp_cp_client.webhooks import Outcomes, Selection
+from aitp_cp_client.commands.webhook_options import DeliveryOptions, ResendOptions, SpanOptions
+from aitp_cp_client.webhooks import DeliveryFilter, Outcomes, Selection
 
 WEBHOOKS: Columns[Webhook] = {
     "id": lambda webhook: webhook.id,
@@ -52,10 +52,17 @@ def test(webhook: str, *, as_json: bool) -> None:
     run(work)
 
 
-def deliveries(webhook: str, status: str | None, limit: int, *, as_json: bool) -> None:
+def deliveries(options: DeliveryOptions) -> None:
+    filters: DeliveryFilter = {
+        "type": options.type,
+        "code": options.code,
+        "since": options.since,
+        "until": options.until,
+    }
+
     async def work(control_plane: ControlPlane) -> None:
-        page = await some(partial(control_plane.webhooks.deliveries, webhook, status), limit)
-        listing("deliveries", page, DELIVERIES, as_json=as_json)
+        pages = partial(control_plane.webhooks.deliveries, options.webhook, options.status, **filters)
+        listing("deliveries", await some(pages, options.limit), DELIVERIES, as_json=options.as_json)
 
     run(work)
 

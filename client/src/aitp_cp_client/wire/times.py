@@ -1,7 +1,9 @@
 """Times as the API shows them: UTC with milliseconds (contract, section 2)."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -30,3 +32,8 @@ def iso(moment: datetime) -> str:
 
 def iso_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else iso(moment)
+
+
+def written(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members with times as the API takes them."""
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in members.items()}
