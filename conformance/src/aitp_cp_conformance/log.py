@@ -173,6 +173,17 @@ async def history_filters(cp: Deployment) -> None:
         expect.equal(len(await cp.history(**filters)), expected, f"the number of events with {filters}")
 
 
+@check("9", "`type=handshake.` and `type=handshake.*` select every type that begins so", extension=True)
+async def history_type_prefix(cp: Deployment) -> None:
+    run = cp.name("run")
+    kinds = ("handshake.started", "handshake.odd", "handshakes.x", "handshake", "tct.odd")
+    await cp.report(*(event(kind, run_id=run) for kind in kinds))
+    for prefix in ("handshake.", "handshake.*"):
+        shown = [row["type"] for row in await cp.history(runId=run, type=prefix)]
+        expect.equal(sorted(shown), ["handshake.odd", "handshake.started"], f"the types with type={prefix}")
+    expect.equal(await cp.history(runId=run, type="hand*"), [], "the events with type=hand*")
+
+
 @check("9", "`since` and `until` are inclusive")
 async def history_span(cp: Deployment) -> None:
     run = cp.name("run")

@@ -27,6 +27,7 @@ SECTIONS = {
     "20": "Agents report for themselves",
     "21": "Containment",
     "22": "What operators look at",
+    "25": "More than one machine",
 }
 
 

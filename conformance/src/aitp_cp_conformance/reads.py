@@ -2,8 +2,10 @@
 
 import itertools
 import time
+from datetime import UTC, datetime
 from typing import Any
 
+from aitp_cp_client.wire.times import iso
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment, event
@@ -76,6 +78,29 @@ async def session_filters(cp: Deployment) -> None:
         for status, expected in (("complete", 1), ("failed", 0)):
             rows = await fetch_rows(cp, "sessions", status=status, **filters)
             expect.equal(len(rows), expected, f"the number of sessions {status} with {filters}")
+
+
+@check("10", "sessions filter by `since` and `until`, inclusive, and by exact `boundary` and `error`", extension=True)
+async def session_narrowed(cp: Deployment) -> None:
+    run, error, boundary = cp.name("run"), cp.name("error"), "conformance"
+    times = [f"2026-01-01T00:00:0{n}.000Z" for n in range(3)]
+    about = {"run_id": run, "payload": {"error": error, "boundary": boundary}}
+    for ts in times:
+        session_id = cp.name("session")
+        kinds = ("handshake.started", "handshake.failed")
+        await cp.report(*({"type": kind, "session_id": session_id, "ts": ts, **about} for kind in kinds))
+    for filters, expected in (
+        ({"since": times[1]}, times[1:]),
+        ({"until": times[1]}, times[:2]),
+        ({"since": times[1], "until": times[1]}, times[1:2]),
+        ({"boundary": boundary, "error": error}, times),
+        ({"boundary": boundary[:-1]}, []),
+        ({"error": error[:-1]}, []),
+    ):
+        rows = await fetch_rows(cp, "sessions", runId=run, **filters)
+        expect.equal(sorted(row["startedAt"] for row in rows), expected, f"when the sessions with {filters} started")
+    for name in ("since", "until"):
+        expect.status(await cp.admin.get("/api/sessions", **{name: "yesterday"}), 400)
 
 
 @check("10", "sessions come newest first, in pages")
@@ -188,6 +213,25 @@ async def tct_active(cp: Deployment) -> None:
     expect.equal(len(await fetch_rows(cp, "tcts", issuer=issuer)), 3, "the number of tokens")
     rows = await fetch_rows(cp, "tcts", issuer=issuer, active="true")
     expect.equal([row["jti"] for row in rows], [alive["jti"]], "the active tokens")
+
+
+@check("10", "`expiresBefore` lists active tokens, the next to expire first", extension=True)
+async def tct_expiring(cp: Deployment) -> None:
+    issuer, now = cp.name("issuer"), int(time.time())
+    tokens = [claims(issuer, "holder", new_jti(), exp=now + secs) for secs in (2 * HOUR, HOUR, 5 * HOUR)]
+    dead = claims(issuer, "holder", new_jti(), iat=now - HOUR, exp=now - 60)
+    await cp.report(*map(issued, (*tokens, dead)))
+    until = iso(datetime.fromtimestamp(now + 3 * HOUR, UTC))
+    rows = await fetch_rows(cp, "tcts", issuer=issuer, expiresBefore=until)
+    expect.equal([row["jti"] for row in rows], [tokens[1]["jti"], tokens[0]["jti"]], f"the tokens that end by {until}")
+    expect.status(await cp.admin.get("/api/tcts", expiresBefore="soon"), 400)
+
+
+@check("10", "a `verdict` that does not exist is 400, and no empty list", extension=True)
+async def no_verdict(cp: Deployment) -> None:
+    for path in ("tcts", "delegations"):
+        for bogus in ("bogus", "VERIFIED"):
+            expect.status(await cp.admin.get(f"/api/{path}", verdict=bogus), 400)
 
 
 @check("10", "tokens come newest issued first, in pages")

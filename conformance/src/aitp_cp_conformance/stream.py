@@ -115,6 +115,15 @@ async def live(cp: Deployment) -> None:
         expect.equal(numbers(await reader.events(3)), [0, 1, 2], "the events of the stream")
 
 
+@check("9", "the stream takes the beginning of a type: `type=handshake.*`", extension=True)
+async def type_prefix(cp: Deployment) -> None:
+    run = cp.name("run")
+    async with streaming(cp, runId=run, type="handshake.*") as reader:
+        await cp.report(*(event(kind, run_id=run) for kind in ("tct.odd", "handshakes.x", "handshake.odd")))
+        [first] = await reader.events(1)
+    expect.equal(first["type"], "handshake.odd", "the type of the first event")
+
+
 @check("9", "the streamed event is the stored event")
 async def same_event(cp: Deployment) -> None:
     run = cp.name("run")
