@@ -38,6 +38,19 @@ async def test_a_manifest_is_checked_and_gets_a_token_that_works(database_url: s
         assert token not in str(row)
 
 
+async def test_an_operator_registers_the_agent_in_the_browser_alone(database_url: str) -> None:
+    agent = new_agent()
+    form = {"manifest": manifest(agent, display_name="researcher").decode()}
+    async with running_app(database_url) as app, signed_in(app) as browser:
+        assert "Register it now" in (await browser.post("/console/agents/enrol", form)).text
+        answer = await browser.post("/console/agents/enrol/register", form)
+        assert (answer.status_code, answer.headers["location"].startswith("/console/agents/aid")) == (303, True)
+        assert "researcher" in (await browser.get(answer.headers["location"])).text
+        assert (await app.get(f"/api/registry/agents/{quote(agent.aid)}")).status_code == 200
+        (row,) = [row for row in await audit_of(app) if row["action"] == "agent.register"]
+        assert (row["targetId"], row["details"]["via"]) == (agent.aid, "console")
+
+
 async def test_what_does_not_verify_is_said_in_words(app: App) -> None:
     agent = new_agent()
     body = manifest(agent)
@@ -53,7 +66,7 @@ async def test_what_does_not_verify_is_said_in_words(app: App) -> None:
         (manifest(contained).decode(), "AGENT_CONTAINED"),
         (manifest(agent, display_name="x" * 300).decode(), "longer than 256"),
     ):
-        for path in ("", "/token"):
+        for path in ("", "/token", "/register"):
             answer = await app.http.post(
                 f"/console/agents/enrol{path}", data={"manifest": text}, headers={"sec-fetch-site": "same-origin"}
             )

@@ -10,14 +10,16 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen
-from aitp_cp.errors import AgentContained, AppError, BodyInvalid, ManifestExpired, ManifestInvalid
+from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.parts.link import link
+from aitp_cp.errors import AgentContained, AppError, BodyInvalid, ManifestExpired, ManifestInvalid, ProofRequired
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import contained, enrolment, service
+from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
-from aitp_cp.registry.model import AgentView, Namesake
+from aitp_cp.registry.model import AgentView, Namesake, NamespaceWish
 from aitp_cp.registry.routes import secret_of, verified
 from aitp_cp.runtime import Runtime
 
@@ -88,6 +90,24 @@ async def mint(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "enrol.html", view, title="Enrol an agent", secret=True)
 
 
+async def register(rt: Runtime, request: Request) -> Response:
+    """Register the agent in its stead, by a token that nobody sees: the manifest proves that it holds its key."""
+    view = await _view(rt, (await forms.read(request)).get("manifest"))
+    if view.checked is None:
+        return await render(rt, request, "enrol.html", view, title="Enrol an agent")
+    if rt.settings.enrolment == "proof":
+        raise ProofRequired
+    manifest, now = view.checked.manifest, rt.clock()
+    claims = enrolment.check_token(secret_of(rt), enrolment.enroll(secret_of(rt), manifest, now).token, manifest, now)
+    wish = NamespaceWish(enrolment.requested_namespace(None, manifest), proven=False)
+    try:
+        async with rt.db.transaction() as conn:
+            await enrolment.register(conn, manifest, claims, wish, actor_of(rt, request), now)
+    finally:  # after a failure, too: the commit may have happened although its confirmation was lost
+        rt.get(RegistryCache).changed(manifest.aid, {None, *manifest.offered_caps})
+    return see_other(link("/agents/{aid}", aid=manifest.aid))
+
+
 async def _view(rt: Runtime, text: str) -> EnrolView:
     try:
         return EnrolView(text, checked=await _checked(rt, text))
@@ -127,4 +147,5 @@ PAGES = (
         answers={200: "text/html"},
         body_limit=FORM_BYTES,
     ),
+    action(path="/agents/enrol/register", handler=register, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
 )
