@@ -23,6 +23,7 @@ PAGES = [
     "/console/sessions/s-browser",
     "/console/agents",
     "/console/agents/aid:pubkey:AAAA1111?tab=peers",
+    f"/console/agents/aid:pubkey:{'A' * 43}/contain",
     "/console/agents/enrol",
     "/console/search?q=nothing",
     "/console/views?url=/console/events",
