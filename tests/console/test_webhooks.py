@@ -41,7 +41,7 @@ async def failed(app: App, webhook: dict[str, Any], count: int = 1) -> list[str]
 async def test_no_webhook_and_then_one(database_url: str) -> None:
     async with running_app(database_url, **OPEN) as app, browsing(app) as browser:
         page = (await browser.get("/console/webhooks")).text
-        assert "Nobody is told of events" in page
+        assert "nobody is told of events" in page
         form = {"once": re.findall(r'name="once" value="([^"]+)"', page)[0], "url": URL, "active": "on"}
         created = await browser.post("/console/webhooks", {**form, "events": "tct.revoked"})
         secret = re.findall(r"<bdi>([0-9a-f]{64})</bdi>", created.text)[0]

@@ -194,7 +194,7 @@ async def _keys(rt: Runtime, conn: Connection, now: datetime) -> Lines:
         sentence = f"API keys expire within {ENDING_DAYS} days, the first at {_at(ending[0][2])}"
         lines.append(_line("soon", "keys", sentence, "/keys", count=len(ending)))
     if rt.settings.api_keys and (live := await keys.count_live(conn)):
-        sentence = "API_KEYS is still set beside keys of the database; each of its keys may do everything"
+        sentence = "keys of the database are live, but API_KEYS is still set: each of its keys may do everything"
         lines.append(_line("soon", "environment-keys", sentence, "/keys", count=live))
     return lines
 

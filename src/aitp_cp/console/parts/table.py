@@ -29,6 +29,8 @@ def _row(names: Sequence[str], row: Sequence[object]) -> Markup:
 
 def pager(next_url: str | None, shown: int, of: str = "") -> Markup:
     """Return what stands under a list: how many rows, and the way to older ones."""
+    if not shown and not next_url:  # the page says that there is nothing
+        return Markup("")
     more = Markup('<a rel="next" href="{}">next →</a>').format(next_url) if next_url else Markup("<span>the end</span>")
     total = f" of {of}" if of else ""
     return Markup('<p class="pager"><span>{} shown{}</span> {}</p>').format(f"{shown:,}", total, more)
