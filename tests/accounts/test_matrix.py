@@ -1,5 +1,6 @@
 """Every page and action of the console against every role: the gate lets through what the table says, and no more."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.edge import Edge
 from aitp_cp.web.endpoint import Endpoint, Gate
 from aitp_cp.web.routing import Router
+from tests.console.test_events import handshake
+from tests.dashboard.test_trust import token
 from tests.support.app import App
 from tests.support.console import ORIGIN, Browser, signed_in
 
@@ -110,3 +113,37 @@ async def test_a_forged_post_reaches_nothing(app: App, reached: tuple[list[str],
                 answer = await http.request(endpoint.method, path, headers={**cookie, **headers}, data={"a": "b"})
                 assert (answer.status_code, answer.json()["code"]) == (403, "CROSS_SITE_REFUSED"), endpoint.name
     assert names == []
+
+
+MOST_PAGES = 40
+OFFERED = re.compile(r'<form method="post" action="([^"?]+)|<a [^>]*href="(/console/[^"?#]*)')
+
+
+def endpoint_of(method: str, path: str) -> Endpoint:
+    """Return the endpoint of an address; one without braces goes first."""
+    matching = [
+        endpoint
+        for endpoint in sorted(ENDPOINTS, key=lambda endpoint: endpoint.path.count("{"))
+        if endpoint.method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", endpoint.path), path)
+    ]
+    assert matching, f"{method} {path} leads nowhere"
+    return matching[0]
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.OPERATOR, Role.AUDITOR], ids=str)
+async def test_pages_offer_nothing_that_is_refused(app: App, role: Role) -> None:
+    await app.post("/api/events", [handshake(), token(app, 1, "planner", "centre")])
+    async with signed_in(app, role) as browser:
+        seen, found = set[str](), ["/console/"]
+        while found and len(seen) < MOST_PAGES:
+            path = found.pop(0)
+            if path in seen:
+                continue
+            seen.add(path)
+            answer = await browser.get(path)
+            assert answer.status_code in (200, 303, 400), (path, answer.text)  # 400 is a query left out
+            for form, page in OFFERED.findall(answer.text):
+                scope = endpoint_of("POST" if form else "GET", form or page).scope
+                assert scope is None or scope in ROLES[role], (path, form or page)
+                found += [page] if page else []
+        assert "/console/agents/planner" in seen

@@ -1,6 +1,7 @@
 """One agent: what it claims, what operators note, and its past; also of an AID that only events name."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -159,7 +160,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
     before = request.query_params.get("before")
     agent, noted, namesakes, contained, known = await rt.db.read(lambda conn: _about(conn, rt, aid))
     if not known:
-        raise NotFound("no agent of this AID is registered, and no event names it")
+        raise NotFound("no agent of this AID is registered, and no event, token or delegation names it")
     data: Region[TabData] = Region(None)
     if wants(request, "tab"):
         data = await region(rt.db.read(lambda conn: READERS[tab](conn, rt, aid, before)))
@@ -193,7 +194,19 @@ async def _about(
     if agent is not None:
         return agent, noted, await service.namesakes(conn, agent.display_name, aid, now), False, True
     contained = (await standing.marks(conn, [aid], now))[aid].status is not None
-    return None, noted, [], contained, contained or noted is not None or await log.mentions(conn, aid)
+    known = contained or noted is not None or await log.mentions(conn, aid) or await _has_token(conn, aid, now)
+    return None, noted, [], contained, known
+
+
+async def _has_token(conn: Connection, aid: str, now: datetime) -> bool:
+    """Return whether a token or delegation names the AID: lists of them, and the graph, lead to its page."""
+    tokens, _ = await tcts.tcts_of_agent(conn, aid, None, 1)
+    if tokens:
+        return True
+    for filter in (DelegationFilter(delegator=aid), DelegationFilter(delegatee=aid)):
+        if (await tcts.list_delegations(conn, filter, Window(1), now)).read().delegations:
+            return True
+    return False
 
 
 async def _timeline(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
