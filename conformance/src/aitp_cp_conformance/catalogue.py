@@ -5,6 +5,7 @@ from types import ModuleType
 from aitp_cp_conformance import (
     access,
     agent_auth,
+    attacks,
     audit,
     bodies,
     console,
@@ -84,8 +85,10 @@ def _checks_in(room: ModuleType) -> list[Check]:
 
 
 CHECKS: tuple[Check, ...] = tuple(check for room in ROOMS for check in _checks_in(room))
+ATTACKS: tuple[Check, ...] = tuple(_checks_in(attacks))
 
 
-def chosen(sections: frozenset[str]) -> tuple[Check, ...]:
-    """Return the checks of these sections, or all checks."""
-    return tuple(check for check in CHECKS if not sections or check.section in sections)
+def chosen(sections: frozenset[str], *, attacks: bool = False) -> tuple[Check, ...]:
+    """Return the checks of these sections, or all checks; the attacks last, where they are wanted."""
+    checks = tuple(check for check in CHECKS if not sections or check.section in sections)
+    return checks + ATTACKS if attacks else checks

@@ -20,6 +20,9 @@ class ConformanceOptions:
         typer.Option(help="One of its API_KEYS, better in AITP_CP_API_KEY or in the file AITP_CP_API_KEY_FILE names."),
     ] = None
     section: Annotated[list[str] | None, typer.Option(help="Only this section of the contract; repeatable.")] = None
+    attacks: Annotated[
+        bool, typer.Option("--attacks", help="Also try what attackers do to framing, hosts and paths; harmless.")
+    ] = False
     show_list: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
     environment: Annotated[Literal["production", "development"] | None, typer.Option(help="What its CP_ENV says.")] = (

@@ -23,7 +23,7 @@ STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 def conformance(options: ConformanceOptions) -> None:
     """Run the checks, print the report, and exit with 1 if a check failed."""
-    checks = chosen(_sections(options.section or ()))
+    checks = chosen(_sections(options.section or ()), attacks=options.attacks)
     if options.show_list:
         _list(checks, as_json=options.as_json)
         return
