@@ -70,7 +70,7 @@ async def test_a_handshake_shows_what_its_tokens_are_worth(app: App) -> None:
             path
         )
         assert len(found) == (2 if "tcts" in path else 1)
-    for verdict in ("none", "invalid", "unverifiable", "odd"):
+    for verdict in ("none", "invalid", "unverifiable"):
         assert (
             await rows(app, f"/api/tcts?verdict={verdict}")
             == await rows(app, f"/api/delegations?verdict={verdict}")
