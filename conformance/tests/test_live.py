@@ -85,6 +85,14 @@ def test_nothing_is_left_behind(deployed: tuple[Process, Report]) -> None:
         assert http.get("/api/pinned-keys").json() == {"pinnedKeys": []}
 
 
+def test_a_deployment_without_any_key_passes_what_needs_none(database_url: str, tmp_path: Path) -> None:
+    checks = [check for check in CHECKS if check.section in ("8", "22", "25")]
+    with Process(database_url, tmp_path / "log", **{**DEVELOPMENT, "API_KEYS": "", "RATE_LIMIT_ENABLED": ""}) as server:
+        report = asyncio.run(run(Options(url=server.url, environment="development"), checks))
+        assert failures(report) == []
+        assert "operators.search" not in skipped(report)
+
+
 def test_a_development_deployment_passes_the_checks_of_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log", **DEVELOPMENT) as server:
         report = checked(server, environment="development", receiver_host="127.0.0.1")

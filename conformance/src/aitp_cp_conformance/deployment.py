@@ -65,6 +65,11 @@ class Deployment:
             raise Skipped("the gate is open: the deployment has no API_KEYS")
         return self.options.api_key
 
+    async def refuses_strangers(self, method: str, path: str, body: Any = None) -> None:
+        """Expect 401 without a key; where the gate is open, nobody is a stranger."""
+        if not self.gate_open:
+            expect.error(await self.public.call(method, path, body), 401, "INVALID_API_KEY")
+
     def admin_credentials(self) -> Headers:
         """Return the administrator's headers; skip the check without an API key."""
         if isinstance(self.admin, NoKey):

@@ -146,7 +146,7 @@ async def namespace_by_an_operator(cp: Deployment) -> None:
     manifest = agent.manifest(cp.name("moved"), ENDPOINT, [])
     expect.status(await register(cp, manifest, (await enroll(cp, manifest))["token"]), 201)
     path = agent_path(agent.aid)
-    expect.error(await cp.public.patch(path, {"namespace": moved}), 401, "INVALID_API_KEY")
+    await cp.refuses_strangers("PATCH", path, {"namespace": moved})
     expect.error(await cp.admin.patch(path, {"namespace": "two words"}), 400, "BODY_INVALID")
     expect.equal((await cp.admin.patch(path, {"namespace": moved})).ok()["namespace"], moved, "the answer's namespace")
     expect.equal((await _record(cp, agent))["namespace"], moved, "the namespace of the record")
