@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     )
     oidc_scopes: str = Field("openid email profile groups", description="Scopes to ask the provider for.")
     oidc_role_claim: str = Field("groups", description="Claim that lists the groups of a person.")
-    oidc_role_map: Roles = Field({}, description="Comma-separated `group=role`; who is in no such group is refused.")
+    oidc_role_map: Roles = Field({}, description="Comma-separated `group=role`; people in no such group are refused.")
     otel_enabled: bool = Field(False, description="Export traces.")
     otel_service_name: str = Field("aitp-control-plane", description="Service name on exported traces.")
     otel_exporter_otlp_endpoint: str | None = Field(None, description="OTLP/HTTP endpoint; `/v1/traces` is appended.")

@@ -1,4 +1,4 @@
-"""`/console/trust`: anchors and pinned keys, changed only by somebody who has just proven who they are."""
+"""`/console/trust`: anchors and pinned keys, and that each change needs a fresh sign-in (step-up)."""
 
 import re
 from datetime import timedelta

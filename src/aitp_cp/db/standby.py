@@ -155,7 +155,7 @@ class Standby:
         return "own_write" if wrote_at >= self._fresh_at else None
 
     async def read(self, query: Callable[["Connection"], Awaitable[T]]) -> T:
-        """Return what `query` reads; raises `Unfit` where the primary must be asked, also when the standby fails."""
+        """Run `query` on the standby; raise `Unfit` if the standby failed or must not serve it: ask the primary."""
         unfit = self.unfit()
         if unfit is None:
             try:

@@ -184,7 +184,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
 async def _about(
     conn: Connection, rt: Runtime, aid: str
 ) -> tuple[AgentView | None, NotesView | None, list[Namesake], bool, bool]:
-    """Return the record, the notes, who has such a name, whether it is contained, and whether anybody knows it."""
+    """Return the record, the notes, agents with a similar name, and whether it is contained or known at all."""
     now = rt.clock()
     agent = next(iter(await service.find_all(conn, [aid], now)), None)
     found = await stored_notes.find(conn, aid)

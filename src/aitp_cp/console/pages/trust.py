@@ -1,4 +1,4 @@
-"""The trust store: whom namespaces trust, how old their key sets are, and pinned keys."""
+"""`/console/trust`: anchors and pinned keys. Each change needs a fresh sign-in (step-up)."""
 
 from typing import Annotated
 
