@@ -1,4 +1,4 @@
-"""Where a request ends: uncertain framing is answered once, and nothing behind it is read."""
+"""Where a request ends, and for which host it is: what is uncertain is answered once, and nothing behind it is read."""
 
 import socket
 import time
@@ -12,7 +12,7 @@ from tests.support.agents import manifest, new_agent
 from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
-from tests.support.raw import Reply, parse
+from tests.support.raw import Reply, parse, send
 
 KEY = f"Authorization: Bearer {API_KEY}".encode()
 EVENT = b'[{"type":"playground.note","payload":{"n":1}}]'
@@ -40,9 +40,10 @@ def exchange(server: Process, *segments: bytes, quiet_secs: float = 0.2) -> list
     """Every answer on one connection, until the server closes it or says no more."""
     received = bytearray()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock, suppress(OSError):
-        for segment in segments:
+        for number, segment in enumerate(segments):
+            if number:
+                time.sleep(0.02)
             sock.sendall(segment)
-            time.sleep(0.02)
         sock.settimeout(quiet_secs)
         while chunk := sock.recv(65536):
             received += chunk
@@ -282,6 +283,73 @@ def test_many_requests_at_once_are_held_within_bounds(server: Process) -> None:
     ids = [reply.headers["x-request-id"] for reply in exchange(server, asked(3000))]
     assert ids == [f"n{n}" for n in range(len(ids))]
     assert 16 <= len(ids) < 3000
+
+
+LIVE = b"GET /api/livez HTTP/1.1\r\n"
+WITHOUT_A_HOST = {
+    "none": LIVE + b"\r\n",
+    "none, with a body": POST.replace(b"Host: cp\r\n", b"") + b"Content-Length: 2\r\n\r\n[]",
+    "none beside an absolute target": b"GET http://cp/api/livez HTTP/1.1\r\n\r\n",
+    "two": LIVE + b"Host: cp\r\nHost: other\r\n\r\n",
+    "two alike": LIVE + b"Host: cp\r\nhost: cp\r\n\r\n",
+    "two of 1.0": LIVE.replace(b"1.1", b"1.0") + b"Host: cp\r\nHost: cp\r\n\r\n",
+    "a list": LIVE + b"Host: cp, other\r\n\r\n",
+    "a path": LIVE + b"Host: cp/\r\n\r\n",
+    "a URL": LIVE + b"Host: http://cp\r\n\r\n",
+    "a user": LIVE + b"Host: user@cp\r\n\r\n",
+    "a query": LIVE + b"Host: cp?x\r\n\r\n",
+    "a space": LIVE + b"Host: c p\r\n\r\n",
+    "quotes": LIVE + b'Host: "cp"\r\n\r\n',
+    "another alphabet": LIVE + "Host: cp.\u4f8b\r\n\r\n".encode(),
+    "a named port": LIVE + b"Host: cp:http\r\n\r\n",
+    "two ports": LIVE + b"Host: cp:80:80\r\n\r\n",
+    "half an address": LIVE + b"Host: [::1\r\n\r\n",
+    "an address without brackets": LIVE + b"Host: ::1\r\n\r\n",
+    "of 1.0": LIVE.replace(b"1.1", b"1.0") + b"Host: c p\r\n\r\n",
+    "an absolute target with a user": b"GET http://cp@other/api/livez HTTP/1.1\r\nHost: cp\r\n\r\n",
+    "an absolute target without a host": b"GET http:///api/livez HTTP/1.1\r\nHost: cp\r\n\r\n",
+    "an absolute target of another scheme": b"GET ftp://cp/api/livez HTTP/1.1\r\nHost: cp\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_A_HOST)
+def test_a_request_without_one_valid_host_is_refused(server: Process, kind: str) -> None:
+    """RFC 9112, section 3.2: 400, and nothing behind it is read."""
+    replies = exchange(server, WITHOUT_A_HOST[kind] + SMUGGLED, quiet_secs=0.05)
+    assert [(reply.status, reply.json()["code"]) for reply in replies] == [(400, "BAD_REQUEST")]
+
+
+@pytest.mark.parametrize(
+    "host", ["", "cp", "cp:", "cp:4000", "a_b.example", "c%70", "192.0.2.1:80", "[2001:db8::1]:80", " cp \t"]
+)
+def test_a_host_may_be_any_host(server: Process, host: str) -> None:
+    """RFC 3986, section 3.2.2; an empty one is for targets without an authority, and a probe may send it."""
+    asked = LIVE + b"Host:" + host.encode() + b"\r\nConnection: close\r\n\r\n"
+    assert [reply.status for reply in exchange(server, asked)] == [200]
+
+
+def test_old_probes_need_no_host(server: Process) -> None:
+    """HTTP/1.0 has none; HAProxy's `option httpchk` without a version sends this."""
+    for method, status in ((b"OPTIONS", 204), (b"GET", 200)):
+        assert send(server.port, method + b" /api/livez HTTP/1.0\r\n\r\n").status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://cp/api/livez?x", "other", 200),
+        ("HTTP://a_b:80/api/livez", "other", 200),
+        ("https://[::1]/api/livez", "", 200),
+        ("http://cp", "cp", 404),
+        ("http://cp?x=/api/livez", "cp", 404),
+        ("http://rebound.example/console/events", "localhost", 421),
+        ("http://localhost/console/events", "rebound.example", 303),
+    ],
+)
+def test_an_absolute_target_names_the_host(server: Process, target: str, host: str, status: int) -> None:
+    """RFC 9112, section 3.2.2: it is accepted, and what `Host` says beside it is ignored."""
+    asked = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    assert send(server.port, asked).status == status
 
 
 def test_the_log_names_no_smuggled_request(server: Process) -> None:

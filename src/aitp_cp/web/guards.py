@@ -6,6 +6,7 @@ llhttp refuses most of what is ambiguous (both framings, repeated lengths, bare 
   for another protocol; the head is parsed once more without the offer instead.
 - Trailers are refused: the parser reports them like headers, after the head has been judged.
 - HTTP/1.0 and 1.1 are the only versions, `chunked` is the only transfer coding, and only in 1.1.
+- HTTP/1.1 needs one `Host`, which must be a host; HTTP/1.0 needs none. An absolute target names the host itself.
 - One request at a time: what is sent ahead of a response waits unparsed, within `MAX_HELD_BYTES`.
 - What cannot be parsed is answered once, in the one error shape, and the connection is closed.
 - A request over its rate limit ends the connection if others were sent behind it: each of them would cost as much.
@@ -14,8 +15,9 @@ The time that clients take is bounded by a sweep over all connections (web/conne
 """
 
 import asyncio
+import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import httptools
@@ -47,6 +49,9 @@ LINGER_SECS = 2.0
 HEAD_END = b"\r\n\r\n"  # a chunked body ends with it, too
 _VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect", b"host"})
+_AUTHORITY = rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?"  # RFC 3986, without user information
+_HOST = re.compile(_AUTHORITY)
+_ABSOLUTE = re.compile(rb"(?i:https?)://(%b)(?=[/?]|\Z)" % _AUTHORITY)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -60,6 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_bytes = _silent_bytes = _body_left = _hosts = 0
     _length: int | None = None
     _chunked = False
+    _host = b""  # the last one that was found to be a host; an empty one is none, and allowed (RFC 9112, section 3.2)
     _tail = b""  # of an unfinished head or chunked body: its last bytes, which may begin its end
     _held = b""
     _overflowed = False  # more was sent ahead than is held
@@ -214,6 +220,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if name == b"host":
             self._hosts += 1
+            if value != self._host:
+                self._take_host(value)
         elif name == b"content-length":
             self._length = int(value)  # digits only, says the parser
         elif name == b"expect":
@@ -231,6 +239,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._raise(BadRequest("the request is not HTTP/1.1"))
         if self._hosts > 1 or (self._chunked and (self._length is not None or version == "1.0")):
             self._raise(BadRequest("the framing of the request is ambiguous"))
+        if not self._hosts and version == "1.1":
+            self._raise(BadRequest("the request has no Host"))
         if b"#" in self.url:
             self._raise(BadRequest("the request target holds a fragment"))
         if len(self.headers) > MAX_HEADERS:
@@ -238,8 +248,24 @@ class GuardedProtocol(HttpToolsProtocol):
         if not parser.should_upgrade():  # else the head is parsed once more, without the offer
             self._begin(method, version)
 
+    def _take_host(self, value: bytes) -> None:
+        if value and not _HOST.fullmatch(value.strip(b" \t")):
+            self._raise(BadRequest("the Host is not a host"))
+        self._host = value
+
+    def _take_absolute_target(self) -> None:
+        """Split it into host and path; `Host` counts for nothing beside it (RFC 9112, section 3.2.2)."""
+        absolute = _ABSOLUTE.match(self.url)
+        if absolute is None:
+            self._raise(BadRequest("the request target is neither a path nor an http URL"))
+        self.headers = [header for header in self.headers if header[0] != b"host"] + [(b"host", absolute[1])]
+        rest = self.url[absolute.end() :]
+        self.url = rest if rest.startswith(b"/") else b"/" + rest
+
     def _begin(self, method: str, version: str) -> None:
         """Run the application for a head that is whole and unambiguous."""
+        if not self.url.startswith((b"/", b"*")):
+            self._take_absolute_target()
         target = httptools.parse_url(self.url)
         path = target.path.decode("ascii")
         self.scope = {
@@ -290,7 +316,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._ended = not self.cycle.keep_alive
             super().on_message_complete()
 
-    def _raise(self, refusal: AppError) -> None:
+    def _raise(self, refusal: AppError) -> NoReturn:
         self._refusal = refusal
         raise refusal
 
