@@ -1,5 +1,7 @@
 """POST /api/agent-auth/challenge and /api/agent-auth/token."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +23,13 @@ async def token(rt: Runtime, request: Request) -> Response:
     return json_response(await service.issue_token(rt, await read_body(request)))
 
 
+endpoint = partial(Endpoint, tag="agent-auth")
+
 ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/api/agent-auth/challenge",
-        handler=challenge,
-        summary="Get a nonce that this agent can sign within 60 seconds",
-        tag="agent-auth",
+    endpoint(
+        "POST /api/agent-auth/challenge",
+        challenge,
+        "Get a nonce that this agent can sign within 60 seconds",
         gate=Gate.OPEN,
         bucket=Bucket.AGENT_AUTH_IP,
         body=ChallengeRequest,
@@ -36,12 +38,10 @@ ENDPOINTS = (
         # The nonce is signed before it is sent, which no link can say.
         leads_to=(Link("POST /api/agent-auth/token"),),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/agent-auth/token",
-        handler=token,
-        summary="Exchange the signed nonce, an SDK envelope of type `pop_response`, for an agent token",
-        tag="agent-auth",
+    endpoint(
+        "POST /api/agent-auth/token",
+        token,
+        "Exchange the signed nonce, an SDK envelope of type `pop_response`, for an agent token",
         gate=Gate.OPEN,
         bucket=Bucket.AGENT_AUTH_IP,
         body=dict,

@@ -1,5 +1,7 @@
 """GET /api/audit."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,26 +36,23 @@ async def export_entries(rt: Runtime, request: Request) -> Response:
     return await export.export(rt, query, actor_of(rt, request), rt.clock())
 
 
+endpoint = partial(Endpoint, tag="audit")
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/audit",
+    endpoint(
+        "GET /api/audit",
+        list_entries,
+        "The admin audit log, newest first",
         scope=Scope.AUDIT_READ,
-        handler=list_entries,
-        summary="The admin audit log, newest first",
-        tag="audit",
-        bulk=True,
         query=AuditFilter,
         answers={200: AuditPage},
         errors=(FilterInvalid,),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/audit/export",
+    endpoint(
+        "GET /api/audit/export",
+        export_entries,
+        "The admin audit as a file, newest first; each export is an entry of the audit",
         scope=Scope.AUDIT_READ,
-        handler=export_entries,
-        summary="The admin audit as a file, newest first; each export is an entry of the audit",
-        tag="audit",
         bulk=True,
         query=AuditExportQuery,
         answers={200: (AuditExport, Format.JSONL.media_type, MEDIA_TYPE)},

@@ -48,12 +48,11 @@ def screen(
 ) -> Screen:
     """Declare a page below `/console`; without a `scope` every session sees it. `more` are members of `Endpoint`."""
     return Screen(
-        method="GET",
-        path=ROOT + path,
-        handler=_from_position(handler),
+        f"GET {ROOT}{path}",
+        _from_position(handler),
+        summary or nav or path,
         scope=scope,
         nav=nav,
-        summary=summary or nav or path,
         **{"tag": "console", "gate": Gate.SESSION, "answers": {200: "text/html"}, "documented": False, **more},
     )
 
@@ -72,11 +71,10 @@ def _from_position(handler: Handler) -> Handler:
 def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> Endpoint:
     """Declare what a form does; it answers with `see_other`, or with a page that shows a secret once."""
     return Endpoint(
-        method="POST",
-        path=ROOT + path,
-        handler=handler,
+        f"POST {ROOT}{path}",
+        handler,
+        path,
         scope=scope,
-        summary=path,
         body=Form,
         **{"tag": "console", "gate": Gate.SESSION, "answers": {303: None}, "documented": False, **more},
     )

@@ -111,10 +111,9 @@ async def count_report(rt: Runtime, request: Request) -> Response:
 
 OWN: tuple[Endpoint, ...] = (
     Endpoint(
-        method="GET",
-        path=f"{ROOT}/static/{{version}}/{{name}}",
-        handler=static,
-        summary="a file of the console",
+        f"GET {ROOT}/static/{{version}}/{{name}}",
+        static,
+        "a file of the console",
         tag="console",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
@@ -123,10 +122,9 @@ OWN: tuple[Endpoint, ...] = (
         documented=False,
     ),
     Endpoint(
-        method="POST",
-        path=f"{ROOT}/csp",
-        handler=count_report,
-        summary="a report of the content policy",
+        f"POST {ROOT}/csp",
+        count_report,
+        "a report of the content policy",
         tag="console",
         gate=Gate.OPEN,
         body=_Body,

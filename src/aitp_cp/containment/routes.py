@@ -1,5 +1,7 @@
 """Containing agents over HTTP (contract, section 21)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -81,66 +83,53 @@ def _known_spelling(request: Request) -> str:
     return aid
 
 
+endpoint = partial(Endpoint, tag="containment", params=(AID, ID))
+
 ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/api/registry/agents/{aid}/contain",
+    endpoint(
+        "POST /api/registry/agents/{aid}/contain",
+        contain,
+        "Cut an agent off: revoke every live token it issued or holds, and let it enrol no more",
         scope=Scope.AGENTS_CONTAIN,
-        handler=contain,
-        summary="Cut an agent off: revoke every live token it issued or holds, and let it enrol no more",
-        tag="containment",
-        params=(AID,),
         query=ContainQuery,
         body=NewContainment,
         answers={201: Containment, 200: Containment},
         errors=(BodyInvalid, BadRequest, PlanChanged),
         leads_to=LEADS_TO,
     ),
-    Endpoint(
-        method="POST",
-        path="/api/registry/agents/{aid}/release",
+    endpoint(
+        "POST /api/registry/agents/{aid}/release",
+        release,
+        "End a containment; the agent's tokens stay revoked, and it may enrol with a new manifest",
         scope=Scope.AGENTS_CONTAIN,
-        handler=release,
-        summary="End a containment; the agent's tokens stay revoked, and it may enrol with a new manifest",
-        tag="containment",
-        params=(AID,),
         body=NewRelease,
         answers={200: Containment},
         errors=(BodyInvalid, BadRequest, NotContained, Conflict),
         leads_to=LEADS_TO[:1],
     ),
-    Endpoint(
-        method="GET",
-        path="/api/containments",
+    endpoint(
+        "GET /api/containments",
+        list_containments,
+        "Containments, newest first",
         scope=Scope.AGENTS_READ,
-        handler=list_containments,
-        summary="Containments, newest first",
-        tag="containment",
-        bulk=True,
         query=ContainmentQuery,
         answers={200: ContainmentPage},
         leads_to=links("GET /api/containments/{id}", id="$response.body#/containments/0/id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/containments/{id}",
+    endpoint(
+        "GET /api/containments/{id}",
+        get_containment,
+        "One containment, as it was planned",
         scope=Scope.AGENTS_READ,
-        handler=get_containment,
-        summary="One containment, as it was planned",
-        tag="containment",
-        params=(ID,),
         answers={200: Containment},
         errors=(IdInvalid, NotFound),
         leads_to=(*links("GET /api/containments/{id}/reach", id="$response.body#/containment/id"), *LEADS_TO[2:]),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/containments/{id}/reach",
+    endpoint(
+        "GET /api/containments/{id}/reach",
+        get_reach,
+        "Which clients have shown to hold the list with a containment's revocations",
         scope=Scope.AGENTS_READ,
-        handler=get_reach,
-        summary="Which clients have shown to hold the list with a containment's revocations",
-        tag="containment",
-        params=(ID,),
         answers={200: Reach},
         errors=(IdInvalid, NotFound),
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -80,26 +81,24 @@ async def _edges(rt: Runtime, query: EdgesQuery, now: datetime) -> bytes:
     return encode(await rt.db.read(lambda conn: trust.around(conn, aid, query, now)))
 
 
+endpoint = partial(Endpoint, tag="dashboard")
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/dashboard/overview",
+    endpoint(
+        "GET /api/dashboard/overview",
+        overview,
+        "Key figures, recent sessions and charts of a range of time",
         scope=Scope.DASHBOARD_READ,
-        handler=overview,
-        summary="Key figures, recent sessions and charts of a range of time",
-        tag="dashboard",
         bulk=True,
         query=OverviewQuery,
         answers={200: Overview},
         leads_to=links("GET /api/sessions/{id}", id="$response.body#/recentSessions/0/sessionId"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/dashboard/agents",
+    endpoint(
+        "GET /api/dashboard/agents",
+        agents,
+        "What each agent did",
         scope=Scope.DASHBOARD_READ,
-        handler=agents,
-        summary="What each agent did",
-        tag="dashboard",
         bulk=True,
         answers={200: AgentActivities},
         leads_to=(
@@ -107,13 +106,11 @@ ENDPOINTS = (
             *links("GET /api/sessions", "GET /api/trust/edges", aid="$response.body#/agents/0/aid"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/trust/edges",
+    endpoint(
+        "GET /api/trust/edges",
+        edges,
+        "Who trusts whom: around one agent, or the agents that most others trust",
         scope=Scope.EVENTS_READ,
-        handler=edges,
-        summary="Who trusts whom: around one agent, or the agents that most others trust",
-        tag="dashboard",
         bulk=True,
         query=EdgesQuery,
         answers={200: (AgentEdges, MostTrusted)},

@@ -1,6 +1,7 @@
 """The delivery log, and what is sent again, over HTTP (contract, section 12)."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -103,16 +104,16 @@ async def _run(rt: Runtime, request: Request, work: Work[Body], shape: type[Body
     return answer
 
 
+endpoint = partial(Endpoint, tag="webhooks", params=(WEBHOOK_ID, DELIVERY_ID))
+
+
 def _bulk(action: str, handler: Handler, shape: type, summary: str) -> Endpoint:
-    return Endpoint(
-        method="POST",
-        path=f"/api/webhooks/{{id}}/{action}",
+    return endpoint(
+        f"POST /api/webhooks/{{id}}/{action}",
+        handler,
+        summary,
         scope=Scope.WEBHOOKS_WRITE,
-        handler=handler,
-        summary=summary,
-        tag="webhooks",
         idempotent=True,
-        params=(WEBHOOK_ID,),
         query=BulkQuery,
         body=shape,
         answers={202: Queued, 200: Queued},
@@ -121,66 +122,49 @@ def _bulk(action: str, handler: Handler, shape: type, summary: str) -> Endpoint:
 
 
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}/deliveries",
+    endpoint(
+        "GET /api/webhooks/{id}/deliveries",
+        list_deliveries,
+        "The delivery log, newest first",
         scope=Scope.WEBHOOKS_READ,
-        handler=list_deliveries,
-        summary="The delivery log, newest first",
-        tag="webhooks",
-        bulk=True,
         query=DeliveryQuery,
-        params=(WEBHOOK_ID,),
         answers={200: DeliveryPage},
         errors=(IdInvalid, NotFound, FilterInvalid),
         leads_to=links(ATTEMPTS, REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}/deliveries/{deliveryId}/attempts",
+    endpoint(
+        "GET /api/webhooks/{id}/deliveries/{deliveryId}/attempts",
+        list_attempts,
+        "The attempts of a delivery with what the receiver answered, newest first",
         scope=Scope.WEBHOOKS_READ,
-        handler=list_attempts,
-        summary="The attempts of a delivery with what the receiver answered, newest first",
-        tag="webhooks",
-        bulk=True,
         query=PageQuery,
-        params=(WEBHOOK_ID, DELIVERY_ID),
         answers={200: AttemptPage},
         errors=(IdInvalid, NotFound),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}/health",
+    endpoint(
+        "GET /api/webhooks/{id}/health",
+        get_health,
+        "What became of a webhook's deliveries lately, and what waits",
         scope=Scope.WEBHOOKS_READ,
-        handler=get_health,
-        summary="What became of a webhook's deliveries lately, and what waits",
-        tag="webhooks",
         bulk=True,
-        params=(WEBHOOK_ID,),
         answers={200: WebhookHealth},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks/{id}/deliveries/{deliveryId}/redeliver",
+    endpoint(
+        "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver",
+        redeliver,
+        "Send a delivery again, byte for byte",
         scope=Scope.WEBHOOKS_WRITE,
-        handler=redeliver,
-        summary="Send a delivery again, byte for byte",
-        tag="webhooks",
-        params=(WEBHOOK_ID, DELIVERY_ID),
         answers={202: DeliveryView},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks/{id}/test",
+    endpoint(
+        "POST /api/webhooks/{id}/test",
+        send_test,
+        "Send a `webhook.test` delivery",
         scope=Scope.WEBHOOKS_WRITE,
-        handler=send_test,
-        summary="Send a `webhook.test` delivery",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
         answers={202: DeliveryView},
         errors=(IdInvalid, NotFound),
         leads_to=(

@@ -1,5 +1,7 @@
 """GET /api/events/history and GET /api/events/stream."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -75,13 +77,13 @@ async def stream(rt: Runtime, request: Request) -> Response:
     return EventStream(lambda: streams.opened(filter, cursor, context.caller, context.credential_is_valid))
 
 
-STREAM = Endpoint(
-    method="GET",
-    path="/api/events/stream",
+endpoint = partial(Endpoint, tag="events")
+
+STREAM = endpoint(
+    "GET /api/events/stream",
+    stream,
+    "Events as they happen, as server-sent events",
     scope=Scope.EVENTS_READ,
-    handler=stream,
-    summary="Events as they happen, as server-sent events",
-    tag="events",
     query=StreamQuery,
     answers={200: "text/event-stream"},
     errors=(FilterInvalid, SseCapacity),
@@ -89,14 +91,11 @@ STREAM = Endpoint(
 )
 
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/events/history",
+    endpoint(
+        "GET /api/events/history",
+        history,
+        "Events, newest first, or in log order from a cursor",
         scope=Scope.EVENTS_READ,
-        handler=history,
-        summary="Events, newest first, or in log order from a cursor",
-        tag="events",
-        bulk=True,
         query=HistoryFilter,
         answers={200: HistoryPage},
         errors=(FilterInvalid,),
@@ -107,13 +106,11 @@ ENDPOINTS = (
         ),
     ),
     STREAM,
-    Endpoint(
-        method="GET",
-        path="/api/events/types",
+    endpoint(
+        "GET /api/events/types",
+        types,
+        "The types of events, with how many of the newest events have each",
         scope=Scope.EVENTS_READ,
-        handler=types,
-        summary="The types of events, with how many of the newest events have each",
-        tag="events",
         bulk=True,
         answers={200: EventTypes},
         leads_to=links("GET /api/events/history", type="$response.body#/types/0/type"),

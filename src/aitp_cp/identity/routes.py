@@ -1,5 +1,7 @@
 """The well-known manifest, and the handshake that never happens here."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,14 +19,14 @@ async def refuse_handshake(rt: Runtime, request: Request) -> Response:
     raise HandshakeUnsupported
 
 
+endpoint = partial(Endpoint, tag="identity")
+
 ENDPOINTS = (
     *(
-        Endpoint(
-            method="GET",
-            path=path,
-            handler=own_manifest,
-            summary="The control plane's own signed manifest",
-            tag="identity",
+        endpoint(
+            f"GET {path}",
+            own_manifest,
+            "The control plane's own signed manifest",
             gate=Gate.OPEN,
             bucket=bucket,
             answers={200: dict},
@@ -34,12 +36,10 @@ ENDPOINTS = (
             ("/api/well-known/aitp-manifest", Bucket.PUBLIC_IP),
         )
     ),
-    Endpoint(
-        method="POST",
-        path="/api/aitp/handshake/hello",
-        handler=refuse_handshake,
-        summary="Always refused: the control plane never takes part in a handshake",
-        tag="identity",
+    endpoint(
+        "POST /api/aitp/handshake/hello",
+        refuse_handshake,
+        "Always refused: the control plane never takes part in a handshake",
         gate=Gate.OPEN,
         answers={},
         errors=(HandshakeUnsupported,),

@@ -75,12 +75,11 @@ def _count(rt: Runtime, stored: Stored) -> None:
 
 ENDPOINTS = (
     Endpoint(
-        method="POST",
-        path="/api/events",
-        scope=Scope.EVENTS_WRITE,
-        handler=ingest,
-        summary="Report events; each is stored once however often it is sent",
+        "POST /api/events",
+        ingest,
+        "Report events; each is stored once however often it is sent",
         tag="events",
+        scope=Scope.EVENTS_WRITE,
         body=ReportedEvents | list[dict[str, Any]],
         body_limit=EVENTS_BODY_LIMIT,
         signable=True,

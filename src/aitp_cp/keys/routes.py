@@ -1,5 +1,7 @@
 """API keys over HTTP, and who a credential belongs to (contract, part II, section 18)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -144,91 +146,74 @@ async def who_am_i(rt: Runtime, request: Request) -> Response:
     )
 
 
+endpoint = partial(Endpoint, tag="keys", params=(KEY_ID,))
+
 ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/api/keys",
+    endpoint(
+        "POST /api/keys",
+        create,
+        "Create an API key; it is shown this once",
         scope=Scope.KEYS_ADMIN,
-        handler=create,
-        summary="Create an API key; it is shown this once",
-        tag="keys",
         idempotent=True,
         body=NewKey,
         answers={201: (CreatedKey, KeyView)},
         errors=(BodyInvalid, GrantExceeded),
         leads_to=links(*ACTIVE_KEY, id="$response.body#/id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/keys",
+    endpoint(
+        "GET /api/keys",
+        list_keys,
+        "API keys, newest first, without their secrets",
         scope=Scope.KEYS_ADMIN,
-        handler=list_keys,
-        summary="API keys, newest first, without their secrets",
-        tag="keys",
-        bulk=True,
         query=KeyQuery,
         answers={200: KeyList},
         leads_to=links(*ACTIVE_KEY, id="$response.body#/keys/0/id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/keys/{id}",
+    endpoint(
+        "GET /api/keys/{id}",
+        get,
+        "One API key",
         scope=Scope.KEYS_ADMIN,
-        handler=get,
-        summary="One API key",
-        tag="keys",
-        params=(KEY_ID,),
         answers={200: KeyView},
         errors=(IdInvalid, NotFound),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
-    Endpoint(
-        method="PATCH",
-        path="/api/keys/{id}",
+    endpoint(
+        "PATCH /api/keys/{id}",
+        update,
+        "Change the name or the rate of an API key",
         scope=Scope.KEYS_ADMIN,
-        handler=update,
-        summary="Change the name or the rate of an API key",
-        tag="keys",
-        params=(KEY_ID,),
         body=KeyPatch,
         answers={200: KeyView},
         errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/keys/{id}/rotate",
+    endpoint(
+        "POST /api/keys/{id}/rotate",
+        rotate,
+        "Replace an API key by a new one, shown this once; the old one ends after the overlap",
         scope=Scope.KEYS_ADMIN,
-        handler=rotate,
-        summary="Replace an API key by a new one, shown this once; the old one ends after the overlap",
-        tag="keys",
-        params=(KEY_ID,),
         idempotent=True,
         body=Rotation,
         answers={201: (CreatedKey, KeyView)},
         errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound, KeyNotActive),
         leads_to=links("GET /api/keys/{id}", "DELETE /api/keys/{id}", id="$response.body#/id"),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/keys/{id}",
+    endpoint(
+        "DELETE /api/keys/{id}",
+        revoke,
+        "Revoke an API key, or its whole family; its row stays",
         scope=Scope.KEYS_ADMIN,
-        handler=revoke,
-        summary="Revoke an API key, or its whole family; its row stays",
-        tag="keys",
-        params=(KEY_ID,),
         query=RevokeQuery,
         answers={200: RevokedKey},
         errors=(IdInvalid, FilterInvalid, NotFound),
         leads_to=links("GET /api/keys/{id}", id="$request.path.id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/whoami",
+    endpoint(
+        "GET /api/whoami",
+        who_am_i,
+        "Who the credential belongs to, and what it may do",
         gate=Gate.CREDENTIAL,
-        handler=who_am_i,
-        summary="Who the credential belongs to, and what it may do",
-        tag="keys",
         answers={200: WhoAmI},
     ),
 )

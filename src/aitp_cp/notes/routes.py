@@ -1,5 +1,7 @@
 """What operators note about agents, over HTTP (contract, section 22)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -43,51 +45,41 @@ async def delete_notes(rt: Runtime, request: Request) -> Response:
     return no_content()
 
 
+endpoint = partial(Endpoint, tag="registry", params=(AID,))
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/registry/notes",
+    endpoint(
+        "GET /api/registry/notes",
+        list_notes,
+        "What operators note about agents, the newest change first",
         scope=Scope.AGENTS_READ,
-        handler=list_notes,
-        summary="What operators note about agents, the newest change first",
-        tag="registry",
-        bulk=True,
         query=NotesQuery,
         answers={200: NotesList},
         leads_to=links(*NOTES, aid="$response.body#/notes/0/aid"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents/{aid}/notes",
+    endpoint(
+        "GET /api/registry/agents/{aid}/notes",
+        get_notes,
+        "Owner, labels and remark that operators gave an agent",
         scope=Scope.AGENTS_READ,
-        handler=get_notes,
-        summary="Owner, labels and remark that operators gave an agent",
-        tag="registry",
-        params=(AID,),
         answers={200: Notes},
         errors=(NotFound,),
     ),
-    Endpoint(
-        method="PUT",
-        path="/api/registry/agents/{aid}/notes",
+    endpoint(
+        "PUT /api/registry/agents/{aid}/notes",
+        put_notes,
+        "Replace what is noted about an agent",
         scope=Scope.AGENTS_WRITE,
-        handler=put_notes,
-        summary="Replace what is noted about an agent",
-        tag="registry",
-        params=(AID,),
         body=NewNotes,
         answers={200: Notes},
         errors=(BodyInvalid, BadRequest),
         leads_to=links(*NOTES, "GET /api/registry/notes", aid="$response.body#/aid"),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/registry/agents/{aid}/notes",
+    endpoint(
+        "DELETE /api/registry/agents/{aid}/notes",
+        delete_notes,
+        "Forget what is noted about an agent",
         scope=Scope.AGENTS_WRITE,
-        handler=delete_notes,
-        summary="Forget what is noted about an agent",
-        tag="registry",
-        params=(AID,),
         answers={204: None},
         errors=(NotFound,),
     ),

@@ -1,6 +1,7 @@
 """Probes, metrics and the OpenAPI document (contract, sections 3, 6 and 14)."""
 
 import asyncio
+from functools import partial
 
 from prometheus_client import generate_latest
 from starlette.requests import Request
@@ -71,83 +72,69 @@ async def replicas(rt: Runtime, request: Request) -> Response:
         return json_response(ReplicaList(await store.replicas(conn), rt.id))
 
 
+endpoint = partial(Endpoint, tag="ops")
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/health",
-        handler=health,
-        summary="Liveness with a database ping; stays 200 while draining",
-        tag="ops",
+    endpoint(
+        "GET /api/health",
+        health,
+        "Liveness with a database ping; stays 200 while draining",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
         answers={200: Health, 503: Health},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/livez",
-        handler=livez,
-        summary="200 as long as the event loop turns",
-        tag="ops",
+    endpoint(
+        "GET /api/livez",
+        livez,
+        "200 as long as the event loop turns",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
         answers={200: Alive},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/readyz",
-        handler=readyz,
-        summary="Whether this process should get traffic",
-        tag="ops",
+    endpoint(
+        "GET /api/readyz",
+        readyz,
+        "Whether this process should get traffic",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
         answers={200: Readiness, 503: Readiness},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/metrics",
-        handler=metrics,
-        summary="Prometheus text format 0.0.4",
-        tag="ops",
+    endpoint(
+        "GET /api/metrics",
+        metrics,
+        "Prometheus text format 0.0.4",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
         answers={200: "text/plain"},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/openapi.json",
-        handler=openapi,
-        summary="This document",
-        tag="ops",
+    endpoint(
+        "GET /api/openapi.json",
+        openapi,
+        "This document",
         gate=Gate.OPEN,
         answers={200: dict},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/attention",
+    endpoint(
+        "GET /api/attention",
+        needs_attention,
+        "What needs an operator's attention now, worst first",
         scope=Scope.DASHBOARD_READ,
-        handler=needs_attention,
-        summary="What needs an operator's attention now, worst first",
-        tag="ops",
         bulk=True,
         answers={200: Attention},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/jobs",
+    endpoint(
+        "GET /api/jobs",
+        jobs,
+        "The latest run of each background job, by any process",
         scope=Scope.DASHBOARD_READ,
-        handler=jobs,
-        summary="The latest run of each background job, by any process",
-        tag="ops",
         bulk=True,
         answers={200: JobList},
     ),
-    Endpoint(
-        method="GET",
-        path="/api/replicas",
+    endpoint(
+        "GET /api/replicas",
+        replicas,
+        "The processes that share the database, and how far each has read the log",
         scope=Scope.DASHBOARD_READ,
-        handler=replicas,
-        summary="The processes that share the database, and how far each has read the log",
-        tag="ops",
         bulk=True,
         answers={200: ReplicaList},
     ),

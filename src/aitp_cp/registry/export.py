@@ -59,15 +59,14 @@ def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
 
 
 EXPORT = Endpoint(
-    method="GET",
-    path="/api/registry/agents/{aid}/export",
-    scope=Scope.EVENTS_READ,
-    handler=export,
-    summary="An agent with its sessions, tokens and newest events, as a file",
+    "GET /api/registry/agents/{aid}/export",
+    export,
+    "An agent with its sessions, tokens and newest events, as a file",
     tag="registry",
+    params=(in_path("aid", "the agent's AID, percent-encoded"),),
+    scope=Scope.EVENTS_READ,
     bulk=True,
     query=AgentExportQuery,
-    params=(in_path("aid", "the agent's AID, percent-encoded"),),
     answers={200: (AgentExport, Format.JSONL.media_type)},
     errors=(NotFound, BadRequest),
 )

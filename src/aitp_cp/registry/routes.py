@@ -59,6 +59,7 @@ MAX_KEPT_QUERY_BYTES = 1024  # longer ones are no keys of the cache, which count
 # The token lives five minutes and the manifest had more than that left when it was minted.
 STILL_VALID = timedelta(0)
 AID = in_path("aid", "the agent's AID, percent-encoded")
+SHA256 = in_path("sha256", "SHA-256 of the canonical envelope")
 
 # Where an agent's AID leads.
 AGENT = (
@@ -183,13 +184,13 @@ def secret_of(rt: Runtime) -> bytes:
     return rt.settings.enrollment_secret.get_secret_value().encode()
 
 
+endpoint = partial(Endpoint, tag="registry", params=(AID, SHA256))
+
 ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/api/registry/enroll",
-        handler=enroll,
-        summary="Prove an identity with its signed manifest, get a one-time enrollment token",
-        tag="registry",
+    endpoint(
+        "POST /api/registry/enroll",
+        enroll,
+        "Prove an identity with its signed manifest, get a one-time enrollment token",
         gate=Gate.OPEN,
         bucket=Bucket.ENROLL_IP,
         body=dict,
@@ -198,12 +199,10 @@ ENDPOINTS = (
         # The token goes into Authorization, which OpenAPI keeps out of its parameters.
         leads_to=(Link("POST /api/registry/agents", body="$request.body"),),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/registry/agents",
-        handler=register,
-        summary="Register the enrolled manifest",
-        tag="registry",
+    endpoint(
+        "POST /api/registry/agents",
+        register,
+        "Register the enrolled manifest",
         gate=Gate.ENROLLMENT_TOKEN,
         idempotent=True,
         params=(
@@ -226,49 +225,37 @@ ENDPOINTS = (
         ),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents",
-        handler=list_agents,
-        summary="Discover agents",
-        tag="registry",
-        bulk=True,
+    endpoint(
+        "GET /api/registry/agents",
+        list_agents,
+        "Discover agents",
         gate=Gate.OPEN,
         query=ListFilter,
         answers={200: AgentList},
         leads_to=links(*AGENT, aid="$response.body#/agents/0/aid"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents/{aid}",
-        handler=get_agent,
-        summary="One agent",
-        tag="registry",
+    endpoint(
+        "GET /api/registry/agents/{aid}",
+        get_agent,
+        "One agent",
         gate=Gate.OPEN,
-        params=(AID,),
         answers={200: AgentView},
         errors=(NotFound,),
         leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE, NOTE),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents/{aid}/manifest",
-        handler=get_manifest,
-        summary="The manifest exactly as the agent signed it",
-        tag="registry",
+    endpoint(
+        "GET /api/registry/agents/{aid}/manifest",
+        get_manifest,
+        "The manifest exactly as the agent signed it",
         gate=Gate.OPEN,
-        params=(AID,),
         answers={200: dict},
         errors=(NotFound,),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents/{aid}/manifests",
+    endpoint(
+        "GET /api/registry/agents/{aid}/manifests",
+        list_manifests,
+        "The newest manifests that an agent registered, newest first",
         scope=Scope.AGENTS_READ,
-        handler=list_manifests,
-        summary="The newest manifests that an agent registered, newest first",
-        tag="registry",
-        params=(AID,),
         answers={200: ManifestList},
         errors=(NotFound,),
         leads_to=links(
@@ -277,38 +264,29 @@ ENDPOINTS = (
             sha256="$response.body#/manifests/0/sha256",
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/registry/agents/{aid}/manifests/{sha256}",
+    endpoint(
+        "GET /api/registry/agents/{aid}/manifests/{sha256}",
+        get_kept_manifest,
+        "One of these manifests, exactly as the agent signed it",
         scope=Scope.AGENTS_READ,
-        handler=get_kept_manifest,
-        summary="One of these manifests, exactly as the agent signed it",
-        tag="registry",
-        params=(AID, in_path("sha256", "SHA-256 of the canonical envelope")),
         answers={200: dict},
         errors=(NotFound,),
     ),
-    Endpoint(
-        method="PATCH",
-        path="/api/registry/agents/{aid}",
+    endpoint(
+        "PATCH /api/registry/agents/{aid}",
+        update,
+        "Move an agent to another namespace",
         scope=Scope.AGENTS_WRITE,
-        handler=update,
-        summary="Move an agent to another namespace",
-        tag="registry",
-        params=(AID,),
         body=AgentUpdate,
         answers={200: AgentView},
         errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/registry/agents/{aid}",
+    endpoint(
+        "DELETE /api/registry/agents/{aid}",
+        deregister,
+        "Deregister an agent",
         scope=Scope.AGENTS_WRITE,
-        handler=deregister,
-        summary="Deregister an agent",
-        tag="registry",
-        params=(AID,),
         answers={200: Deregistered},
         errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),

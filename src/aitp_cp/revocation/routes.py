@@ -1,5 +1,7 @@
 """The deny list over HTTP (contract, section 11)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -76,14 +78,14 @@ def _note(rt: Runtime, request: Request, holds: int, sent: int) -> None:
         holders.note("agent", aid, holds=holds, sent=sent)
 
 
+endpoint = partial(Endpoint, tag="revocation")
+
 ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/api/revocation/entries",
+    endpoint(
+        "POST /api/revocation/entries",
+        add_entry,
+        "Revoke tokens and everything delegated from them; the first revocation of a token stands",
         scope=Scope.REVOCATION_WRITE,
-        handler=add_entry,
-        summary="Revoke tokens and everything delegated from them; the first revocation of a token stands",
-        tag="revocation",
         idempotent=True,
         body=NewRevocation,
         answers={201: (RevocationView, BulkRevocation)},
@@ -94,14 +96,11 @@ ENDPOINTS = (
             *links("GET /.well-known/aitp-revocation-list"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/revocation/entries",
+    endpoint(
+        "GET /api/revocation/entries",
+        list_entries,
+        "Revoked tokens, newest first",
         scope=Scope.REVOCATION_READ,
-        handler=list_entries,
-        summary="Revoked tokens, newest first",
-        tag="revocation",
-        bulk=True,
         query=RevocationQuery,
         answers={200: RevocationPage},
         errors=(JtiInvalid,),
@@ -111,12 +110,10 @@ ENDPOINTS = (
         ),
     ),
     *(
-        Endpoint(
-            method="GET",
-            path=path,
-            handler=signed_list,
-            summary="The signed revocation list",
-            tag="revocation",
+        endpoint(
+            f"GET {path}",
+            signed_list,
+            "The signed revocation list",
             gate=Gate.OPEN,
             bucket=bucket,
             params=(

@@ -22,12 +22,11 @@ async def search(rt: Runtime, request: Request) -> Response:
 
 ENDPOINTS = (
     Endpoint(
-        method="GET",
-        path="/api/search",
-        scope=Scope.DASHBOARD_READ,
-        handler=search,
-        summary="Whatever has this id, and agents whose name begins so, as far as the caller may read it",
+        "GET /api/search",
+        search,
+        "Whatever has this id, and agents whose name begins so, as far as the caller may read it",
         tag="dashboard",
+        scope=Scope.DASHBOARD_READ,
         query=SearchQuery,
         answers={200: SearchResult},
         errors=(FilterInvalid,),

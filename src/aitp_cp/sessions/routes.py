@@ -1,5 +1,7 @@
 """Handshake sessions over HTTP (contract, section 10)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -68,15 +70,14 @@ def _tcts(rt: Runtime, session_id: str) -> Pages:
     return pages(rt, lambda conn, place, limit: tcts.tcts_of_session(conn, session_id, place, limit))
 
 
+endpoint = partial(Endpoint, tag="sessions", params=(ID,))
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/sessions",
+    endpoint(
+        "GET /api/sessions",
+        list_sessions,
+        "Handshake sessions, newest first",
         scope=Scope.EVENTS_READ,
-        handler=list_sessions,
-        summary="Handshake sessions, newest first",
-        tag="sessions",
-        bulk=True,
         query=SessionFilter,
         answers={200: SessionList},
         leads_to=(
@@ -85,15 +86,12 @@ ENDPOINTS = (
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/sessions/0/aidA"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/sessions/{id}",
+    endpoint(
+        "GET /api/sessions/{id}",
+        get_session,
+        "One session with its events, oldest first",
         scope=Scope.EVENTS_READ,
-        handler=get_session,
-        summary="One session with its events, oldest first",
-        tag="sessions",
         bulk=True,
-        params=(ID,),
         answers={200: SessionDetail},
         errors=(NotFound,),
         leads_to=(
@@ -102,29 +100,23 @@ ENDPOINTS = (
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/session/aidA"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/sessions/{id}/export",
+    endpoint(
+        "GET /api/sessions/{id}/export",
+        export,
+        "One session with its tokens and events, as a file",
         scope=Scope.EVENTS_READ,
-        handler=export,
-        summary="One session with its tokens and events, as a file",
-        tag="sessions",
         bulk=True,
         query=ExportQuery,
-        params=(ID,),
         answers={200: (SessionExport, Format.JSONL.media_type)},
         errors=(NotFound, BadRequest),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/sessions/{id}/replay",
+    endpoint(
+        "GET /api/sessions/{id}/replay",
+        replay,
+        "The events of a session, oldest first; none for an unknown session",
         scope=Scope.EVENTS_READ,
-        handler=replay,
-        summary="The events of a session, oldest first; none for an unknown session",
-        tag="sessions",
         bulk=True,
         query=ReplayQuery,
-        params=(ID,),
         answers={200: Replay},
         errors=(BadRequest,),
     ),

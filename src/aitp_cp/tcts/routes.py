@@ -1,5 +1,7 @@
 """GET /api/tcts and GET /api/delegations (contract, section 10)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,15 +36,14 @@ async def list_delegations(rt: Runtime, request: Request) -> Response:
     return json_bytes(page.text)
 
 
+endpoint = partial(Endpoint, tag="tcts")
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/tcts",
+    endpoint(
+        "GET /api/tcts",
+        list_tcts,
+        "Tokens that agents reported, newest issued first",
         scope=Scope.EVENTS_READ,
-        handler=list_tcts,
-        summary="Tokens that agents reported, newest issued first",
-        tag="tcts",
-        bulk=True,
         query=TctFilter,
         answers={200: TctList},
         leads_to=(
@@ -52,14 +53,11 @@ ENDPOINTS = (
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/tcts/0/subject"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/delegations",
+    endpoint(
+        "GET /api/delegations",
+        list_delegations,
+        "Delegations, newest issued first, or the tree under one token",
         scope=Scope.EVENTS_READ,
-        handler=list_delegations,
-        summary="Delegations, newest issued first, or the tree under one token",
-        tag="tcts",
-        bulk=True,
         query=DelegationFilter,
         answers={200: DelegationList},
         errors=(BadRequest,),

@@ -1,5 +1,7 @@
 """The trust store over HTTP (contract, section 13)."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -119,26 +121,23 @@ async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
     return no_content()
 
 
+endpoint = partial(Endpoint, tag="trust store", params=(ANCHOR_ID,))
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/trust-anchors",
+    endpoint(
+        "GET /api/trust-anchors",
+        list_anchors,
+        "Trust anchors, oldest first",
         scope=Scope.TRUST_READ,
-        handler=list_anchors,
-        summary="Trust anchors, oldest first",
-        tag="trust store",
-        bulk=True,
         query=AnchorQuery,
         answers={200: AnchorList},
         leads_to=links(*ANCHOR, id="$response.body#/trustAnchors/0/id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/trust-anchors",
+    endpoint(
+        "POST /api/trust-anchors",
+        create_anchor,
+        "Trust an identity provider in a namespace",
         scope=Scope.TRUST_WRITE,
-        handler=create_anchor,
-        summary="Trust an identity provider in a namespace",
-        tag="trust store",
         idempotent=True,
         body=NewAnchor,
         answers={201: AnchorView},
@@ -148,61 +147,46 @@ ENDPOINTS = (
             *links("GET /api/trust-anchors", namespace="$response.body#/namespace"),
         ),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/trust-anchors/{id}",
+    endpoint(
+        "GET /api/trust-anchors/{id}",
+        get_anchor,
+        "One trust anchor",
         scope=Scope.TRUST_READ,
-        handler=get_anchor,
-        summary="One trust anchor",
-        tag="trust store",
-        params=(ANCHOR_ID,),
         answers={200: AnchorView},
         errors=(IdInvalid, NotFound),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
-    Endpoint(
-        method="PATCH",
-        path="/api/trust-anchors/{id}",
+    endpoint(
+        "PATCH /api/trust-anchors/{id}",
+        update_anchor,
+        "Change a trust anchor; keys of another source are dropped",
         scope=Scope.TRUST_WRITE,
-        handler=update_anchor,
-        summary="Change a trust anchor; keys of another source are dropped",
-        tag="trust store",
-        params=(ANCHOR_ID,),
         body=AnchorPatch,
         answers={200: AnchorView},
         errors=(IdInvalid, BodyInvalid, NotFound, AlreadyExists),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/trust-anchors/{id}",
+    endpoint(
+        "DELETE /api/trust-anchors/{id}",
+        delete_anchor,
+        "Trust an identity provider no longer",
         scope=Scope.TRUST_WRITE,
-        handler=delete_anchor,
-        summary="Trust an identity provider no longer",
-        tag="trust store",
-        params=(ANCHOR_ID,),
         answers={204: None},
         errors=(IdInvalid, NotFound),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/trust-anchors/{id}/jwks",
+    endpoint(
+        "GET /api/trust-anchors/{id}/jwks",
+        get_jwks,
+        "The key set last fetched from an identity provider",
         scope=Scope.TRUST_READ,
-        handler=get_jwks,
-        summary="The key set last fetched from an identity provider",
-        tag="trust store",
-        params=(ANCHOR_ID,),
         answers={200: dict},
         errors=(IdInvalid, NotFound, JwksNotCached),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/pinned-keys",
+    endpoint(
+        "GET /api/pinned-keys",
+        get_pinned_keys,
+        "Pinned keys, or with aid the one of that agent",
         scope=Scope.TRUST_READ,
-        handler=get_pinned_keys,
-        summary="Pinned keys, or with aid the one of that agent",
-        tag="trust store",
-        bulk=True,
         query=PinnedKeyQuery,
         answers={200: (PinnedKeyList, PinnedKeyView)},
         errors=(NotFound,),
@@ -210,26 +194,22 @@ ENDPOINTS = (
             *PINNED_KEY, aid="$response.body#/pinnedKeys/0/aid", namespace="$response.body#/pinnedKeys/0/namespace"
         ),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/pinned-keys",
+    endpoint(
+        "POST /api/pinned-keys",
+        upsert_pinned_key,
+        "Pin an agent's key, or replace label and expiry",
         scope=Scope.TRUST_WRITE,
-        handler=upsert_pinned_key,
-        summary="Pin an agent's key, or replace label and expiry",
-        tag="trust store",
         idempotent=True,
         body=NewPinnedKey,
         answers={201: PinnedKeyView},
         errors=(BodyInvalid,),
         leads_to=links(*PINNED_KEY, aid="$response.body#/aid", namespace="$response.body#/namespace"),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/pinned-keys",
+    endpoint(
+        "DELETE /api/pinned-keys",
+        delete_pinned_key,
+        "Unpin an agent's key",
         scope=Scope.TRUST_WRITE,
-        handler=delete_pinned_key,
-        summary="Unpin an agent's key",
-        tag="trust store",
         query=PinnedKeyName,
         answers={204: None},
         errors=(BadRequest, NotFound),

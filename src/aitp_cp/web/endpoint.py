@@ -1,7 +1,7 @@
 """One endpoint, declared once: what it is called, who may call it, what it takes and gives."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -71,14 +71,16 @@ class Link:
     body: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of the endpoint table."""
+    """A row of the endpoint table. `name` is `METHOD /path`; `params` may hold those of the room's other paths, too."""
 
-    method: str
-    path: str
+    name: str
     handler: Handler
     summary: str
+    _: KW_ONLY
+    method: str = field(init=False)
+    path: str = field(init=False)
     tag: str
     gate: Gate = Gate.API_KEY
     scope: Scope | None = None  # what a credential or session needs; every endpoint behind `Gate.API_KEY` has one
@@ -91,13 +93,18 @@ class Endpoint:
     errors: tuple[type[AppError], ...] = ()
     signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key
-    bulk: bool = False  # a list, an export or a dashboard: one caller runs few of them at once
+    bulk: bool = False  # an export, a dashboard or, by itself, a list: one caller runs few of them at once
     streaming: bool = False  # the answer has no end, so HEAD makes no sense
     cross_site: bool = False  # of the console, takes a POST that no page of ours sends
     documented: bool = True  # in the OpenAPI document and docs/api.md; pages for people are not
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint
 
     def __post_init__(self) -> None:
+        method, _, path = self.name.partition(" ")
+        own = tuple(param for param in self.params if param.place != "path" or f"{{{param.name}}}" in path)
+        derived = {"method": method, "path": path, "params": own, "bulk": self.bulk or self.is_list}
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # the dataclass is frozen for everybody else
         if (self.scope is not None) != (self.gate is Gate.API_KEY) and self.gate is not Gate.SESSION:
             raise TypeError(f"{self.name}: an endpoint has a scope if it is behind Gate.API_KEY, and only then")
 
@@ -109,10 +116,6 @@ class Endpoint:
     @property
     def of_console(self) -> bool:
         return self.path.startswith(CONSOLE)
-
-    @property
-    def name(self) -> str:
-        return f"{self.method} {self.path}"
 
     @property
     def template(self) -> str:

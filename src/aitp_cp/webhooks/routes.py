@@ -1,6 +1,7 @@
 """Webhooks over HTTP (contract, section 12)."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -132,53 +133,44 @@ async def _checked(rt: Runtime, body: bytes, shape: type[Body]) -> Body | AppErr
     return decoded
 
 
+endpoint = partial(Endpoint, tag="webhooks", params=(WEBHOOK_ID,))
+
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/api/webhooks",
+    endpoint(
+        "GET /api/webhooks",
+        list_webhooks,
+        "Webhooks, oldest first, without their secrets",
         scope=Scope.WEBHOOKS_READ,
-        handler=list_webhooks,
-        summary="Webhooks, oldest first, without their secrets",
-        tag="webhooks",
-        bulk=True,
         query=WholeList,
         answers={200: WebhookList},
         leads_to=links(*WEBHOOK, id="$response.body#/webhooks/0/id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks",
+    endpoint(
+        "POST /api/webhooks",
+        create,
+        "Subscribe a URL to events; the secret is shown this once",
         scope=Scope.WEBHOOKS_WRITE,
-        handler=create,
-        summary="Subscribe a URL to events; the secret is shown this once",
-        tag="webhooks",
         idempotent=True,
         body=NewWebhook,
         answers={201: (CreatedWebhook, ReplayedWebhook)},
         errors=(BodyInvalid, UrlNotAllowed, HostUnresolved, WebhooksLimit),
         leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}",
+    endpoint(
+        "GET /api/webhooks/{id}",
+        get,
+        "One webhook",
         scope=Scope.WEBHOOKS_READ,
-        handler=get,
-        summary="One webhook",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
         answers={200: WebhookView},
         errors=(IdInvalid, NotFound),
         leads_to=(*links(*WEBHOOK, id="$request.path.id"), *SINCE_CREATED),
     ),
     *(
-        Endpoint(
-            method=method,
-            path="/api/webhooks/{id}",
+        endpoint(
+            f"{method} /api/webhooks/{{id}}",
+            update,
+            "Change what is given; a new host gets a new secret, which is shown this once",
             scope=Scope.WEBHOOKS_WRITE,
-            handler=update,
-            summary="Change what is given; a new host gets a new secret, which is shown this once",
-            tag="webhooks",
-            params=(WEBHOOK_ID,),
             body=WebhookPatch,
             answers={200: (WebhookView, CreatedWebhook)},
             errors=(IdInvalid, BodyInvalid, UrlNotAllowed, HostUnresolved, NotFound),
@@ -186,38 +178,29 @@ ENDPOINTS = (
         )
         for method in ("PATCH", "PUT")
     ),
-    Endpoint(
-        method="DELETE",
-        path="/api/webhooks/{id}",
+    endpoint(
+        "DELETE /api/webhooks/{id}",
+        delete,
+        "Delete a webhook with all its deliveries",
         scope=Scope.WEBHOOKS_WRITE,
-        handler=delete,
-        summary="Delete a webhook with all its deliveries",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
         answers={200: DeletedWebhook},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks"),
     ),
-    Endpoint(
-        method="GET",
-        path="/api/webhooks/{id}/circuit-breaker",
+    endpoint(
+        "GET /api/webhooks/{id}/circuit-breaker",
+        get_breaker,
+        "Whether deliveries are held back after failures",
         scope=Scope.WEBHOOKS_READ,
-        handler=get_breaker,
-        summary="Whether deliveries are held back after failures",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
         answers={200: BreakerView},
         errors=(IdInvalid, NotFound),
         leads_to=links("POST /api/webhooks/{id}/circuit-breaker/reset", id="$request.path.id"),
     ),
-    Endpoint(
-        method="POST",
-        path="/api/webhooks/{id}/circuit-breaker/reset",
+    endpoint(
+        "POST /api/webhooks/{id}/circuit-breaker/reset",
+        reset_breaker,
+        "Close the circuit breaker",
         scope=Scope.WEBHOOKS_WRITE,
-        handler=reset_breaker,
-        summary="Close the circuit breaker",
-        tag="webhooks",
-        params=(WEBHOOK_ID,),
         answers={200: BreakerView},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/circuit-breaker", id="$request.path.id"),

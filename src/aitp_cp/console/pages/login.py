@@ -11,7 +11,7 @@ from aitp_cp.console.page import render, screen, see_other
 from aitp_cp.console.parts.link import ROOT, link, own
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Handler
 from aitp_cp.web.responses import no_content
 
 OUTSIDE = ("/console/log",)  # pages that lead here, or away
@@ -139,16 +139,16 @@ def _with_cookies(response: Response, *cookies: str) -> Response:
     return response
 
 
-def _open(method: str, path: str, **more: object) -> Endpoint:
-    given = {"summary": path, "tag": "console", "gate": Gate.OPEN, "answers": {200: "text/html"}, "documented": False}
-    return Endpoint(method=method, path=path, **{**given, **more})  # type: ignore[arg-type]
+def _open(name: str, handler: Handler, **more: object) -> Endpoint:
+    given = {"tag": "console", "gate": Gate.OPEN, "answers": {200: "text/html"}, "documented": False}
+    return Endpoint(name, handler, name, **{**given, **more})  # type: ignore[arg-type]
 
 
 PAGES = (
     screen(path="/login", handler=show, scope=None, gate=Gate.OPEN, bucket=Bucket.PUBLIC_IP),
-    _open("POST", f"{ROOT}/login", handler=by_key, bucket=Bucket.LOGIN_IP, body=forms.Form),
-    _open("POST", f"{ROOT}/logout", handler=leave, body=forms.Form),
-    _open("GET", f"{ROOT}/login/oidc", handler=to_provider),
-    _open("GET", CALLBACK, handler=from_provider, bucket=Bucket.LOGIN_IP),
-    _open("POST", f"{ROOT}/login/oidc/ended", handler=ended_by_provider, body=forms.Form, cross_site=True),
+    _open(f"POST {ROOT}/login", by_key, bucket=Bucket.LOGIN_IP, body=forms.Form),
+    _open(f"POST {ROOT}/logout", leave, body=forms.Form),
+    _open(f"GET {ROOT}/login/oidc", to_provider),
+    _open(f"GET {CALLBACK}", from_provider, bucket=Bucket.LOGIN_IP),
+    _open(f"POST {ROOT}/login/oidc/ended", ended_by_provider, body=forms.Form, cross_site=True),
 )
