@@ -11,6 +11,7 @@ import msgspec
 from aitp_cp_client.paging import Rows
 from aitp_cp_client.tail import Lost, Tail, quietly
 from aitp_cp_client.transport import Call, Transport, decoded
+from aitp_cp_client.wire.times import written
 
 Proof = Literal["shared-key", "agent-token", "signature"]  # how the reporter of an event is known
 
@@ -105,14 +106,14 @@ class Events:
         self, limit: int = 100, offset: int = 0, before: str | None = None, **filters: Unpack[EventFilter]
     ) -> Rows[Event]:
         """Return at most 1000 events, newest `ts` first."""
-        params = {**_params(filters), "limit": limit, "offset": offset, "before": before}
+        params = {**written(filters), "limit": limit, "offset": offset, "before": before}
         page = await self._transport.ask(_Page, HISTORY, params)
         return Rows(page.events, page.next_before)
 
     async def log(self, after: int = 0, **filters: Unpack[EventFilter]) -> AsyncGenerator[Event, None]:
         """Iterate over the log after position `after`, in log order, to its end."""
         while True:
-            params = {**_params(filters), "order": "asc", "after": after, "limit": PAGE}
+            params = {**written(filters), "order": "asc", "after": after, "limit": PAGE}
             page = await self._transport.ask(_Page, HISTORY, params)
             for event in page.events:
                 yield event
@@ -151,7 +152,3 @@ class Events:
 
 def _has_time(event: Mapping[str, Any]) -> bool:
     return event.get("ts") not in (None, "")
-
-
-def _params(filters: EventFilter) -> dict[str, Any]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in filters.items()}

@@ -8,6 +8,7 @@ import msgspec
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Transport
+from aitp_cp_client.wire.times import iso_or_none
 
 ENTRIES = "/api/revocation/entries"
 
@@ -44,7 +45,7 @@ class Revocations:
         idempotency_key: str | None = None,
     ) -> Revocation:
         """Revoke a token and everything delegated from it; return the entry of its first revocation."""
-        fields = {"jti": str(jti), "reason": reason, "revokedAt": revoked_at.isoformat() if revoked_at else None}
+        fields = {"jti": str(jti), "reason": reason, "revokedAt": iso_or_none(revoked_at)}
         return await self._transport.create(Revocation, ENTRIES, fields, idempotency_key)
 
     async def add_all(
@@ -58,7 +59,7 @@ class Revocations:
         fields = {
             "jtis": [str(jti) for jti in jtis],
             "reason": reason,
-            "revokedAt": revoked_at.isoformat() if revoked_at else None,
+            "revokedAt": iso_or_none(revoked_at),
         }
         return await self._transport.create(BulkRevocation, ENTRIES, fields, idempotency_key)
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Call, Transport, segment
+from aitp_cp_client.wire.times import iso_or_none
 
 ANCHORS = "/api/trust-anchors"
 PINNED_KEYS = "/api/pinned-keys"
@@ -132,7 +133,7 @@ class PinnedKeys:
             "pubkey": pubkey,
             "namespace": namespace,
             "label": label,
-            "expiresAt": expires_at.isoformat() if expires_at else None,
+            "expiresAt": iso_or_none(expires_at),
         }
         return await self._transport.create(PinnedKey, PINNED_KEYS, fields)
 
