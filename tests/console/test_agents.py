@@ -40,7 +40,7 @@ def page_of(agent: Agent | str, tab: str = "") -> str:
 
 
 def names(page: str) -> list[str]:
-    return re.findall(r"<tr id=\"a[0-9a-f]{12}\">.*?<bdi>“([^”]*)”", page, re.DOTALL)
+    return re.findall(r"<tr id=\"k[0-9a-f]{12}\">.*?<bdi>“([^”]*)”", page, re.DOTALL)
 
 
 async def met(app: App, one: Agent, other: Agent) -> None:

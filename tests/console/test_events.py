@@ -95,8 +95,8 @@ async def test_a_session_names_the_sides_that_are_silent(app: App) -> None:
     assert "side B reported nothing itself" in page
     assert page.count('<li class="lane') == 4
     listed = (await app.http.get("/console/sessions?status=complete")).text
-    assert listed.count('<tr id="s') == 1
-    assert (await app.http.get("/console/sessions?status=failed")).text.count('<tr id="s') == 0
+    assert listed.count('<tr id="k') == 1
+    assert (await app.http.get("/console/sessions?status=failed")).text.count('<tr id="k') == 0
 
 
 async def test_what_came_since_is_added_and_what_was_left_out_is_counted(app: App) -> None:

@@ -48,7 +48,7 @@ async def test_the_first_screen_shows_what_is_wrong_and_how_things_go(app: App) 
     links = re.findall(r'<a href="(/console/sessions\?since=[^"]+)" aria-label="([^"]+)"', shown)
     assert len(links) in (60, 61)
     target = next(url for url, said in links if "11 failed" in said).replace("&amp;", "&")
-    assert (await page(app, target)).count('<tr id="s') == 12
+    assert (await page(app, target)).count('<tr id="k') == 12
     one = await page(app, "/console/", headers={"X-Fragment": "facts"})
     assert one.lstrip().startswith('<section id="facts"')
     assert "Needs attention" not in one

@@ -153,6 +153,16 @@ class Reader:
             known[node.name] = Unknown
             for child in node.body:
                 self.read(child, inner)
+        elif isinstance(node, nodes.CallBlock):  # what a part writes for each of the rows that it is given first
+            self.type_of(node.call, known)
+            rows = self.type_of(node.call.args[0], known)
+            inner = {**known, **{each.name: element(rows) for each in node.args}}
+            for child in node.body:
+                self.read(child, inner)
+        elif isinstance(node, nodes.AssignBlock):
+            for child in node.body:
+                self.read(child, known)
+            known.update(self._targets(node.target, Unknown))
         elif isinstance(node, nodes.Expr):
             self.type_of(node, known)
         else:

@@ -111,6 +111,13 @@ class DelegationRow(msgspec.Struct, frozen=True):
     scope: list[str]
 
 
+class ManifestRow(msgspec.Struct, frozen=True):
+    """`pair` names the manifest before it, if that is kept, and its own: what their page compares."""
+
+    kept: KeptManifest
+    pair: str
+
+
 class AuditRow(msgspec.Struct, frozen=True):
     entry: AuditEntry
     details: str
@@ -123,7 +130,7 @@ class TabData(msgspec.Struct, frozen=True):
     peers: Peers | None = None
     tokens: list[TokenRow] = []
     delegations: list[DelegationRow] = []
-    manifests: list[KeptManifest] = []
+    manifests: list[ManifestRow] = []
     entries: list[AuditRow] = []
     next_url: str | None = None
 
@@ -267,9 +274,12 @@ async def _delegations(conn: Connection, rt: Runtime, aid: str, before: str | No
 
 async def _manifests(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     try:
-        return TabData(manifests=(await history.list_manifests(conn, aid)).manifests)
+        kept = (await history.list_manifests(conn, aid)).manifests
     except NotFound:
         return TabData()
+    before_each = [str(each.seq) for each in kept[1:]] + [""]
+    rows = [ManifestRow(each, f"{seq}..{each.seq}") for each, seq in zip(kept, before_each, strict=True)]
+    return TabData(manifests=rows)
 
 
 async def _audit(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:

@@ -63,9 +63,8 @@ class AgentsFilter(OperatorFilter, frozen=True, kw_only=True, rename="camel"):
 
 
 class AgentRow(msgspec.Struct, frozen=True):
-    """`key` names the row in the page, whatever the AID holds; `suspect`: the name looks like another one's."""
+    """`suspect`: the name looks like another one's."""
 
-    key: str
     agent: AgentView
     offers: list[str]
     owner: str | None
@@ -182,10 +181,6 @@ def capabilities(agent: AgentView) -> list[str]:
     return [str(name) for name in offered] if isinstance(offered, list) else []
 
 
-def key_of(aid: str) -> str:
-    return "a" + hashlib.sha256(aid.encode(errors="replace")).hexdigest()[:12]
-
-
 async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *, meets: bool) -> list[AgentRow]:
     """Return what a page shows of agents, in a constant number of statements."""
     aids = [agent.aid for agent in agents]
@@ -194,7 +189,6 @@ async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *,
     peers = await names_of(conn, (session.peer for session in last.values()))
     return [
         AgentRow(
-            key=key_of(agent.aid),
             agent=agent,
             offers=capabilities(agent),
             owner=owners.get(agent.aid),

@@ -1,6 +1,5 @@
 """Handshakes, and the sequence of what was reported about one."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -36,9 +35,6 @@ class SessionsFilter(SessionFilter, frozen=True, kw_only=True, rename="camel"):
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """`key` names the row in the page, whatever the session's id holds."""
-
-    key: str
     session: SessionView
     name_a: str | None
     name_b: str | None
@@ -135,10 +131,7 @@ async def get_session(rt: Runtime, request: Request) -> Response:
 
 
 def _row(session: SessionView, names: Mapping[str, str]) -> SessionRow:
-    key = "s" + hashlib.sha256(session.session_id.encode()).hexdigest()[:12]
-    return SessionRow(
-        key, session, names.get(session.aid_a or ""), names.get(session.aid_b or ""), strings(session.grants)
-    )
+    return SessionRow(session, names.get(session.aid_a or ""), names.get(session.aid_b or ""), strings(session.grants))
 
 
 def _side(session: SessionView, reporter: str | None) -> str:

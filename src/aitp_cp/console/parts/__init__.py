@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aitp_cp.console.parts.chart import bars, spark
+from aitp_cp.console.parts.fields import between, choice
 from aitp_cp.console.parts.graph import graph
-from aitp_cp.console.parts.ids import aid, figure, ident
+from aitp_cp.console.parts.ids import aid, figure, ident, key
 from aitp_cp.console.parts.link import link, own
-from aitp_cp.console.parts.state import chip, state
-from aitp_cp.console.parts.table import head, pager, table
+from aitp_cp.console.parts.state import chip, chips, state
+from aitp_cp.console.parts.table import pager, table
 from aitp_cp.console.parts.text import cli, count, json_text, text
 from aitp_cp.console.parts.times import ago, time
 
@@ -18,14 +19,17 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
         ago,
         aid,
         bars,
+        between,
         chip,
+        chips,
+        choice,
         cli,
         count,
         figure,
         graph,
-        head,
         ident,
         json_text,
+        key,
         link,
         own,
         pager,

@@ -52,6 +52,11 @@ def short(value: str) -> str:
     return bare if len(bare) <= HEAD + TAIL + 3 else f"{bare[:HEAD]}…{bare[-TAIL:]}"
 
 
+def key(value: object) -> str:
+    """Return a name for a row in the page, whatever characters the id of the row holds."""
+    return "k" + hashlib.sha256(str(value).encode(errors="replace")).hexdigest()[:12]
+
+
 @lru_cache(maxsize=4096)
 def figure(value: str) -> Markup:
     """Return a symmetric figure of five by five fields that depends on the whole id."""

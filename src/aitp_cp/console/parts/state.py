@@ -1,5 +1,6 @@
 """States: a glyph and a word, never a colour alone."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from markupsafe import Markup, escape
@@ -27,3 +28,9 @@ def state(word: object, level: str | None = None) -> Markup:
 def chip(word: object, level: str = "none") -> Markup:
     """Return a small label: a grant, a scope, a filter that is set."""
     return Markup(f'<span class="chip {escape(level)}">{visible(str(word)[:60])}</span>')
+
+
+def chips(words: Sequence[object], most: int = 3, *, empty: str = "") -> Markup:
+    """Return the first of several labels, and how many more there are."""
+    more = f"+{len(words) - most:,}" if len(words) > most else ""
+    return Markup(" ").join([*map(chip, words[:most]), more]) if words else Markup(escape(empty))

@@ -1,30 +1,49 @@
 """Tables and their pages."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from typing import TypedDict, TypeVar, Unpack
 
 from markupsafe import Markup
 
+CELL = re.compile(r"<td(?=[ >])(?! colspan)")
 
-def head(*names: str) -> Markup:
-    """Return the head of a table. Below 700 px its cells show `data-head` instead, which each `td` repeats."""
-    cells = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in names)
-    return Markup("<thead><tr>{}</tr></thead>").format(cells)
+T = TypeVar("T")
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, empty: str = "none") -> Markup:
-    """Return a whole table of cells that are parts or plain text."""
-    body = Markup("").join(_row(names, row) for row in rows)
-    if not body:
-        return Markup('<p class="empty">{}</p>').format(empty)
+class Look(TypedDict, total=False):
+    """`id` of the part that scrolls, `list` by default; `wrap` for a table of long text; `last`: rows after all others.
+
+    `empty` is the sentence in place of a table without rows.
+    """
+
+    id: str
+    wrap: bool
+    last: Markup
+    empty: str
+
+
+def table(rows: Sequence[T], label: str, *heads: str, caller: Callable[[T], Markup], **look: Unpack[Look]) -> Markup:
+    """Return a table that scrolls in itself, with what the block of the call writes for each row.
+
+    Below 700 px each cell shows the head of its column: `data-head` of each `td` that does not span columns.
+    """
+    body = Markup("").join(_with_heads(caller(row), heads) for row in rows) + look.get("last", Markup(""))
+    empty = look.get("empty")
+    if not body.strip():
+        return Markup('<p class="empty">{}</p>').format(empty) if empty else Markup("")
+    names = Markup("").join(Markup('<th scope="col">{}</th>').format(head) for head in heads)
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{0}"><table>'
-        '<caption class="quiet">{0}</caption>{1}<tbody>{2}</tbody></table></div>'
-    ).format(caption, head(*names), body)
+        '<div class="scroll" id="{}" tabindex="0" role="region" aria-label="{}"><table{}>'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(look.get("id", "list"), label, Markup(' class="wrap"') if look.get("wrap") else "", names, body)
 
 
-def _row(names: Sequence[str], row: Sequence[object]) -> Markup:
-    cells = (Markup('<td data-head="{}">{}</td>').format(name, cell) for name, cell in zip(names, row, strict=True))
-    return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+def _with_heads(row: Markup, heads: Sequence[str]) -> Markup:
+    """Return a row whose cells name their columns; only templates write `<td`, all else in it is escaped."""
+    marks = chain((Markup('<td data-head="{}"').format(head) for head in heads), repeat("<td"))
+    return Markup(CELL.sub(lambda _: next(marks), row))
 
 
 def pager(next_url: str | None, shown: int, of: str = "") -> Markup:
