@@ -16,14 +16,14 @@ a change without an event, too.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from aitp_cp.db import urgent
+from aitp_cp.db.bounded import within
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.vocabulary import OWN_SOURCE, TCT_REVOKED
@@ -36,7 +36,6 @@ from aitp_cp.revocation.tags import ListTags
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.responses import Response, json_bytes, max_age
 
-T = TypeVar("T")
 log = structlog.get_logger("aitp_cp.revocation")
 
 CACHED_SECS = 60
@@ -66,7 +65,6 @@ class PublishedList:
         self._has_read = False
         self._bell = asyncio.Event()
         self._attempted = asyncio.Event()
-        self._abandoned: set[asyncio.Task[Any]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -206,7 +204,7 @@ class PublishedList:
         """Return whether the table has changed since it was read; False when the database does not answer."""
         assert self._current is not None
         try:
-            return await self._within(ANSWER_SECS, self._table_version()) != self._current[0].table
+            return await within(ANSWER_SECS, self._table_version()) != self._current[0].table
         except (DatabaseUnavailable, TimeoutError):
             return False
 
@@ -218,7 +216,7 @@ class PublishedList:
         self._has_read = False
         change, at = self._change, self._now()
         await self._ping()
-        stored = await self._within(READ_SECS, self._read())
+        stored = await within(READ_SECS, self._read())
         self._has_read = True
         signed = await self._sign(stored.chunks)
         tag = self._tags.mint(stored.version, signed.body_sha256)
@@ -227,7 +225,7 @@ class PublishedList:
     async def _ping(self) -> None:
         """Notice a silent database sooner than the longest list takes to read."""
         try:
-            answers = await self._within(ANSWER_SECS, self._rt.db.ping(READ_SECS))
+            answers = await within(ANSWER_SECS, self._rt.db.ping(READ_SECS))
         except TimeoutError:
             # The other end of the connections may be gone: none of them is to cost the next attempt its time.
             await self._rt.db.renew()
@@ -243,31 +241,12 @@ class PublishedList:
     async def _sign(self, chunks: Sequence[bytes]) -> Signed:
         if self._signing is not None and len(chunks) > 1:
             try:
-                return await self._within(SIGN_SECS, asyncio.to_thread(self._signing.sign, chunks, self._ttl))
+                return await within(SIGN_SECS, asyncio.to_thread(self._signing.sign, chunks, self._ttl))
             except (OSError, EOFError):
                 # A list that holds the process up is better than none.
                 self._signing.kill()
                 log.warning("revocation_signing_process_failed")
         return await asyncio.to_thread(signing.sign, self._rt.signer, chunks, self._ttl)
-
-    async def _within(self, secs: float, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`; raises `TimeoutError`, and then does not wait until `work` has cleaned up."""
-        task = asyncio.create_task(work)
-        try:
-            done, _ = await asyncio.wait({task}, timeout=secs)
-        finally:
-            if not task.done():
-                task.cancel()
-                self._abandoned.add(task)
-                task.add_done_callback(self._forget)
-        if not done:
-            raise TimeoutError
-        return task.result()
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # taken, or it would be reported as lost
 
     def _publish(self, reading: Reading, signed: Signed) -> None:
         if self._failures:
