@@ -122,7 +122,7 @@ def _edge(rt: Runtime, agents: AgentAccess, browsers: BrowserSessions) -> Edge:
     if not rt.settings.console_enabled:
         return Edge(rt, Router(rt, ENDPOINTS, credentials, agents, browsers))
     rt.add(Console(rt, ENTRIES))
-    return Edge(rt, Router(rt, (*ENDPOINTS, *CONSOLE), credentials, agents, browsers), ConsoleEdge(rt))
+    return Edge(rt, Router(rt, (*ENDPOINTS, *CONSOLE), credentials, agents, browsers), ConsoleEdge(rt, CONSOLE))
 
 
 def _provider(rt: Runtime) -> "Provider | None":

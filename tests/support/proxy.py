@@ -32,6 +32,7 @@ class Proxy:
         self._speaking = asyncio.Event()
         self._speaking.set()
         self._left: int | None = None
+        self._silent_after: int | None = None
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,7 +64,14 @@ class Proxy:
         """The server is silent: connections stay, are even made, and nothing arrives any more."""
         self._speaking.clear()
 
+    def stall_after(self, size: int) -> None:
+        """Let so many more bytes come from the server, counted over all connections, then be silent."""
+        self._silent_after = size
+        if size == 0:
+            self.stall()
+
     def resume(self) -> None:
+        self._silent_after = None
         self._speaking.set()
 
     def freeze(self) -> None:
@@ -123,6 +131,10 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(PIECE):
+                if metered and self._silent_after is not None:
+                    self._silent_after -= len(data)
+                    if self._silent_after <= 0:
+                        self.stall()
                 await self._speaking.wait()
                 passed = data[: self._take(len(data))] if metered else data
                 if link.dead:

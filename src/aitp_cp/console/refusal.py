@@ -1,18 +1,23 @@
 """How the edge answers people: errors of the console as pages, headers that browsers obey, and the way in from `/`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from aitp_cp.console.parts.link import ROOT
 from aitp_cp.console.shell import POLICY, Console, address_of, is_secure
 from aitp_cp.errors import AppError, NotFound
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.context import context_of
 from aitp_cp.web.cors import RawHeaders
+from aitp_cp.web.endpoint import Endpoint, Gate
 from aitp_cp.web.responses import see_other
 
+NOT_DONE = "Nothing was done."
+NOT_KNOWN = "It is not known whether this was done: look before you do it again."
 HTML = "text/html; charset=utf-8"
 HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 # Of what is no page: a page has a policy of its own, with its nonce.
@@ -25,19 +30,25 @@ APART = (
 
 
 class RefusalView(msgspec.Struct, frozen=True):
-    """`again` is the address to try, None where asking again changes nothing."""
+    """`again` is the address to try, None where asking again changes nothing.
+
+    Of an action `outcome` says what is known, and `page` is where its form is, None where there is no such page.
+    """
 
     status: int
     code: str
     sentence: str
     again: str | None
+    outcome: str | None
+    page: str | None
 
 
 class ConsoleEdge:
     """What the edge asks about every path."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Runtime, endpoints: Iterable[Endpoint]) -> None:
         self._console = rt.get(Console)
+        self._pages = [compile_path(each.path)[0] for each in endpoints if each.method == "GET" and not each.streaming]
         self._origin = rt.settings.console_origin or ""
         secure = is_secure(rt.settings)
         self._headers: Sequence[tuple[bytes, bytes]] = (NOTHING, *APART, *((HSTS,) if secure else ()))
@@ -58,14 +69,31 @@ class ConsoleEdge:
 
     def _page(self, request: Request, error: AppError) -> Response:
         frame = self._console.frame(request, error.code)
-        again = (
-            address_of(request) if request.method in ("GET", "HEAD") and error.status not in (400, 404, 403) else None
-        )
-        view = RefusalView(error.status, error.code, error.message, again)
+        acts = request.method not in ("GET", "HEAD")
+        again = None if acts or error.status in (400, 404, 403) else address_of(request)
+        outcome, page = (_outcome(request, error), self._page_of(address_of(request))) if acts else (None, None)
+        view = RefusalView(error.status, error.code, error.message, again, outcome, page)
         body = self._console.page("error.html", view, frame).encode(errors="replace")
         response = Response(body, error.status, error.headers, media_type=HTML)
         response.headers["content-security-policy"] = POLICY.format(nonce=frame.nonce)
         return response
+
+    def _page_of(self, address: str) -> str | None:
+        """Return the nearest page above an action, which has its form."""
+        path = address.partition("?")[0]
+        while path.startswith(f"{ROOT}/"):
+            if any(pattern.match(path) for pattern in self._pages):
+                return path
+            path = path.rpartition("/")[0]
+        return None
+
+
+def _outcome(request: Request, error: AppError) -> str:
+    """Return what is known of an action that failed: one that was not admitted has not begun."""
+    context = context_of(request)
+    endpoint = context.endpoint
+    admitted = endpoint is not None and (endpoint.gate is not Gate.SESSION or context.principal is not None)
+    return NOT_KNOWN if error.status >= 500 and admitted else NOT_DONE
 
 
 def _is_browser(request: Request) -> bool:

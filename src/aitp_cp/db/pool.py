@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from aitp_cp.database_url import DatabaseUrlError
+from aitp_cp.db.bounded import while_true, within
 from aitp_cp.db.connect import connect
 from aitp_cp.db.connections import Connections, OnStatement
 from aitp_cp.db.reserve import Reserve, urgent
@@ -29,6 +30,8 @@ ACQUIRE_TIMEOUT_SECS = 5.0
 COMMAND_TIMEOUT_SECS = 20.0
 COMMIT_TIMEOUT_SECS = 15.0  # below the driver's
 LOG_EVERY_SECS = 30.0
+SILENT_SECS = 2.0  # of one request of a person, before the database is asked whether it is there at all
+ANSWER_SECS = 1.0  # for that; with the one above, what a person waits for a database that is silent
 RENEW_EVERY_SECS = 1.0  # a database that stays read-only must not be reconnected to with every refused write
 
 # Also off in recovery; outside a transaction block it is what the next transaction would get.
@@ -242,6 +245,22 @@ class Database:
                 async with asyncio.timeout(timeout), self.connection() as conn:
                     return bool(await conn.fetchval("SELECT true"))
         except (*RETRIABLE, TimeoutError):
+            return False
+
+    async def while_it_answers(self, work: Awaitable[T]) -> T:
+        """Return the result of `work`, and give it up once it is slow and the database does not answer anything.
+
+        A slow statement is waited for, within the limits of every statement. Raises `DatabaseUnavailable`.
+        """
+        try:
+            return await while_true(self._answers, SILENT_SECS, work)
+        except TimeoutError as silent:
+            raise DatabaseUnavailable(headers={"Retry-After": "1"}) from silent
+
+    async def _answers(self) -> bool:
+        try:
+            return await within(ANSWER_SECS, self.ping(ANSWER_SECS))
+        except TimeoutError:
             return False
 
 

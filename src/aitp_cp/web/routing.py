@@ -1,7 +1,8 @@
 """From the endpoint table to an ASGI application: match, admit, handle."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from re import Pattern
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from aitp_cp.web.gate import FRAGMENT, Gatekeeper
 from aitp_cp.web.principal import Agents, Credentials, Sessions
 from aitp_cp.web.responses import see_other
 
+T = TypeVar("T")
 LOGIN = CONSOLE + "login"
 Methods = dict[str, tuple[Endpoint, str]]  # with the path as logs show it
 
@@ -63,17 +65,21 @@ class Router:
 
     async def _handle(self, context: RequestContext, endpoint: Endpoint, request: Request, send: Send) -> None:
         scope, receive = request.scope, request.receive
-        await self._gatekeeper.admit(context, endpoint, request)
+        await self._bounded(endpoint, self._gatekeeper.admit(context, endpoint, request))
         if endpoint.body is None and BODY in scope:
             await read_body(request)  # a request that was not sent whole is not executed, even if no body is used
         with self._rt.db.on_behalf_of(context.caller, writes=endpoint.method != "GET"):
             if endpoint.bulk and context.caller is not None:
                 async with self._reads.slot(context.caller):
-                    response = await endpoint.handler(self._rt, request)
+                    response = await self._bounded(endpoint, endpoint.handler(self._rt, request))
                     await response(scope, receive, send)
             else:
-                response = await endpoint.handler(self._rt, request)
+                response = await self._bounded(endpoint, endpoint.handler(self._rt, request))
                 await response(scope, receive, send)
+
+    def _bounded(self, endpoint: Endpoint, work: Awaitable[T]) -> Awaitable[T]:
+        """A person is told within seconds that the database is silent; a program waits as the contract says."""
+        return self._rt.db.while_it_answers(work) if endpoint.of_console else work
 
     def _methods_at(self, path: str) -> Methods:
         if "{" not in path:

@@ -12,6 +12,7 @@ from aitp_cp.clock import iso
 from aitp_cp.console import forms
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link
+from aitp_cp.db import server_time
 from aitp_cp.errors import AgentContained, AppError, BodyInvalid, ManifestExpired, ManifestInvalid, ProofRequired
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE
@@ -69,6 +70,8 @@ class EnrolView(msgspec.Struct, frozen=True):
 
 
 async def show(rt: Runtime, request: Request) -> Response:
+    async with rt.db.connection() as conn:  # the page needs no row, but what it offers does
+        await server_time(conn)
     return await render(rt, request, "enrol.html", EnrolView(""), title="Enrol an agent")
 
 
