@@ -31,7 +31,7 @@ class Proxy:
         self._port = 0
         self._speaking = asyncio.Event()
         self._speaking.set()
-        self._left: int | None = None
+        self.left: int | None = None
         self._silent_after: int | None = None
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class Proxy:
 
     def cut_after(self, size: int | None) -> None:
         """Let so many more bytes come from the server, counted over all connections, then break them; None for all."""
-        self._left = size
+        self.left = size
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -147,10 +147,10 @@ class Proxy:
 
     def _take(self, size: int) -> int:
         """How many of `size` bytes may pass."""
-        if self._left is None:
+        if self.left is None:
             return size
-        taken = min(size, self._left)
-        self._left -= taken
+        taken = min(size, self.left)
+        self.left -= taken
         return taken
 
 

@@ -28,7 +28,8 @@ from aitp_cp.runtime import Runtime, open_runtime
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry import logging
 from aitp_cp.telemetry.spans import OFF, Tracer
-from aitp_cp.web.server import build_server
+from aitp_cp.web.edge import Edge
+from aitp_cp.web.server import LINGER_SECS, build_server
 from aitp_cp.web.traced import Traced
 from aitp_cp.worker import Background
 from aitp_cp_client.commands.output import stop
@@ -98,8 +99,7 @@ def _run(life: Life, *, parent: int | None = None, leaving: Callable[[], None] =
 
 
 async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: list[socket], hooks: Hooks) -> None:
-    async with _opened(settings) as rt:
-        app = await open_app(rt)
+    async with opened(settings) as (rt, app):
         _start_jobs(rt, shared=jobs)
         server = build_server(
             app if rt.tracer is OFF else Traced(app, rt.tracer),
@@ -107,6 +107,7 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
             port=settings.port,
             drain=lambda: _drain(rt),
             listening=hooks.listening,
+            linger_secs=min(LINGER_SECS, settings.drain_window_ms / 1000),
         )
 
         def end(reason: str) -> None:
@@ -126,8 +127,7 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
 
 
 async def _work(settings: Settings, ending: Ending) -> None:
-    async with _opened(settings) as rt:
-        await open_app(rt)  # jobs need what it opens: the tail wakes some, others read its caches
+    async with opened(settings) as (rt, _):  # jobs need the application: its tail wakes some, others read its caches
         _start_jobs(rt, shared=True)
         ended = asyncio.Event()
         with ending.handled_by(lambda reason: exit_at_once(reason) if ended.is_set() else ended.set()):
@@ -139,14 +139,14 @@ async def _work(settings: Settings, ending: Ending) -> None:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Runtime]:
-    """Open the runtime on a database that answers and has this version's schema."""
+async def opened(settings: Settings) -> AsyncIterator[tuple[Runtime, Edge]]:
+    """Open the application on a database that answers and has this version's schema."""
     tracer = _tracer(settings)
     async with AsyncExitStack() as stack:
-        rt = await _await_database(stack, settings, tracer)
+        rt, app = await _await_database(stack, settings, tracer)
         logging.count_dropped(rt.metrics.log_lines_dropped.inc)
         rt.stack.push_async_callback(asyncio.to_thread, tracer.close)
-        yield rt
+        yield rt, app
 
 
 def _tracer(settings: Settings) -> Tracer:
@@ -157,14 +157,21 @@ def _tracer(settings: Settings) -> Tracer:
     return Tracing(settings)
 
 
-async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> Runtime:
-    """Open the runtime; retry for half a minute, because containers start in any order."""
+async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tracer) -> tuple[Runtime, Edge]:
+    """Open the application; retry for half a minute, because containers start in any order.
+
+    A database that starts may end the first connections again, so nothing that failed half-way is kept.
+    """
     assert settings.database_url is not None
     dsn = settings.database_url.get_secret_value()
     for attempt in range(DATABASE_ATTEMPTS + 1):
         try:
-            await require_fit(dsn)
-            return await stack.enter_async_context(open_runtime(settings, tracer=tracer))
+            async with AsyncExitStack() as opening:
+                await require_fit(dsn)
+                rt = await opening.enter_async_context(open_runtime(settings, tracer=tracer))
+                app = await open_app(rt)
+                stack.push_async_exit(opening.pop_all())
+                return rt, app
         except PASSING as failure:
             if attempt == DATABASE_ATTEMPTS:
                 raise DatabaseUnavailable from failure

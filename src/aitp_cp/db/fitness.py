@@ -1,7 +1,7 @@
 """Check whether a database can serve at all; `check`, `migrate`, `serve` and `worker` use the same checks."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
@@ -69,11 +69,9 @@ async def undurable(conn: asyncpg.Connection) -> str | None:
 async def pooled_by_transaction(dsn: str) -> str | None:
     """Return a sentence when two sessions share a server process, or a session has no transactions of its own."""
     for _ in range(2):  # one lost connection is an accident; one lost at every BEGIN is a pooler that refuses it
-        try:
-            async with _session(dsn) as one, _session(dsn) as other:
+        async with _session(dsn) as one, _session(dsn) as other:
+            with suppress(asyncpg.ConnectionDoesNotExistError):
                 return _BY_TRANSACTION if await _share(one, other) else None
-        except asyncpg.ConnectionDoesNotExistError:
-            continue
     return _BY_TRANSACTION
 
 
