@@ -15,6 +15,8 @@ from aitp_cp.web.guards import GuardedProtocol
 log = structlog.get_logger("aitp_cp.server")
 
 FINISH_REQUESTS_SECS = 10
+# What a proxy has sent on an open connection is answered, not met with a reset: it would not try a POST again.
+LINGER_SECS = 0.3
 
 Drain = Callable[[], Awaitable[None]]
 
@@ -26,9 +28,10 @@ def _nothing() -> None:
 class Server(uvicorn.Server):
     """Runs `drain` when told to `end`, then closes the listener. It handles no signals itself."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, listening: Callable[[], None], linger_secs: float) -> None:
         super().__init__(config)
         self._drain = drain
+        self._linger_secs = linger_secs
         self._listening = listening
         self._ending: asyncio.Task[None] | None = None
 
@@ -51,6 +54,12 @@ class Server(uvicorn.Server):
         log.info("draining", reason=reason)
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(self._linger_secs)  # idle connections stay open: new requests are told to close them
+        await super().shutdown(sockets)
+
     async def _end(self) -> None:
         try:
             await self._drain()
@@ -66,9 +75,18 @@ def _url(sock: socket) -> str:
 
 
 def build_server(
-    app: object, *, host: str, port: int, drain: Drain, listening: Callable[[], None] = _nothing
+    app: object,
+    *,
+    host: str,
+    port: int,
+    drain: Drain,
+    listening: Callable[[], None] = _nothing,
+    linger_secs: float = 0,
 ) -> Server:
-    """A server that trusts no forwarding header by itself and logs through our own handlers."""
+    """A server that trusts no forwarding header by itself and logs through our own handlers.
+
+    It leaves idle connections open for `linger_secs` after it has closed its listener.
+    """
     connections: Connections = getattr(app, "connections", None) or Connections()
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn's own, narrower idea of an ASGI application
@@ -85,4 +103,4 @@ def build_server(
         server_header=False,
         timeout_graceful_shutdown=FINISH_REQUESTS_SECS,
     )
-    return Server(config, drain, listening)
+    return Server(config, drain, listening, linger_secs)
