@@ -1,17 +1,20 @@
-"""The whole kit against the real command, with production settings and with development settings."""
+"""The whole kit against the real command: in production behind nginx, in development behind HAProxy."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from aitp_cp_conformance.catalogue import CHECKS
+from aitp_cp_conformance.catalogue import ATTACKS, CHECKS
+from aitp_cp_conformance.check import Check
 from aitp_cp_conformance.model import Options, Report
 from aitp_cp_conformance.runner import run
 from tests.support.app import API_KEY, AUTH
+from tests.support.gateways import gateway, installed
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
 
@@ -19,6 +22,7 @@ ORIGIN = "https://console.example"
 # High limits, so that nothing waits; the second run has the default limits.
 PRODUCTION: dict[str, Any] = {
     "CP_ENV": "production",
+    "TRUSTED_PROXY_HOPS": "1",
     "CP_BASE_URL": "https://cp.example",
     "CORS_ORIGIN": f"{ORIGIN},https://other.example",
     "RATE_LIMIT_ENABLED": "true",
@@ -29,9 +33,16 @@ PRODUCTION: dict[str, Any] = {
 # The default limits, with a window of one second instead of one minute.
 DEVELOPMENT: dict[str, Any] = {
     "CP_ENV": "development",
+    "TRUSTED_PROXY_HOPS": "1",
     "RATE_LIMIT_ENABLED": "true",
     "RATE_LIMIT_WINDOW_MS": "1000",
     "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
+}
+# The reference files of deploy/ deny the metrics, and nginx and HAProxy end a chunk at a bare LF.
+HIDDEN_BY_A_PROXY = {
+    *(check.name for check in CHECKS if check.name.startswith("metrics.")),
+    "health.metrics",
+    "attacks.bare_line_feeds",
 }
 # Production allows no local receiver, and no check reaches the high limits.
 SKIPPED_IN_PRODUCTION = {
@@ -44,9 +55,18 @@ SKIPPED_IN_PRODUCTION = {
 SKIPPED_IN_DEVELOPMENT = {"webhooks.plain_url", "enrolment.plain_endpoint"}
 
 
-def checked(server: Process, **options: Any) -> Report:
+@contextmanager
+def behind(kind: str, server: Process, folder: Path) -> Iterator[str]:
+    """Yield the URL of a proxy that has the reference file of deploy/, in front of the server."""
+    if not installed(kind):
+        pytest.skip(f"LEFT OUT: conformance behind {kind}, for it is not installed (.ci/setup)")
+    with gateway(kind, server.port, folder) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def checked(url: str, checks: Sequence[Check] = CHECKS + ATTACKS, **options: Any) -> Report:
     # The address is never connected to: webhooks of these checks are inactive.
-    return asyncio.run(run(Options(url=server.url, api_key=API_KEY, webhook_host="1.1.1.1", **options), CHECKS))
+    return asyncio.run(run(Options(url=url, api_key=API_KEY, webhook_host="1.1.1.1", **options), checks))
 
 
 def failures(report: Report) -> list[str]:
@@ -59,20 +79,25 @@ def skipped(report: Report) -> set[str]:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Report]]:
-    with (
-        migrated_database() as dsn,
-        Process(dsn, tmp_path_factory.mktemp("deployed") / "log", **PRODUCTION) as server,
-    ):
-        yield server, checked(server, environment="production", origin=ORIGIN)
+    folder = tmp_path_factory.mktemp("deployed")
+    with migrated_database() as dsn, Process(dsn, folder / "log", **PRODUCTION) as server:
+        with behind("nginx", server, folder) as url:
+            report = checked(url, environment="production", origin=ORIGIN, metrics=False)
+        yield server, report
         assert server.terminate() == 0
 
 
 def test_a_production_deployment_passes_every_check(deployed: tuple[Process, Report]) -> None:
     server, report = deployed
     assert failures(report) == []
-    assert skipped(report) == SKIPPED_IN_PRODUCTION
-    assert len(report.results) == len(CHECKS)
+    assert skipped(report) == SKIPPED_IN_PRODUCTION | HIDDEN_BY_A_PROXY
+    assert len(report.results) == len(CHECKS + ATTACKS)
     assert "Traceback" not in server.log()
+
+
+def test_a_replica_passes_what_a_proxy_hides(deployed: tuple[Process, Report]) -> None:
+    report = checked(deployed[0].url, [check for check in CHECKS + ATTACKS if check.name in HIDDEN_BY_A_PROXY])
+    assert {result.outcome for result in report.results} == {"passed"}, failures(report)
 
 
 def test_nothing_is_left_behind(deployed: tuple[Process, Report]) -> None:
@@ -95,8 +120,9 @@ def test_a_deployment_without_any_key_passes_what_needs_none(database_url: str, 
 
 def test_a_development_deployment_passes_the_checks_of_deliveries_and_limits(database_url: str, tmp_path: Path) -> None:
     with Process(database_url, tmp_path / "log", **DEVELOPMENT) as server:
-        report = checked(server, environment="development", receiver_host="127.0.0.1")
+        with behind("haproxy", server, tmp_path) as url:
+            report = checked(url, environment="development", receiver_host="127.0.0.1", metrics=False)
         assert failures(report) == []
-        assert skipped(report) == SKIPPED_IN_DEVELOPMENT
+        assert skipped(report) == SKIPPED_IN_DEVELOPMENT | HIDDEN_BY_A_PROXY
         assert report.left == []
         assert "Traceback" not in server.log()

@@ -19,6 +19,7 @@ NOT_FOUND = 404
 CONNECT_SECS = 10.0
 QUIET_SECS = 0.5  # after the last byte of an answer; a second answer would follow at once
 MAX_READ_BYTES = 2**20
+DENIALS = {401, 403, NOT_FOUND, 429}
 REFUSALS = {400, 408, 411, 413, 414, 417, 421, 426, 431, 501}
 HUGE_BYTES = 2**17
 MANY_FIELDS = 2000
@@ -85,6 +86,11 @@ def smuggled(cp: Deployment) -> bytes:
     return head("GET", target(cp, f"{PATH}/smuggled"), host(cp))
 
 
+async def asked_for(cp: Deployment, path: str) -> set[int]:
+    """Return the status of the path, exactly as it is spelled, to a stranger; none if the server hangs up."""
+    return set((await exchange(cp, head("GET", target(cp, path), host(cp), CLOSE))).statuses)
+
+
 async def answered_once(cp: Deployment, what: str, sent: bytes) -> list[int]:
     """Check that nothing behind or inside the request is answered as another one."""
     statuses = (await exchange(cp, sent)).statuses
@@ -137,7 +143,9 @@ async def bare_line_feeds(cp: Deployment) -> None:
         asked = head("POST", target(cp, PATH), host(cp), "Content-Length: 0", field)
         await answered_once(cp, "a request with a bare LF among its header fields", asked + hidden)
     asked = head("POST", target(cp, PATH), host(cp), "Transfer-Encoding: chunked")
-    await answered_once(cp, "a chunked request with bare LFs", asked + b"0\n\n" + hidden)
+    statuses = (await exchange(cp, asked + b"0\n\n" + hidden)).statuses
+    if len(statuses) > 1:
+        cp.skip("the server or a proxy ends a chunk at a bare LF; from outside nobody sees whether both do")
 
 
 @check("2", "attack: a body behind an offer to upgrade is no second request", extension=True)
@@ -182,8 +190,19 @@ async def strange_host(cp: Deployment) -> None:
         expect.that(STRANGER.encode() not in received, f"the answer to GET {path} repeats the Host {STRANGER}")
 
 
-@check("2", "attack: a path that differs by its encoding is another path", extension=True)
+@check("2", "attack: a path with an encoded delimiter is another path", extension=True)
 async def encoded_paths(cp: Deployment) -> None:
-    for path in ("/api%2flivez", "/api/live%7a", "/api/%6civez", "/api/livez%00", "/api/livez%2f", "/api\\livez"):
-        statuses = (await exchange(cp, head("GET", target(cp, path), host(cp), CLOSE))).statuses
-        expect.that(set(statuses) <= REFUSALS | {NOT_FOUND}, f"GET {path} is answered {statuses}")
+    """RFC 3986, section 2.2: only characters that are not reserved mean the same when they are encoded."""
+    for path in ("/api%2flivez", "/api/livez%3fx", "/api/livez%23", "/api/livez%00", "/api/livez%2f", "/api\\livez"):
+        statuses = await asked_for(cp, path)
+        expect.that(statuses <= REFUSALS | {NOT_FOUND}, f"GET {path} is answered {statuses}")
+
+
+@check("2", "attack: an encoded letter opens no path that is closed", extension=True)
+async def encoded_letters(cp: Deployment) -> None:
+    """A proxy may decode it (RFC 3986, section 6.2.2.2); what it denies, it must then deny in every spelling."""
+    for path in ("/api/livez", "/api/metrics", "/api/audit"):
+        allowed = await asked_for(cp, path) | REFUSALS | DENIALS
+        for spelling in (path[:-1] + f"%{ord(path[-1]):02x}", path.replace("/api", "/%61pi"), f"/x/..{path}"):
+            statuses = await asked_for(cp, spelling)
+            expect.that(statuses <= allowed, f"GET {spelling} is answered {statuses}, and {path} is not")

@@ -37,6 +37,7 @@ class ConformanceOptions:
     ] = None
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait in total for rate limits.")] = 300
     revoke: Annotated[bool, typer.Option(help="Add a few permanent entries to the deny list.")] = True
+    metrics: Annotated[bool, typer.Option(help="Expect to read its metrics; a proxy should deny them.")] = True
 
 
 @app.command("conformance")

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from aitp_cp_client.wire.times import iso, now
@@ -12,6 +12,7 @@ from aitp_cp_conformance.model import Broken, Environment, Options, Skipped
 from aitp_cp_conformance.wire import Caller, Headers, Response, Wire
 
 PAUSE_SECS = 0.05
+METRICS = "/api/metrics"
 NO_KEY = "needs an API key"
 
 T = TypeVar("T")
@@ -64,6 +65,16 @@ class Deployment:
         if self.gate_open:
             raise Skipped("the gate is open: the deployment has no API_KEYS")
         return self.options.api_key
+
+    def reachable(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths, without the metrics if --no-metrics says that a proxy denies them."""
+        return [path for path in paths if path != METRICS or self.options.metrics]
+
+    async def scrape(self) -> Response:
+        """Return the answer to a scrape; skip the check with --no-metrics."""
+        if not self.options.metrics:
+            raise Skipped("metrics are denied here, says --no-metrics: check a replica directly")
+        return await self.public.get(METRICS)
 
     async def refuses_strangers(self, method: str, path: str, body: Any = None) -> None:
         """Expect 401 without a key; where the gate is open, nobody is a stranger."""

@@ -40,7 +40,7 @@ async def readyz(cp: Deployment) -> None:
 
 @check("6", "`GET /api/metrics` is Prometheus text 0.0.4")
 async def metrics(cp: Deployment) -> None:
-    answer = await cp.public.get("/api/metrics")
+    answer = await cp.scrape()
     expect.status(answer, 200)
     kind = answer.headers.get("content-type", "")
     expect.that(kind.startswith("text/plain") and "version=0.0.4" in kind, f"the Content-Type is {kind!r}")

@@ -35,7 +35,7 @@ Sample = tuple[str, dict[str, str], float]
 
 
 async def scraped(cp: Deployment) -> str:
-    answer = await cp.public.get("/api/metrics")
+    answer = await cp.scrape()
     expect.status(answer, 200)
     return answer.body.decode()
 

@@ -59,6 +59,7 @@ class Options:
     receiver_host: str | None = None  # an address of this machine that the deployment may send webhooks to
     patience_secs: float = 300.0  # total time to wait for rate limits
     revoke: bool = True  # whether to add permanent entries to the deny list
+    metrics: bool = True  # whether the metrics can be read at this URL; a proxy should deny them
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -57,6 +57,7 @@ def _options(options: ConformanceOptions) -> Options:
         receiver_host=options.receiver_host,
         patience_secs=options.patience,
         revoke=options.revoke,
+        metrics=options.metrics,
     )
 
 
