@@ -1,12 +1,14 @@
 """What every page of the console has in common (contract, section 22)."""
 
 import gzip
+import re
 
 import httpx
 import pytest
 
 from aitp_cp.console.routes import ENDPOINTS
 from aitp_cp.console.static_files import FOLDER
+from aitp_cp.web.endpoint import Gate
 from tests.support.app import App, running_app
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +95,44 @@ async def test_an_error_is_a_page_with_sentence_code_and_request(app: App) -> No
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
     answer = await app.http.get("/console/events?since=yesterday")
     assert (answer.status_code, "FILTER_INVALID" in answer.text) == (400, True)
+
+
+async def test_a_browser_is_never_answered_in_json(app: App) -> None:
+    for method, path, status in (
+        ("GET", "/CONSOLE/", 404),
+        ("GET", "/Console/events", 404),
+        ("POST", "/CONSOLE", 404),
+        ("GET", "/console/nowhere/at/all", 404),
+        ("PATCH", "/console/events", 405),
+        ("BREW", "/console/", 405),
+        ("POST", "/console", 404),
+    ):
+        answer = await app.http.request(method, path, headers=AS_BROWSER)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), path
+        assert "require-trusted-types-for" in answer.headers["content-security-policy"], path
+        assert answer.headers["referrer-policy"] == "no-referrer"
+    for path in ("/CONSOLE/", "/api/nowhere"):
+        assert (await app.http.get(path)).json()["code"] == "NOT_FOUND"
+    assert (await app.http.get("/api/nowhere", headers=AS_BROWSER)).json()["code"] == "NOT_FOUND"
+
+
+async def test_the_page_of_a_form_says_why_it_was_refused(app: App) -> None:
+    pages = {endpoint.path for endpoint in ENDPOINTS if endpoint.method == "GET"}
+    actions = [each.path for each in ENDPOINTS if each.method == "POST" and each.gate is Gate.SESSION]
+    refused = []
+    for path in (path for path in actions if "{" not in path):
+        answer = await app.http.post(path, data={"-": "<b>"}, headers={"sec-fetch-site": "same-origin"})
+        if answer.status_code in (200, 303):  # it says so itself, or nothing is missing
+            continue
+        assert answer.status_code in (400, 404, 422), path
+        shown = re.search(r'data-path="([^"]*)"', answer.text)
+        assert shown is not None
+        assert shown[1] in pages, path
+        assert path.startswith(shown[1])
+        assert re.search(r'role="alert">.*Nothing was done', answer.text), path
+        assert "<b>" not in answer.text
+        refused.append(path)
+    assert {"/console/keys", "/console/trust/anchors", "/console/webhooks", "/console/signed-in/end-all"} <= {*refused}
 
 
 async def test_a_closed_gate_leads_to_the_sign_in(database_url: str) -> None:

@@ -41,7 +41,9 @@ async def test_a_key_is_made_and_shown_once(app: App) -> None:
         assert await outcome(app, key) == (200, None)
         again = await browser.post("/console/keys", form)
         assert (again.status_code, "was used before" in again.text, key in again.text) == (200, True, False)
-        assert (await browser.post("/console/keys", {**form, "role": "admin"})).status_code == 422
+        edited = await browser.post("/console/keys", {**form, "role": "admin"})
+        assert (edited.status_code, "this form was sent before, with other values" in edited.text) == (422, True)
+        assert 'name="once"' in edited.text  # the page with a form for another try
         assert await value(app, "SELECT count(*) FROM api_keys") == 2
         page = (await browser.get("/console/keys")).text
         assert "nightly &lt;b&gt;report" in page

@@ -4,8 +4,8 @@ import asyncio
 import gzip
 import hashlib
 import time as timing
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
@@ -16,10 +16,10 @@ from starlette.responses import Response
 
 from aitp_cp.console.forms import Form
 from aitp_cp.console.parts.link import ROOT, link, own
-from aitp_cp.console.shell import FRAGMENT, POSITION, Console
+from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of
 from aitp_cp.console.static_files import accepts_gzip
 from aitp_cp.db import Connection
-from aitp_cp.errors import AppError, Internal
+from aitp_cp.errors import AppError, IdempotencyKeyReused, Internal
 from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -30,6 +30,10 @@ from aitp_cp.web.endpoint import Endpoint, Gate, Handler
 HTML = "text/html; charset=utf-8"
 MIN_PACKED_BYTES = 1024
 VARY = "Accept-Encoding, X-Fragment, Cookie"
+
+# Refusals of a form after which another try makes sense, and what a person reads instead of what a program does.
+SHOWN = frozenset({400, 403, 404, 409, 422})
+SENTENCES = {IdempotencyKeyReused.code: "this form was sent before, with other values"}
 
 log = structlog.get_logger("aitp_cp.console")
 
@@ -78,6 +82,45 @@ def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> 
         body=Form,
         **{"tag": "console", "gate": Gate.SESSION, "answers": {303: None}, "documented": False, **more},
     )
+
+
+def with_refusals(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """Let the page that has a form say why the form was refused: the nearest one above the action."""
+    screens = {each.path: each for each in endpoints if isinstance(each, Screen)}
+    return tuple(
+        _refused_on(page, each)
+        if each.method == "POST" and each.gate is Gate.SESSION and (page := _nearest(screens, each.path))
+        else each
+        for each in endpoints
+    )
+
+
+def _nearest(screens: Mapping[str, Screen], path: str) -> Screen | None:
+    while path and path not in screens:
+        path = path.rpartition("/")[0]
+    return screens.get(path)
+
+
+def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
+    segments = page.path.count("/") + 1
+
+    @wraps(act.handler)
+    async def handler(rt: Runtime, request: Request) -> Response:
+        try:
+            return await act.handler(rt, request)
+        except AppError as refused:
+            context = context_of(request)
+            if refused.status not in SHOWN or not (page.scope is None or page.scope in context.scopes):
+                raise
+            context.error = refused
+            sent = address_of(request).partition("?")[0]
+            sentence = SENTENCES.get(refused.code, refused.message)
+            request.scope[REFUSED] = Refused(sentence, refused.code, "/".join(sent.split("/")[:segments]))
+            answer = await page.handler(rt, request)
+            answer.status_code = refused.status
+            return answer
+
+    return replace(act, handler=handler)
 
 
 class How(TypedDict, total=False):

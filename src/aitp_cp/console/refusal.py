@@ -55,17 +55,15 @@ class ConsoleEdge:
 
     def headers(self, path: str) -> RawHeaders:
         """Return the headers that every answer under `/console` has."""
-        return tuple(self._headers) if path.startswith(f"{ROOT}/") or path == ROOT else ()
+        return tuple(self._headers) if _is_ours(path) else ()
 
     def refusal(self, request: Request, error: AppError) -> Response | None:
         """Return what a browser sees instead of an error in JSON; None where a program asks."""
         path = request.url.path
-        if path in ("/", ROOT):
-            to_console = isinstance(error, NotFound) and request.method in ("GET", "HEAD") and _is_browser(request)
-            return see_other(f"{self._origin}{ROOT}/") if to_console else None
-        if not path.startswith(f"{ROOT}/"):
-            return None
-        return self._page(request, error)
+        if path in ("/", ROOT) and isinstance(error, NotFound) and request.method in ("GET", "HEAD"):
+            return see_other(f"{self._origin}{ROOT}/") if _is_browser(request) else None
+        ours = path.startswith(f"{ROOT}/") or (_is_ours(path) and _is_browser(request))
+        return self._page(request, error) if ours else None
 
     def _page(self, request: Request, error: AppError) -> Response:
         frame = self._console.frame(request, error.code)
@@ -94,6 +92,11 @@ def _outcome(request: Request, error: AppError) -> str:
     endpoint = context.endpoint
     admitted = endpoint is not None and (endpoint.gate is not Gate.SESSION or context.principal is not None)
     return NOT_KNOWN if error.status >= 500 and admitted else NOT_DONE
+
+
+def _is_ours(path: str) -> bool:
+    """Return whether a path is of the console, in whatever case somebody has typed it."""
+    return path.lower() == ROOT or path.lower().startswith(f"{ROOT}/")
 
 
 def _is_browser(request: Request) -> bool:

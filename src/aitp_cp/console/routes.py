@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from aitp_cp.console import forms
 from aitp_cp.console.bell import Bell
-from aitp_cp.console.page import Screen, action, screen, see_other
+from aitp_cp.console.page import Screen, action, screen, see_other, with_refusals
 from aitp_cp.console.pages.agent import PAGES as AGENT
 from aitp_cp.console.pages.agents import PAGES as AGENTS
 from aitp_cp.console.pages.audit import PAGES as AUDIT
@@ -164,6 +164,6 @@ PAGES: tuple[Endpoint, ...] = (
     *LOGIN,
 )
 
-ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *PAGES)
+ENDPOINTS: tuple[Endpoint, ...] = (*OWN, *with_refusals(PAGES))
 
 ENTRIES = tuple(Entry(page.nav, page.path, page.scope) for page in PAGES if isinstance(page, Screen) and page.nav)

@@ -26,6 +26,7 @@ from aitp_cp.web.principal import ANYONE
 TEMPLATES = Path(__file__).parent / "templates"
 FRAGMENT = "x-fragment"
 POSITION = "aitp_cp.position"  # in the scope of a request
+REFUSED = "aitp_cp.refused"  # likewise
 REFRESH_SECS = range(2, 601)
 REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
 POLICY = (
@@ -42,6 +43,14 @@ class NavItem(msgspec.Struct, frozen=True):
     label: str
     url: str
     current: bool
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Why a form was refused, on the page that has it; `path` is that page's address."""
+
+    sentence: str
+    code: str
+    path: str
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +74,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     signed_in: bool
     scopes: frozenset[Scope]
     version: str
+    refused: Refused | None
 
     def may(self, scope: Scope | str) -> bool:
         """Return whether the reader has a scope: what he may not do has no button."""
@@ -103,10 +113,11 @@ class Console:
         context = context_of(request)
         principal = context.principal
         path = request.url.path
+        refused: Refused | None = request.scope.get(REFUSED)
         return Frame(
             title=title,
             live=live,
-            path=address_of(request),
+            path=address_of(request) if refused is None else refused.path,
             nav=[
                 NavItem(entry.label, entry.path, entry.holds(path))
                 for entry in self._entries
@@ -124,6 +135,7 @@ class Console:
             signed_in=principal is not None and principal is not ANYONE,
             scopes=context.scopes,
             version=__version__,
+            refused=refused,
         )
 
     def page(self, template: str, view: Any, frame: Frame) -> str:

@@ -126,7 +126,7 @@ async function ask(id, region) {
     const element = document.getElementById(id);
     const headers = { "X-Fragment": id };
     if (region.tag && !element.dataset.next) headers["If-None-Match"] = region.tag;
-    const answer = await fetch(element.dataset.next || location.pathname + location.search, { headers, cache: "no-store" });
+    const answer = await fetch(element.dataset.next || document.getElementById("live").dataset.path, { headers, cache: "no-store" });
     if (answer.status === 401) { signedOut(id, region); return; }
     region.refused = 0;
     if (answer.status === 200) await put(element, region, answer);
