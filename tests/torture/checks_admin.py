@@ -10,7 +10,12 @@ from tests.torture.truth import Row, Truth
 
 
 def audit_of(truth: Truth) -> Counter[tuple[str, str]]:
-    return Counter((row["action"], row["target_id"]) for row in truth.audit)
+    """What is audited, by action and target; a bulk revocation names each token of its own."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in truth.audit:
+        details = row["details"] or {}
+        counts.update((row["action"], target) for target in details.get("jtis", [row["target_id"]]))
+    return counts
 
 
 def own_events(truth: Truth) -> Counter[tuple[str, str]]:
@@ -21,11 +26,14 @@ def own_events(truth: Truth) -> Counter[tuple[str, str]]:
 
 def check_agents(record: Record, truth: Truth) -> Iterator[Finding]:
     audit, events = audit_of(truth), own_events(truth)
+    released = {row["aid"] for row in truth.containments if row["released"]}
     found = {row["aid"]: row for row in truth.agents}
     for agent in record.agents.values():
         row = found.pop(agent.aid, None)
         if row is None and agent.told:
             yield Finding("registrations", "lost", agent.aid)
+        if row is not None and agent.aid in released and row["status"] == "deregistered":
+            row = {**row, "status": "released"}  # which is no deregistration
         yield from _check_agent(agent, row, audit, events)
     for aid in found:
         yield Finding("registrations", "wrong", f"{aid} never enrolled")
@@ -36,29 +44,36 @@ def _check_agent(
 ) -> Iterator[Finding]:
     """An agent is there with one event and an audit row for each token; without its row there is neither."""
     there = row is not None
-    yield from _count("registrations", f"agent.registered of {agent.aid}", events["agent.registered", agent.aid], there)
+    yield from counted(
+        "registrations", f"agent.registered of {agent.aid}", events["agent.registered", agent.aid], there
+    )
     spent = audit["agent.register", agent.aid]
     least, most = max(agent.spent, int(there)), agent.spent + agent.unsure if there else 0
-    yield from _count("audit", f"agent.register of {agent.aid}", spent, least, most)
+    yield from counted("audit", f"agent.register of {agent.aid}", spent, least, most)
     left = there and row is not None and row["status"] == "deregistered"
     if agent.leaving == "told" and not left:
         yield Finding("deregistrations", "lost", agent.aid)
     if agent.leaving == "no" and left:
         yield Finding("deregistrations", "wrong", f"{agent.aid} was never told to leave")
     event = events["agent.deregistered", agent.aid]
-    yield from _count("deregistrations", f"agent.deregistered of {agent.aid}", event, left)
-    yield from _count("audit", f"agent.deregister of {agent.aid}", audit["agent.deregister", agent.aid], left)
+    yield from counted("deregistrations", f"agent.deregistered of {agent.aid}", event, left)
+    yield from counted("audit", f"agent.deregister of {agent.aid}", audit["agent.deregister", agent.aid], left)
 
 
 def check_revocations(record: Record, truth: Truth) -> Iterator[Finding]:
     audit, events = audit_of(truth), own_events(truth)
-    found = {row["jti"]: row for row in truth.entries}
+    suspected = {jti for suspect in record.suspects.values() for jti in suspect.jtis}
+    found = {row["jti"]: row for row in truth.entries if row["jti"] not in suspected}
+    for bulk in record.bulks:
+        there = len(found.keys() & set(bulk.fresh))
+        if not bulk.told and 0 < there < len(bulk.fresh):
+            yield Finding("revocations", "lost", f"{bulk.name} is there by {there} of {len(bulk.fresh)}")
     for entry in record.revocations.values():
         row = found.pop(entry.jti, None)
         yield from _check_revocation(entry, row)
         event, noted = events["tct.revoked", entry.jti], audit["revocation.add", entry.jti]
-        yield from _count("revocations", f"tct.revoked of {entry.jti}", event, row is not None)
-        yield from _count("audit", f"revocation.add of {entry.jti}", noted, row is not None)
+        yield from counted("revocations", f"tct.revoked of {entry.jti}", event, row is not None)
+        yield from counted("audit", f"revocation.add of {entry.jti}", noted, row is not None)
     for jti in found:
         yield Finding("revocations", "wrong", f"{jti} was never asked for")
 
@@ -101,8 +116,8 @@ def check_webhooks(record: Record, truth: Truth) -> Iterator[Finding]:
             yield Finding("webhooks", "duplicated", f"{hook.url}, {by_url[hook.url]} rows")
     for id in rows.keys() | {id for hook in record.hooks.values() for id in hook.ids}:
         gone = id not in rows or rows[id]["deleted_at"] is not None
-        yield from _count("audit", f"webhook.create of {id}", audit["webhook.create", id], 1)
-        yield from _count("audit", f"webhook.delete of {id}", audit["webhook.delete", id], gone)
+        yield from counted("audit", f"webhook.create of {id}", audit["webhook.create", id], 1)
+        yield from counted("audit", f"webhook.delete of {id}", audit["webhook.delete", id], gone)
         if not gone and rows[id]["url"] not in record.hooks:
             yield Finding("webhooks", "wrong", f"{rows[id]['url']} was never asked for")
 
@@ -116,7 +131,7 @@ def _check_webhook(hook: Hook, id: str, row: Row | None, audit: Counter[tuple[st
     if row is not None and not gone and row["events"] != hook.events:
         yield Finding("webhooks", "lost", f"{hook.url} was changed to {hook.events} and has {row['events']}")
     most = hook.patches + hook.unsure_patches
-    yield from _count("audit", f"webhook.update of {id}", audit["webhook.update", id], hook.patches, most)
+    yield from counted("audit", f"webhook.update of {id}", audit["webhook.update", id], hook.patches, most)
 
 
 def check_anchors(record: Record, truth: Truth) -> Iterator[Finding]:
@@ -129,18 +144,21 @@ def check_anchors(record: Record, truth: Truth) -> Iterator[Finding]:
         if len(anchor.ids | ({id} if anchor.told else set())) > 1:
             yield Finding("keyed posts", "duplicated", f"{anchor.issuer} was answered with {sorted(anchor.ids)}")
         if id is not None:
-            yield from _count("audit", f"trust-anchor.create of {id}", audit["trust-anchor.create", id], 1)
+            yield from counted("audit", f"trust-anchor.create of {id}", audit["trust-anchor.create", id], 1)
     for issuer in rows:
         yield Finding("keyed posts", "wrong", f"{issuer} was never asked for")
 
 
 def check_audit(record: Record, truth: Truth) -> Iterator[Finding]:
     """No audit row speaks of what is not there; the other checks look for those that are missing."""
+    actors = set(record.visitors)
     there = {
-        "agent": {row["aid"] for row in truth.agents},
+        "agent": {row["aid"] for row in truth.agents} | {row["aid"] for row in truth.containments},
         "revocation": {row["jti"] for row in truth.entries},
         "webhook": {id for hook in record.hooks.values() for id in hook.ids} | {row["id"] for row in truth.webhooks},
         "trust-anchor": {row["id"] for row in truth.anchors},
+        "key": {row["id"] for row in truth.api_keys},
+        "console": actors,
     }
     for action, target in audit_of(truth):
         if target not in there[action.partition(".")[0]]:
@@ -150,7 +168,7 @@ def check_audit(record: Record, truth: Truth) -> Iterator[Finding]:
         yield Finding("events", "wrong", "an event that nobody reported")
 
 
-def _count(kind: str, what: str, found: int, least: int, most: int | None = None) -> Iterator[Finding]:
+def counted(kind: str, what: str, found: int, least: int, most: int | None = None) -> Iterator[Finding]:
     """As many rows as there must be; `most` where nobody knows how often it happened."""
     if found < least:
         yield Finding(kind, "lost", f"{what}: {found} rows for {int(least)}")

@@ -32,6 +32,7 @@ def check_events(record: Record, truth: Truth) -> Iterator[Finding]:
     for batch in record.batches:
         rows = [stored.pop(event["id"], []) for event in batch.events]
         yield from _check_batch(batch, rows)
+        yield from _check_reporter(batch, [row for found in rows for row in found])
         places = [found[0]["seq"] for found in rows if found]
         if places != sorted(places):
             yield Finding("events", "out of order", f"within batch {batch.name}: {places}")
@@ -58,6 +59,13 @@ def _check_batch(batch: Batch, rows: list[list[Row]]) -> Iterator[Finding]:
     counted = sum(batch.inserted)
     if not set(batch.inserted) <= {0, count} or counted > count or (not batch.unsure and batch.told and not counted):
         yield Finding("events", "wrong", f"batch {batch.name} of {count} was counted {batch.inserted}")
+
+
+def _check_reporter(batch: Batch, rows: list[Row]) -> Iterator[Finding]:
+    for row in rows:
+        if (row["reported_by"], row["proof"]) != (batch.reporter, batch.proof):
+            came, shows = f"{batch.proof} of {batch.reporter}", f"{row['proof']} of {row['reported_by']}"
+            yield Finding("events", "wrong", f"{key_of(row)} came by {came} and shows {shows}")
 
 
 def _is_same(event: dict[str, Any], row: Row) -> bool:
@@ -89,14 +97,22 @@ def _session(reports: list[Row]) -> Row:
 
 
 def check_tokens(record: Record, truth: Truth) -> Iterator[Finding]:
-    """Tokens and delegations are there by report alone, and revoked by report, by entry or through a parent."""
+    """Tokens and delegations are there by report alone, and revoked by report, by entry or through a parent.
+
+    A token of an agent that was contained is revoked, whatever else is known of it.
+    """
     reports = [row for row in truth.events if key_of(row) is not None]
     named = {row["payload"]["jti"] for row in reports if row["type"] in {"tct.revoked", "delegation.revoked"}}
-    gone = named | {row["jti"] for row in truth.entries}
-    tcts = {
-        claims["jti"]: {"jti": claims["jti"], "revoked": claims["jti"] in gone}
-        for claims in (row["payload"]["tct"] for row in reports if row["type"] in ISSUING)
-    }
+    held = {row["aid"] for row in truth.containments}
+    suspected = {jti for suspect in record.suspects.values() if suspect.aid in held for jti in suspect.jtis}
+    gone = named | suspected | {row["jti"] for row in truth.entries}
+    tcts: dict[str, Row] = {}
+    for row in reports:
+        if row["type"] in ISSUING and (told := _told(record, row["payload"]["tct"])) is not None:
+            jti = told["jti"]
+            before = tcts.get(jti, told)
+            kept = told if told["verdict"] == "verified" else before
+            tcts[jti] = {**kept, "revoked": jti in gone}
     yield from _compare("tokens", tcts, {row["jti"]: row for row in truth.tcts})
     parents = {
         row["payload"]["jti"]: row["payload"]["parent_jti"] for row in reports if row["type"] == "delegation.issued"
@@ -106,6 +122,30 @@ def check_tokens(record: Record, truth: Truth) -> Iterator[Finding]:
         for jti, parent in parents.items()
     }
     yield from _compare("delegations", delegations, {row["jti"]: row for row in truth.delegations})
+
+
+def _told(record: Record, tct: dict[str, Any]) -> Row | None:
+    """The row that one report makes by itself: none if its token is forged, else what the claims say, signed or not."""
+    if "token" in tct:
+        token = record.tokens[tct["token"]["sha256"]]
+        sides = {"jti": token.jti, "issuer_aid": token.issuer, "subject_aid": token.subject}
+        return None if token.verdict == "forged" else {**sides, "verdict": token.verdict}
+    return {"jti": tct["jti"], "issuer_aid": tct["iss"], "subject_aid": tct["sub"], "verdict": "none"}
+
+
+def check_forgeries(record: Record, truth: Truth) -> Iterator[Finding]:
+    """One alarm for each forged token that is reported, however often; and for no other."""
+    shown = [row["payload"].get("tct") for row in truth.events if key_of(row) is not None and row["type"] in ISSUING]
+    digests = {tct["token"]["sha256"] for tct in shown if tct and "token" in tct}
+    forged = {digest for digest in digests if record.tokens[digest].verdict == "forged"}
+    alarms = Counter(row["payload"]["sha256"] for row in truth.events if row["type"] == "token.forged")
+    for digest in forged - alarms.keys():
+        yield Finding("verdicts", "lost", f"no alarm about {digest}")
+    for digest, times in alarms.items():
+        if digest not in forged:
+            yield Finding("verdicts", "wrong", f"an alarm about {digest}, which is not forged")
+        if times > 1:
+            yield Finding("verdicts", "duplicated", f"{times} alarms about {digest}")
 
 
 def _ancestry(jti: str, parents: dict[str, str]) -> Iterator[str]:
@@ -222,6 +262,7 @@ CHECKS: tuple[Check, ...] = (
     check_events,
     check_sessions,
     check_tokens,
+    check_forgeries,
     check_invocations,
     check_readers,
     check_deliveries,

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NamedTuple
 
 import httpx
@@ -23,18 +24,25 @@ ASK_AGAIN = {
     (409, "CONFLICT"),
     (409, "IDEMPOTENCY_IN_FLIGHT"),
     (503, "REVOCATION_UNAVAILABLE"),
+    (503, "INGEST_BUSY"),
 }
+Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Request:
-    """`kind` is the row of the report that it belongs to."""
+    """`kind` is the row of the report that it belongs to.
+
+    `sign` makes further headers for each attempt. A `page` is for a browser: what comes back is its text.
+    """
 
     kind: str
     method: str
     path: str
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: AUTH)
+    headers: Headers = field(default_factory=lambda: AUTH)
+    sign: Callable[[], Headers] = dict
+    page: bool = False
 
 
 class Answer(NamedTuple):
@@ -42,8 +50,13 @@ class Answer(NamedTuple):
 
     status: int
     body: Any
-    replayed: bool = False
+    headers: Headers
+    port: int
     unsure: int = 0
+
+    @property
+    def replayed(self) -> bool:
+        return "idempotency-replayed" in self.headers
 
     @property
     def code(self) -> str:
@@ -56,40 +69,42 @@ class Clients:
     def __init__(self, ports: Sequence[int], record: Record) -> None:
         self.record = record
         self.deadline: float | None = None  # set when the last fault is mended
-        self._ports = list(ports)
-        self._http = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=20))
-
-    def url(self, dice: random.Random) -> str:
-        return f"http://127.0.0.1:{self.port(dice)}"
+        self.ports = list(ports)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # each browser keeps its own
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._http = httpx.AsyncClient(limits=limits, cookies=no_cookies)
 
     def port(self, dice: random.Random) -> int:
-        return dice.choice(self._ports)
+        return dice.choice(self.ports)
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def attempt(self, request: Request, dice: random.Random) -> Answer | None:
-        """One answer, or None when nobody knows what became of it."""
+    async def attempt(self, request: Request, dice: random.Random, port: int | None = None) -> Answer | None:
+        """One answer, or None when nobody knows what became of it; `port` is a replica's, else any is asked."""
+        port = port or self.port(dice)
         try:
             async with asyncio.timeout(dice.choice(TIMEOUTS_SECS)):
                 given = await self._http.request(
                     request.method,
-                    self.url(dice) + request.path,
+                    f"http://127.0.0.1:{port}{request.path}",
                     content=request.body,
-                    headers=dict(request.headers),
+                    headers={**request.headers, **request.sign()},
                     timeout=None,
                 )
-                answer = Answer(given.status_code, given.json(), "idempotency-replayed" in given.headers)
+                body = given.text if request.page else given.json()
+                answer = Answer(given.status_code, body, given.headers, port)
         except (httpx.TransportError, TimeoutError, OSError):
             return None
         except ValueError:
             self.record.complain(request.kind, "wrong", f"{given.status_code} without JSON: {given.text[:200]}")
             return None
-        if answer.status >= 500 and (answer.status, answer.code) not in ASK_AGAIN:
+        asks_again = (answer.status, answer.code) in ASK_AGAIN or (request.page and answer.status == 503)
+        if answer.status >= 500 and not asks_again:
             self.record.complain(
                 request.kind, "wrong", f"{request.method} {request.path}: {answer.status} {given.text}"
             )
-        return None if answer.status >= 500 or (answer.status, answer.code) in ASK_AGAIN else answer
+        return None if answer.status >= 500 or asks_again else answer
 
     async def insist(self, request: Request, dice: random.Random) -> Answer | None:
         """Ask until told; None only when there is no answer long after everything was mended."""
@@ -104,7 +119,7 @@ class Clients:
 
     async def vanish(self, request: Request, dice: random.Random) -> None:
         """Hang up somewhere in the request, or after it and before the answer."""
-        headers = {**request.headers, "Host": "cp", "Content-Length": str(len(request.body))}
+        headers = {**request.headers, **request.sign(), "Host": "cp", "Content-Length": str(len(request.body))}
         lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         whole = "\r\n".join([*lines, "", ""]).encode() + request.body
         sent = whole if dice.random() < 0.6 else whole[: dice.randrange(len(whole))]

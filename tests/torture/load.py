@@ -5,22 +5,30 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from tests.support.agents import new_agent, sdk_manifest
+from tests.support.agents import Agent, new_agent, sdk_manifest
 from tests.support.app import AUTH
 from tests.torture.clients import Answer, Clients, Request
-from tests.torture.record import Anchor, Batch, Enrolled, Hook, Record, Revoked
-from tests.torture.reports import Scene, token_id
+from tests.torture.record import Anchor, Batch, Bulk, Enrolled, Hook, Record, Revoked
+from tests.torture.reports import Scene, as_stored, token_id
 
 MOST_EVENTS = 20
+MOST_BULK = 20
 FILTERS: tuple[list[str], ...] = ([], ["handshake.complete"], ["tct.revoked", "agent.registered"])
 
 
 def keyed(key: str) -> dict[str, str]:
     return {**AUTH, "Idempotency-Key": key}
+
+
+class Speaker:
+    """An agent that reports for itself, and its agent token once it has one."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.token: str | None = None
 
 
 class Load:
@@ -31,7 +39,8 @@ class Load:
         self.record = record
         self.over = asyncio.Event()
         self._receivers = receivers
-        self._scene = Scene(random.Random(f"{record.seed}/scene"))
+        self.speakers: dict[str, Speaker] = {}  # by the worker that lets them speak
+        self._scene = Scene(random.Random(f"{record.seed}/scene"), record.tokens)
 
     async def run(self, roles: "list[Role]") -> None:
         """All roles at once, until the load is over and each has had its last answer."""
@@ -54,7 +63,8 @@ class Load:
         """A batch, sent until it is known to be stored, and now and then once more."""
         events = [self._scene.event(f"{name}-{n}") for n in range(dice.randint(1, MOST_EVENTS))]
         worker, _, number = name.rpartition("-")
-        batch = Batch(worker, int(number), [_without_padding(event) for event in events], dice.random() < 0.2, _now())
+        stored = [as_stored(event, self.record.tokens) for event in events]
+        batch = Batch(worker, int(number), stored, dice.random() < 0.2, _now())
         self.record.batches.append(batch)
         if batch.keyed:  # nothing but the key tells a second sending from another batch
             events = [{name: value for name, value in event.items() if name != "id"} for event in events]
@@ -71,10 +81,10 @@ class Load:
             if dice.random() < 0.5:
                 return
         for _ in range(dice.choice([1, 1, 1, 2])):
-            self._note_batch(batch, await self.clients.insist(request, dice))
+            self.note_batch(batch, await self.clients.insist(request, dice))
         await self._read_back(batch, dice)
 
-    def _note_batch(self, batch: Batch, answer: Answer | None) -> None:
+    def note_batch(self, batch: Batch, answer: Answer | None) -> None:
         if answer is None:
             return
         batch.unsure += answer.unsure
@@ -102,18 +112,26 @@ class Load:
         """An agent enrols, perhaps twice, and perhaps it has to leave."""
         agent = new_agent()
         body = sdk_manifest(agent, name=name)
-        told = self.record.agents.setdefault(agent.aid, Enrolled(agent.aid))
         for _ in range(dice.choice([1, 1, 2])):
-            token = await self.clients.insist(Request("registrations", "POST", "/api/registry/enroll", body, {}), dice)
-            if token is None or token.status != 200:
-                self.record.complain("registrations", "wrong", f"{agent.aid} got no token: {token}")
+            if not await self.register(agent, body, dice):
                 return
-            await self._register(told, body, token.body["token"], dice)
+        told = self.record.agents[agent.aid]
         if told.told and dice.random() < 0.3:
             await self._deregister(told, dice)
 
-    async def _register(self, agent: Enrolled, body: bytes, token: str, dice: random.Random) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
+    async def register(self, agent: Agent, body: bytes, dice: random.Random, *, proof: str | None = None) -> bool:
+        """Enrol and register, perhaps with proof that the agent has its key; False if there was no answer."""
+        told = self.record.agents.setdefault(agent.aid, Enrolled(agent.aid))
+        token = await self.clients.insist(Request("registrations", "POST", "/api/registry/enroll", body, {}), dice)
+        if token is None or token.status != 200:
+            self.record.complain("registrations", "wrong", f"{agent.aid} got no token: {token}")
+            return False
+        return await self._register(told, body, token.body["token"], dice, proof=proof)
+
+    async def _register(
+        self, agent: Enrolled, body: bytes, token: str, dice: random.Random, *, proof: str | None
+    ) -> bool:
+        headers = {"Authorization": f"Bearer {token}", **({"X-Aitp-Agent-Token": proof} if proof else {})}
         if dice.random() < 0.5:
             headers["Idempotency-Key"] = f"register-{token[-20:]}"
         request = Request("registrations", "POST", "/api/registry/agents", body, headers)
@@ -123,13 +141,14 @@ class Load:
         answer = None if vanished and dice.random() < 0.5 else await self.clients.insist(request, dice)
         if answer is None:
             agent.unsure += 1
-            return
+            return False
         # Without a key a second use of the token says that the first one went through.
         again = (vanished or answer.unsure > 0) and answer.code == "TOKEN_REPLAYED"
         if answer.status != 201 and not again:
             self.record.complain("registrations", "wrong", f"{agent.aid}: {answer}")
         agent.told = True
         agent.spent += 1
+        return True
 
     async def _deregister(self, agent: Enrolled, dice: random.Random) -> None:
         agent.leaving = "asked"
@@ -164,6 +183,35 @@ class Load:
         elif answer is not None:
             self.record.complain("revocations", "wrong", f"{entry.jti}: {answer}")
 
+    async def revoke_many(self, name: str, dice: random.Random) -> None:
+        """Tokens are revoked by one request, some of which have been revoked before."""
+        bulk = Bulk(name, [token_id(dice) for _ in range(dice.randint(2, MOST_BULK))])
+        self.record.bulks.append(bulk)
+        known = [jti for jti, entry in self.record.revocations.items() if entry.answers][-3:]
+        jtis = dice.sample([*bulk.fresh, *known], len(bulk.fresh) + len(known))
+        entries = [self.record.revocations.setdefault(jti, Revoked(jti)) for jti in jtis]
+        for entry in entries:
+            entry.asked.add(name)
+        body = json.dumps({"jtis": jtis, "reason": name}).encode()
+        headers = keyed(name) if dice.random() < 0.3 else AUTH
+        request = Request("revocations", "POST", "/api/revocation/entries", body, headers)
+        if dice.random() < 0.1:
+            await self.clients.vanish(request, dice)
+            return
+        answer = await self.clients.insist(request, dice)
+        if answer is None:
+            return
+        said = answer.body
+        if answer.status != 201 or [entry["jti"] for entry in said["entries"]] != jtis:
+            self.record.complain("revocations", "wrong", f"{name}: {answer}")
+            return
+        if said["revoked"] + said["alreadyRevoked"] != len(jtis) or said["revoked"] not in {0, len(bulk.fresh)}:
+            self.record.complain("revocations", "wrong", f"{name} was counted {said['revoked']} of {len(bulk.fresh)}")
+        bulk.told = True
+        for entry, shown in zip(entries, said["entries"], strict=True):
+            entry.answers.add((shown["revokedAt"], shown["reason"]))
+            entry.told_at = entry.told_at or time.time()
+
     async def subscribe(self, name: str, dice: random.Random) -> None:
         """A webhook comes, may change, and mostly goes again."""
         hook = Hook(f"{dice.choice(self._receivers)}/{name}", dice.choice(FILTERS), dice.random() < 0.5)
@@ -171,7 +219,7 @@ class Load:
         await self.create(hook, dice)
         if hook.born is None:
             return
-        await self._pause(dice.uniform(0.5, 3))
+        await self.pause(dice.uniform(0.5, 3))
         if dice.random() < 0.5:
             await self._patch(hook, dice)
         if dice.random() < 0.8:
@@ -223,7 +271,7 @@ class Load:
             elif answer is not None:
                 self.record.complain("keyed posts", "wrong", f"{anchor.issuer}: {answer}")
 
-    async def _pause(self, secs: float) -> None:
+    async def pause(self, secs: float) -> None:
         try:
             await asyncio.wait_for(self.over.wait(), secs)
         except TimeoutError:
@@ -238,26 +286,9 @@ class Role:
         self.pause_secs = pause_secs
 
 
-def roles(events_per_sec: float) -> list[Role]:
-    """Four reporters that make about so many events a second, and everybody else in proportion."""
-    reporters = 4
-    pause = reporters * (MOST_EVENTS + 1) / 2 / events_per_sec
-    return [
-        *(Role(Load.report, pause) for _ in range(reporters)),
-        *(Role(Load.enrol, 4 * pause) for _ in range(2)),
-        *(Role(Load.revoke, 3 * pause) for _ in range(2)),
-        *(Role(Load.subscribe, 6 * pause) for _ in range(2)),
-        Role(Load.anchor, 4 * pause),
-    ]
-
-
 def _path(hook: Hook) -> str:
     return f"/api/webhooks/{next(iter(hook.ids))}"
 
 
 def _now() -> float:
     return time.monotonic()
-
-
-def _without_padding(event: dict[str, Any]) -> dict[str, Any]:
-    return {**event, "payload": {name: value for name, value in event["payload"].items() if name != "padding"}}

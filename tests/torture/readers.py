@@ -140,7 +140,7 @@ class Readers:
                 record.complain(
                     "signed lists", "lost", f"{entry.jti}, acknowledged {dated - entry.told_at:.0f} s before"
                 )
-        for jti in listed - record.revocations.keys():
+        for jti in listed - record.listable:
             record.complain("signed lists", "wrong", f"{jti} was never revoked")
 
 

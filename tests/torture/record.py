@@ -20,7 +20,10 @@ class Finding(NamedTuple):
 
 @dataclass
 class Batch:
-    """Events reported together; `began` and `told` are monotonic times, `told` is None while nobody knows."""
+    """Events reported together; `began` and `told` are monotonic times, `told` is None while nobody knows.
+
+    `reporter` is the agent that reported them itself, and `proof` how the control plane knows who it was.
+    """
 
     worker: str
     number: int
@@ -30,6 +33,8 @@ class Batch:
     unsure: int = 0
     told: float | None = None
     inserted: list[int] = field(default_factory=list)
+    reporter: str | None = None
+    proof: str = "shared-key"
 
     @property
     def name(self) -> str:
@@ -87,6 +92,90 @@ class Anchor:
 
 
 @dataclass
+class Bulk:
+    """A bulk revocation: the ids that nobody else revokes."""
+
+    name: str
+    fresh: list[str]
+    told: bool = False
+
+
+class Token(NamedTuple):
+    """A signed token, by what its issuer says; `verdict` is `forged` if its signature is damaged."""
+
+    jti: str
+    issuer: str
+    subject: str
+    verdict: Literal["verified", "forged"]
+
+
+@dataclass
+class Suspect:
+    """An agent that is contained: the ids of its tokens, as they were reported before and during the containment.
+
+    `confirming` are its peers that have shown, at some time, that they hold a list; nobody else may count as confirmed.
+    """
+
+    aid: str
+    before: list[str] = field(default_factory=list)
+    claimed_later: list[str] = field(default_factory=list)
+    proven_later: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    contained: Literal["no", "asked", "told"] = "no"
+    released: Literal["no", "asked", "told"] = "no"
+    confirming: set[str] = field(default_factory=set)
+
+    @property
+    def jtis(self) -> set[str]:
+        return {*self.before, *self.claimed_later, *self.proven_later}
+
+
+@dataclass
+class Key:
+    """One API key; `secret` is None if the answer that showed it was lost.
+
+    `refused_from` is the monotonic time from which the key must not be accepted by a replica that knows of its end.
+    """
+
+    id: str
+    secret: str | None = None
+    replaced: bool = False
+    revoked: Literal["no", "asked", "told"] = "no"
+    refused_from: float | None = None
+
+
+@dataclass
+class Family:
+    """A key and its successors, oldest first; `name` is that of no other. `actor` created it with a form."""
+
+    name: str
+    keys: list[Key] = field(default_factory=list)
+    actor: str | None = None
+    told: bool = False
+
+
+@dataclass
+class Session:
+    """A session of a browser: `cookie` names it, and it ends with its key at the latest."""
+
+    cookie: str
+    actor: str
+    key: Key
+    signed_out: Literal["no", "asked", "told"] = "no"
+    refused_from: float | None = None
+
+
+@dataclass
+class Visitor:
+    """Somebody who signs in with one key: how often that was surely, and how often perhaps."""
+
+    logins: int = 0
+    unsure: int = 0
+    logouts: int = 0
+    unsure_logouts: int = 0
+
+
+@dataclass
 class Reading:
     """What one reader of the log was given: positions, and half of each event's id."""
 
@@ -123,11 +212,23 @@ class Record:
     revocations: dict[str, Revoked] = field(default_factory=dict)
     hooks: dict[str, Hook] = field(default_factory=dict)
     anchors: dict[str, Anchor] = field(default_factory=dict)
+    bulks: list[Bulk] = field(default_factory=list)
+    tokens: dict[str, Token] = field(default_factory=dict)  # by the SHA-256 of their text
+    suspects: dict[str, Suspect] = field(default_factory=dict)
+    families: dict[str, Family] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    visitors: dict[str, Visitor] = field(default_factory=dict)
+    agent_tokens: int = 0
     readings: list[Reading] = field(default_factory=list)
     deliveries: dict[str, Received] = field(default_factory=dict)
     lists: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     complaints: list[Finding] = field(default_factory=list)
+
+    @property
+    def listable(self) -> set[str]:
+        """The ids that a list may hold."""
+        return {*self.revocations, *(jti for suspect in self.suspects.values() for jti in suspect.jtis)}
 
     def complain(self, kind: str, fault: Fault, item: str) -> None:
         """Note at once what no later look at the database would show."""

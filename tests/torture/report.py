@@ -11,16 +11,21 @@ SHOWN = 50
 
 def acknowledged(record: Record, truth: Truth) -> dict[str, int]:
     """How many operations of each kind a client was told of, or what a reader was given."""
-    agents, hooks = record.agents.values(), record.hooks.values()
+    agents, hooks, families = record.agents.values(), record.hooks.values(), record.families.values()
     return {
         "events": sum(len(batch.events) for batch in record.batches if batch.told is not None),
         "sessions": len(truth.sessions),
         "tokens": len(truth.tcts),
+        "verdicts": sum(row["verdict"] != "none" for row in truth.tcts),
         "delegations": len(truth.delegations),
         "invocations": sum(row["invocations"] for row in truth.counts),
         "registrations": sum(agent.spent for agent in agents),
         "deregistrations": sum(agent.leaving == "told" for agent in agents),
         "revocations": sum(bool(entry.answers) for entry in record.revocations.values()),
+        "containments": sum((one.contained == "told") + (one.released == "told") for one in record.suspects.values()),
+        "agent tokens": record.agent_tokens,
+        "api keys": sum(key.replaced + (key.revoked == "told") + 1 for one in families for key in one.keys),
+        "console sessions": len(record.sessions) + sum(one.signed_out == "told" for one in record.sessions),
         "webhooks": sum(len(hook.ids) + hook.patches + (hook.leaving == "told") for hook in hooks),
         "keyed posts": sum(anchor.told for anchor in record.anchors.values()),
         "deliveries": sum(row["status"] == "delivered" for row in truth.deliveries),

@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tests.torture import checks_admin, checks_log, truth
+from tests.torture import checks_access, checks_admin, checks_contained, checks_log, truth
 from tests.torture.clients import PATIENCE_SECS, Clients
+from tests.torture.doors import try_doors
 from tests.torture.faults import HURRY, Faults, Pace
-from tests.torture.load import Load, roles
+from tests.torture.load import Load
+from tests.torture.load_access import Doors
 from tests.torture.readers import Readers, readings
 from tests.torture.record import Finding, Hook, Record
+from tests.torture.roles import roles
 from tests.torture.truth import Truth
 from tests.torture.world import SECRET, World, opened
 
@@ -71,7 +74,8 @@ async def run(plan: Plan, folder: Path, say: Say = lambda _: None) -> Outcome:
 
 def reckon(record: Record, found: Truth) -> list[Finding]:
     """Everything that is not as it was acknowledged; pure, so that it can be tried on doctored records."""
-    checks = (*checks_log.CHECKS, *checks_admin.CHECKS)
+    rooms = (checks_log, checks_admin, checks_access, checks_contained)
+    checks = [check for room in rooms for check in room.CHECKS]
     return [*record.complaints, *(finding for check in checks for finding in check(record, found))]
 
 
@@ -85,6 +89,8 @@ async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
         readers = Readers(clients, record)
         readers.start()
         stack.push_async_callback(readers.stop)
+        watching = asyncio.create_task(Doors(clients, record).watch())
+        stack.callback(watching.cancel)
         loading = asyncio.create_task(load.run(roles(plan.events_per_sec)))
         stack.callback(loading.cancel)
         if plan.faults is None:
@@ -141,6 +147,7 @@ async def settle(world: World, record: Record, say: Say) -> Truth:
     for replica in world.replicas:
         await replica.ready()
     lists = [await truth.read_list(replica.port) for replica in world.replicas]
+    doors = await try_doors(record, [replica.port for replica in world.replicas])
     for replica in world.replicas:
         await replica.terminate()
     await world.sql(END_LEASES)
@@ -153,7 +160,7 @@ async def settle(world: World, record: Record, say: Say) -> Truth:
     await _drain(world, record)
     say("reckoning")
     found = await truth.read(world.dsn, [])
-    found.lists = lists
+    found.lists, found.doors = lists, doors
     return found
 
 

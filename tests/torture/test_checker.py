@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.postgres import migrated_database
-from tests.torture.record import Anchor, Enrolled, Finding, Record, Revoked
+from tests.torture.record import Anchor, Enrolled, Finding, Record, Revoked, Suspect
 from tests.torture.report import items, tables
 from tests.torture.run import Plan, reckon, run
 from tests.torture.truth import Row, Truth
@@ -17,6 +17,7 @@ from tests.torture.truth import Row, Truth
 Doctor = Callable[[Record, Truth], tuple[str, str, str]]
 
 GONE = "no-such-thing"
+PROOFS = {"shared-key", "agent-token", "signature"}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,22 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Truth]:
 
 def enough(record: Record) -> bool:
     """Whether there is something for every doctor, however slow the machine."""
-    told = [batch.worker for batch in record.batches if batch.told is not None]
+    reports = [batch for batch in record.batches if batch.worker.startswith("report")]
+    told = [batch.worker for batch in reports if batch.told is not None]
     return (
-        min(told.count(worker) for worker in {batch.worker for batch in record.batches}) > 2
+        min(told.count(worker) for worker in {batch.worker for batch in reports}) > 2
         and len(told) > 15
         and sum(agent.told and agent.leaving == "no" for agent in record.agents.values()) > 2
         and any(entry.answers for entry in record.revocations.values())
         and any(anchor.told for anchor in record.anchors.values())
+        and any(bulk.told for bulk in record.bulks)
+        and {batch.proof for batch in record.batches if batch.told is not None} == PROOFS
+        and any(token.verdict == "forged" for token in record.tokens.values())
+        and any(suspect.released == "told" for suspect in record.suspects.values())
+        and any(key.revoked == "told" for family in record.families.values() for key in family.keys)
+        and any(key.replaced for family in record.families.values() for key in family.keys)
+        and any(family.actor is not None and family.told for family in record.families.values())
+        and any(session.signed_out == "told" for session in record.sessions)
     )
 
 
@@ -121,7 +131,7 @@ def session_half_projected(record: Record, truth: Truth) -> tuple[str, str, str]
 
 
 def token_without_a_report(record: Record, truth: Truth) -> tuple[str, str, str]:
-    truth.tcts.append({"jti": GONE, "revoked": False})
+    truth.tcts.append({"jti": GONE, "revoked": False, "verdict": "none"})
     return "tokens", "wrong", GONE
 
 
@@ -238,7 +248,7 @@ def agent_without_audit(record: Record, truth: Truth) -> tuple[str, str, str]:
 
 
 def audit_without_agent(record: Record, truth: Truth) -> tuple[str, str, str]:
-    truth.audit.append({"action": "agent.register", "target_id": GONE})
+    truth.audit.append({"action": "agent.register", "target_id": GONE, "details": None})
     return "audit", "wrong", GONE
 
 
@@ -273,6 +283,203 @@ def list_that_lacks_an_entry(record: Record, truth: Truth) -> tuple[str, str, st
 def list_that_was_tampered_with(record: Record, truth: Truth) -> tuple[str, str, str]:
     truth.lists[0]["revocation_list"]["expires_at"] += 1
     return "signed lists", "wrong", "the SDK refuses the list"
+
+
+def half_a_bulk(record: Record, truth: Truth) -> tuple[str, str, str]:
+    bulk = next(bulk for bulk in record.bulks if bulk.told)
+    bulk.told = False
+    truth.entries[:] = [row for row in truth.entries if row["jti"] != bulk.fresh[0]]
+    return "revocations", "lost", f"{bulk.name} is there by"
+
+
+def report_by_somebody_else(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.events if row["proof"] == "signature")
+    row["reported_by"] = GONE
+    return "events", "wrong", row["payload"]["torture"]
+
+
+def report_without_its_proof(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.events if row["proof"] == "agent-token")
+    row["proof"] = "shared-key"
+    return "events", "wrong", row["payload"]["torture"]
+
+
+def verdict_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.tcts if row["verdict"] == "verified")
+    row["verdict"] = "none"
+    return "tokens", "wrong", row["jti"]
+
+
+def forged_token_stored(record: Record, truth: Truth) -> tuple[str, str, str]:
+    token = next(token for token in record.tokens.values() if token.verdict == "forged")
+    truth.tcts.append({"jti": token.jti, "revoked": False, "verdict": "none"})
+    return "tokens", "wrong", token.jti
+
+
+def alarm_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = own(truth, "token.forged")
+    truth.events.remove(row)
+    return "verdicts", "lost", row["payload"]["sha256"]
+
+
+def alarm_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = own(truth, "token.forged")
+    truth.events.append({**row, "seq": truth.last + 1, "id": str(uuid4())})
+    return "verdicts", "duplicated", row["payload"]["sha256"]
+
+
+def alarm_about_nothing(record: Record, truth: Truth) -> tuple[str, str, str]:
+    own(truth, "token.forged")["payload"]["sha256"] = GONE
+    return "verdicts", "wrong", GONE
+
+
+def suspect_of(record: Record, truth: Truth) -> Suspect:
+    """One that was contained and released."""
+    return next(suspect for suspect in record.suspects.values() if suspect.released == "told")
+
+
+def containment_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    truth.containments[:] = [row for row in truth.containments if row["aid"] != suspect.aid]
+    return "containments", "lost", suspect.aid
+
+
+def containment_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    row = next(row for row in truth.containments if row["aid"] == suspect.aid)
+    truth.containments.append({**row, "id": str(uuid4())})
+    return "containments", "duplicated", suspect.aid
+
+
+def half_a_containment(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    truth.entries[:] = [row for row in truth.entries if row["jti"] != suspect.before[0]]
+    return "containments", "lost", f"{suspect.before[0]} of {suspect.aid} is not revoked"
+
+
+def containment_without_a_row(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    suspect.contained = "asked"
+    truth.containments[:] = [row for row in truth.containments if row["aid"] != suspect.aid]
+    return "containments", "wrong", f"{suspect.before[0]} of {suspect.aid} is revoked"
+
+
+def containment_without_audit(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    truth.audit[:] = [row for row in truth.audit if row["target_id"] != suspect.aid]
+    return "audit", "lost", f"agent.contain of {suspect.aid}"
+
+
+def containment_without_event(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = own(truth, "agent.contained")
+    truth.events.remove(row)
+    return "containments", "lost", f"agent.contained of {row['aid_a']}"
+
+
+def token_of_a_contained_agent_left(record: Record, truth: Truth) -> tuple[str, str, str]:
+    jti = suspect_of(record, truth).claimed_later[0]
+    next(row for row in truth.tcts if row["jti"] == jti)["revoked"] = False
+    return "tokens", "wrong", jti
+
+
+def later_claim_listed(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    truth.entries.append({"jti": suspect.claimed_later[0], "reason": "agent contained"})
+    return "containments", "wrong", f"{suspect.claimed_later[0]} of {suspect.aid} is revoked"
+
+
+def containment_not_settled(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = truth.containments[0]
+    row["remaining"] += 1
+    return "containments", "wrong", f"{row['aid']} counts"
+
+
+def release_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    next(row for row in truth.containments if row["aid"] == suspect.aid)["released"] = False
+    return "containments", "lost", f"{suspect.aid} was released"
+
+
+def a_key(record: Record, truth: Truth, revoked: bool = True) -> Row:
+    return next(row for row in truth.api_keys if row["revoked"] == revoked)
+
+
+def key_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = a_key(record, truth)
+    truth.api_keys.remove(row)
+    return "api keys", "lost", row["id"]
+
+
+def key_made_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.api_keys if record.families[row["name"]].actor)
+    truth.api_keys.append({**row, "id": str(uuid4())})
+    return "api keys", "duplicated", row["name"]
+
+
+def key_not_revoked(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = a_key(record, truth)
+    row["revoked"] = False
+    return "api keys", "lost", f"{row['id']} was revoked and is not"
+
+
+def key_revoked_by_nobody(record: Record, truth: Truth) -> tuple[str, str, str]:
+    known = {key.id: key for family in record.families.values() for key in family.keys}
+    row = next(row for row in truth.api_keys if row["id"] in known and known[row["id"]].revoked == "no")
+    row["revoked"] = True
+    return "api keys", "wrong", f"{row['id']} was never revoked"
+
+
+def key_not_replaced(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.api_keys if row["replaced_by"])
+    row["replaced_by"] = None
+    return "api keys", "wrong", f"{row['id']} should be replaced"
+
+
+def key_without_audit(record: Record, truth: Truth) -> tuple[str, str, str]:
+    id = a_key(record, truth)["id"]
+    truth.audit[:] = [row for row in truth.audit if row["target_id"] != id]
+    return "audit", "lost", f"key.revoke of {id}"
+
+
+def key_without_event(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = own(truth, "apikey.revoked")
+    truth.events.remove(row)
+    return "api keys", "lost", f"apikey.revoked of {row['payload']['id']}"
+
+
+def key_accepted_after_its_end(record: Record, truth: Truth) -> tuple[str, str, str]:
+    door = next(row for row in truth.doors if row["kind"] == "api keys" and not row["valid"])
+    door["accepted"] = True
+    return "api keys", "wrong", door["item"]
+
+
+def key_refused_before_its_end(record: Record, truth: Truth) -> tuple[str, str, str]:
+    door = next(row for row in truth.doors if row["kind"] == "api keys" and row["valid"])
+    door["accepted"] = False
+    return "api keys", "lost", door["item"]
+
+
+def session_of_a_browser_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    session = record.sessions[0]
+    truth.sign_ins[:] = [row for row in truth.sign_ins if row["subject"] != session.actor]
+    return "console sessions", "lost", session.actor
+
+
+def session_of_nobody(record: Record, truth: Truth) -> tuple[str, str, str]:
+    truth.sign_ins.append({"digest": GONE, "subject": GONE, "ended_by": None})
+    return "console sessions", "wrong", GONE
+
+
+def sign_out_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.sign_ins if row["ended_by"] == "logout")
+    row["ended_by"] = None
+    return "console sessions", "wrong", row["subject"]
+
+
+def sign_in_without_audit(record: Record, truth: Truth) -> tuple[str, str, str]:
+    row = next(row for row in truth.audit if row["action"] == "console.login")
+    truth.audit.remove(row)
+    return "audit", "lost", f"console.login of {row['target_id']}"
 
 
 def webhook_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
@@ -311,7 +518,7 @@ DOCTORS: tuple[Doctor, ...] = tuple(
 
 
 def test_whatever_is_wrong_is_reported(sound: tuple[Record, Truth], subtests: pytest.Subtests) -> None:
-    assert len(DOCTORS) > 40
+    assert len(DOCTORS) > 70
     for doctor in DOCTORS:
         with subtests.test(doctor.__name__):
             record, truth = copy.deepcopy(sound)

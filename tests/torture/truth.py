@@ -11,19 +11,25 @@ Row = dict[str, Any]
 
 _QUERIES = {
     "events": """SELECT seq, id::text, type, aid_a, aid_b, session_id, run_id, grants, source,
-                        payload - 'padding' AS payload
+                        payload - 'padding' AS payload, reported_by, proof
                  FROM audit_events ORDER BY seq NULLS LAST""",
     "sessions": "SELECT session_id, aid_a, aid_b, status, grants, run_id, error FROM handshake_sessions",
-    "tcts": "SELECT jti::text, issuer_aid, subject_aid, session_id, revoked FROM issued_tcts",
+    "tcts": "SELECT jti::text, issuer_aid, subject_aid, revoked, coalesce(verdict, 'none') AS verdict FROM issued_tcts",
     "delegations": "SELECT jti::text, parent_jti::text, revoked, revoked_reason FROM delegations",
     "entries": "SELECT jti::text, revoked_at, reason FROM revocation_entries",
     "agents": "SELECT aid, status FROM agents",
     "webhooks": "SELECT id::text, url, events, active, deleted_at FROM webhooks",
     "deliveries": """SELECT id::text, webhook_id::text, event_id::text, event_type, status, attempts, error
                      FROM webhook_deliveries""",
-    "audit": "SELECT action, target_id, details FROM admin_audit_log",
+    "audit": "SELECT action, target_id, actor_id, details FROM admin_audit_log",
     "anchors": "SELECT id::text, issuer_url FROM trust_anchors",
     "keys": "SELECT scope, key FROM idempotency_keys",
+    "api_keys": """SELECT id::text, family::text, name, created_by, replaced_by::text, revoked_at IS NOT NULL AS revoked
+                   FROM api_keys""",
+    "sign_ins": "SELECT encode(digest, 'hex') AS digest, subject, ended_by FROM console_sessions",
+    "containments": """SELECT id::text, aid, released_at IS NOT NULL AS released, remaining, pending, claimed_only,
+                              later_listed
+                       FROM containments""",
     "counts": "SELECT coalesce(sum(count), 0)::int AS invocations FROM capability_counts",
 }
 _JSON = {"grants", "payload", "events", "details"}
@@ -43,6 +49,10 @@ class Truth:
     anchors: list[Row] = field(default_factory=list)
     keys: list[Row] = field(default_factory=list)
     counts: list[Row] = field(default_factory=list)
+    api_keys: list[Row] = field(default_factory=list)
+    sign_ins: list[Row] = field(default_factory=list)
+    containments: list[Row] = field(default_factory=list)
+    doors: list[Row] = field(default_factory=list)  # what each replica says to keys and sessions, once all is calm
     lists: list[Row] = field(default_factory=list)
 
     @property

@@ -25,6 +25,7 @@ from tests.torture.record import Record
 
 SECRET = "torture-secret"
 SETTINGS = {
+    "CONSOLE_IDLE_MINUTES": "600",
     "DB_POOL_MAX": "8",
     "DRAIN_WINDOW_MS": "300",
     "JWKS_REFRESH_ENABLED": "false",
@@ -38,6 +39,8 @@ STOP_SECS = 60.0
 # What a replica says that is told to stop while its database keeps silent; the second is the driver's own.
 FORESEEN = ("timeout graceful shutdown exceeded", "PoolConnectionHolder.release()")
 TEND_SECS = 0.1
+# A receiver that says no more than this has accepted: the status line alone decides.
+STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
 MOODS = ("well", "slow", "failing", "half dead")
 
 
@@ -115,8 +118,8 @@ class Replica:
             code = await asyncio.to_thread(process.wait, STOP_SECS)
         except subprocess.TimeoutExpired:
             code = None
-        # Told to stop while it waits for a database to start with, it has nothing to end well.
-        if code not in {0, DATABASE, -signal.SIGTERM}:
+        # Told to stop before it serves, or while it waits for a database to start with, it has nothing to end well.
+        if code not in {0, DATABASE, -signal.SIGTERM, 128 + signal.SIGTERM}:
             self._record.complain("replicas", "wrong", f"replica {self.number} ended with {code} after SIGTERM")
         if code is None:
             self.kill()
@@ -146,7 +149,7 @@ class Receivers:
     def behave(self, number: int) -> Behaviour:
         def answer(received: Received) -> Answer:
             chosen = self._choose(self.moods[number])
-            self._keep(received, accepted=chosen.status == 200 and chosen.raw is None and not chosen.drop)
+            self._keep(received, accepted=_accepts(chosen))
             return chosen
 
         return answer
@@ -166,8 +169,8 @@ class Receivers:
         if mood == "failing":
             return Answer(self._dice.choice([500, 429, 503, 302, 200]), headers={"Location": "http://127.0.0.1:1/"})
         if mood == "half dead" and roll < 0.7:
-            hang = Answer(wait_secs=15)
-            return self._dice.choice([hang, Answer(drop=True), Answer(raw=b"junk"), Answer(raw=b"HTTP/1.1 200 OK\r\n")])
+            hang, cut = Answer(wait_secs=15), Answer(raw=b"HTTP/1.1 20")
+            return self._dice.choice([hang, cut, Answer(drop=True), Answer(raw=b"junk"), Answer(raw=STATUS_LINE)])
         return Answer(wait_secs=roll / 50)
 
     def _keep(self, received: Received, *, accepted: bool) -> None:
@@ -178,6 +181,10 @@ class Receivers:
         signature = "sha256=" + hmac.new(SECRET.encode(), received.body, "sha256").hexdigest()
         if received.path.startswith("/hook/kept") and received.headers["x-aitp-signature"] != signature:
             self._record.complain("deliveries", "wrong", f"{received.headers['x-aitp-delivery']} is signed wrongly")
+
+
+def _accepts(answer: Answer) -> bool:
+    return answer.status == 200 and answer.raw in {None, STATUS_LINE} and not answer.drop
 
 
 class World:
