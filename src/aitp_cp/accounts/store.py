@@ -7,17 +7,18 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.accounts.model import ORDER, ConsoleSession, Which
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Page, Window
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.db.views import View
 
-COLUMNS = ", ".join(ConsoleSession.__struct_fields__)
+SESSION = View(ConsoleSession, convert={"scopes": lambda text: tuple(msgspec.json.decode(text))})
 SCOPES = ConsoleSession.__struct_fields__.index("scopes")
 _VALUES = ", ".join(f"${n}" for n in range(1, len(ConsoleSession.__struct_fields__) + 1))
 
-FIND = f"SELECT {COLUMNS} FROM console_sessions WHERE digest = $1 AND ended_at IS NULL"
-FIND_ALL = f"SELECT {COLUMNS} FROM console_sessions WHERE id = ANY($1::uuid[]) AND ended_at IS NULL"
-INSERT = f"INSERT INTO console_sessions ({COLUMNS}) VALUES ({_VALUES})"
+FIND = f"SELECT {SESSION.sql} FROM console_sessions WHERE digest = $1 AND ended_at IS NULL"
+FIND_ALL = f"SELECT {SESSION.sql} FROM console_sessions WHERE id = ANY($1::uuid[]) AND ended_at IS NULL"
+INSERT = f"INSERT INTO console_sessions ({SESSION.sql}) VALUES ({_VALUES})"
 TOUCH = "UPDATE console_sessions SET seen_at = $2 WHERE id = $1 AND seen_at < $2"
 
 # Only from the token that was seen: of two renewals at once, one finds no row.
@@ -25,17 +26,17 @@ RENEW = f"""
 UPDATE console_sessions
 SET digest = $3, scopes = $4::jsonb, display = $5, idp_sid = $6, seen_at = $7, auth_at = $7, expires_at = $8
 WHERE id = $1 AND digest = $2 AND ended_at IS NULL
-RETURNING {COLUMNS}
+RETURNING {SESSION.sql}
 """
 
 END = f"""
 UPDATE console_sessions SET ended_at = {{at}}, ended_by = {{by}}
 WHERE ended_at IS NULL AND {{where}}
-RETURNING {COLUMNS}
+RETURNING {SESSION.sql}
 """
 
 PAGE = f"""
-SELECT {COLUMNS} FROM console_sessions WHERE ended_at IS NULL AND {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}}
+SELECT {SESSION.sql} FROM console_sessions WHERE ended_at IS NULL AND {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}}
 """
 
 COUNT = """
@@ -52,12 +53,11 @@ OLD = OldRows("console_sessions", "expires_at")
 
 async def find(conn: Connection, digest: bytes) -> ConsoleSession | None:
     """Return the session that was not ended and has this token, whatever its times say."""
-    row = await conn.fetchrow(FIND, digest)
-    return None if row is None else _session(row)
+    return SESSION.find(await conn.fetchrow(FIND, digest))
 
 
 async def find_all(conn: Connection, ids: Sequence[UUID]) -> list[ConsoleSession]:
-    return [_session(row) for row in await conn.fetch(FIND_ALL, ids)]
+    return [SESSION.read(row) for row in await conn.fetch(FIND_ALL, ids)]
 
 
 async def insert(conn: Connection, session: ConsoleSession) -> None:
@@ -76,7 +76,7 @@ async def renew(conn: Connection, known: bytes, session: ConsoleSession) -> Cons
     row = await conn.fetchrow(
         RENEW, session.id, known, session.digest, _json(session.scopes), session.display, session.idp_sid, *times
     )
-    return None if row is None else _session(row)
+    return SESSION.find(row)
 
 
 async def end(conn: Connection, now: datetime, by: str, which: Which) -> list[ConsoleSession]:
@@ -87,7 +87,7 @@ async def end(conn: Connection, now: datetime, by: str, which: Which) -> list[Co
     where.add("subject = {}", which.subject)
     where.add("id <> {}", which.besides)
     where.add("idp_sid = {}", which.idp_sid)
-    return [_session(row) for row in await conn.fetch(END.format(at=at, by=who, where=where.sql()), *where.args)]
+    return [SESSION.read(row) for row in await conn.fetch(END.format(at=at, by=who, where=where.sql()), *where.args)]
 
 
 async def page(
@@ -98,10 +98,8 @@ async def page(
     where.add("subject = {}", subject)
     where.add("expires_at > {}", now)
     where.add("seen_at > {}", seen_after)
-    ORDER.restrict(where, window.before)
-    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return [_session(row) for row in page.rows], page
+    page = await ORDER.fetch(conn, PAGE, where, window)
+    return [SESSION.read(row) for row in page.rows], page
 
 
 async def count_live(conn: Connection, now: datetime, seen_after: datetime, limit: int) -> int:
@@ -112,12 +110,6 @@ async def count_live(conn: Connection, now: datetime, seen_after: datetime, limi
 async def count_by_environment(conn: Connection) -> int:
     """Return how many sessions that are still kept began with a key of the environment."""
     return int(await conn.fetchval(BY_ENVIRONMENT))
-
-
-def _session(row: Record) -> ConsoleSession:
-    values = list(row)
-    values[SCOPES] = tuple(msgspec.json.decode(values[SCOPES]))
-    return ConsoleSession(*values)
 
 
 def _json(scopes: Sequence[str]) -> str:

@@ -7,11 +7,10 @@ from uuid import UUID, uuid4
 import msgspec
 
 from aitp_cp.audit.model import ORDER, AuditEntry, AuditExportQuery, AuditFilter, AuditPage, Change
-from aitp_cp.clock import iso
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import within_bytes
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.db.views import View
 
 Filter = AuditFilter | AuditExportQuery
 
@@ -28,14 +27,13 @@ WITH recorded AS (
 SELECT pg_notify('{RECORDED_CHANNEL}', $2)
 """
 
-COLUMNS = "id, action, actor_id, actor_name, target_id, details, request_id, created_at"
+ENTRY = View(AuditEntry, convert={"details": lambda text: msgspec.Raw((text or "{}").encode())})
 
 # 300 is for the names of members, id and time.
-PAGE = within_bytes(
-    f"SELECT {COLUMNS} FROM admin_audit_log WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
-    columns=COLUMNS,
+PAGE = ORDER.list(
+    ENTRY.sql,
+    "admin_audit_log",
     size="300 + octet_length(concat(action, actor_id, actor_name, target_id, request_id, details::text))",
-    order=ORDER.sql,
 )
 
 HAS_MORE = """
@@ -44,7 +42,7 @@ SELECT EXISTS (
 )
 """
 
-FIND = f"SELECT {COLUMNS} FROM admin_audit_log WHERE id = $1"
+FIND = f"SELECT {ENTRY.sql} FROM admin_audit_log WHERE id = $1"
 
 OLD = OldRows("admin_audit_log", "created_at")
 
@@ -65,11 +63,8 @@ async def insert(conn: Connection, action: str, changes: Sequence[Change], now: 
 
 async def page(conn: Connection, filter: Filter, window: Window) -> AuditPage:
     """Return one page, newest first; `count` is the number of rows on it."""
-    where = _narrowed(filter)
-    ORDER.restrict(where, window.before)
-    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return AuditPage([_entry(row) for row in page.rows], len(page.rows), page.next_before)
+    page = await ORDER.fetch(conn, PAGE, _narrowed(filter), window)
+    return AuditPage([ENTRY.read(row) for row in page.rows], len(page.rows), page.next_before)
 
 
 async def has_more_than(conn: Connection, filter: Filter, count: int) -> bool:
@@ -79,8 +74,7 @@ async def has_more_than(conn: Connection, filter: Filter, count: int) -> bool:
 
 
 async def find(conn: Connection, id: UUID) -> AuditEntry | None:
-    row = await conn.fetchrow(FIND, id)
-    return None if row is None else _entry(row)
+    return ENTRY.find(await conn.fetchrow(FIND, id))
 
 
 def _narrowed(filter: Filter) -> Where:
@@ -92,16 +86,3 @@ def _narrowed(filter: Filter) -> Where:
     where.add("created_at >= {}", filter.since)
     where.add("created_at <= {}", filter.until)
     return where
-
-
-def _entry(row: Record) -> AuditEntry:
-    return AuditEntry(
-        id=row["id"],
-        action=row["action"],
-        actor_id=row["actor_id"],
-        actor_name=row["actor_name"],
-        target_id=row["target_id"],
-        details=msgspec.Raw((row["details"] or "{}").encode()),
-        request_id=row["request_id"],
-        created_at=iso(row["created_at"]),
-    )

@@ -33,9 +33,7 @@ SELECT {SHOWN} FROM containments WHERE released_at IS NULL ORDER BY containments
 """
 CONFIRM = "UPDATE containments SET half_confirmed_at = $2, most_confirmed_at = $3 WHERE id = $1"
 
-LIST = VIEW.page(
-    f"SELECT * FROM containments WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}", ORDER.sql
-)
+LIST = VIEW.page(ORDER.select("*", "containments"), ORDER.sql)
 
 INSERT = """
 INSERT INTO containments (id, aid, reason, ticket, held_delegations, include, contained_at, contained_by, event_id,
@@ -94,10 +92,8 @@ async def page(conn: Connection, query: ContainmentQuery, window: Window) -> Con
     where = Where()
     where.add("aid = {}", query.aid)
     where.add("(released_at IS NULL) = {}", query.open)
-    ORDER.restrict(where, window.before)
-    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    found = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return ContainmentPage(VIEW.decode(VIEW.raw(found.rows)), found.next_before)
+    page = await ORDER.fetch(conn, LIST, where, window)
+    return ContainmentPage(VIEW.decode(VIEW.raw(page.rows)), page.next_before)
 
 
 async def insert(conn: Connection, act: Act, now: datetime) -> None:

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.clock import EPOCH
-from aitp_cp.db.pool import Record
+from aitp_cp.db.pages import PAGE_BYTES, within_bytes
+from aitp_cp.db.pool import Connection, Record
 from aitp_cp.db.where import Where
 from aitp_cp.errors import FilterInvalid
 from aitp_cp_client.wire import base64url
@@ -89,6 +90,22 @@ class Order:
                 f"{first.column} {first.beyond}= {values[0]} AND ({first.column} {first.beyond} {values[0]}"
                 f" OR {second.column} {second.beyond} {values[1]})"
             )
+
+    def select(self, columns: str, table: str) -> str:
+        """Return the statement of a page of `table`, for `fetch` to complete."""
+        return f"SELECT {columns} FROM {table} WHERE {{where}} ORDER BY {self.sql} LIMIT {{limit}} OFFSET {{offset}}"  # noqa: S608 - the parts are constants of a store
+
+    def list(self, columns: str, table: str, *, size: str, most: int = PAGE_BYTES) -> str:
+        """Return the same, ended before the sum of `size`, the bytes of a row, exceeds `most`."""
+        return within_bytes(self.select(columns, table), columns=columns, size=size, order=self.sql, most=most)
+
+    async def fetch(self, conn: Connection, statement: str, where: Where, window: Window, **parts: str) -> Page:
+        """Read the rows of `window` that match; `parts` complete the statement, too."""
+        self.restrict(where, window.before)
+        limit = where.rows(window.rows)
+        offset = where.rows(window.offset) if window.offset else "0"  # a statement may have no place for it
+        complete = statement.format(where=where.sql(), limit=limit, offset=offset, **parts)
+        return self.page(await conn.fetch(complete, *where.args), window)
 
     def page(self, rows: Sequence[Record], window: Window) -> Page:
         """Cut the rows of `window` to its limit; a page that is limited in bytes has a column `more`."""

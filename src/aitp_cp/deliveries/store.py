@@ -6,11 +6,11 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.clock import iso, iso_or_none
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.pages import json_bytes
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.db.views import View
 from aitp_cp.deliveries.model import (
     ORDER,
     Cursor,
@@ -62,22 +62,12 @@ DELIVERED_EVENTS = "SELECT event_id FROM webhook_deliveries WHERE webhook_id = $
 
 WEBHOOK_IS_ACTIVE = "SELECT active FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
-DELIVERY = "id, event_type, status, attempts, status_code, error, created_at, delivered_at, next_retry_at"
+DELIVERY = View(DeliveryView)
 
 # 600 bytes are the limit of all members but `error`.
-LIST = within_bytes(
-    f"""
-    SELECT {DELIVERY} FROM webhook_deliveries
-    WHERE {{where}}
-    ORDER BY {ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    columns=DELIVERY,
-    size=f"600 + coalesce({json_bytes('error')}, 0)",
-    order=ORDER.sql,
-)
+LIST = ORDER.list(DELIVERY.sql, "webhook_deliveries", size=f"600 + coalesce({json_bytes('error')}, 0)")
 
-FIND = f"SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
+FIND = f"SELECT {DELIVERY.sql} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 
 WEBHOOK_OF = "SELECT webhook_id FROM webhook_deliveries WHERE id = $1"
 
@@ -94,7 +84,7 @@ UPDATE webhook_deliveries
 SET status = 'pending', attempts = 0, next_retry_at = now(), status_code = NULL, error = NULL, delivered_at = NULL,
     lease_until = NULL, lease_token = NULL
 WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now())
-RETURNING {DELIVERY}
+RETURNING {DELIVERY.sql}
 """
 
 COUNT_UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
@@ -196,11 +186,8 @@ async def webhook_is_active(conn: Connection, webhook_id: UUID) -> bool | None:
 
 async def list_deliveries(conn: Connection, webhook_id: UUID, filter: DeliveryFilter, window: Window) -> DeliveryPage:
     """List a webhook's deliveries, newest first."""
-    where = narrowed(webhook_id, filter)
-    ORDER.restrict(where, window.before)
-    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return DeliveryPage([_delivery(row) for row in page.rows], len(page.rows), page.next_before)
+    page = await ORDER.fetch(conn, LIST, narrowed(webhook_id, filter), window)
+    return DeliveryPage([DELIVERY.read(row) for row in page.rows], len(page.rows), page.next_before)
 
 
 def narrowed(webhook_id: UUID, filter: DeliveryFilter) -> Where:
@@ -221,8 +208,7 @@ def narrowed(webhook_id: UUID, filter: DeliveryFilter) -> Where:
 
 
 async def find(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
-    row = await conn.fetchrow(FIND, id, webhook_id)
-    return None if row is None else _delivery(row)
+    return DELIVERY.find(await conn.fetchrow(FIND, id, webhook_id))
 
 
 async def webhook_of(conn: Connection, id: UUID) -> UUID | None:
@@ -244,19 +230,4 @@ async def fail(conn: Connection, id: UUID, error: str) -> None:
 
 async def send_again(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
     """Make a delivery due with all its attempts left; None when there is none or it is being sent."""
-    row = await conn.fetchrow(SEND_AGAIN, id, webhook_id)
-    return None if row is None else _delivery(row)
-
-
-def _delivery(row: Record) -> DeliveryView:
-    return DeliveryView(
-        id=row["id"],
-        event_type=row["event_type"],
-        status=row["status"],
-        attempts=row["attempts"],
-        status_code=row["status_code"],
-        error=row["error"],
-        created_at=iso(row["created_at"]),
-        delivered_at=iso_or_none(row["delivered_at"]),
-        next_retry_at=iso_or_none(row["next_retry_at"]),
-    )
+    return DELIVERY.find(await conn.fetchrow(SEND_AGAIN, id, webhook_id))

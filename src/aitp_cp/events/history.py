@@ -17,12 +17,7 @@ MAX_BRANCHED_TYPES = 20  # each is read as far as the page reaches, offset inclu
 SESSION_ORDER = Order("events of a session", Key("ts", datetime), Key("seq", int))
 
 NEWEST = VIEW.page(
-    f"""
-    SELECT {COLUMNS} FROM audit_events
-    WHERE {{where}}
-    ORDER BY {HISTORY_ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
+    HISTORY_ORDER.select(COLUMNS, "audit_events"),
     HISTORY_ORDER.sql,
 )
 
@@ -151,9 +146,7 @@ async def _with_types(conn: Connection, filter: HistoryFilter) -> HistoryFilter:
 
 
 async def _page(conn: Connection, query: str, where: Where, order: Order, window: Window) -> EventPage:
-    order.restrict(where, window.before)
-    statement = query.format(where=where.sql(), limit=where.bind(window.rows))
-    page = order.page(await conn.fetch(statement, *where.args), window)
+    page = await order.fetch(conn, query, where, window)
     return VIEW.raw(page.rows), page.next
 
 

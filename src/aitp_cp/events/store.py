@@ -192,8 +192,7 @@ async def newest_position(conn: Connection) -> int:
 
 
 async def find(conn: Connection, event_id: UUID) -> Event | None:
-    row = await conn.fetchrow(FIND, event_id)
-    return None if row is None else VIEW.read(row)
+    return VIEW.find(await conn.fetchrow(FIND, event_id))
 
 
 async def before_received(conn: Connection, since: datetime, rows: int = 5000) -> int:

@@ -7,32 +7,37 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Page, Window
-from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.views import View
 from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter, LiveKey
 
-COLUMNS = ", ".join(ApiKey.__struct_fields__)
-COUNT_OF_COLUMNS = len(ApiKey.__struct_fields__)
-SCOPES = ApiKey.__struct_fields__.index("scopes")
+
+@lru_cache(1000)
+def scopes_in(text: str) -> tuple[str, ...]:
+    """Return the scopes that are stored as `text`."""
+    return msgspec.json.decode(text, type=tuple[str, ...])
+
+
+KEY = View(ApiKey, convert={"scopes": scopes_in})
 
 # 1500 bytes are the limit of all members but the two texts.
-LIST = within_bytes(
-    f"SELECT {COLUMNS} FROM api_keys WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
-    columns=COLUMNS,
+LIST = ORDER.list(
+    KEY.sql,
+    "api_keys",
     size=f"1500 + {json_bytes('name')} + coalesce({json_bytes('revoked_reason')}, 0)",
-    order=ORDER.sql,
 )
 
-FIND = f"SELECT {COLUMNS} FROM api_keys WHERE id = ANY($1::uuid[])"
-FIND_BY_DIGEST = f"SELECT {COLUMNS} FROM api_keys WHERE digest = $1"
+FIND = f"SELECT {KEY.sql} FROM api_keys WHERE id = ANY($1::uuid[])"
+FIND_BY_DIGEST = f"SELECT {KEY.sql} FROM api_keys WHERE digest = $1"
 
 # In the order of ids, so that two changes of the same keys never deadlock.
 LOCK = f"{FIND} ORDER BY id FOR NO KEY UPDATE"
 
 # What stands behind a session of the console: it goes on when its key is rotated, and ends with the last of them.
 OF_FAMILIES = f"""
-SELECT DISTINCT ON (family) {COLUMNS} FROM api_keys
+SELECT DISTINCT ON (family) {KEY.sql} FROM api_keys
 WHERE family = ANY($1::uuid[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
 ORDER BY family, created_at DESC, id
 """
@@ -82,7 +87,7 @@ REPLACE = "UPDATE api_keys SET replaced_by = $2, expires_at = $3 WHERE id = $1"
 REVOKE = f"""
 UPDATE api_keys SET revoked_at = $2, revoked_reason = $3
 WHERE revoked_at IS NULL AND (id = $1 OR family = $4)
-RETURNING {COLUMNS}
+RETURNING {KEY.sql}
 """
 
 # SKIP LOCKED: a key that is being changed is marked with its next use.
@@ -98,7 +103,7 @@ WITH used AS (
     FROM used WHERE stored.id = used.id
     RETURNING stored.*
 )
-SELECT {COLUMNS} FROM marked
+SELECT {KEY.sql} FROM marked
 """
 
 COUNT = """
@@ -118,29 +123,26 @@ async def page(conn: Connection, state: KeyFilter, window: Window, now: datetime
         where.always("revoked_at IS NULL")
         active = state is KeyFilter.ACTIVE
         where.add("(expires_at IS NULL OR expires_at > {})" if active else "expires_at <= {}", now)
-    ORDER.restrict(where, window.before)
-    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return [_key(row) for row in page.rows], page
+    page = await ORDER.fetch(conn, LIST, where, window)
+    return [KEY.read(row) for row in page.rows], page
 
 
 async def find(conn: Connection, ids: Sequence[UUID]) -> list[ApiKey]:
-    return [_key(row) for row in await conn.fetch(FIND, ids)]
+    return [KEY.read(row) for row in await conn.fetch(FIND, ids)]
 
 
 async def find_by_digest(conn: Connection, digest: bytes) -> ApiKey | None:
-    row = await conn.fetchrow(FIND_BY_DIGEST, digest)
-    return None if row is None else _key(row)
+    return KEY.find(await conn.fetchrow(FIND_BY_DIGEST, digest))
 
 
 async def newest_of_families(conn: Connection, families: Sequence[UUID], now: datetime) -> dict[UUID, ApiKey]:
     """Return the newest live key of each family that has one."""
-    return {key.family: key for key in map(_key, await conn.fetch(OF_FAMILIES, families, now))}
+    return {key.family: key for key in map(KEY.read, await conn.fetch(OF_FAMILIES, families, now))}
 
 
 async def lock(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, ApiKey]:
     """Lock the keys until the transaction ends, and return those that exist."""
-    return {key.id: key for key in (_key(row) for row in await conn.fetch(LOCK, ids))}
+    return {key.id: key for key in (KEY.read(row) for row in await conn.fetch(LOCK, ids))}
 
 
 async def exist(conn: Connection) -> bool:
@@ -190,26 +192,14 @@ async def replace(conn: Connection, key: ApiKey) -> None:
 async def revoke(conn: Connection, key: ApiKey, reason: str | None, now: datetime, *, family: bool) -> list[ApiKey]:
     """Revoke one key or its family; return those that were not revoked before."""
     rows = await conn.fetch(REVOKE, key.id, now, reason, key.family if family else None)
-    return [_key(row) for row in rows]
+    return [KEY.read(row) for row in rows]
 
 
 async def mark_used(conn: Connection, uses: Mapping[UUID, tuple[float, str]]) -> list[ApiKey]:
     """Keep when (epoch seconds) and from where keys were used last; return them as they are now."""
     times = [datetime.fromtimestamp(used_at, UTC) for used_at, _ in uses.values()]
     addresses = [address for _, address in uses.values()]
-    return [_key(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
-
-
-def _key(row: Record) -> ApiKey:
-    values = list(row[:COUNT_OF_COLUMNS])
-    values[SCOPES] = scopes_in(values[SCOPES])
-    return ApiKey(*values)
-
-
-@lru_cache(1000)
-def scopes_in(text: str) -> tuple[str, ...]:
-    """Return the scopes that are stored as `text`."""
-    return msgspec.json.decode(text, type=tuple[str, ...])
+    return [KEY.read(row) for row in await conn.fetch(MARK_USED, list(uses), times, addresses)]
 
 
 async def count_by_state(conn: Connection, now: datetime, limit: int) -> dict[str, int]:

@@ -5,32 +5,31 @@ from datetime import datetime
 
 import msgspec
 
-from aitp_cp.clock import iso
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.views import View
 from aitp_cp.notes.model import ORDER, NewNotes, Notes, NotesList, NotesQuery
 
-COLUMNS = "aid, owner, note, labels, updated_by, updated_at"
+NOTES = View(Notes, convert={"labels": stored_array})
 
 # 200 bytes for the names of members and the time.
-LIST = within_bytes(
-    f"SELECT {COLUMNS} FROM agent_notes WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
-    columns=COLUMNS,
+LIST = ORDER.list(
+    NOTES.sql,
+    "agent_notes",
     size=f"200 + octet_length(labels::text) + {json_bytes('concat(aid, owner, note, updated_by)')}",
-    order=ORDER.sql,
 )
-FIND = f"SELECT {COLUMNS} FROM agent_notes WHERE aid = $1"
+FIND = f"SELECT {NOTES.sql} FROM agent_notes WHERE aid = $1"
 LOCK = f"{FIND} FOR NO KEY UPDATE"
 OWNERS = "SELECT aid, owner FROM agent_notes WHERE aid = ANY($1::text[]) AND owner IS NOT NULL"
 
 UPSERT = f"""
-INSERT INTO agent_notes AS stored ({COLUMNS}) VALUES ($1, $2, $3, $4::jsonb, $5, $6)
+INSERT INTO agent_notes AS stored ({NOTES.sql}) VALUES ($1, $2, $3, $4::jsonb, $5, $6)
 ON CONFLICT (aid) DO UPDATE
 SET owner = excluded.owner, note = excluded.note, labels = excluded.labels, updated_by = excluded.updated_by,
     updated_at = excluded.updated_at
-RETURNING {COLUMNS}
+RETURNING {NOTES.sql}
 """
 DELETE = "DELETE FROM agent_notes WHERE aid = $1"
 
@@ -41,20 +40,16 @@ async def page(conn: Connection, query: NotesQuery, window: Window) -> NotesList
     where.add("aid = {}", query.aid)
     where.add("owner = {}", query.owner)
     where.add("labels @> jsonb_build_array({}::text)", query.label)
-    ORDER.restrict(where, window.before)
-    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    found = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return NotesList([_notes(row) for row in found.rows], found.next_before)
+    page = await ORDER.fetch(conn, LIST, where, window)
+    return NotesList([NOTES.read(row) for row in page.rows], page.next_before)
 
 
 async def find(conn: Connection, aid: str) -> Notes | None:
-    row = await conn.fetchrow(FIND, aid)
-    return None if row is None else _notes(row)
+    return NOTES.find(await conn.fetchrow(FIND, aid))
 
 
 async def lock(conn: Connection, aid: str) -> Notes | None:
-    row = await conn.fetchrow(LOCK, aid)
-    return None if row is None else _notes(row)
+    return NOTES.find(await conn.fetchrow(LOCK, aid))
 
 
 async def owners(conn: Connection, aids: Collection[str]) -> dict[str, str]:
@@ -66,19 +61,8 @@ async def upsert(conn: Connection, aid: str, new: NewNotes, by: str, now: dateti
     labels = msgspec.json.encode(new.labels).decode()
     row = await conn.fetchrow(UPSERT, aid, new.owner, new.note, labels, by[:255], now)
     assert row is not None
-    return _notes(row)
+    return NOTES.read(row)
 
 
 async def delete(conn: Connection, aid: str) -> None:
     await conn.execute(DELETE, aid)
-
-
-def _notes(row: Record) -> Notes:
-    return Notes(
-        aid=row["aid"],
-        owner=row["owner"],
-        note=row["note"],
-        labels=stored_array(row["labels"]),
-        updated_by=row["updated_by"],
-        updated_at=iso(row["updated_at"]),
-    )

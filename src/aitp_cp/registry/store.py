@@ -249,17 +249,15 @@ async def list_agents(
         where.add("aid IN (SELECT aid FROM agent_notes WHERE owner = {})", filter.owner)
         if filter.unowned:
             where.always(UNOWNED)
-    ORDER.restrict(where, window.before)
-    template = LIST_WITH_MANIFESTS if filter.include_manifest else LIST
     any_status = {"status": EFFECTIVE_STATUS.format(now=moment), **_ANY}
-    statement = template.format(
-        **(_ACTIVE if filter.status == Status.ACTIVE else any_status),
+    page = await ORDER.fetch(
+        conn,
+        LIST_WITH_MANIFESTS if filter.include_manifest else LIST,
+        where,
+        window,
         manifest=", manifest_json" if filter.include_manifest else "",
-        where=where.sql(),
-        limit=where.bind(window.rows),
-        offset=where.bind(window.offset),
+        **(_ACTIVE if filter.status == Status.ACTIVE else any_status),
     )
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
     shown = [_view(row, row["manifest_json"] if filter.include_manifest else msgspec.UNSET) for row in page.rows]
     expiries = [row["manifest_expires_at"] for row in page.rows if row["manifest_expires_at"] is not None]
     return AgentList(shown, page.next_before), min(expiries, default=None)

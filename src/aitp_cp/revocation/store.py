@@ -6,9 +6,10 @@ from uuid import UUID
 
 from msgspec import UnsetType
 
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.views import View
 from aitp_cp.revocation.model import ORDER, Revocation, Stored
 
 # How many entries one row of READ_ALL holds.
@@ -23,23 +24,17 @@ ON CONFLICT (jti) DO NOTHING
 RETURNING jti
 """
 
-COLUMNS = "jti, revoked_at, reason, unlisted_at"
+REVOCATION = View(Revocation)
 
 # 200 bytes are the limit of all members but the reason.
-PAGE = within_bytes(
-    f"""
-    SELECT {COLUMNS} FROM revocation_entries
-    WHERE {{where}}
-    ORDER BY {ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    columns=COLUMNS,
+PAGE = ORDER.list(
+    REVOCATION.sql,
+    "revocation_entries",
     size=f"200 + coalesce({json_bytes('reason')}, 0)",
-    order=ORDER.sql,
     most=LONG_PAGE_BYTES,
 )
 
-FIND = f"SELECT {COLUMNS} FROM revocation_entries WHERE jti = ANY($1::uuid[])"
+FIND = f"SELECT {REVOCATION.sql} FROM revocation_entries WHERE jti = ANY($1::uuid[])"
 
 # Counted up by triggers, whoever writes to the table.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
@@ -82,17 +77,15 @@ async def insert_missing(conn: Connection, entries: Collection[Revocation], now:
 
 
 async def find(conn: Connection, jtis: Sequence[UUID]) -> dict[UUID, Revocation]:
-    return {row["jti"]: _revocation(row) for row in await conn.fetch(FIND, jtis)}
+    return {row["jti"]: REVOCATION.read(row) for row in await conn.fetch(FIND, jtis)}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> tuple[list[Revocation], str | UnsetType]:
     """Newest first, and the cursor of the next page."""
     where = Where()
     where.add("jti = {}", jti)
-    ORDER.restrict(where, window.before)
-    statement = PAGE.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return [_revocation(row) for row in page.rows], page.next_before
+    page = await ORDER.fetch(conn, PAGE, where, window)
+    return [REVOCATION.read(row) for row in page.rows], page.next_before
 
 
 async def revoked_since(conn: Connection, since: datetime, width: timedelta) -> dict[datetime, int]:
@@ -114,7 +107,3 @@ async def read_all(conn: Connection) -> Stored:
     """Every entry in the list's order, in chunks: JSON arrays of the ids, the epoch seconds and the reasons."""
     at_least = await version(conn)
     return Stored(at_least, [row[0] for row in await conn.fetch(READ_ALL, CHUNK_ENTRIES)])
-
-
-def _revocation(row: Record) -> Revocation:
-    return Revocation(row["jti"], row["revoked_at"], row["reason"], row["unlisted_at"])

@@ -97,12 +97,7 @@ SIDES = "SELECT session_id, aid_a, aid_b, reported_by FROM handshake_sessions WH
 FIND = f"SELECT {VIEW.sql} FROM handshake_sessions WHERE session_id = $1"
 
 LIST = VIEW.page(
-    f"""
-    SELECT {COLUMNS} FROM handshake_sessions
-    WHERE {{where}}
-    ORDER BY {ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
+    ORDER.select(COLUMNS, "handshake_sessions"),
     ORDER.sql,
 )
 
@@ -181,8 +176,7 @@ async def sides(conn: Connection, session_ids: list[str]) -> dict[str, StoredPar
 
 
 async def find(conn: Connection, session_id: str) -> SessionView | None:
-    row = await conn.fetchrow(FIND, session_id)
-    return None if row is None else VIEW.read(row)
+    return VIEW.find(await conn.fetchrow(FIND, session_id))
 
 
 async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> Json[SessionList]:
@@ -193,16 +187,13 @@ async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window)
     where.add(f"{HAPPENED_AT} <= {{}}", wanted.until)
     where.add("boundary = {}", wanted.boundary)
     where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", wanted.error)
-    ORDER.restrict(where, window.before)
     page = await _newest(conn, where, wanted.aid, window)
     return Json(SessionList, sessions=VIEW.raw(page.rows), next_before=page.next_before)
 
 
 async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
     """The next sessions that an agent took part in, newest first, and where to go on."""
-    where = Where()
-    ORDER.restrict(where, after)
-    page = await _newest(conn, where, aid, Window(limit))
+    page = await _newest(conn, Where(), aid, Window(limit, before=after))
     return VIEW.raw(page.rows), page.next
 
 
@@ -230,13 +221,6 @@ async def estimate(conn: Connection, limit: int) -> int:
 
 async def _newest(conn: Connection, where: Where, aid: str | None, window: Window) -> Page:
     if aid is None:
-        statement = LIST.format(where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset))
-    else:
-        statement = LIST_OF_AID.format(
-            where=where.sql(),
-            aid=where.bind(aid),
-            reach=where.bind(window.rows + window.offset),
-            limit=where.bind(window.rows),
-            offset=where.bind(window.offset),
-        )
-    return ORDER.page(await conn.fetch(statement, *where.args), window)
+        return await ORDER.fetch(conn, LIST, where, window)
+    reach = where.bind(window.rows + window.offset)
+    return await ORDER.fetch(conn, LIST_OF_AID, where, window, aid=where.bind(aid), reach=reach)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from aitp_cp.clock import iso, iso_or_none
-from aitp_cp.db import Connection, Record, Where
-from aitp_cp.db.keyset import Order, Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
+from aitp_cp.clock import iso_or_none
+from aitp_cp.db import Connection, Where
+from aitp_cp.db.keyset import Order, Page, Window
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.views import View
 from aitp_cp.truststore.model import (
     ANCHOR_ORDER,
     PINNED_ORDER,
@@ -21,23 +22,16 @@ from aitp_cp.truststore.model import (
     Source,
 )
 
-COLUMNS = """id, namespace, issuer_url, jwks_url, label, jwks_cached_at, jwks_error, jwks_error_at, added_by,
-created_at, updated_at"""
+ANCHOR = View(AnchorView, {"last_error": "jwks_error", "last_error_at": "jwks_error_at"})
 
 # 1500 bytes are the limit of all members but the URLs.
-LIST = within_bytes(
-    f"""
-    SELECT {COLUMNS} FROM trust_anchors
-    WHERE {{where}}
-    ORDER BY {ANCHOR_ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    columns=COLUMNS,
+LIST = ANCHOR_ORDER.list(
+    ANCHOR.sql,
+    "trust_anchors",
     size=f"1500 + {json_bytes('issuer_url')} + coalesce({json_bytes('jwks_url')}, 0)",
-    order=ANCHOR_ORDER.sql,
 )
 
-FIND = f"SELECT {COLUMNS} FROM trust_anchors WHERE id = $1"
+FIND = f"SELECT {ANCHOR.sql} FROM trust_anchors WHERE id = $1"
 
 LOCK = f"{FIND} FOR UPDATE"
 
@@ -60,7 +54,7 @@ SET jwks_cache = NULL, jwks_cached_at = NULL, jwks_due_at = NULL, jwks_error = N
 WHERE id = $1
 """
 
-DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {COLUMNS}"
+DELETE = f"DELETE FROM trust_anchors WHERE id = $1 RETURNING {ANCHOR.sql}"
 
 DUE_TIMES = "SELECT id, jwks_due_at FROM trust_anchors WHERE id = ANY($1::uuid[])"
 
@@ -95,25 +89,19 @@ UPDATE trust_anchors SET jwks_due_at = now() + $5::interval, jwks_error = $4, jw
 WHERE id = $1 AND issuer_url = $2 AND jwks_url IS NOT DISTINCT FROM $3
 """
 
-PINNED_COLUMNS = "namespace, aid, pubkey, label, expires_at, added_by, created_at, updated_at"
+PINNED = View(PinnedKeyView)
 
 # 300 bytes are the limit of all other members.
-LIST_PINNED = within_bytes(
-    f"""
-    SELECT {PINNED_COLUMNS} FROM pinned_keys
-    WHERE {{where}}
-    ORDER BY {PINNED_ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    columns=PINNED_COLUMNS,
+LIST_PINNED = PINNED_ORDER.list(
+    PINNED.sql,
+    "pinned_keys",
     size=f"300 + {json_bytes('concat(namespace, aid, pubkey, label, added_by)')}",
-    order=PINNED_ORDER.sql,
     most=LONG_PAGE_BYTES,
 )
 
 # An older control plane may have stored the other spelling of an AID.
 FIND_PINNED = f"""
-SELECT {PINNED_COLUMNS} FROM pinned_keys
+SELECT {PINNED.sql} FROM pinned_keys
 WHERE namespace = $1 AND aid IN ($2, $3)
 ORDER BY aid <> $2
 LIMIT 1
@@ -125,7 +113,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
 ON CONFLICT (namespace, aid) DO UPDATE
 SET pubkey = excluded.pubkey, label = excluded.label, expires_at = excluded.expires_at,
     added_by = excluded.added_by, updated_at = excluded.updated_at
-RETURNING {PINNED_COLUMNS}
+RETURNING {PINNED.sql}
 """
 
 DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3) RETURNING aid"
@@ -133,13 +121,12 @@ DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3
 
 async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
     """List anchors, oldest first."""
-    page = ANCHOR_ORDER.page(await _page(conn, LIST, ANCHOR_ORDER, namespace, window), window)
-    return AnchorList([_anchor(row) for row in page.rows], page.next_before)
+    page = await _page(conn, LIST, ANCHOR_ORDER, namespace, window)
+    return AnchorList([ANCHOR.read(row) for row in page.rows], page.next_before)
 
 
 async def find(conn: Connection, id: UUID) -> AnchorView | None:
-    row = await conn.fetchrow(FIND, id)
-    return None if row is None else _anchor(row)
+    return ANCHOR.find(await conn.fetchrow(FIND, id))
 
 
 async def due_times(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str | None]:
@@ -148,8 +135,7 @@ async def due_times(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, str | N
 
 
 async def lock(conn: Connection, id: UUID) -> AnchorView | None:
-    row = await conn.fetchrow(LOCK, id)
-    return None if row is None else _anchor(row)
+    return ANCHOR.find(await conn.fetchrow(LOCK, id))
 
 
 async def find_id(conn: Connection, namespace: str, issuer_url: str) -> UUID | None:
@@ -174,8 +160,7 @@ async def forget_keys(conn: Connection, id: UUID) -> None:
 
 
 async def delete(conn: Connection, id: UUID) -> AnchorView | None:
-    row = await conn.fetchrow(DELETE, id)
-    return None if row is None else _anchor(row)
+    return ANCHOR.find(await conn.fetchrow(DELETE, id))
 
 
 async def find_keys(conn: Connection, id: UUID) -> CachedKeys | None:
@@ -203,21 +188,20 @@ async def keep_failure(conn: Connection, due: Due, reason: str, again_in: timede
 
 
 async def list_pinned(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
-    page = PINNED_ORDER.page(await _page(conn, LIST_PINNED, PINNED_ORDER, namespace, window), window)
-    return PinnedKeyList([_pinned(row) for row in page.rows], page.next_before)
+    page = await _page(conn, LIST_PINNED, PINNED_ORDER, namespace, window)
+    return PinnedKeyList([PINNED.read(row) for row in page.rows], page.next_before)
 
 
 async def find_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> PinnedKeyView | None:
     """Find a key by the canonical AID, or by the `spelling` that the caller used."""
-    row = await conn.fetchrow(FIND_PINNED, namespace, aid, spelling)
-    return None if row is None else _pinned(row)
+    return PINNED.find(await conn.fetchrow(FIND_PINNED, namespace, aid, spelling))
 
 
 async def upsert_pinned(conn: Connection, key: PinnedKey, added_by: str, now: datetime) -> PinnedKeyView:
     values = (key.namespace, key.aid, key.pubkey, key.label, key.expires_at)
     row = await conn.fetchrow(UPSERT_PINNED, *values, added_by, now)
     assert row is not None  # RETURNING gives the row in either case
-    return _pinned(row)
+    return PINNED.read(row)
 
 
 async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> bool:
@@ -225,12 +209,10 @@ async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: st
     return await conn.fetchval(DELETE_PINNED, namespace, aid, spelling) is not None
 
 
-async def _page(conn: Connection, query: str, order: Order, namespace: str | None, window: Window) -> Sequence[Record]:
+async def _page(conn: Connection, query: str, order: Order, namespace: str | None, window: Window) -> Page:
     where = Where()
     where.add("namespace = {}", namespace)
-    order.restrict(where, window.before)
-    statement = query.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    return await conn.fetch(statement, *where.args)
+    return await order.fetch(conn, query, where, window)
 
 
 def _claimed(due: Due) -> Sequence[object]:
@@ -239,32 +221,3 @@ def _claimed(due: Due) -> Sequence[object]:
 
 def _values(anchor: AnchorView) -> Sequence[object]:
     return anchor.id, anchor.namespace, anchor.issuer_url, anchor.jwks_url, anchor.label
-
-
-def _anchor(row: Record) -> AnchorView:
-    return AnchorView(
-        id=row["id"],
-        namespace=row["namespace"],
-        issuer_url=row["issuer_url"],
-        jwks_url=row["jwks_url"],
-        label=row["label"],
-        jwks_cached_at=iso_or_none(row["jwks_cached_at"]),
-        last_error=row["jwks_error"],
-        last_error_at=iso_or_none(row["jwks_error_at"]),
-        added_by=row["added_by"],
-        created_at=iso(row["created_at"]),
-        updated_at=iso(row["updated_at"]),
-    )
-
-
-def _pinned(row: Record) -> PinnedKeyView:
-    return PinnedKeyView(
-        namespace=row["namespace"],
-        aid=row["aid"],
-        pubkey=row["pubkey"],
-        label=row["label"],
-        expires_at=iso_or_none(row["expires_at"]),
-        added_by=row["added_by"],
-        created_at=iso(row["created_at"]),
-        updated_at=iso(row["updated_at"]),
-    )

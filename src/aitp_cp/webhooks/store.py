@@ -6,33 +6,37 @@ from uuid import UUID
 
 import msgspec
 
-from aitp_cp.clock import iso
-from aitp_cp.db import Connection, Record, Where
+from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes, within_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.views import View
 from aitp_cp.deliveries.model import event_types
 from aitp_cp.webhooks.model import ORDER, BreakerView, Broken, WebhookList, WebhookView
 
-WEBHOOK = "id, url, events, active, created_at, updated_at"
+
+def _epoch_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+WEBHOOK = View(WebhookView, convert={"events": event_types})
 
 COUNT = "SELECT count(*) FROM webhooks WHERE deleted_at IS NULL"
 
 INSERT = f"""
 INSERT INTO webhooks (id, url, events, active, secret, sees_after, created_after, created_at, updated_at)
 VALUES ($1, $2, $3::jsonb, $4, $5, $6, $6, $7, $7)
-RETURNING {WEBHOOK}
+RETURNING {WEBHOOK.sql}
 """
 
 # 300 bytes are the limit of all other members.
-LIST = within_bytes(
-    f"SELECT {WEBHOOK} FROM webhooks WHERE {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}} OFFSET {{offset}}",
-    columns=WEBHOOK,
+LIST = ORDER.list(
+    WEBHOOK.sql,
+    "webhooks",
     size=f"300 + {json_bytes('url')} + octet_length(events::text)",
-    order=ORDER.sql,
     most=LONG_PAGE_BYTES,
 )
 
-FIND = f"SELECT {WEBHOOK} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
+FIND = f"SELECT {WEBHOOK.sql} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
 LOCK = f"{FIND} FOR NO KEY UPDATE"
 
@@ -42,7 +46,7 @@ SET url = $2, events = $3::jsonb, active = $4, secret = coalesce($5, secret), up
     deactivated_reason = CASE WHEN $4 THEN NULL ELSE deactivated_reason END,
     sees_after = CASE WHEN $4 AND NOT active THEN $6 ELSE sees_after END
 WHERE id = $1
-RETURNING {WEBHOOK}
+RETURNING {WEBHOOK.sql}
 """
 
 # Nobody can see the webhook or send its deliveries from here on; a job deletes the rows in batches.
@@ -52,7 +56,17 @@ SET deleted_at = now(), active = false, url = '', secret = '', breaker_state = '
 WHERE id = $1
 """
 
-BREAKER = "breaker_state, breaker_failures, breaker_successes, breaker_opened_at, breaker_next_probe_at"
+BREAKER = View(
+    BreakerView,
+    {
+        "state": "breaker_state",
+        "failures": "breaker_failures",
+        "consecutive_successes": "breaker_successes",
+        "opened_at": "breaker_opened_at",
+        "next_probe_at": "breaker_next_probe_at",
+    },
+    convert={"opened_at": _epoch_ms, "next_probe_at": _epoch_ms},
+)
 
 COUNT_BREAKERS = "SELECT breaker_state, count(*) FROM webhooks WHERE deleted_at IS NULL GROUP BY breaker_state"
 
@@ -62,14 +76,14 @@ FROM webhooks WHERE deleted_at IS NULL AND active AND breaker_state <> 'closed'
 ORDER BY breaker_opened_at, id LIMIT $1
 """
 
-FIND_BREAKER = f"SELECT {BREAKER} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
+FIND_BREAKER = f"SELECT {BREAKER.sql} FROM webhooks WHERE id = $1 AND deleted_at IS NULL"
 
 RESET_BREAKER = f"""
 UPDATE webhooks
 SET breaker_state = 'closed', breaker_failures = 0, breaker_successes = 0,
     breaker_opened_at = NULL, breaker_next_probe_at = NULL
 WHERE id = $1 AND deleted_at IS NULL
-RETURNING {BREAKER}
+RETURNING {BREAKER.sql}
 """
 
 
@@ -86,27 +100,23 @@ async def insert(conn: Connection, webhook: WebhookView, secret: str, sees_after
     """Store a webhook that receives the events behind a position of the log."""
     row = await conn.fetchrow(INSERT, *_values(webhook), secret, sees_after, now)
     assert row is not None
-    return _webhook(row)
+    return WEBHOOK.read(row)
 
 
 async def list_webhooks(conn: Connection, window: Window) -> WebhookList:
     """Oldest first."""
     where = Where()
     where.always("deleted_at IS NULL")
-    ORDER.restrict(where, window.before)
-    statement = LIST.format(where=where.sql(), limit=where.bind(window.rows), offset=where.bind(window.offset))
-    page = ORDER.page(await conn.fetch(statement, *where.args), window)
-    return WebhookList([_webhook(row) for row in page.rows], page.next_before)
+    page = await ORDER.fetch(conn, LIST, where, window)
+    return WebhookList([WEBHOOK.read(row) for row in page.rows], page.next_before)
 
 
 async def find(conn: Connection, id: UUID) -> WebhookView | None:
-    row = await conn.fetchrow(FIND, id)
-    return None if row is None else _webhook(row)
+    return WEBHOOK.find(await conn.fetchrow(FIND, id))
 
 
 async def lock(conn: Connection, id: UUID) -> WebhookView | None:
-    row = await conn.fetchrow(LOCK, id)
-    return None if row is None else _webhook(row)
+    return WEBHOOK.find(await conn.fetchrow(LOCK, id))
 
 
 async def replace(
@@ -115,7 +125,7 @@ async def replace(
     """Store a locked webhook's members; None keeps the secret. A reactivated one receives what follows `position`."""
     row = await conn.fetchrow(REPLACE, *_values(webhook), secret, position, now)
     assert row is not None
-    return _webhook(row)
+    return WEBHOOK.read(row)
 
 
 async def mark_deleted(conn: Connection, id: UUID) -> None:
@@ -128,40 +138,13 @@ async def count_breakers(conn: Connection) -> dict[str, int]:
 
 
 async def find_breaker(conn: Connection, id: UUID) -> BreakerView | None:
-    row = await conn.fetchrow(FIND_BREAKER, id)
-    return None if row is None else _breaker(row)
+    return BREAKER.find(await conn.fetchrow(FIND_BREAKER, id))
 
 
 async def reset_breaker(conn: Connection, id: UUID) -> BreakerView | None:
     """Close the breaker; None when there is no such webhook."""
-    row = await conn.fetchrow(RESET_BREAKER, id)
-    return None if row is None else _breaker(row)
+    return BREAKER.find(await conn.fetchrow(RESET_BREAKER, id))
 
 
 def _values(webhook: WebhookView) -> Sequence[object]:
     return webhook.id, webhook.url, msgspec.json.encode(webhook.events).decode(), webhook.active
-
-
-def _webhook(row: Record) -> WebhookView:
-    return WebhookView(
-        id=row["id"],
-        url=row["url"],
-        events=event_types(row["events"]),
-        active=row["active"],
-        created_at=iso(row["created_at"]),
-        updated_at=iso(row["updated_at"]),
-    )
-
-
-def _breaker(row: Record) -> BreakerView:
-    return BreakerView(
-        state=row["breaker_state"],
-        failures=row["breaker_failures"],
-        consecutive_successes=row["breaker_successes"],
-        opened_at=_epoch_ms(row["breaker_opened_at"]),
-        next_probe_at=_epoch_ms(row["breaker_next_probe_at"]),
-    )
-
-
-def _epoch_ms(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
