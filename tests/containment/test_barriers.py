@@ -14,10 +14,11 @@ from aitp_cp.db.locks import lock_agent
 from aitp_cp.ingest import service as ingest
 from tests.containment.support import REASON, claimed, contain, contained, live, path, release, report
 from tests.ingest.support import normalised
-from tests.revocation.support import get_list, until
+from tests.revocation.support import get_list
 from tests.support.agents import Agent, new_agent, sdk_manifest
 from tests.support.app import App
 from tests.support.enrolment import register, token_for
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

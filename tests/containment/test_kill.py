@@ -10,10 +10,10 @@ import pytest
 
 from aitp_cp.containment.service import AT_ONCE
 from tests.containment.support import REASON, path
-from tests.revocation.support import until
 from tests.support.agents import new_agent
 from tests.support.app import AUTH
 from tests.support.process import Process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,10 @@ from aitp_cp.revocation import holders
 from aitp_cp.revocation.holders import Holders
 from aitp_cp.revocation.tags import ListTags
 from tests.containment.support import claimed, contain, contained, report
-from tests.revocation.support import LIST, revoke, until
+from tests.revocation.support import LIST, revoke
 from tests.support.agents import Agent, new_agent
 from tests.support.app import SECRET, App, running_app
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

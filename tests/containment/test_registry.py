@@ -8,10 +8,10 @@ import pytest
 from aitp_cp.registry import service as registry
 from aitp_cp.retention import service as retention
 from tests.containment.support import claimed, contain, contained, live, path, release, report
-from tests.revocation.support import until
 from tests.support.agents import Agent, manifest, new_agent, sdk_manifest
 from tests.support.app import App, running_app
 from tests.support.enrolment import events_of, register, registered, token_for
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

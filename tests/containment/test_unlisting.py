@@ -7,9 +7,10 @@ import pytest
 
 from aitp_cp.revocation import jobs
 from tests.containment.support import claimed, proven, report, signed
-from tests.revocation.support import ENTRIES, get_list, revoke, until
+from tests.revocation.support import ENTRIES, get_list, revoke
 from tests.support.agents import claims_in, new_agent
 from tests.support.app import OTHER_KEY, App
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

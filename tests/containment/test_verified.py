@@ -6,9 +6,10 @@ import aitp
 import pytest
 
 from tests.containment.support import claimed, contain, contained, live, proven, report, signed, tokens
-from tests.revocation.support import LIST, get_list, until
+from tests.revocation.support import LIST, get_list
 from tests.support.agents import claims_in, handshake, new_agent
 from tests.support.app import OTHER_KEY, App
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,7 @@
 """The bell, over connections that are killed, closed to everybody, or silently dead."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -10,6 +10,7 @@ import pytest
 from aitp_cp.db.connect import CONNECT_TIMEOUT_SECS
 from aitp_cp.db.listener import Listener
 from tests.support.proxy import proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -26,12 +27,6 @@ async def listening(dsn: str, *, probe_secs: float = 10) -> AsyncIterator[tuple[
         yield listener, rings
     finally:
         await listener.stop()
-
-
-async def until(condition: Callable[[], bool], secs: float = 10) -> None:
-    async with asyncio.timeout(secs):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def say(dsn: str, statement: str) -> None:

@@ -1,7 +1,7 @@
 """A control plane that delivers, and what its database says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.enqueuer import Enqueuer
 from tests.support.app import AUTH, App, running_app
+from tests.support.waiting import until
 
 LOCAL = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8"}
 
@@ -59,14 +60,6 @@ async def breaker_of(app: App, webhook: dict[str, Any]) -> dict[str, Any]:
 async def sql(app: App, statement: str, *args: Any) -> list[Any]:
     async with app.rt.db.connection() as conn:
         return await conn.fetch(statement, *args)
-
-
-async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 10) -> Any:
-    """What `condition` gives as soon as that is true."""
-    async with asyncio.timeout(timeout):
-        while not (found := await condition()):
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def ended(app: App, webhook: dict[str, Any], count: int, status: str = "delivered") -> list[dict[str, Any]]:

@@ -18,11 +18,11 @@ from tests.deliveries.support import (
     report,
     sql,
     subscribe,
-    until,
     wake,
 )
 from tests.support.app import App, running_app
 from tests.support.receiver import HANG_SECS, Answer, always, receiver
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -23,10 +23,10 @@ from tests.deliveries.support import (
     report,
     sql,
     subscribe,
-    until,
 )
 from tests.support.app import App, running_app
 from tests.support.receiver import HANG_SECS, Answer, Received, always, receiver
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

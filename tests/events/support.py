@@ -24,6 +24,7 @@ from aitp_cp.web.edge import Edge
 from aitp_cp.web.routing import Router
 from aitp_cp.web.server import Server, build_server
 from tests.support.app import API_KEY, ENVIRONMENT
+from tests.support.waiting import until
 
 PATIENCE_SECS = 10.0
 OPENING = b"retry: 3000\n: connected\n\n"
@@ -105,7 +106,7 @@ async def replica(database_url: str, **environment: str) -> AsyncIterator[Replic
         server = build_server(Edge(rt, Router(rt, ENDPOINTS)), host="127.0.0.1", port=0, drain=_nothing)
         running = asyncio.create_task(server.serve())
         try:
-            await eventually(lambda: server.started)
+            await until(lambda: server.started)
             yield Replica(rt, tail, streams, server)
         finally:
             await streams.end(0)
@@ -213,10 +214,3 @@ class Reader:
         except (asyncio.IncompleteReadError, ConnectionResetError):
             return False
         return size > 0
-
-
-async def eventually(condition: Any, patience: float = PATIENCE_SECS) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.005)

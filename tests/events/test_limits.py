@@ -7,7 +7,8 @@ import pytest
 
 from aitp_cp.events import stream as streams
 from aitp_cp.web import sse
-from tests.events.support import OPENING, Replica, append_numbers, connected, eventually, replica
+from tests.events.support import OPENING, Replica, append_numbers, connected, replica
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ async def test_a_disconnect_frees_the_slot_at_once(database_url: str) -> None:
             async with one.stream() as reader:
                 assert reader.status == 200
                 assert await reader.take(len(OPENING)) == OPENING
-            await eventually(lambda: one.metric("sse_streams_open") == 0, patience=3)
+            await until(lambda: one.metric("sse_streams_open") == 0, timeout=3)
 
 
 async def test_a_disconnect_while_waiting_for_the_database_frees_the_slot(database_url: str) -> None:
@@ -45,9 +46,9 @@ async def test_a_disconnect_while_waiting_for_the_database_frees_the_slot(databa
             async with one.stream(last=1) as reader:
                 assert reader.status == 200
                 await asyncio.sleep(0.2)
-            await eventually(lambda: one.metric("sse_streams_open") == 0, patience=4)  # before the lock times out
+            await until(lambda: one.metric("sse_streams_open") == 0, timeout=4)  # before the lock times out
         assert await append_numbers(one.rt, range(2)) == [4, 5]
-        await eventually(lambda: one.rt.db.in_use == 0)
+        await until(lambda: one.rt.db.in_use == 0)
 
 
 async def test_streams_hold_no_connection_while_they_wait(database_url: str) -> None:
@@ -58,7 +59,7 @@ async def test_streams_hold_no_connection_while_they_wait(database_url: str) -> 
         places = await append_numbers(one.rt, range(5))
         for reader in readers:
             assert await reader.places(5) == places
-        await eventually(lambda: one.rt.db.in_use == 0)
+        await until(lambda: one.rt.db.in_use == 0)
         for reader in readers:
             await reader.__aexit__()
 
@@ -69,7 +70,7 @@ async def _flood(one: Replica, *, until_open: int) -> None:
         places = await append_numbers(one.rt, range(100), padding=1000)
         if one.metric("sse_streams_open") <= until_open:
             break
-    await eventually(lambda: one.tail.last == places[-1])
+    await until(lambda: one.tail.last == places[-1])
 
 
 async def test_a_reader_that_does_not_read_is_cut_and_others_feel_nothing(
@@ -87,7 +88,7 @@ async def test_a_reader_that_does_not_read_is_cut_and_others_feel_nothing(
         # Nothing more than memory's window, the socket's buffers and a chunk can wait for it.
         await _flood(one, until_open=1)
         assert one.metric("sse_streams_open") == 1
-        await eventually(lambda: bool(seen) and seen[-1] == one.tail.last)
+        await until(lambda: bool(seen) and seen[-1] == one.tail.last)
         assert seen == list(range(1, one.tail.last + 1))
         reading.cancel()
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
@@ -113,7 +114,7 @@ async def test_what_waits_for_a_stuck_reader_is_bounded(database_url: str) -> No
     async with replica(database_url) as one, one.stream() as stuck:
         stuck.stop_reading()
         await append_numbers(one.rt, range(500), padding=1000)
-        await eventually(lambda: any(c.get_write_buffer_size() for c in one.connections()))
+        await until(lambda: any(c.get_write_buffer_size() for c in one.connections()))
         await asyncio.sleep(0.2)
         [server_side] = [c for c in one.connections() if c.get_write_buffer_size()]
         assert 0 < server_side.get_write_buffer_size() <= sse.TRANSPORT_BYTES + sse.CHUNK_BYTES + 64
@@ -128,7 +129,7 @@ async def test_a_client_that_takes_nothing_is_cut_although_little_waits(
     async with replica(database_url) as one, one.stream() as stuck:
         stuck.stop_reading()
         await append_numbers(one.rt, range(60), padding=60_000)
-        await eventually(lambda: one.metric("sse_streams_open") == 0, patience=3)
+        await until(lambda: one.metric("sse_streams_open") == 0, timeout=3)
 
 
 async def test_a_filtered_stream_that_shows_nothing_is_not_cut(database_url: str) -> None:
@@ -136,7 +137,7 @@ async def test_a_filtered_stream_that_shows_nothing_is_not_cut(database_url: str
         assert await quiet.take(len(OPENING)) == OPENING
         for _ in range(12):
             await append_numbers(one.rt, range(500))
-        await eventually(lambda: one.tail.last == 6000)
+        await until(lambda: one.tail.last == 6000)
         places = await append_numbers(one.rt, range(2), run_id="mine")
         assert await quiet.places(2) == places
 
@@ -156,7 +157,7 @@ async def test_draining_says_when_to_come_back_and_spreads_the_ends(database_url
                 waits.append(int(frames[-1].split()[1]))
 
         tasks = [asyncio.create_task(read_to_the_end(index)) for index in range(20)]
-        await eventually(lambda: one.metric("sse_streams_open") == 20)
+        await until(lambda: one.metric("sse_streams_open") == 20)
         await streams.end_streams(one.rt, 0.6)
         await asyncio.gather(*tasks)
         assert max(ends) - min(ends) > 0.3
@@ -181,7 +182,7 @@ async def test_a_stuck_reader_does_not_hold_up_the_drain(database_url: str) -> N
     async with replica(database_url) as one, one.stream() as stuck:
         stuck.stop_reading()
         await append_numbers(one.rt, range(500), padding=1000)
-        await eventually(lambda: one.tail.last == 500)
+        await until(lambda: one.tail.last == 500)
         async with asyncio.timeout(3):
             await streams.end_streams(one.rt, 0.1)
-            await eventually(lambda: one.metric("sse_streams_open") == 0)
+            await until(lambda: one.metric("sse_streams_open") == 0)

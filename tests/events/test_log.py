@@ -15,7 +15,8 @@ from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events import service, store
 from aitp_cp.events.model import Event, HistoryFilter, LogSpan, NewEvent
 from aitp_cp.runtime import Runtime
-from tests.events.support import append, append_numbers, connected, eventually, new_event, read_after, runtime
+from tests.events.support import append, append_numbers, connected, new_event, read_after, runtime
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -73,7 +74,7 @@ async def test_the_bell_rings_once_for_a_batch_and_not_for_repetitions(database_
         await append(rt, event, new_event())
         await append(rt, event)
         await append(rt, new_event())
-        await eventually(lambda: len(rings) == 2)
+        await until(lambda: len(rings) == 2)
         assert rings == ["2", "4"]
 
 

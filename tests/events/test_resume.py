@@ -9,7 +9,8 @@ import pytest
 from aitp_cp.clock import now
 from aitp_cp.events import service
 from aitp_cp.runtime import Runtime
-from tests.events.support import Replica, append_numbers, connected, eventually, replica
+from tests.events.support import Replica, append_numbers, connected, replica
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ def shrink_memory(one: Replica) -> None:
 async def test_everything_after_the_cursor_then_live(database_url: str, how: str) -> None:
     async with replica(database_url, **SMALL_MEMORY) as one:
         places = await append_numbers(one.rt, range(300))
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         shrink_memory(one)
         cursor = str(places[99])
         async with one.stream(last=cursor) if how == "header" else one.stream(lastEventId=cursor) as reader:
@@ -105,7 +106,7 @@ async def test_readers_that_reconnect_at_random_miss_and_repeat_nothing(database
 async def test_catching_up_while_events_keep_coming(database_url: str) -> None:
     async with replica(database_url, **SMALL_MEMORY) as one:
         old = await append_numbers(one.rt, range(1500), padding=300)
-        await eventually(lambda: one.tail.last == old[-1])
+        await until(lambda: one.tail.last == old[-1])
         shrink_memory(one)
         writing = asyncio.create_task(_keep_writing(one.rt, 40))
         async with one.stream(last=0) as reader:
@@ -126,7 +127,7 @@ async def test_a_burst_larger_than_memory_ends_no_stream_that_is_read(
     monkeypatch.setattr("aitp_cp.events.tail.WINDOW_EVENTS", 8)
     monkeypatch.setattr("aitp_cp.events.tail.GIVE_WAY_SECS", 0)
     async with replica(database_url, **SMALL_MEMORY) as one, one.stream() as all_of_it, one.stream(type="b") as some:
-        await eventually(lambda: one.metric("sse_streams_open") == 2)
+        await until(lambda: one.metric("sse_streams_open") == 2)
         places: list[int] = []
         for number in range(12):
             places += await append_numbers(one.rt, range(100), type="ab"[number % 2])
@@ -198,7 +199,7 @@ async def test_deletions_by_an_older_control_plane_are_noticed(database_url: str
 async def test_retention_overtaking_a_reader_that_catches_up(database_url: str) -> None:
     async with replica(database_url) as one:
         places = await append_numbers(one.rt, range(3000), padding=1000)
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         shrink_memory(one)
         async with one.stream(last=0) as reader:
             assert await reader.places(10) == places[:10]
@@ -215,7 +216,7 @@ async def test_retention_overtaking_a_reader_that_catches_up(database_url: str) 
 async def test_a_cursor_of_no_known_event_is_said_aloud(database_url: str, cursor: str) -> None:
     async with replica(database_url, **SMALL_MEMORY) as one:
         places = await append_numbers(one.rt, range(10))
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         async with one.stream(last=cursor) as reader:
             assert await reader.reset() == {"reason": "cursor_unknown", "oldest": places[0]}
             assert await reader.places(3) == places[-3:]
@@ -225,7 +226,7 @@ async def test_a_cursor_of_no_known_event_is_said_aloud(database_url: str, curso
 async def test_an_empty_cursor_is_none(database_url: str) -> None:
     async with replica(database_url, **SMALL_MEMORY) as one:
         places = await append_numbers(one.rt, range(10))
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         async with one.stream(lastEventId="") as reader:
             assert await reader.places(3) == places[-3:]
 
@@ -239,6 +240,6 @@ async def test_a_rare_filter_over_a_long_stretch(database_url: str) -> None:
                 "nextval('audit_events_seq') FROM generate_series(1, 30000)"
             )
         last = await append_numbers(one.rt, range(2), run_id="rare")
-        await eventually(lambda: one.tail.last == last[-1])
+        await until(lambda: one.tail.last == last[-1])
         async with one.stream(last=0, runId="rare") as reader:
             assert await reader.places(3) == [first, *last]

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.events.support import OPENING, append, append_numbers, eventually, new_event, replica
+from tests.events.support import OPENING, append, append_numbers, new_event, replica
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +69,7 @@ async def test_no_heartbeats_between_events(database_url: str) -> None:
 async def test_without_a_cursor_the_newest_events_in_memory_come_first(database_url: str) -> None:
     async with replica(database_url, MAX_AUDIT_EVENTS_MEMORY="5") as one:
         places = await append_numbers(one.rt, range(12))
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         async with one.stream() as reader:
             assert await reader.places(5) == places[-5:]
             later = await append_numbers(one.rt, range(3))
@@ -108,7 +109,7 @@ async def test_filters(database_url: str, how: str, query: dict[str, str], expec
     async with replica(database_url) as one:
         if how != "live":
             await append(one.rt, *events)
-            await eventually(lambda: one.tail.last > 0)
+            await until(lambda: one.tail.last > 0)
         if how == "table":
             one.tail.ring.begin(one.tail.last)
         async with one.stream(last=0 if how == "table" else None, **query) as reader:

@@ -11,8 +11,9 @@ from aitp_cp.events.model import Event
 from aitp_cp.events.ring import Frame
 from aitp_cp.events.tail import Tail
 from aitp_cp.runtime import Runtime
-from tests.events.support import append_numbers, connected, eventually, replica, runtime
+from tests.events.support import append_numbers, connected, replica, runtime
 from tests.support.proxy import proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,7 @@ async def test_each_event_once_and_in_order_on_every_replica(database_url: str) 
     ):
         batches = (append_numbers((one, two)[number % 2], range(number % 7)) for number in range(60))
         written = sorted(place for batch in await asyncio.gather(*batches) for place in batch)
-        await eventually(lambda: len(first.seen) == len(second.seen) == len(written))
+        await until(lambda: len(first.seen) == len(second.seen) == len(written))
         assert first.seen == second.seen == written
 
 
@@ -77,7 +78,7 @@ async def test_a_notification_is_quicker_than_the_poll(database_url: str) -> Non
         for number in range(20):
             started = loop.time()
             [place] = await append_numbers(rt, [number])
-            await eventually(lambda: tail.last == place)  # noqa: B023 - called within this turn
+            await until(lambda: tail.last == place)  # noqa: B023 - called within this turn
             took.append(loop.time() - started)
         assert sorted(took)[10] < 0.5
         assert len(follower.seen) == 20
@@ -86,7 +87,7 @@ async def test_a_notification_is_quicker_than_the_poll(database_url: str) -> Non
 async def test_what_was_written_without_a_bell_is_found_by_looking(database_url: str) -> None:
     async with runtime(database_url) as rt, following(rt) as (_, follower), connected(database_url) as conn:
         await conn.execute(WITHOUT_A_BELL)
-        await eventually(lambda: follower.seen == [1])
+        await until(lambda: follower.seen == [1])
 
 
 async def test_connections_killed_again_and_again_lose_and_repeat_nothing(database_url: str) -> None:
@@ -109,7 +110,7 @@ async def test_connections_killed_again_and_again_lose_and_repeat_nothing(databa
             killing = False
             await writing
             in_log = [row["seq"] for row in await killer.fetch("SELECT seq FROM audit_events ORDER BY seq")]
-        await eventually(lambda: tail.last == in_log[-1])
+        await until(lambda: tail.last == in_log[-1])
         assert follower.seen == in_log
         assert set(written) <= set(in_log)
 
@@ -123,7 +124,7 @@ async def test_a_database_that_is_away_for_a_while(database_url: str, server_url
         connected(server_url) as outside,
     ):
         places = await append_numbers(rt, range(3))
-        await eventually(lambda: follower.seen == places)
+        await until(lambda: follower.seen == places)
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         await outside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
         with pytest.raises(DatabaseUnavailable):
@@ -132,7 +133,7 @@ async def test_a_database_that_is_away_for_a_while(database_url: str, server_url
         assert lag(rt) > 1
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
         places += await append_numbers(rt, range(3))
-        await eventually(lambda: follower.seen == places)
+        await until(lambda: follower.seen == places)
         await asyncio.sleep(1.1)
         assert lag(rt) < 1
         assert tail.last == places[-1]
@@ -148,11 +149,11 @@ async def test_connections_that_are_silently_dead(database_url: str, monkeypatch
         following(rt) as (_, follower),
     ):
         places = await append_numbers(writer, range(3))
-        await eventually(lambda: follower.seen == places)
+        await until(lambda: follower.seen == places)
         assert all(await asyncio.gather(*(rt.db.ping(5) for _ in range(8))))
         freeze()
         places += await append_numbers(writer, range(3))
-        await eventually(lambda: follower.seen == places)
+        await until(lambda: follower.seen == places)
         assert all(await asyncio.gather(*(rt.db.ping(5) for _ in range(8))))
 
 
@@ -161,7 +162,7 @@ async def test_a_row_beyond_the_calendar_is_followed_like_any_other(database_url
         places = await append_numbers(one.rt, range(3))
         places.append(await conn.fetchval(BEYOND_THE_CALENDAR))
         places += await append_numbers(one.rt, range(100))
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         async with one.stream() as from_memory:
             assert await from_memory.places(104) == places
         one.tail.ring.begin(one.tail.last)
@@ -184,7 +185,7 @@ async def test_callbacks_get_every_event_once_and_may_fail(database_url: str) ->
         tail.on_events(lambda events: seen.extend(event.seq for event in events))
         await tail.start()
         after = await append_numbers(rt, range(5))
-        await eventually(lambda: seen == after)
+        await until(lambda: seen == after)
         await tail.stop()
         assert before[-1] < after[0]
 
@@ -193,7 +194,7 @@ async def test_what_memory_has_no_room_for_is_counted(database_url: str, monkeyp
     monkeypatch.setattr("aitp_cp.events.tail.WINDOW_BYTES", 100_000)
     async with replica(database_url, MAX_AUDIT_EVENTS_MEMORY="50") as one:
         places = await append_numbers(one.rt, range(50), padding=10_000)
-        await eventually(lambda: one.tail.last == places[-1])
+        await until(lambda: one.tail.last == places[-1])
         held = one.tail.ring.end - one.tail.ring.base
         assert 5 <= held < 10
         assert one.metric("event_backlog_dropped") == 50 - held
@@ -207,7 +208,7 @@ async def test_a_backlog_larger_than_a_page_is_read_without_waiting(database_url
             for _ in range(4):
                 await append_numbers(rt, range(1000))
             await append_numbers(rt, range(60), padding=60_000)
-            await eventually(lambda: len(follower.seen) == 4060)  # a second for each page would be far more
+            await until(lambda: len(follower.seen) == 4060)  # a second for each page would be far more
         assert follower.seen == list(range(1, 4061))
 
 

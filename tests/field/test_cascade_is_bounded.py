@@ -16,8 +16,9 @@ from aitp_cp.tcts import cascade, graph, service
 from aitp_cp.tcts.jobs import settle
 from aitp_cp.tcts.model import Budget
 from tests.ingest.support import at, by_jti, normalised, project, report
-from tests.revocation.support import ENTRIES, get_list, until
+from tests.revocation.support import ENTRIES, get_list
 from tests.support.app import App, running_app
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -8,22 +8,11 @@ import pytest
 
 from aitp_cp.deliveries.dispatcher import LEASE
 from aitp_cp.truststore.refresher import JwksRefresher
-from tests.deliveries.support import (
-    LOCAL,
-    breaker_of,
-    delivering,
-    ended,
-    log_of,
-    quiet,
-    report,
-    sql,
-    subscribe,
-    until,
-    wake,
-)
+from tests.deliveries.support import LOCAL, breaker_of, delivering, ended, log_of, quiet, report, sql, subscribe, wake
 from tests.support.app import running_app
 from tests.support.provider import Provider
 from tests.support.receiver import Answer, Received, receiver
+from tests.support.waiting import until
 from tests.truststore.support import create
 
 pytestmark = pytest.mark.anyio

@@ -16,6 +16,7 @@ from client.tests.support import answered
 from tests.support.app import AUTH, App, running_app
 from tests.support.receiver import Answer
 from tests.support.rows import break_inserts, counts, execute, value
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,12 +48,6 @@ def large() -> bytes:
 async def post(app: App, body: Any, key: str | None = None) -> Response:
     headers = AUTH if key is None else {**AUTH, "Idempotency-Key": key}
     return await app.http.post("/api/events", content=body, headers=headers)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def waiting_groups(app: App, count: int) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.json_lines import one_line
-from tests.events.support import eventually
 from tests.support.app import running_app
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ async def test_streams_and_exports_escape_every_end_of_a_line(database_url: str)
     async with running_app(database_url) as app:
         await app.post("/api/events", [{"type": "handshake.started", "session_id": "s"}, EVENT])
         ring = app.rt.get(Tail).ring
-        await eventually(lambda: ring.end == ring.base + 2)
+        await until(lambda: ring.end == ring.base + 2)
         data = ring.at(ring.end - 1).data.decode()
         assert data.count("\n") == 3
         assert len(data.splitlines()) == 3

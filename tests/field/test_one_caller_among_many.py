@@ -14,8 +14,9 @@ import pytest
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.web.caller_reads import BUCKET, MAX_READS
 from aitp_cp.web.endpoint import Endpoint
-from tests.events.support import Reader, eventually, replica
+from tests.events.support import Reader, replica
 from tests.support.app import API_KEY, AUTH, OTHER_KEY, App, running_app
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +131,7 @@ async def test_one_key_holds_half_of_the_streams(
         others = [await stream_of(one, OTHER_KEY).__aenter__() for _ in range(all_ - mine)]
         assert {stream.status for stream in others} == {200}
         await streams[0].__aexit__()
-        await eventually(lambda: one.metric("sse_streams_open") == all_ - 1)
+        await until(lambda: one.metric("sse_streams_open") == all_ - 1)
         async with one.stream() as again:
             assert again.status == 200
         for stream in [*streams[1:], *others]:

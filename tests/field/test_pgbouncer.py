@@ -12,9 +12,10 @@ import pytest
 
 from aitp_cp.db.migrations import REVISIONS
 from tests.cli.support import GOOD, run, said, shell
-from tests.events.support import append_numbers, eventually, replica
+from tests.events.support import append_numbers, replica
 from tests.support.bouncer import bouncer, installed
 from tests.support.process import Process, free_port
+from tests.support.waiting import until
 
 Through = Callable[..., AbstractContextManager[str]]
 
@@ -61,7 +62,7 @@ async def test_the_listener_hears_through_session_mode(database_url: str, throug
     """Row 13: the bell rings through the pooler, and streams get events at once."""
     with through(database_url, "session") as dsn:
         async with replica(dsn) as one, one.stream() as stream:
-            await eventually(lambda: one.tail._listener.connected)
+            await until(lambda: one.tail._listener.connected)
             places = await append_numbers(one.rt, range(3))
             assert (await stream.places(3))[-3:] == places
 

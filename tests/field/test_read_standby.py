@@ -17,6 +17,7 @@ from tests.support.agents import manifest, new_agent
 from tests.support.app import AUTH, OTHER_KEY, App, running_app
 from tests.support.proxy import Proxy
 from tests.support.standby import Pair, ask, streaming_pair
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,12 +62,6 @@ async def reading(pair: Pair, read_url: str | None = None, **environment: str) -
 
 def on_standby(app: App) -> bool:
     return not app.rt.db.reads_primary()
-
-
-async def until(condition: Callable[[], bool], secs: float) -> None:
-    async with asyncio.timeout(secs):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def replay(pair: Pair, action: str) -> None:

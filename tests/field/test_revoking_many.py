@@ -12,9 +12,10 @@ from aitp_cp.audit.model import Actor
 from aitp_cp.revocation import service
 from aitp_cp.revocation.model import Request, Revocation
 from tests.ingest.support import app, report
-from tests.revocation.support import ENTRIES, get_list, until
+from tests.revocation.support import ENTRIES, get_list
 from tests.support.agents import new_agent
 from tests.support.app import App
+from tests.support.waiting import until
 from tests.tcts.test_cascade import delegated, issued, uid
 
 __all__ = ["app"]

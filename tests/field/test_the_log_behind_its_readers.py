@@ -12,10 +12,11 @@ import pytest
 from aitp_cp.db.migrations.run import upgrade
 from aitp_cp.db.numbering import read, repair
 from tests.cli.support import GOOD, run, said, shell
-from tests.events.support import append_numbers, connected, eventually, replica
+from tests.events.support import append_numbers, connected, replica
 from tests.support.app import AUTH, App, running_app
 from tests.support.process import Process, free_port
 from tests.support.standby import Pair, Switch, streaming_pair
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ async def test_a_restore_in_place_under_a_running_process(database_url: str) -> 
     await write(database_url, "DELETE FROM log_horizon", NEW_LOG)
     async with replica(database_url) as one:
         await append_numbers(one.rt, range(40))
-        await eventually(lambda: one.tail.last == 40)
+        await until(lambda: one.tail.last == 40)
         async with one.stream() as stream, one.stream(last=39) as resumed, one.stream(type="rare") as filtered:
             assert await stream.places(40) == list(range(1, 41))
             assert await resumed.places(1) == [40]
@@ -133,7 +134,7 @@ async def test_a_log_that_has_grown_past_the_position_meanwhile(database_url: st
     await write(database_url, "DELETE FROM log_horizon", NEW_LOG)
     async with replica(database_url) as one:
         await append_numbers(one.rt, range(20))
-        await eventually(lambda: one.tail.last == 20)
+        await until(lambda: one.tail.last == 20)
         async with one.stream(last=19) as stream:
             assert await stream.places(1) == [20]
             await write(
@@ -155,7 +156,7 @@ async def test_what_retention_takes_resets_nobody(database_url: str) -> None:
     await write(database_url, "DELETE FROM log_horizon", NEW_LOG)
     async with replica(database_url) as one:
         await append_numbers(one.rt, range(5))
-        await eventually(lambda: one.tail.last == 5)
+        await until(lambda: one.tail.last == 5)
         async with one.stream(last=5) as stream:
             await write(
                 database_url,
@@ -204,7 +205,7 @@ async def test_a_failover_to_a_standby_that_lagged(pair: Pair) -> None:
         await write(pair.standby.dsn(), "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
         await cut_off(pair.standby.dsn())
         await append_numbers(one.rt, range(10, 15))
-        await eventually(lambda: one.tail.last == 15)
+        await until(lambda: one.tail.last == 15)
         async with one.stream(last=14) as stream:
             assert await stream.places(1) == [15]
             name.lead_to(pair.standby)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -17,6 +17,7 @@ from aitp_cp.web.server import build_server
 from tests.flows.balancer import Listener, Load
 from tests.support.app import ENVIRONMENT
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -50,12 +51,6 @@ async def served(dsn: str) -> AsyncIterator[tuple[Runtime, int]]:
             server.should_exit = True
             await serving
             await runner.stop()
-
-
-async def until(condition: Callable[[], object], patience: float) -> None:
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def tasks_besides(proxy: Proxy) -> int:

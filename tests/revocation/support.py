@@ -1,8 +1,5 @@
 """Revoking, and reading the signed list as a peer does."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -42,12 +39,3 @@ async def get_list(app: App) -> list[str]:
 async def fill(conn: Connection, count: int) -> None:
     """Entries that were revoked long ago, as far as any tail is concerned."""
     await conn.execute(FILL, count)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], secs: float) -> float:
-    """Ask again and again; how long it took to come true, in seconds."""
-    started = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - started < secs, f"not within {secs} s"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - started

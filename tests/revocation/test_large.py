@@ -19,10 +19,11 @@ from aitp_cp.protocol.signer import Signer
 from aitp_cp.revocation import signing
 from aitp_cp.revocation.published import PublishedList
 from aitp_cp.revocation.signing_process import SigningProcess
-from tests.revocation.support import LIST, fill, listed, until
+from tests.revocation.support import LIST, fill, listed
 from tests.support.app import ENVIRONMENT, App
 from tests.support.embedded import running
 from tests.support.process import Process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

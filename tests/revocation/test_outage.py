@@ -10,9 +10,10 @@ import pytest
 
 from aitp_cp.db import urgent
 from aitp_cp.db.pool import ACQUIRE_TIMEOUT_SECS
-from tests.revocation.support import LIST, listed, revoke, until
+from tests.revocation.support import LIST, listed, revoke
 from tests.support.app import App, running_app
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

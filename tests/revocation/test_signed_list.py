@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from aitp_cp.db import urgent
-from tests.revocation.support import LIST, get_list, listed, revoke, until
+from tests.revocation.support import LIST, get_list, listed, revoke
 from tests.support.app import App, running_app
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
