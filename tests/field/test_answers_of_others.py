@@ -12,7 +12,7 @@ import pytest
 
 from aitp_cp.outbound import GuardedClient, Policy, Refused, Reply, Unreachable
 from aitp_cp.outbound.codings import Undecodable, decoded
-from aitp_cp.outbound.http1 import MAX_FIELDS, Answer, NotHttp
+from aitp_cp.outbound.http1 import MAX_FIELDS, NotHttp, Response
 from aitp_cp.outbound.model import Address
 from aitp_cp.outbound.policy import check_url
 from aitp_cp.outbound.tls import verifying
@@ -85,7 +85,7 @@ def test_how_an_answer_is_cut_into_pieces_changes_nothing(size: int) -> None:
     """Row 11: a body in chunks of many sizes, byte by byte or at once; whole or not is told apart."""
     chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (n, b"x" * n) for n in (1, 15, 16, 4096))
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: 1\r\n\r\n"
-    answer = Answer(LIMIT)
+    answer = Response(LIMIT)
     for start in range(0, len(raw), size):
         if not answer.done:
             answer.feed(raw[start : start + size])
@@ -96,7 +96,7 @@ def test_how_an_answer_is_cut_into_pieces_changes_nothing(size: int) -> None:
 def test_what_is_no_status_line_is_no_answer(raw: bytes) -> None:
     """Row 11: only what begins as HTTP/1 counts."""
     with pytest.raises(NotHttp):
-        Answer(LIMIT).feed(raw)
+        Response(LIMIT).feed(raw)
 
 
 @pytest.mark.parametrize(

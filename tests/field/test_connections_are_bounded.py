@@ -39,7 +39,7 @@ async def _never(*_: object) -> Response:
 
 
 OWN = [
-    Endpoint(f"GET /{name}", handler, "", tag="", gate=Gate.OPEN, answers={200: None})
+    Endpoint(f"GET /{name}", handler, "", tag="", gate=Gate.OPEN, responses={200: None})
     for name, handler in (("large", _large), ("small", _small), ("never", _never))
 ]
 

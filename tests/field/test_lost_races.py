@@ -7,7 +7,7 @@ import pytest
 
 from aitp_cp.db import Database
 from aitp_cp.errors import Conflict, ShuttingDown
-from aitp_cp.idempotency.model import Answer, Once
+from aitp_cp.idempotency.model import ApiResponse, Once
 from aitp_cp.idempotency.service import run_once
 from tests.support.app import running_app
 
@@ -33,12 +33,12 @@ async def test_a_conflict_is_never_stored(database_url: str) -> None:
     """A replay of it would be refused for as long as the idempotency row lives."""
     tries = 0
 
-    async def effect(conn: object) -> Answer:
+    async def effect(conn: object) -> ApiResponse:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise Conflict
-        return Answer(201, {"done": True})
+        return ApiResponse(201, {"done": True})
 
     async with running_app(database_url) as app:
         once = Once("test", "caller", "key", b"\0" * 32)

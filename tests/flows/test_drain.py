@@ -80,7 +80,7 @@ async def test_a_request_that_outlasts_the_end_is_told_to_come_again(database_ur
         await asyncio.Event().wait()
         raise AssertionError
 
-    endpoint = Endpoint("GET /endless", endless, "", tag="", gate=Gate.OPEN, answers={200: None})
+    endpoint = Endpoint("GET /endless", endless, "", tag="", gate=Gate.OPEN, responses={200: None})
 
     settings = load_settings({**ENVIRONMENT, "DATABASE_URL": database_url}, command="serve")
     async with open_runtime(settings) as rt, httpx.AsyncClient() as http:

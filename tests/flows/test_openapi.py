@@ -60,7 +60,7 @@ def test_the_document_is_valid_and_served(server: Process) -> None:
         for link in answer.get("links", ())
     ]
     assert len(links) == sum(
-        len(endpoint.leads_to) for endpoint in ENDPOINTS for status in endpoint.answers if status < 300
+        len(endpoint.leads_to) for endpoint in ENDPOINTS for status in endpoint.responses if status < 300
     )
 
 

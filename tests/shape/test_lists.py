@@ -15,7 +15,7 @@ def is_page(answer: Any) -> bool:
     return any(isinstance(shape, type(msgspec.Struct)) and "next_before" in shape.__struct_fields__ for shape in shapes)
 
 
-PAGES = [endpoint for endpoint in ENDPOINTS if any(map(is_page, endpoint.answers.values()))]
+PAGES = [endpoint for endpoint in ENDPOINTS if any(map(is_page, endpoint.responses.values()))]
 
 
 @pytest.mark.parametrize("endpoint", PAGES, ids=lambda endpoint: endpoint.name)

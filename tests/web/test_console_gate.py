@@ -28,7 +28,7 @@ async def _who(rt: Runtime, request: Request) -> Response:
 
 def page(method: str, path: str, gate: Gate = Gate.SESSION) -> Endpoint:
     scope = Scope.EVENTS_READ if gate in (Gate.SESSION, Gate.API_KEY) else None
-    return Endpoint(f"{method} {path}", _who, "", gate=gate, scope=scope, tag="", answers={})
+    return Endpoint(f"{method} {path}", _who, "", gate=gate, scope=scope, tag="", responses={})
 
 
 TABLE = (

@@ -30,7 +30,7 @@ async def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     async def large(*_: object) -> Response:
         return Response(b"x" * SIZE)
 
-    endpoint = Endpoint("GET /large", large, "", tag="", gate=Gate.OPEN, answers={200: None})
+    endpoint = Endpoint("GET /large", large, "", tag="", gate=Gate.OPEN, responses={200: None})
     settings = load({**ENVIRONMENT, "DATABASE_URL": database_url}, command="serve")
     async with open_runtime(settings) as rt:
         built = build_server(Edge(rt, Router(rt, [endpoint])), host="127.0.0.1", port=0, drain=lambda: asyncio.sleep(0))

@@ -139,10 +139,10 @@ class Provider:
             method = "client_secret_post" if posts else "client_secret_basic"
         auth = ClientAuth(self._client_id, self._secret, method)
         url, headers, body = auth.prepare("POST", metadata.token_endpoint, dict(FORM), body)
-        status, answer = await self._ask("POST", url, headers, body.encode())
+        status, response = await self._ask("POST", url, headers, body.encode())
         if status != 200:
             raise LoginRefused("code") if 400 <= status < 500 else ProviderAway(f"token endpoint: {status}")
-        return _read(answer, _Tokens)
+        return _read(response, _Tokens)
 
     async def _verified(
         self, metadata: Metadata, id_token: str, attempt: Attempt, access_token: str | None
@@ -188,10 +188,10 @@ class Provider:
 
     async def _user_info(self, url: str, access_token: str, sub: str) -> dict[str, Any]:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token}"}
-        status, answer = await self._ask("GET", url, headers, None)
+        status, response = await self._ask("GET", url, headers, None)
         if status != 200:
             raise ProviderAway(f"user info: {status}")
-        info = _read(answer, dict[str, Any])
+        info = _read(response, dict[str, Any])
         if info.get("sub") != sub:
             raise LoginRefused("user info: sub")
         return info
@@ -214,8 +214,8 @@ class Provider:
         async with self._reading:
             now = asyncio.get_running_loop().time()
             if self._metadata is None or now - self._read_at > KEEP_SECS:
-                answer = await self._fetch(self._issuer.rstrip("/") + DISCOVERY)
-                metadata = _read(answer, Metadata)
+                response = await self._fetch(self._issuer.rstrip("/") + DISCOVERY)
+                metadata = _read(response, Metadata)
                 if metadata.issuer != self._issuer:
                     raise ProviderAway("its issuer is another than OIDC_ISSUER")
                 if self._rt.settings.production and not metadata.authorization_endpoint.startswith("https://"):
@@ -233,10 +233,10 @@ class Provider:
             return self._keys
 
     async def _fetch(self, url: str) -> bytes:
-        status, answer = await self._ask("GET", url, {"Accept": "application/json"}, None)
+        status, response = await self._ask("GET", url, {"Accept": "application/json"}, None)
         if status != 200:
             raise ProviderAway(f"status {status}")
-        return answer
+        return response
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
         try:
@@ -250,9 +250,9 @@ class Provider:
         return reply.status, reply.body
 
 
-def _read(answer: bytes, shape: type[T]) -> T:
+def _read(response: bytes, shape: type[T]) -> T:
     try:
-        return msgspec.json.decode(answer, type=shape)
+        return msgspec.json.decode(response, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise ProviderAway("its answer is not what OpenID Connect says") from None
 

@@ -33,7 +33,7 @@ ENDPOINTS = (
         gate=Gate.OPEN,
         bucket=Bucket.AGENT_AUTH_IP,
         body=ChallengeRequest,
-        answers={200: Challenge},
+        responses={200: Challenge},
         errors=(BodyInvalid, AgentContained),
         # The nonce is signed before it is sent, which no link can say.
         leads_to=(Link("POST /api/agent-auth/token"),),
@@ -45,7 +45,7 @@ ENDPOINTS = (
         gate=Gate.OPEN,
         bucket=Bucket.AGENT_AUTH_IP,
         body=dict,
-        answers={200: AgentToken},
+        responses={200: AgentToken},
         errors=(BodyInvalid, ProofInvalid, AgentContained),
     ),
 )

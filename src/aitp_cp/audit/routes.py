@@ -45,7 +45,7 @@ ENDPOINTS = (
         "The admin audit log, newest first",
         scope=Scope.AUDIT_READ,
         query=AuditFilter,
-        answers={200: AuditPage},
+        responses={200: AuditPage},
         errors=(FilterInvalid,),
     ),
     endpoint(
@@ -55,7 +55,7 @@ ENDPOINTS = (
         scope=Scope.AUDIT_READ,
         bulk=True,
         query=AuditExportQuery,
-        answers={200: (AuditExport, Format.JSONL.media_type, MEDIA_TYPE)},
+        responses={200: (AuditExport, Format.JSONL.media_type, MEDIA_TYPE)},
         errors=(FilterInvalid,),
     ),
 )

@@ -57,7 +57,7 @@ def screen(
         summary or nav or path,
         scope=scope,
         nav=nav,
-        **{"tag": "console", "gate": Gate.SESSION, "answers": {200: "text/html"}, "documented": False, **more},
+        **{"tag": "console", "gate": Gate.SESSION, "responses": {200: "text/html"}, "documented": False, **more},
     )
 
 
@@ -80,7 +80,7 @@ def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> 
         path,
         scope=scope,
         body=Form,
-        **{"tag": "console", "gate": Gate.SESSION, "answers": {303: None}, "documented": False, **more},
+        **{"tag": "console", "gate": Gate.SESSION, "responses": {303: None}, "documented": False, **more},
     )
 
 

@@ -118,7 +118,7 @@ OWN: tuple[Endpoint, ...] = (
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
         params=(in_path("version", "the hash of all files"), in_path("name", "the file")),
-        answers={200: "text/css"},
+        responses={200: "text/css"},
         documented=False,
     ),
     Endpoint(
@@ -130,10 +130,10 @@ OWN: tuple[Endpoint, ...] = (
         body=_Body,
         cross_site=True,
         body_limit=REPORT_BYTES,
-        answers={204: None},
+        responses={204: None},
         documented=False,
     ),
-    screen(path="/live", handler=live, scope=None, answers={200: "text/event-stream"}, streaming=True),
+    screen(path="/live", handler=live, scope=None, responses={200: "text/event-stream"}, streaming=True),
     action(path="/preferences", handler=set_preferences, scope=None),
 )
 

@@ -91,7 +91,7 @@ ENDPOINTS = (
         scope=Scope.DASHBOARD_READ,
         bulk=True,
         query=OverviewQuery,
-        answers={200: Overview},
+        responses={200: Overview},
         leads_to=links("GET /api/sessions/{id}", id="$response.body#/recentSessions/0/sessionId"),
     ),
     endpoint(
@@ -100,7 +100,7 @@ ENDPOINTS = (
         "What each agent did",
         scope=Scope.DASHBOARD_READ,
         bulk=True,
-        answers={200: AgentActivities},
+        responses={200: AgentActivities},
         leads_to=(
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/agents/0/aid"),
             *links("GET /api/sessions", "GET /api/trust/edges", aid="$response.body#/agents/0/aid"),
@@ -113,6 +113,6 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         bulk=True,
         query=EdgesQuery,
-        answers={200: (AgentEdges, MostTrusted)},
+        responses={200: (AgentEdges, MostTrusted)},
     ),
 )

@@ -36,15 +36,15 @@ class _Waiting(Generic[T, R]):
     item: T
     size: int
     key: Hashable
-    answer: "asyncio.Future[R]"
+    future: "asyncio.Future[R]"
 
     def settle(self, outcome: R | Exception) -> None:
-        if self.answer.done():
+        if self.future.done():
             return
         if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
+            self.future.set_exception(outcome)
         else:
-            self.answer.set_result(outcome)
+            self.future.set_result(outcome)
 
 
 class GroupCommit(Generic[T, R]):
@@ -79,16 +79,16 @@ class GroupCommit(Generic[T, R]):
         """
         if self._stopping:
             raise ShuttingDown(headers={"Retry-After": "1"})
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         if key is not None:
             if key in self._in_flight:
                 raise IdempotencyInFlight(headers={"Retry-After": "1"})
             self._in_flight.add(key)
-            answer.add_done_callback(lambda _: self._in_flight.discard(key))
-        self._waiting.append(_Waiting(item, size, key, answer))
+            future.add_done_callback(lambda _: self._in_flight.discard(key))
+        self._waiting.append(_Waiting(item, size, key, future))
         self._size += size
         self._bell.set()
-        return await answer
+        return await future
 
     async def stop(self) -> None:
         """Write what is waiting, then end."""

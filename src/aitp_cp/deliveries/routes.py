@@ -16,8 +16,8 @@ from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.deliveries.model import ATTEMPT_ORDER, ORDER, AttemptPage, DeliveryPage, DeliveryQuery, DeliveryView
 from aitp_cp.errors import BodyInvalid, FilterInvalid, IdInvalid, NotFound
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.edge import reply_once
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
@@ -94,14 +94,14 @@ async def _run(rt: Runtime, request: Request, work: Work[Body], shape: type[Body
         async with rt.db.connection() as conn:
             return json_response(await work(conn, Act(id, None, rt.clock(), kept_days), decode(body, shape)))
 
-    async def effect(conn: Connection) -> Answer:
-        return Answer(202, await work(conn, Act(id, actor, rt.clock(), kept_days), decode(body, shape)))
+    async def effect(conn: Connection) -> ApiResponse:
+        return ApiResponse(202, await work(conn, Act(id, actor, rt.clock(), kept_days), decode(body, shape)))
 
     # The webhook is part of what a key stands for.
     name, bound = f"webhooks.{work.__name__.replace('_', '-')}", id.bytes + body
-    answer = await answer_once(rt, request, endpoint=name, caller=actor.id, body=bound, effect=effect)
+    response = await reply_once(rt, request, endpoint=name, caller=actor.id, body=bound, effect=effect)
     rt.get(Dispatcher).wake()
-    return answer
+    return response
 
 
 endpoint = partial(Endpoint, tag="webhooks", params=(WEBHOOK_ID, DELIVERY_ID))
@@ -116,7 +116,7 @@ def _bulk(action: str, handler: Handler, shape: type, summary: str) -> Endpoint:
         idempotent=True,
         query=BulkQuery,
         body=shape,
-        answers={202: Queued, 200: Queued},
+        responses={202: Queued, 200: Queued},
         errors=(IdInvalid, BodyInvalid, NotFound),
     )
 
@@ -128,7 +128,7 @@ ENDPOINTS = (
         "The delivery log, newest first",
         scope=Scope.WEBHOOKS_READ,
         query=DeliveryQuery,
-        answers={200: DeliveryPage},
+        responses={200: DeliveryPage},
         errors=(IdInvalid, NotFound, FilterInvalid),
         leads_to=links(ATTEMPTS, REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
     ),
@@ -138,7 +138,7 @@ ENDPOINTS = (
         "The attempts of a delivery with what the receiver answered, newest first",
         scope=Scope.WEBHOOKS_READ,
         query=PageQuery,
-        answers={200: AttemptPage},
+        responses={200: AttemptPage},
         errors=(IdInvalid, NotFound),
     ),
     endpoint(
@@ -147,7 +147,7 @@ ENDPOINTS = (
         "What became of a webhook's deliveries lately, and what waits",
         scope=Scope.WEBHOOKS_READ,
         bulk=True,
-        answers={200: WebhookHealth},
+        responses={200: WebhookHealth},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
@@ -156,7 +156,7 @@ ENDPOINTS = (
         redeliver,
         "Send a delivery again, byte for byte",
         scope=Scope.WEBHOOKS_WRITE,
-        answers={202: DeliveryView},
+        responses={202: DeliveryView},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
@@ -165,7 +165,7 @@ ENDPOINTS = (
         send_test,
         "Send a `webhook.test` delivery",
         scope=Scope.WEBHOOKS_WRITE,
-        answers={202: DeliveryView},
+        responses={202: DeliveryView},
         errors=(IdInvalid, NotFound),
         leads_to=(
             *links(REDELIVER, id="$request.path.id", deliveryId="$response.body#/id"),

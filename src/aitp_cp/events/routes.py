@@ -85,7 +85,7 @@ STREAM = endpoint(
     "Events as they happen, as server-sent events",
     scope=Scope.EVENTS_READ,
     query=StreamQuery,
-    answers={200: "text/event-stream"},
+    responses={200: "text/event-stream"},
     errors=(FilterInvalid, SseCapacity),
     streaming=True,
 )
@@ -97,7 +97,7 @@ ENDPOINTS = (
         "Events, newest first, or in log order from a cursor",
         scope=Scope.EVENTS_READ,
         query=HistoryFilter,
-        answers={200: HistoryPage},
+        responses={200: HistoryPage},
         errors=(FilterInvalid,),
         leads_to=(
             Link("GET /api/events/history", {"order": "asc", "after": "$response.body#/nextAfter"}),
@@ -112,7 +112,7 @@ ENDPOINTS = (
         "The types of events, with how many of the newest events have each",
         scope=Scope.EVENTS_READ,
         bulk=True,
-        answers={200: EventTypes},
+        responses={200: EventTypes},
         leads_to=links("GET /api/events/history", type="$response.body#/types/0/type"),
     ),
 )

@@ -1,4 +1,4 @@
-"""An idempotent request, and the answer that every repetition of it gets."""
+"""An idempotent request, and the response that every repetition of it gets."""
 
 import hashlib
 from typing import Any
@@ -26,10 +26,10 @@ class Once(msgspec.Struct, frozen=True):
         return f"{self.endpoint}#{hashlib.sha256(self.caller.encode()).hexdigest()[:32]}", self.key
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ApiResponse(msgspec.Struct, frozen=True):
     """A status and a JSON-able body; `stored` replaces the body where that holds a secret.
 
-    `refusal` is the error of which a fresh answer other than success was made.
+    `refusal` is the error that a fresh response other than success was made of.
     """
 
     status: int
@@ -39,7 +39,7 @@ class Answer(msgspec.Struct, frozen=True):
     refusal: AppError | None = None
 
 
-class StoredAnswer(msgspec.Struct, frozen=True):
+class StoredResponse(msgspec.Struct, frozen=True):
     status: int
     body: msgspec.Raw
     request_sha256: bytes | None

@@ -13,10 +13,10 @@ import msgspec
 from aitp_cp.db import Connection, Database, locks
 from aitp_cp.errors import RETRIABLE, AppError, IdempotencyInFlight, IdempotencyKeyInvalid, IdempotencyKeyReused
 from aitp_cp.idempotency import store
-from aitp_cp.idempotency.model import Answer, Once, Place, StoredAnswer
+from aitp_cp.idempotency.model import ApiResponse, Once, Place, StoredResponse
 
-Effect = Callable[[Connection], Awaitable[Answer]]
-Claim = Answer | AppError | None
+Effect = Callable[[Connection], Awaitable[ApiResponse]]
+Claim = ApiResponse | AppError | None
 
 MAX_KEY_CHARACTERS = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -34,7 +34,7 @@ def once_for(endpoint: str, caller: str, key: str | None, body: bytes) -> Once:
     return Once(endpoint, caller, key, hashlib.sha256(body).digest())
 
 
-async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> Answer:
+async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> ApiResponse:
     """Run `effect` unless this caller's key was answered before; then give that answer again.
 
     Raises `IdempotencyInFlight` while the first request runs, `IdempotencyKeyReused` for another body, and
@@ -48,11 +48,11 @@ async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> A
             raise claimed
         if claimed is not None:
             return claimed
-        [answer] = await keep(conn, [(once, await _attempt(conn, effect))], now)
-        return answer
+        [response] = await keep(conn, [(once, await _attempt(conn, effect))], now)
+        return response
 
 
-async def _attempt(conn: Connection, effect: Effect) -> Answer:
+async def _attempt(conn: Connection, effect: Effect) -> ApiResponse:
     try:
         async with conn.transaction():  # a savepoint: a refusal undoes its writes and is still stored
             return await effect(conn)
@@ -60,7 +60,7 @@ async def _attempt(conn: Connection, effect: Effect) -> Answer:
         if refused.status not in STORED_REFUSALS or isinstance(refused, RETRIABLE):
             raise
         body = {"error": refused.message, "code": refused.code, **refused.extra}
-        return Answer(refused.status, body, refusal=refused)
+        return ApiResponse(refused.status, body, refusal=refused)
 
 
 async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim]:
@@ -85,31 +85,33 @@ async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim
     return claims
 
 
-async def keep(conn: Connection, answers: Sequence[tuple[Once | None, Answer]], now: datetime) -> list[Answer]:
-    """Store fresh answers of claimed requests; return them as every replay will give them, to the byte."""
-    places = [None if once is None else once.place for once, _ in answers]
+async def keep(
+    conn: Connection, responses: Sequence[tuple[Once | None, ApiResponse]], now: datetime
+) -> list[ApiResponse]:
+    """Store fresh responses to claimed requests; return them as every replay will give them, to the byte."""
+    places = [None if once is None else once.place for once, _ in responses]
     rows = {
-        place: StoredAnswer(answer.status, _stored_body(answer), once.body_sha256)
-        for place, (once, answer) in zip(places, answers, strict=True)
+        place: StoredResponse(response.status, _stored_body(response), once.body_sha256)
+        for place, (once, response) in zip(places, responses, strict=True)
         if place is not None and once is not None
     }
     bodies = await store.insert(conn, rows, now) if rows else {}
     return [
-        answer if place is None or answer.stored is not None else msgspec.structs.replace(answer, body=bodies[place])
-        for place, (_, answer) in zip(places, answers, strict=True)
+        msgspec.structs.replace(response, body=bodies[place]) if place and response.stored is None else response
+        for place, (_, response) in zip(places, responses, strict=True)
     ]
 
 
-def _stored_body(answer: Answer) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(answer.body if answer.stored is None else answer.stored))
+def _stored_body(response: ApiResponse) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(response.body if response.stored is None else response.stored))
 
 
-def _replay(stored: StoredAnswer | None, once: Once) -> Claim:
+def _replay(stored: StoredResponse | None, once: Once) -> Claim:
     if stored is None:
         return None
     if stored.request_sha256 is not None and stored.request_sha256 != once.body_sha256:
         return IdempotencyKeyReused()
-    return Answer(stored.status, stored.body, replayed=True)
+    return ApiResponse(stored.status, stored.body, replayed=True)
 
 
 def _in_flight() -> IdempotencyInFlight:

@@ -7,7 +7,7 @@ import msgspec
 
 from aitp_cp.db import Connection
 from aitp_cp.db.sweep import OldRows
-from aitp_cp.idempotency.model import Place, StoredAnswer
+from aitp_cp.idempotency.model import Place, StoredResponse
 
 FIND = """
 SELECT stored.scope, stored.key, response_status, response_body, request_sha256
@@ -26,25 +26,27 @@ RETURNING scope, key, response_body
 OLD = OldRows("idempotency_keys", "created_at")
 
 
-async def find(conn: Connection, places: Sequence[Place]) -> dict[Place, StoredAnswer]:
+async def find(conn: Connection, places: Sequence[Place]) -> dict[Place, StoredResponse]:
     rows = await conn.fetch(FIND, [scope for scope, _ in places], [key for _, key in places])
     return {
-        (row["scope"], row["key"]): StoredAnswer(
+        (row["scope"], row["key"]): StoredResponse(
             row["response_status"], msgspec.Raw(row["response_body"].encode()), row["request_sha256"]
         )
         for row in rows
     }
 
 
-async def insert(conn: Connection, answers: Mapping[Place, StoredAnswer], now: datetime) -> dict[Place, msgspec.Raw]:
+async def insert(
+    conn: Connection, responses: Mapping[Place, StoredResponse], now: datetime
+) -> dict[Place, msgspec.Raw]:
     """Return the bodies as they will be read again: `jsonb` has its own order of members."""
     rows = await conn.fetch(
         INSERT,
-        [scope for scope, _ in answers],
-        [key for _, key in answers],
-        [answer.request_sha256 for answer in answers.values()],
-        [answer.status for answer in answers.values()],
-        [bytes(answer.body).decode() for answer in answers.values()],
+        [scope for scope, _ in responses],
+        [key for _, key in responses],
+        [response.request_sha256 for response in responses.values()],
+        [response.status for response in responses.values()],
+        [bytes(response.body).decode() for response in responses.values()],
         now,
     )
     return {(row["scope"], row["key"]): msgspec.Raw(row["response_body"].encode()) for row in rows}

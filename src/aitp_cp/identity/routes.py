@@ -29,7 +29,7 @@ ENDPOINTS = (
             "The control plane's own signed manifest",
             gate=Gate.OPEN,
             bucket=bucket,
-            answers={200: dict},
+            responses={200: dict},
         )
         for path, bucket in (
             ("/.well-known/aitp-manifest", Bucket.EXEMPT),
@@ -41,7 +41,7 @@ ENDPOINTS = (
         refuse_handshake,
         "Always refused: the control plane never takes part in a handshake",
         gate=Gate.OPEN,
-        answers={},
+        responses={},
         errors=(HandshakeUnsupported,),
     ),
 )

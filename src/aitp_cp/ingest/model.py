@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.events.projection import Refusal
-from aitp_cp.idempotency.model import Answer, Once
+from aitp_cp.idempotency.model import ApiResponse, Once
 from aitp_cp.protocol.reports import Batch, Problem
 
 
@@ -40,5 +40,5 @@ class StoredGroup(NamedTuple):
 class Stored(NamedTuple):
     """The answer to a submission, once its events are committed; `counts` is None where it is an older answer."""
 
-    answer: Answer
+    response: ApiResponse
     counts: IngestAnswer | None

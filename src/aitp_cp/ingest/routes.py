@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge, SignatureRequired
 from aitp_cp.idempotency.edge import refuse_once, respond
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.ingest.model import IngestAnswer, Stored, Submission
 from aitp_cp.ingest.verifier import Verifier
@@ -48,7 +48,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
         else:
             stored = _nothing(batch)
         _count(rt, stored)
-        return respond(request, stored.answer)
+        return respond(request, stored.response)
 
 
 def _reporter(rt: Runtime, request: Request) -> Reporter:
@@ -64,7 +64,7 @@ def _reporter(rt: Runtime, request: Request) -> Reporter:
 
 def _nothing(batch: Batch) -> Stored:
     counts = IngestAnswer(0, 0, 0, batch.dropped, batch.problems)
-    return Stored(Answer(200, counts), counts)
+    return Stored(ApiResponse(200, counts), counts)
 
 
 def _count(rt: Runtime, stored: Stored) -> None:
@@ -84,7 +84,7 @@ ENDPOINTS = (
         body_limit=EVENTS_BODY_LIMIT,
         signable=True,
         idempotent=True,
-        answers={200: IngestAnswer},
+        responses={200: IngestAnswer},
         errors=(BodyInvalid, PayloadTooLarge, IngestBusy, SignatureRequired),
         # An event may be spelled in several ways; these lead on from the first one of the wrapped form in snake_case.
         leads_to=(

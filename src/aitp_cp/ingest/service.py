@@ -12,7 +12,7 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.events.projection import Caught
 from aitp_cp.idempotency import service as idempotency
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.ingest import alarms
 from aitp_cp.ingest.model import IngestAnswer, Stored, StoredGroup, Submission
 from aitp_cp.ingest.parties import Parties
@@ -68,10 +68,10 @@ async def _store_in(conn: Connection, submissions: Sequence[Submission], now: da
     counts = [_counted(submission, stored) for submission in fresh]
     kept = await idempotency.keep(
         conn,
-        [(submission.once, Answer(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
+        [(submission.once, ApiResponse(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
         now,
     )
-    done = iter([Stored(answer, counted) for answer, counted in zip(kept, counts, strict=True)])
+    done = iter([Stored(response, counted) for response, counted in zip(kept, counts, strict=True)])
     return [_settled(claim) if claim is not None else next(done) for claim in claims]
 
 
@@ -126,7 +126,7 @@ def _counted(submission: Submission, stored: StoredGroup) -> IngestAnswer:
     return IngestAnswer(total, len(mine), total - len(mine), batch.dropped, errors)
 
 
-def _settled(claim: Answer | AppError) -> Stored | AppError:
+def _settled(claim: ApiResponse | AppError) -> Stored | AppError:
     return claim if isinstance(claim, AppError) else Stored(claim, None)
 
 

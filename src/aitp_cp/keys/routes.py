@@ -9,8 +9,8 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.errors import BodyInvalid, FilterInvalid, GrantExceeded, IdInvalid, KeyNotActive, NotFound
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.edge import reply_once
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.keys.model import (
@@ -79,11 +79,11 @@ async def create(rt: Runtime, request: Request) -> Response:
     body, grantor = await read_body(request), grantor_of(rt, request)
     made: list[CreatedKey] = []
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         made.append(await service.create(conn, decode(body, NewKey), grantor, rt.clock()))
         return _shown_once(made[-1])
 
-    response = await answer_once(rt, request, endpoint="keys.create", caller=grantor.actor.id, body=body, effect=effect)
+    response = await reply_once(rt, request, endpoint="keys.create", caller=grantor.actor.id, body=body, effect=effect)
     await rt.get(KeyCache).changed(*(key.id for key in made))
     return response
 
@@ -92,22 +92,22 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     id, body, grantor = path_uuid(request), await read_body(request), grantor_of(rt, request)
     made: list[CreatedKey] = []
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         overlap_secs = decode(body or b"{}", Rotation).overlap_secs
         made.append(await service.rotate(conn, id, overlap_secs, grantor, rt.clock()))
         return _shown_once(made[-1])
 
     # Another key is another request, whatever its body says.
-    response = await answer_once(
+    response = await reply_once(
         rt, request, endpoint="keys.rotate", caller=grantor.actor.id, body=id.bytes + body, effect=effect
     )
     await rt.get(KeyCache).changed(id, *(key.id for key in made))
     return response
 
 
-def _shown_once(created: CreatedKey) -> Answer:
+def _shown_once(created: CreatedKey) -> ApiResponse:
     """Return the answer with the key, and what a repetition of the request gets: the same without it."""
-    return Answer(201, created, without_secret(created))
+    return ApiResponse(201, created, without_secret(created))
 
 
 async def get(rt: Runtime, request: Request) -> Response:
@@ -156,7 +156,7 @@ ENDPOINTS = (
         scope=Scope.KEYS_ADMIN,
         idempotent=True,
         body=NewKey,
-        answers={201: (CreatedKey, KeyView)},
+        responses={201: (CreatedKey, KeyView)},
         errors=(BodyInvalid, GrantExceeded),
         leads_to=links(*ACTIVE_KEY, id="$response.body#/id"),
     ),
@@ -166,7 +166,7 @@ ENDPOINTS = (
         "API keys, newest first, without their secrets",
         scope=Scope.KEYS_ADMIN,
         query=KeyQuery,
-        answers={200: KeyList},
+        responses={200: KeyList},
         leads_to=links(*ACTIVE_KEY, id="$response.body#/keys/0/id"),
     ),
     endpoint(
@@ -174,7 +174,7 @@ ENDPOINTS = (
         get,
         "One API key",
         scope=Scope.KEYS_ADMIN,
-        answers={200: KeyView},
+        responses={200: KeyView},
         errors=(IdInvalid, NotFound),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
@@ -184,7 +184,7 @@ ENDPOINTS = (
         "Change the name or the rate of an API key",
         scope=Scope.KEYS_ADMIN,
         body=KeyPatch,
-        answers={200: KeyView},
+        responses={200: KeyView},
         errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
@@ -195,7 +195,7 @@ ENDPOINTS = (
         scope=Scope.KEYS_ADMIN,
         idempotent=True,
         body=Rotation,
-        answers={201: (CreatedKey, KeyView)},
+        responses={201: (CreatedKey, KeyView)},
         errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound, KeyNotActive),
         leads_to=links("GET /api/keys/{id}", "DELETE /api/keys/{id}", id="$response.body#/id"),
     ),
@@ -205,7 +205,7 @@ ENDPOINTS = (
         "Revoke an API key, or its whole family; its row stays",
         scope=Scope.KEYS_ADMIN,
         query=RevokeQuery,
-        answers={200: RevokedKey},
+        responses={200: RevokedKey},
         errors=(IdInvalid, FilterInvalid, NotFound),
         leads_to=links("GET /api/keys/{id}", id="$request.path.id"),
     ),
@@ -214,6 +214,6 @@ ENDPOINTS = (
         who_am_i,
         "Who the credential belongs to, and what it may do",
         gate=Gate.CREDENTIAL,
-        answers={200: WhoAmI},
+        responses={200: WhoAmI},
     ),
 )

@@ -54,7 +54,7 @@ ENDPOINTS = (
         "What operators note about agents, the newest change first",
         scope=Scope.AGENTS_READ,
         query=NotesQuery,
-        answers={200: NotesList},
+        responses={200: NotesList},
         leads_to=links(*NOTES, aid="$response.body#/notes/0/aid"),
     ),
     endpoint(
@@ -62,7 +62,7 @@ ENDPOINTS = (
         get_notes,
         "Owner, labels and remark that operators gave an agent",
         scope=Scope.AGENTS_READ,
-        answers={200: Notes},
+        responses={200: Notes},
         errors=(NotFound,),
     ),
     endpoint(
@@ -71,7 +71,7 @@ ENDPOINTS = (
         "Replace what is noted about an agent",
         scope=Scope.AGENTS_WRITE,
         body=NewNotes,
-        answers={200: Notes},
+        responses={200: Notes},
         errors=(BodyInvalid, BadRequest),
         leads_to=links(*NOTES, "GET /api/registry/notes", aid="$response.body#/aid"),
     ),
@@ -80,7 +80,7 @@ ENDPOINTS = (
         delete_notes,
         "Forget what is noted about an agent",
         scope=Scope.AGENTS_WRITE,
-        answers={204: None},
+        responses={204: None},
         errors=(NotFound,),
     ),
 )

@@ -32,8 +32,8 @@ class Exposition(Memo[Response]):
 
 async def health(rt: Runtime, request: Request) -> Response:
     up = await rt.get(DatabaseProbe).up()
-    answer = Health(ok=up, service=SERVICE, aid=rt.signer.aid, db="ok" if up else "error")
-    return json_response(answer, 200 if up else 503)
+    response = Health(ok=up, service=SERVICE, aid=rt.signer.aid, db="ok" if up else "error")
+    return json_response(response, 200 if up else 503)
 
 
 async def livez(rt: Runtime, request: Request) -> Response:
@@ -81,7 +81,7 @@ ENDPOINTS = (
         "Liveness with a database ping; stays 200 while draining",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
-        answers={200: Health, 503: Health},
+        responses={200: Health, 503: Health},
     ),
     endpoint(
         "GET /api/livez",
@@ -89,7 +89,7 @@ ENDPOINTS = (
         "200 as long as the event loop turns",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
-        answers={200: Alive},
+        responses={200: Alive},
     ),
     endpoint(
         "GET /api/readyz",
@@ -97,7 +97,7 @@ ENDPOINTS = (
         "Whether this process should get traffic",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
-        answers={200: Readiness, 503: Readiness},
+        responses={200: Readiness, 503: Readiness},
     ),
     endpoint(
         "GET /api/metrics",
@@ -105,14 +105,14 @@ ENDPOINTS = (
         "Prometheus text format 0.0.4",
         gate=Gate.OPEN,
         bucket=Bucket.EXEMPT,
-        answers={200: "text/plain"},
+        responses={200: "text/plain"},
     ),
     endpoint(
         "GET /api/openapi.json",
         openapi,
         "This document",
         gate=Gate.OPEN,
-        answers={200: dict},
+        responses={200: dict},
     ),
     endpoint(
         "GET /api/attention",
@@ -120,7 +120,7 @@ ENDPOINTS = (
         "What needs an operator's attention now, worst first",
         scope=Scope.DASHBOARD_READ,
         bulk=True,
-        answers={200: Attention},
+        responses={200: Attention},
     ),
     endpoint(
         "GET /api/jobs",
@@ -128,7 +128,7 @@ ENDPOINTS = (
         "The latest run of each background job, by any process",
         scope=Scope.DASHBOARD_READ,
         bulk=True,
-        answers={200: JobList},
+        responses={200: JobList},
     ),
     endpoint(
         "GET /api/replicas",
@@ -136,6 +136,6 @@ ENDPOINTS = (
         "The processes that share the database, and how far each has read the log",
         scope=Scope.DASHBOARD_READ,
         bulk=True,
-        answers={200: ReplicaList},
+        responses={200: ReplicaList},
     ),
 )

@@ -69,31 +69,31 @@ class GuardedClient:
             request = http1.request(method, target.path, {**own, **headers}, body)
         except ValueError:
             raise Refused("the request cannot be written as HTTP") from None
-        answer = http1.Answer(max_bytes)
-        with self._reported(method, target, answer):
+        response = http1.Response(max_bytes)
+        with self._reported(method, target, response):
             failure = "the connection was closed before an answer"
             try:
                 async with asyncio.timeout(deadline_secs):
-                    await self._exchange(target, request, answer)
+                    await self._exchange(target, request, response)
             except TimeoutError:
                 failure = f"no answer within {deadline_secs:g} s"
             except http1.NotHttp:
                 failure = "the answer is not valid HTTP"
             except OSError:
                 pass  # the status that arrived before stands
-            if answer.status is None:
+            if response.status is None:
                 raise Unreachable(failure)
-            return Reply(answer.status, answer.headers, bytes(answer.body), answer.complete)
+            return Reply(response.status, response.headers, bytes(response.body), response.complete)
 
-    async def _exchange(self, target: Target, request: bytes, answer: http1.Answer) -> None:
+    async def _exchange(self, target: Target, request: bytes, response: http1.Response) -> None:
         async with self._connected(target) as (reader, writer):
             writer.write(request)  # not awaited: the answer may come before all of it is read
-            while not answer.done:
+            while not response.done:
                 data = await reader.read(READ_BYTES)
                 if data:
-                    answer.feed(data)
+                    response.feed(data)
                 else:
-                    answer.end()
+                    response.end()
 
     @asynccontextmanager
     async def _connected(self, target: Target) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -123,7 +123,7 @@ class GuardedClient:
                 writer.transport.abort()
 
     @contextmanager
-    def _reported(self, method: str, target: Target, answer: http1.Answer) -> Iterator[None]:
+    def _reported(self, method: str, target: Target, response: http1.Response) -> Iterator[None]:
         began, failure = time.perf_counter(), None
         try:
             yield
@@ -132,8 +132,8 @@ class GuardedClient:
             raise
         finally:
             attributes: dict[str, str | int] = {"server.address": target.host, "server.port": target.port}
-            if answer.status is not None:
-                attributes["http.response.status_code"] = answer.status
+            if response.status is not None:
+                attributes["http.response.status_code"] = response.status
             if self._on_call is not None:
                 self._on_call(method, attributes, time.perf_counter() - began, failure)
 

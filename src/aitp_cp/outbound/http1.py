@@ -42,7 +42,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes | No
     return "\r\n".join(lines).encode("latin-1") + (body or b"")
 
 
-class Answer:
+class Response:
     """One answer, fed as it arrives; `body` holds at most `max_bytes`, `headers` lowercase names."""
 
     def __init__(self, max_bytes: int) -> None:

@@ -39,20 +39,20 @@ class SystemLookup:
     async def _look_up(self, host: str) -> list[Address]:
         # A thread of its own: one of an executor would hold up the end of the process until its lookup times out.
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Address]] = loop.create_future()
+        found: asyncio.Future[list[Address]] = loop.create_future()
 
-        def answer_once(addresses: list[Address]) -> None:
-            if not answer.done():
-                answer.set_result(addresses)
+        def settle(addresses: list[Address]) -> None:
+            if not found.done():
+                found.set_result(addresses)
 
         def resolve() -> None:
             addresses = _resolve(host)
             with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-                loop.call_soon_threadsafe(answer_once, addresses)
+                loop.call_soon_threadsafe(settle, addresses)
 
         async with self._room:
             threading.Thread(target=resolve, name="name-lookup", daemon=True).start()
-            return await answer
+            return await found
 
 
 async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:

@@ -67,6 +67,6 @@ EXPORT = Endpoint(
     scope=Scope.EVENTS_READ,
     bulk=True,
     query=AgentExportQuery,
-    answers={200: (AgentExport, Format.JSONL.media_type)},
+    responses={200: (AgentExport, Format.JSONL.media_type)},
     errors=(NotFound, BadRequest),
 )

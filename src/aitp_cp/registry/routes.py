@@ -24,8 +24,8 @@ from aitp_cp.errors import (
     TokenInvalid,
     TokenReplayed,
 )
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.edge import reply_once
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol import manifest as manifests
 from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
@@ -106,15 +106,15 @@ async def register(rt: Runtime, request: Request) -> Response:
     actor = actor_of(rt, request)
     header = request.headers.get("x-aitp-namespace")
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         wish = NamespaceWish(enrolment.requested_namespace(header, manifest), proven)
-        return Answer(201, await enrolment.register(conn, manifest, claims, wish, actor, rt.clock()))
+        return ApiResponse(201, await enrolment.register(conn, manifest, claims, wish, actor, rt.clock()))
 
     # JSON holds no NUL, so body and header cannot run into each other.
     body += b"" if header is None else b"\0" + header.encode("latin-1")
     body += b"\0proven" if proven else b""
     try:
-        return await answer_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
+        return await reply_once(rt, request, endpoint="agents.register", caller=manifest.aid, body=body, effect=effect)
     finally:  # after a failure, too: the commit may have happened although its confirmation was lost
         rt.get(RegistryCache).changed(manifest.aid, {None, *manifest.offered_caps})
 
@@ -166,10 +166,10 @@ async def deregister(rt: Runtime, request: Request) -> Response:
     aid = path_aid(request)
     try:
         async with rt.db.transaction() as conn:
-            answer = await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
+            response = await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
     finally:
         rt.get(RegistryCache).changed(aid)
-    return json_response(answer)
+    return json_response(response)
 
 
 async def verified(rt: Runtime, body: bytes, time_left: timedelta) -> Manifest:
@@ -194,7 +194,7 @@ ENDPOINTS = (
         gate=Gate.OPEN,
         bucket=Bucket.ENROLL_IP,
         body=dict,
-        answers={200: EnrollmentAnswer},
+        responses={200: EnrollmentAnswer},
         errors=(*MANIFEST_ERRORS, AgentContained),
         # The token goes into Authorization, which OpenAPI keeps out of its parameters.
         leads_to=(Link("POST /api/registry/agents", body="$request.body"),),
@@ -210,7 +210,7 @@ ENDPOINTS = (
             Param(PROOF_HEADER, "an agent token: proves that the agent itself registers", {"type": "string"}, "header"),
         ),
         body=dict,
-        answers={201: Registered},
+        responses={201: Registered},
         errors=(
             *MANIFEST_ERRORS,
             TokenInvalid,
@@ -231,7 +231,7 @@ ENDPOINTS = (
         "Discover agents",
         gate=Gate.OPEN,
         query=ListFilter,
-        answers={200: AgentList},
+        responses={200: AgentList},
         leads_to=links(*AGENT, aid="$response.body#/agents/0/aid"),
     ),
     endpoint(
@@ -239,7 +239,7 @@ ENDPOINTS = (
         get_agent,
         "One agent",
         gate=Gate.OPEN,
-        answers={200: AgentView},
+        responses={200: AgentView},
         errors=(NotFound,),
         leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE, NOTE),
     ),
@@ -248,7 +248,7 @@ ENDPOINTS = (
         get_manifest,
         "The manifest exactly as the agent signed it",
         gate=Gate.OPEN,
-        answers={200: dict},
+        responses={200: dict},
         errors=(NotFound,),
     ),
     endpoint(
@@ -256,7 +256,7 @@ ENDPOINTS = (
         list_manifests,
         "The newest manifests that an agent registered, newest first",
         scope=Scope.AGENTS_READ,
-        answers={200: ManifestList},
+        responses={200: ManifestList},
         errors=(NotFound,),
         leads_to=links(
             "GET /api/registry/agents/{aid}/manifests/{sha256}",
@@ -269,7 +269,7 @@ ENDPOINTS = (
         get_kept_manifest,
         "One of these manifests, exactly as the agent signed it",
         scope=Scope.AGENTS_READ,
-        answers={200: dict},
+        responses={200: dict},
         errors=(NotFound,),
     ),
     endpoint(
@@ -278,7 +278,7 @@ ENDPOINTS = (
         "Move an agent to another namespace",
         scope=Scope.AGENTS_WRITE,
         body=AgentUpdate,
-        answers={200: AgentView},
+        responses={200: AgentView},
         errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
@@ -287,7 +287,7 @@ ENDPOINTS = (
         deregister,
         "Deregister an agent",
         scope=Scope.AGENTS_WRITE,
-        answers={200: Deregistered},
+        responses={200: Deregistered},
         errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),

@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.audit.model import Actor
 from aitp_cp.db.keyset import Key, Order
-from aitp_cp.idempotency.model import Answer, Once
+from aitp_cp.idempotency.model import ApiResponse, Once
 from aitp_cp.web.query import PageQuery
 
 MAX_REASON = 500
@@ -107,7 +107,7 @@ class Submission(NamedTuple):
 class Done(NamedTuple):
     """The answer to a submission after its commit; `outcome` is None where an older request was answered."""
 
-    answer: Answer
+    response: ApiResponse
     outcome: Outcome | None
 
 

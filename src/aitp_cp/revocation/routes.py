@@ -88,7 +88,7 @@ ENDPOINTS = (
         scope=Scope.REVOCATION_WRITE,
         idempotent=True,
         body=NewRevocation,
-        answers={201: (RevocationView, BulkRevocation)},
+        responses={201: (RevocationView, BulkRevocation)},
         errors=(BodyInvalid, JtiInvalid),
         leads_to=(
             *links("GET /api/revocation/entries", jti="$response.body#/jti"),
@@ -102,7 +102,7 @@ ENDPOINTS = (
         "Revoked tokens, newest first",
         scope=Scope.REVOCATION_READ,
         query=RevocationQuery,
-        answers={200: RevocationPage},
+        responses={200: RevocationPage},
         errors=(JtiInvalid,),
         leads_to=(
             *links("GET /api/revocation/entries", jti="$response.body#/entries/0/jti"),
@@ -125,7 +125,7 @@ ENDPOINTS = (
                     place="header",
                 ),
             ),
-            answers={200: dict, 304: None},
+            responses={200: dict, 304: None},
             errors=(RevocationUnavailable,),
             leads_to=(Link(f"GET {path}", {"If-None-Match": "$response.header.ETag"}),),
         )

@@ -118,7 +118,7 @@ def shown(entry: Revocation) -> RevocationView:
     )
 
 
-def answer(outcome: Outcome, *, bulk: bool) -> RevocationView | BulkRevocation:
+def view_of(outcome: Outcome, *, bulk: bool) -> RevocationView | BulkRevocation:
     """Return the body of the response."""
     entries = [shown(entry) for entry in outcome.entries]
     return BulkRevocation(entries, outcome.new, len(entries) - outcome.new) if bulk else entries[0]

@@ -8,7 +8,7 @@ from aitp_cp.db import Connection, urgent
 from aitp_cp.db.group_commit import GroupCommit
 from aitp_cp.errors import AppError
 from aitp_cp.idempotency import service as idempotency
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.revocation import service
 from aitp_cp.revocation.model import Done, Submission
 from aitp_cp.revocation.published import PublishedList
@@ -23,7 +23,7 @@ class Revoker:
         self._published = published
         self._commits = GroupCommit("revocation", self._store)
 
-    async def submit(self, submission: Submission) -> Answer:
+    async def submit(self, submission: Submission) -> ApiResponse:
         """Store a revocation and return its answer.
 
         Raises `Conflict`, `DatabaseUnavailable`, `ShuttingDown`, and what the key refuses.
@@ -31,7 +31,7 @@ class Revoker:
         once = submission.once
         key = None if once.key is None else msgspec.structs.replace(once, body_sha256=b"")
         done = await self._commits.submit(submission, size=len(submission.request.entries), key=key)
-        return done.answer
+        return done.response
 
     async def stop(self) -> None:
         """Write what is waiting, then end."""
@@ -58,12 +58,12 @@ class Revoker:
         claims = await idempotency.claim(conn, [submission.once for submission in submissions])
         fresh = [submission for submission, claim in zip(submissions, claims, strict=True) if claim is None]
         outcomes = await service.revoke(conn, [submission.request for submission in fresh], now) if fresh else []
-        answers = [
-            (submission.once, Answer(201, service.answer(outcome, bulk=submission.request.bulk)))
+        responses = [
+            (submission.once, ApiResponse(201, service.view_of(outcome, bulk=submission.request.bulk)))
             for submission, outcome in zip(fresh, outcomes, strict=True)
         ]
-        kept = await idempotency.keep(conn, answers, now)
-        done = iter([Done(answer, outcome) for answer, outcome in zip(kept, outcomes, strict=True)])
+        kept = await idempotency.keep(conn, responses, now)
+        done = iter([Done(response, outcome) for response, outcome in zip(kept, outcomes, strict=True)])
         return [
             next(done) if claim is None else claim if isinstance(claim, AppError) else Done(claim, None)
             for claim in claims

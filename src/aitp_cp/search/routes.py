@@ -28,7 +28,7 @@ ENDPOINTS = (
         tag="dashboard",
         scope=Scope.DASHBOARD_READ,
         query=SearchQuery,
-        answers={200: SearchResult},
+        responses={200: SearchResult},
         errors=(FilterInvalid,),
     ),
 )

@@ -79,7 +79,7 @@ ENDPOINTS = (
         "Handshake sessions, newest first",
         scope=Scope.EVENTS_READ,
         query=SessionFilter,
-        answers={200: SessionList},
+        responses={200: SessionList},
         leads_to=(
             *links(*SESSION, id="$response.body#/sessions/0/sessionId"),
             *links(*OF_SESSION, sessionId="$response.body#/sessions/0/sessionId"),
@@ -92,7 +92,7 @@ ENDPOINTS = (
         "One session with its events, oldest first",
         scope=Scope.EVENTS_READ,
         bulk=True,
-        answers={200: SessionDetail},
+        responses={200: SessionDetail},
         errors=(NotFound,),
         leads_to=(
             *links(*SESSION, id="$request.path.id"),
@@ -107,7 +107,7 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         bulk=True,
         query=ExportQuery,
-        answers={200: (SessionExport, Format.JSONL.media_type)},
+        responses={200: (SessionExport, Format.JSONL.media_type)},
         errors=(NotFound, BadRequest),
     ),
     endpoint(
@@ -117,7 +117,7 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         bulk=True,
         query=ReplayQuery,
-        answers={200: Replay},
+        responses={200: Replay},
         errors=(BadRequest,),
     ),
 )

@@ -45,7 +45,7 @@ ENDPOINTS = (
         "Tokens that agents reported, newest issued first",
         scope=Scope.EVENTS_READ,
         query=TctFilter,
-        answers={200: TctList},
+        responses={200: TctList},
         leads_to=(
             Link("POST /api/revocation/entries", body={"jti": "$response.body#/tcts/0/jti"}),
             *links("GET /api/delegations", rootJti="$response.body#/tcts/0/jti"),
@@ -59,7 +59,7 @@ ENDPOINTS = (
         "Delegations, newest issued first, or the tree under one token",
         scope=Scope.EVENTS_READ,
         query=DelegationFilter,
-        answers={200: DelegationList},
+        responses={200: DelegationList},
         errors=(BadRequest,),
         leads_to=(
             Link("POST /api/revocation/entries", body={"jti": "$response.body#/delegations/0/jti"}),

@@ -9,8 +9,8 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid, IdInvalid, JwksNotCached, NotFound
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.edge import reply_once
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import pinned_keys, service
@@ -59,12 +59,12 @@ async def create_anchor(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     actor = actor_of(rt, request)
 
-    async def effect(conn: Connection) -> Answer:
-        return Answer(201, await service.create(conn, decode(body, NewAnchor), actor, rt.clock()))
+    async def effect(conn: Connection) -> ApiResponse:
+        return ApiResponse(201, await service.create(conn, decode(body, NewAnchor), actor, rt.clock()))
 
-    answer = await answer_once(rt, request, endpoint="trust-anchors.create", caller=actor.id, body=body, effect=effect)
+    response = await reply_once(rt, request, endpoint="trust-anchors.create", caller=actor.id, body=body, effect=effect)
     rt.get(JwksRefresher).wake()
-    return answer
+    return response
 
 
 async def get_anchor(rt: Runtime, request: Request) -> Response:
@@ -105,11 +105,11 @@ async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:
     body = await read_body(request)
     actor = actor_of(rt, request)
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         key = pinned_keys.read_key(decode(body, NewPinnedKey))
-        return Answer(201, await pinned_keys.upsert(conn, key, actor, rt.clock()))
+        return ApiResponse(201, await pinned_keys.upsert(conn, key, actor, rt.clock()))
 
-    return await answer_once(rt, request, endpoint="pinned-keys.upsert", caller=actor.id, body=body, effect=effect)
+    return await reply_once(rt, request, endpoint="pinned-keys.upsert", caller=actor.id, body=body, effect=effect)
 
 
 async def delete_pinned_key(rt: Runtime, request: Request) -> Response:
@@ -130,7 +130,7 @@ ENDPOINTS = (
         "Trust anchors, oldest first",
         scope=Scope.TRUST_READ,
         query=AnchorQuery,
-        answers={200: AnchorList},
+        responses={200: AnchorList},
         leads_to=links(*ANCHOR, id="$response.body#/trustAnchors/0/id"),
     ),
     endpoint(
@@ -140,7 +140,7 @@ ENDPOINTS = (
         scope=Scope.TRUST_WRITE,
         idempotent=True,
         body=NewAnchor,
-        answers={201: AnchorView},
+        responses={201: AnchorView},
         errors=(BodyInvalid, AlreadyExists),
         leads_to=(
             *links(*ANCHOR, id="$response.body#/id"),
@@ -152,7 +152,7 @@ ENDPOINTS = (
         get_anchor,
         "One trust anchor",
         scope=Scope.TRUST_READ,
-        answers={200: AnchorView},
+        responses={200: AnchorView},
         errors=(IdInvalid, NotFound),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
@@ -162,7 +162,7 @@ ENDPOINTS = (
         "Change a trust anchor; keys of another source are dropped",
         scope=Scope.TRUST_WRITE,
         body=AnchorPatch,
-        answers={200: AnchorView},
+        responses={200: AnchorView},
         errors=(IdInvalid, BodyInvalid, NotFound, AlreadyExists),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
@@ -171,7 +171,7 @@ ENDPOINTS = (
         delete_anchor,
         "Trust an identity provider no longer",
         scope=Scope.TRUST_WRITE,
-        answers={204: None},
+        responses={204: None},
         errors=(IdInvalid, NotFound),
     ),
     endpoint(
@@ -179,7 +179,7 @@ ENDPOINTS = (
         get_jwks,
         "The key set last fetched from an identity provider",
         scope=Scope.TRUST_READ,
-        answers={200: dict},
+        responses={200: dict},
         errors=(IdInvalid, NotFound, JwksNotCached),
     ),
     endpoint(
@@ -188,7 +188,7 @@ ENDPOINTS = (
         "Pinned keys, or with aid the one of that agent",
         scope=Scope.TRUST_READ,
         query=PinnedKeyQuery,
-        answers={200: (PinnedKeyList, PinnedKeyView)},
+        responses={200: (PinnedKeyList, PinnedKeyView)},
         errors=(NotFound,),
         leads_to=links(
             *PINNED_KEY, aid="$response.body#/pinnedKeys/0/aid", namespace="$response.body#/pinnedKeys/0/namespace"
@@ -201,7 +201,7 @@ ENDPOINTS = (
         scope=Scope.TRUST_WRITE,
         idempotent=True,
         body=NewPinnedKey,
-        answers={201: PinnedKeyView},
+        responses={201: PinnedKeyView},
         errors=(BodyInvalid,),
         leads_to=links(*PINNED_KEY, aid="$response.body#/aid", namespace="$response.body#/namespace"),
     ),
@@ -211,7 +211,7 @@ ENDPOINTS = (
         "Unpin an agent's key",
         scope=Scope.TRUST_WRITE,
         query=PinnedKeyName,
-        answers={204: None},
+        responses={204: None},
         errors=(BadRequest, NotFound),
     ),
 )

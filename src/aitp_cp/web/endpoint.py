@@ -89,7 +89,7 @@ class Endpoint:
     params: tuple[Param, ...] = ()  # in the path or a header
     body: Any = None  # the request struct, for the document
     body_limit: int = BODY_LIMIT
-    answers: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
+    responses: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
     errors: tuple[type[AppError], ...] = ()
     signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key

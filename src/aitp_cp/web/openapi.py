@@ -67,11 +67,11 @@ def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
 
 
 def _shapes(table: Iterable[Endpoint]) -> tuple[list[Any], list[Any]]:
-    """Return the shapes of bodies and those of answers, each once."""
+    """Return the shapes of bodies and those of responses, each once."""
     bodies = dict.fromkeys(endpoint.body for endpoint in table if endpoint.body is not None)
-    forms = (form for endpoint in table for answer in endpoint.answers.values() for form in _forms(answer))
-    answers = dict.fromkeys(form for form in forms if form is not None and not isinstance(form, str))
-    return list(bodies), list(answers)
+    forms = (form for endpoint in table for response in endpoint.responses.values() for form in _forms(response))
+    responses = dict.fromkeys(form for form in forms if form is not None and not isinstance(form, str))
+    return list(bodies), list(responses)
 
 
 def _operation(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _responses(endpoint: Endpoint, schemas: Mapping[Any, Any]) -> dict[str, Any]
             "description": ", ".join(sorted(codes)),
             "content": {"application/json": {"schema": _refusal(codes)}},
         }
-    for status, answer in endpoint.answers.items():
-        shown[str(status)] = _success(answer, schemas)
+    for status, response in endpoint.responses.items():
+        shown[str(status)] = _success(response, schemas)
         if endpoint.leads_to and 200 <= status < 300:
             shown[str(status)]["links"] = {_operation_id(link.to): _link(link) for link in endpoint.leads_to}
     return dict(sorted(shown.items()))
@@ -147,20 +147,20 @@ def _link(link: Link) -> dict[str, Any]:
     return shown
 
 
-def _success(answer: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    if answer is None:
+def _success(response: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    if response is None:
         return {"description": "done"}
-    shapes = [schemas[shape] for shape in _forms(answer) if not isinstance(shape, str)]
+    shapes = [schemas[shape] for shape in _forms(response) if not isinstance(shape, str)]
     content: dict[str, Any] = {
-        shape: {"schema": {"type": "string"}} for shape in _forms(answer) if isinstance(shape, str)
+        shape: {"schema": {"type": "string"}} for shape in _forms(response) if isinstance(shape, str)
     }
     if shapes:
         content["application/json"] = {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}
     return {"description": "done", "content": content}
 
 
-def _forms(answer: Any) -> tuple[Any, ...]:
-    return answer if isinstance(answer, tuple) else (answer,)
+def _forms(response: Any) -> tuple[Any, ...]:
+    return response if isinstance(response, tuple) else (response,)
 
 
 def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:

@@ -13,9 +13,9 @@ Schema = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 
 
-def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[Mapping[Any, Schema], dict[str, Schema]]:
+def schemas_of(bodies: Iterable[Any], successes: Iterable[Any]) -> tuple[Mapping[Any, Schema], dict[str, Schema]]:
     """Return the schema of each shape, and the components that they refer to by name."""
-    requests, responses = list(bodies), list(answers)
+    requests, responses = list(bodies), list(successes)
     shapes = [*requests, *(shape for shape in responses if shape not in requests)]
     schemas, components = msgspec.json.schema_components(shapes, ref_template=REFERENCE)
     for struct in _structs(multi_type_info(requests)):

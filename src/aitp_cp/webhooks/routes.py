@@ -12,8 +12,8 @@ from aitp_cp.db import Connection
 from aitp_cp.deliveries import outbox
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
-from aitp_cp.idempotency.edge import answer_once
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.edge import reply_once
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -72,13 +72,13 @@ async def create(rt: Runtime, request: Request) -> Response:
     # The host is resolved before the transaction. An error is raised inside it, to be stored for replays.
     new = await _checked(rt, body, NewWebhook)
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         if isinstance(new, AppError):
             raise new
         created, replayed = await service.create(conn, new, actor, rt.clock(), rt.settings.webhooks_max)
-        return Answer(201, created, replayed)
+        return ApiResponse(201, created, replayed)
 
-    return await answer_once(rt, request, endpoint="webhooks.create", caller=actor.id, body=body, effect=effect)
+    return await reply_once(rt, request, endpoint="webhooks.create", caller=actor.id, body=body, effect=effect)
 
 
 async def get(rt: Runtime, request: Request) -> Response:
@@ -142,7 +142,7 @@ ENDPOINTS = (
         "Webhooks, oldest first, without their secrets",
         scope=Scope.WEBHOOKS_READ,
         query=WholeList,
-        answers={200: WebhookList},
+        responses={200: WebhookList},
         leads_to=links(*WEBHOOK, id="$response.body#/webhooks/0/id"),
     ),
     endpoint(
@@ -152,7 +152,7 @@ ENDPOINTS = (
         scope=Scope.WEBHOOKS_WRITE,
         idempotent=True,
         body=NewWebhook,
-        answers={201: (CreatedWebhook, ReplayedWebhook)},
+        responses={201: (CreatedWebhook, ReplayedWebhook)},
         errors=(BodyInvalid, UrlNotAllowed, HostUnresolved, WebhooksLimit),
         leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
@@ -161,7 +161,7 @@ ENDPOINTS = (
         get,
         "One webhook",
         scope=Scope.WEBHOOKS_READ,
-        answers={200: WebhookView},
+        responses={200: WebhookView},
         errors=(IdInvalid, NotFound),
         leads_to=(*links(*WEBHOOK, id="$request.path.id"), *SINCE_CREATED),
     ),
@@ -172,7 +172,7 @@ ENDPOINTS = (
             "Change what is given; a new host gets a new secret, which is shown this once",
             scope=Scope.WEBHOOKS_WRITE,
             body=WebhookPatch,
-            answers={200: (WebhookView, CreatedWebhook)},
+            responses={200: (WebhookView, CreatedWebhook)},
             errors=(IdInvalid, BodyInvalid, UrlNotAllowed, HostUnresolved, NotFound),
             leads_to=links(*WEBHOOK, id="$request.path.id"),
         )
@@ -183,7 +183,7 @@ ENDPOINTS = (
         delete,
         "Delete a webhook with all its deliveries",
         scope=Scope.WEBHOOKS_WRITE,
-        answers={200: DeletedWebhook},
+        responses={200: DeletedWebhook},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks"),
     ),
@@ -192,7 +192,7 @@ ENDPOINTS = (
         get_breaker,
         "Whether deliveries are held back after failures",
         scope=Scope.WEBHOOKS_READ,
-        answers={200: BreakerView},
+        responses={200: BreakerView},
         errors=(IdInvalid, NotFound),
         leads_to=links("POST /api/webhooks/{id}/circuit-breaker/reset", id="$request.path.id"),
     ),
@@ -201,7 +201,7 @@ ENDPOINTS = (
         reset_breaker,
         "Close the circuit breaker",
         scope=Scope.WEBHOOKS_WRITE,
-        answers={200: BreakerView},
+        responses={200: BreakerView},
         errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/circuit-breaker", id="$request.path.id"),
     ),

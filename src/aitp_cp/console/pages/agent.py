@@ -373,7 +373,7 @@ PAGES = (
         handler=export,
         scope=Scope.EVENTS_READ,
         bulk=True,
-        answers={200: ("application/json", "application/x-ndjson")},
+        responses={200: ("application/json", "application/x-ndjson")},
     ),
     action(path="/agents/{aid}/notes", handler=put_notes, scope=Scope.AGENTS_WRITE),
     action(path="/agents/{aid}/pin", handler=pin, scope=Scope.TRUST_WRITE),

@@ -259,12 +259,12 @@ def _expiring(agent: AgentView, now: datetime) -> bool:
 listed = partial(screen, scope=Scope.AGENTS_READ, bulk=True, query=AgentsFilter)
 PAGES = (
     listed(path="/agents", handler=list_agents, nav="Agents"),
-    listed(path="/agents/export", handler=export, answers={200: ("text/csv", Format.JSONL.media_type)}),
+    listed(path="/agents/export", handler=export, responses={200: ("text/csv", Format.JSONL.media_type)}),
     action(
         path="/agents/deregister",
         handler=deregister,
         scope=Scope.AGENTS_WRITE,
-        answers={303: None, 200: "text/html"},
+        responses={303: None, 200: "text/html"},
         body_limit=256 * 1024,
     ),
 )

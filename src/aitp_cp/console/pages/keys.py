@@ -16,7 +16,7 @@ from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.idempotency.service import Effect, once_for, run_once
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
@@ -93,9 +93,9 @@ async def create(rt: Runtime, request: Request) -> Response:
     ends = iso(rt.clock() + timedelta(days=int(days))) if days else None
     new = NewKey(form.get("name")[:200], role=Role(role), expires_at=ends, rate_per_min=int(rate) or None)
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         created = await service.create(conn, new, grantor, rt.clock())
-        return Answer(201, created, without_secret(created))
+        return ApiResponse(201, created, without_secret(created))
 
     return await _shown_once(rt, request, form, effect)
 
@@ -107,9 +107,9 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     if not overlap.isdecimal() or len(overlap) > 6 or int(overlap) > MAX_OVERLAP_SECS:
         raise BadRequest("overlap is a number of seconds, up to a week")
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         created = await service.rotate(conn, id, int(overlap), grantor, rt.clock())
-        return Answer(201, created, without_secret(created))
+        return ApiResponse(201, created, without_secret(created))
 
     return await _shown_once(rt, request, form, effect)
 
@@ -145,7 +145,7 @@ async def _shown_once(rt: Runtime, request: Request, form: forms.Form, effect: E
 
 PAGES = (
     screen(path="/keys", handler=list_keys, scope=Scope.KEYS_ADMIN, nav="Keys", bulk=True, query=KeyQuery),
-    action(path="/keys", handler=create, scope=Scope.KEYS_ADMIN, answers={200: "text/html"}),
-    action(path="/keys/{id}/rotate", handler=rotate, scope=Scope.KEYS_ADMIN, answers={200: "text/html"}),
+    action(path="/keys", handler=create, scope=Scope.KEYS_ADMIN, responses={200: "text/html"}),
+    action(path="/keys/{id}/rotate", handler=rotate, scope=Scope.KEYS_ADMIN, responses={200: "text/html"}),
     action(path="/keys/{id}/revoke", handler=revoke, scope=Scope.KEYS_ADMIN),
 )

@@ -140,7 +140,7 @@ def _with_cookies(response: Response, *cookies: str) -> Response:
 
 
 def _open(name: str, handler: Handler, **more: object) -> Endpoint:
-    given = {"tag": "console", "gate": Gate.OPEN, "answers": {200: "text/html"}, "documented": False}
+    given = {"tag": "console", "gate": Gate.OPEN, "responses": {200: "text/html"}, "documented": False}
     return Endpoint(name, handler, name, **{**given, **more})  # type: ignore[arg-type]
 
 

@@ -68,6 +68,6 @@ PAGES = (
         path="/agents/{aid}/manifests/{sha256}/raw",
         handler=raw,
         scope=Scope.AGENTS_READ,
-        answers={200: "application/json"},
+        responses={200: "application/json"},
     ),
 )

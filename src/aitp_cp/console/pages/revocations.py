@@ -118,11 +118,11 @@ PAGES = (
         bulk=True,
         query=EntriesFilter,
     ),
-    screen(path="/revocations/plan", handler=plan, scope=Scope.REVOCATION_READ, answers={303: None}),
+    screen(path="/revocations/plan", handler=plan, scope=Scope.REVOCATION_READ, responses={303: None}),
     screen(
         path="/revocations/list",
         handler=download,
         scope=Scope.REVOCATION_READ,
-        answers={200: "application/json"},
+        responses={200: "application/json"},
     ),
 )

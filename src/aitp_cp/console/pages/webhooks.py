@@ -19,7 +19,7 @@ from aitp_cp.deliveries import service as deliveries
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.errors import BadRequest
-from aitp_cp.idempotency.model import Answer
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.idempotency.service import once_for, run_once
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.scopes import Scope
@@ -88,9 +88,9 @@ async def create(rt: Runtime, request: Request) -> Response:
         raise BadRequest("the form is not whole: open the page of webhooks again")
     new = NewWebhook(await _url(rt, form), _types(form), _secret(form), active=form.get("active") == "on")
 
-    async def effect(conn: Connection) -> Answer:
+    async def effect(conn: Connection) -> ApiResponse:
         created, replayed = await service.create(conn, new, actor, rt.clock(), rt.settings.webhooks_max)
-        return Answer(201, created, replayed)
+        return ApiResponse(201, created, replayed)
 
     place = once_for("console.webhooks", context_of(request).actor, str(once), msgspec.json.encode(form.fields))
     answer = await run_once(rt.db, place, effect, rt.clock())
@@ -180,10 +180,10 @@ def _secret(form: forms.Form) -> str | None:
 SHOWS = {200: "text/html"}
 PAGES = (
     screen(path="/webhooks", handler=list_webhooks, scope=Scope.WEBHOOKS_READ, nav="Webhooks", query=PageQuery),
-    action(path="/webhooks", handler=create, scope=Scope.WEBHOOKS_WRITE, answers=SHOWS),
-    action(path="/webhooks/{id}/edit", handler=edit, scope=Scope.WEBHOOKS_WRITE, answers=SHOWS),
+    action(path="/webhooks", handler=create, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
+    action(path="/webhooks/{id}/edit", handler=edit, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
     action(path="/webhooks/{id}/pause", handler=pause, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/rotate", handler=rotate, scope=Scope.WEBHOOKS_WRITE, answers=SHOWS),
+    action(path="/webhooks/{id}/rotate", handler=rotate, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
     action(path="/webhooks/{id}/reset", handler=reset_breaker, scope=Scope.WEBHOOKS_WRITE),
     action(path="/webhooks/{id}/test", handler=send_test, scope=Scope.WEBHOOKS_WRITE),
 )
