@@ -5,7 +5,9 @@ text, SQL or a DSN (contract, section 2).
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+T = TypeVar("T")
 
 
 class AppError(Exception):
@@ -58,6 +60,13 @@ class OffsetTooLarge(AppError):
 
 class NotFound(AppError):
     status, code, sentence = 404, "NOT_FOUND", "not found"
+
+
+def existing(value: T | None, sentence: str) -> T:
+    """Return the value; raise `NotFound` for None."""
+    if value is None:
+        raise NotFound(sentence)
+    return value
 
 
 class MethodNotAllowed(AppError):

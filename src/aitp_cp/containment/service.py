@@ -32,7 +32,7 @@ from aitp_cp.containment.model import (
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import lock_agent
-from aitp_cp.errors import Conflict, NotContained, NotFound, PlanChanged
+from aitp_cp.errors import Conflict, NotContained, PlanChanged, existing
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.events.projection import Caught
@@ -105,10 +105,7 @@ async def release(conn: Connection, aid: str, reason: str, actor: Actor, now: da
 
 async def get(conn: Connection, id: UUID) -> Stored:
     """Return a containment; raises `NotFound`."""
-    found = await store.find(conn, id)
-    if found is None:
-        raise NotFound("no such containment")
-    return found
+    return existing(await store.find(conn, id), "no such containment")
 
 
 async def page(conn: Connection, query: ContainmentQuery, window: Window) -> ContainmentPage:

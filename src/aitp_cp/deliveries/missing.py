@@ -15,7 +15,7 @@ from aitp_cp.db.keyset import Key, Order
 from aitp_cp.deliveries import outbox, store
 from aitp_cp.deliveries.bulk_model import MAX_ROWS, Queued, Range, place_of, span_of
 from aitp_cp.deliveries.model import NewDelivery, Subscriber
-from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.errors import BodyInvalid, existing
 from aitp_cp.events import positions
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event
@@ -40,11 +40,9 @@ async def replay(
     """Enqueue at most `limit` deliveries that events of a span of time lack, in the order of the log.
 
     Only events after the webhook's creation, of the types it has now, and received since `kept_from`: deliveries of
-    earlier ones may have been swept. Raises `NotFound` and `BodyInvalid`.
+    earlier ones may have been swept. Raises `existing` and `BodyInvalid`.
     """
-    webhook = await store.subscriber(conn, webhook_id)
-    if webhook is None:
-        raise NotFound("no such webhook")
+    webhook = existing(await store.subscriber(conn, webhook_id), "no such webhook")
     gap = await _gap(conn, webhook, body, kept_from, now)
     types = [kind for kind, delivered_as in DELIVERED_AS.items() if delivered_as in (webhook.events or DELIVERABLE)]
     matched, after, reads = 0, gap.after, 0

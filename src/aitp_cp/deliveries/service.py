@@ -13,7 +13,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import attempts, store
 from aitp_cp.deliveries.model import AttemptPage, DeliveryFilter, DeliveryPage, DeliveryView, NewDelivery
 from aitp_cp.deliveries.outbox import body_of
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import existing
 from aitp_cp.protocol.vocabulary import TEST_TYPE
 
 
@@ -26,8 +26,7 @@ async def list_deliveries(conn: Connection, webhook_id: UUID, filter: DeliveryFi
 async def list_attempts(conn: Connection, webhook_id: UUID, id: UUID, window: Window) -> AttemptPage:
     """List the attempts of a delivery, newest first. Raises `NotFound`."""
     await is_active(conn, webhook_id)
-    if await store.find(conn, webhook_id, id) is None:
-        raise NotFound("no such delivery")
+    existing(await store.find(conn, webhook_id, id), "no such delivery")
     return await attempts.page(conn, id, window)
 
 
@@ -40,9 +39,7 @@ async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, 
     await attempts.forget_old(conn, [id])
     delivery = await store.send_again(conn, webhook_id, id)
     if delivery is None:  # unknown, or being sent now
-        delivery = await store.find(conn, webhook_id, id)
-    if delivery is None:
-        raise NotFound("no such delivery")
+        delivery = existing(await store.find(conn, webhook_id, id), "no such delivery")
     await audit.record(conn, "webhook.redeliver", actor, str(webhook_id), {"deliveryId": str(id)}, now)
     return delivery
 
@@ -75,7 +72,4 @@ def _test_event(webhook_id: UUID, now: datetime) -> bytes:
 
 async def is_active(conn: Connection, webhook_id: UUID) -> bool:
     """Tell whether a webhook is active; raises `NotFound`."""
-    active = await store.webhook_is_active(conn, webhook_id)
-    if active is None:
-        raise NotFound("no such webhook")
-    return active
+    return existing(await store.webhook_is_active(conn, webhook_id), "no such webhook")

@@ -17,7 +17,7 @@ from aitp_cp.audit.service import Action
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import ApiKeyExpired, ApiKeyRevoked, BodyInvalid, GrantExceeded, KeyNotActive, NotFound
+from aitp_cp.errors import ApiKeyExpired, ApiKeyRevoked, BodyInvalid, GrantExceeded, KeyNotActive, existing
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.keys import store
@@ -49,10 +49,7 @@ async def list_keys(conn: Connection, state: KeyFilter, window: Window, now: dat
 
 async def get(conn: Connection, id: UUID, now: datetime) -> KeyView:
     """Return one key; raises `NotFound`."""
-    found = await store.find(conn, [id])
-    if not found:
-        raise NotFound("no such key")
-    return view(found[0], now)
+    return view(await _target(conn, id), now)
 
 
 async def create(
@@ -141,10 +138,7 @@ async def revoke(
 
 
 async def _target(conn: Connection, id: UUID) -> ApiKey:
-    found = await store.find(conn, [id])
-    if not found:
-        raise NotFound("no such key")
-    return found[0]
+    return existing(next(iter(await store.find(conn, [id])), None), "no such key")
 
 
 async def _locked(conn: Connection, id: UUID, grantor: Grantor, now: datetime) -> ApiKey:

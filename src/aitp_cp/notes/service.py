@@ -8,10 +8,11 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import BadRequest, BodyInvalid, NotFound
+from aitp_cp.errors import BadRequest, BodyInvalid, existing
 from aitp_cp.notes import store
 from aitp_cp.notes.model import NewNotes, Notes, NotesList, NotesQuery
 
+NOTHING = "nothing is noted about this agent"
 MAX_AID = 512  # characters, also of an id in an event that is no AID
 
 
@@ -22,10 +23,7 @@ async def page(conn: Connection, query: NotesQuery, window: Window) -> NotesList
 
 async def get(conn: Connection, aid: str) -> Notes:
     """Return what is noted about an agent; raises `NotFound`."""
-    notes = await store.find(conn, aid)
-    if notes is None:
-        raise NotFound("nothing is noted about this agent")
-    return notes
+    return existing(await store.find(conn, aid), NOTHING)
 
 
 async def put(conn: Connection, aid: str, new: NewNotes, actor: Actor, now: datetime) -> Notes:
@@ -46,9 +44,7 @@ async def put(conn: Connection, aid: str, new: NewNotes, actor: Actor, now: date
 
 async def delete(conn: Connection, aid: str, actor: Actor, now: datetime) -> None:
     """Forget what is noted about an agent; raises `NotFound`."""
-    known = await store.lock(conn, aid)
-    if known is None:
-        raise NotFound("nothing is noted about this agent")
+    known = existing(await store.lock(conn, aid), NOTHING)
     await store.delete(conn, aid)
     await audit.record(conn, "agent-notes.delete", actor, aid, {"owner": known.owner, "labels": known.labels}, now)
 

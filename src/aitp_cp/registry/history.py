@@ -4,7 +4,7 @@ from datetime import datetime
 
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import NotFound, existing
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.model import KeptManifest, ManifestList
 
@@ -74,11 +74,8 @@ async def list_manifests(conn: Connection, aid: str) -> ManifestList:
 
 async def raw(conn: Connection, aid: str, sha256: str) -> str:
     """Return one of the agent's manifests exactly as registered; raises `NotFound`."""
-    row = await conn.fetchrow(f"{FIND} sha256 = $2", aid, sha256)
-    if row is None:
-        raise NotFound("no such manifest")
-    text: str = row["raw"]
-    return text
+    row = existing(await conn.fetchrow(f"{FIND} sha256 = $2", aid, sha256), "no such manifest")
+    return str(row["raw"])
 
 
 async def pair(conn: Connection, aid: str, before: int, after: int) -> tuple[str, str]:

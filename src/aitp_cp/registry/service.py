@@ -7,7 +7,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor, Change
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import NotFound, existing
 from aitp_cp.events import service as log
 from aitp_cp.registry import queries, store
 from aitp_cp.registry.announce import agent_event
@@ -38,10 +38,7 @@ async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
 
 async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None]:
     """The same, with the time its manifest expires."""
-    found = await store.find(conn, aid, now)
-    if found is None:
-        raise NotFound("no such agent")
-    return found
+    return existing(await store.find(conn, aid, now), "no such agent")
 
 
 async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[AgentView]:
@@ -51,10 +48,7 @@ async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[Age
 
 async def get_manifest(conn: Connection, aid: str, now: datetime) -> StoredText:
     """The manifest exactly as registered; raises `NotFound`."""
-    found = await store.manifest_text(conn, aid, now)
-    if found is None:
-        raise NotFound("no such agent")
-    return found
+    return existing(await store.manifest_text(conn, aid, now), "no such agent")
 
 
 async def move(conn: Connection, aid: str, namespace: str, actor: Actor, now: datetime) -> AgentView:
@@ -62,9 +56,7 @@ async def move(conn: Connection, aid: str, namespace: str, actor: Actor, now: da
 
     The audit row is all there is to see of it: no event of contract section 9 says that a namespace has changed.
     """
-    known = await store.lock(conn, aid)
-    if known is None:
-        raise NotFound("no such agent")
+    known = existing(await store.lock(conn, aid), "no such agent")
     if known.namespace != namespace:
         await store.move(conn, aid, namespace)
         details = {"namespace": namespace, "previousNamespace": known.namespace}

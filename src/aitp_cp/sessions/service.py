@@ -6,7 +6,7 @@ from datetime import datetime
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.views import Json
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import existing
 from aitp_cp.events.projection import Claim, Effect, Projection, StoredParties, Thing
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
@@ -58,10 +58,7 @@ async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window)
 
 async def get_session(conn: Connection, session_id: str) -> SessionView:
     """Raises `NotFound`."""
-    found = await store.find(conn, session_id)
-    if found is None:
-        raise NotFound("no such session")
-    return found
+    return existing(await store.find(conn, session_id), "no such session")
 
 
 async def sessions_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:

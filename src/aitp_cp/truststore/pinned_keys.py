@@ -7,7 +7,7 @@ from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.errors import BodyInvalid, NotFound, existing
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store
 from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyList, PinnedKeyView
@@ -23,9 +23,7 @@ async def list_keys(conn: Connection, namespace: str | None, window: Window) -> 
 async def get(conn: Connection, namespace: str | None, aid: str) -> PinnedKeyView:
     """Return one key; raises `NotFound`."""
     key = await store.find_pinned(conn, namespace or DEFAULT_NAMESPACE, aids.spelled(aid), aid)
-    if key is None:
-        raise NotFound("no such pinned key")
-    return key
+    return existing(key, "no such pinned key")
 
 
 def read_key(body: NewPinnedKey) -> PinnedKey:

@@ -11,10 +11,12 @@ from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, UniqueViolation
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import AlreadyExists, BodyInvalid, Conflict, JwksNotCached, NotFound
+from aitp_cp.errors import AlreadyExists, BodyInvalid, Conflict, JwksNotCached, existing
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store, urls
 from aitp_cp.truststore.model import AnchorList, AnchorPatch, AnchorView, CachedKeys, NewAnchor
+
+NONE = "no such trust anchor"
 
 
 async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
@@ -24,7 +26,7 @@ async def list_anchors(conn: Connection, namespace: str | None, window: Window) 
 
 async def get(conn: Connection, id: UUID) -> AnchorView:
     """Return one anchor; raises `NotFound`."""
-    return _existing(await store.find(conn, id))
+    return existing(await store.find(conn, id), NONE)
 
 
 async def create(conn: Connection, new: NewAnchor, actor: Actor, now: datetime) -> AnchorView:
@@ -51,7 +53,7 @@ async def create(conn: Connection, new: NewAnchor, actor: Actor, now: datetime) 
 
 async def update(conn: Connection, id: UUID, patch: AnchorPatch, actor: Actor, now: datetime) -> AnchorView:
     """Change an anchor; keys fetched from another source are dropped. Raises like `create`, and `NotFound`."""
-    before = _existing(await store.lock(conn, id))
+    before = existing(await store.lock(conn, id), NONE)
     changes = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
     anchor = msgspec.structs.replace(before, **changes, updated_at=iso(now))
     _check(anchor)
@@ -69,7 +71,7 @@ async def update(conn: Connection, id: UUID, patch: AnchorPatch, actor: Actor, n
 
 async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> None:
     """Delete an anchor with its key set; raises `NotFound`."""
-    anchor = _existing(await store.delete(conn, id))
+    anchor = existing(await store.delete(conn, id), NONE)
     await audit.record(conn, "trust-anchor.delete", actor, str(id), _details(anchor), now)
 
 
@@ -77,15 +79,9 @@ async def keys(conn: Connection, id: UUID) -> CachedKeys:
     """Return the key set fetched last; raises `NotFound` or `JwksNotCached`."""
     keys = await store.find_keys(conn, id)
     if keys is None:
-        _existing(await store.find(conn, id))
+        existing(await store.find(conn, id), NONE)
         raise JwksNotCached(headers={"Retry-After": "5"})
     return keys
-
-
-def _existing(anchor: AnchorView | None) -> AnchorView:
-    if anchor is None:
-        raise NotFound("no such trust anchor")
-    return anchor
 
 
 def _check(anchor: AnchorView) -> None:

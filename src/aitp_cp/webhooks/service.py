@@ -4,7 +4,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -15,7 +14,7 @@ from aitp_cp.clock import iso
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import WEBHOOK_CREATION, lock
-from aitp_cp.errors import BodyInvalid, NotFound, WebhooksLimit
+from aitp_cp.errors import BodyInvalid, WebhooksLimit, existing
 from aitp_cp.events import service as log
 from aitp_cp.outbound import origin_of
 from aitp_cp.protocol.vocabulary import DELIVERABLE
@@ -32,8 +31,7 @@ from aitp_cp.webhooks.model import (
 )
 
 SECRET_BYTES = 32
-
-T = TypeVar("T")
+NONE = "no such webhook"
 
 
 def check_events(events: Sequence[str] | None) -> None:
@@ -50,7 +48,7 @@ async def list_webhooks(conn: Connection, window: Window) -> WebhookList:
 
 async def get(conn: Connection, id: UUID) -> WebhookView:
     """Return one webhook; raises `NotFound`."""
-    return _existing(await store.find(conn, id))
+    return existing(await store.find(conn, id), NONE)
 
 
 async def create(
@@ -83,7 +81,7 @@ async def update(
     A new scheme, host or port gets a new secret, given or made here, and the response shows it. Otherwise somebody who
     never knew the old secret could have deliveries to a server of their own signed with it.
     """
-    before = _existing(await store.lock(conn, id))
+    before = existing(await store.lock(conn, id), NONE)
     changes = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not None}
     secret = changes.pop("secret", None)
     if patch.events is not None:
@@ -102,7 +100,7 @@ async def update(
 
 async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeletedWebhook:
     """Delete a webhook at once; a job deletes its deliveries later. Raises `NotFound`."""
-    webhook = _existing(await store.lock(conn, id))
+    webhook = existing(await store.lock(conn, id), NONE)
     await store.mark_deleted(conn, id)
     await audit.record(conn, "webhook.delete", actor, str(id), _details(webhook), now)
     return DeletedWebhook(id)
@@ -110,12 +108,12 @@ async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> Del
 
 async def breaker(conn: Connection, id: UUID) -> BreakerView:
     """Return the state of the webhook's circuit breaker; raises `NotFound`."""
-    return _existing(await store.find_breaker(conn, id))
+    return existing(await store.find_breaker(conn, id), NONE)
 
 
 async def reset_breaker(conn: Connection, id: UUID, actor: Actor, now: datetime) -> BreakerView:
     """Close the breaker by hand; raises `NotFound`."""
-    closed = _existing(await store.reset_breaker(conn, id))
+    closed = existing(await store.reset_breaker(conn, id), NONE)
     await audit.record(conn, "webhook.circuit-breaker.reset", actor, str(id), {}, now)
     return closed
 
@@ -141,9 +139,3 @@ def _details(webhook: WebhookView) -> dict[str, object]:
         "events": webhook.events,
         "active": webhook.active,
     }
-
-
-def _existing(row: T | None) -> T:
-    if row is None:
-        raise NotFound("no such webhook")
-    return row
