@@ -75,7 +75,7 @@ async def test_what_is_said_of_each_names_it_and_no_password(database_url: str) 
         assert time.monotonic() - began < HOST_TIMEOUT_SECS + 1
     said = reason(refused.value)
     assert "127.0.0.1:1: nothing listens at its address" in said
-    assert f"127.0.0.1:{port(silent)}: no answer in time" in said
+    assert f"127.0.0.1:{port(silent)}: no response in time" in said
     assert "canary" not in said + str(refused.value)
 
 

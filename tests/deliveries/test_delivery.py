@@ -174,7 +174,7 @@ async def test_a_silent_receiver_is_given_ten_seconds_and_then_one_place(databas
             return tried if len(tried) == 2 else []
 
         rows = await until(given_up, timeout=15)
-        assert {(row["error"], row["statusCode"]) for row in rows} == {("no answer within 10 s", None)}
+        assert {(row["error"], row["statusCode"]) for row in rows} == {("no response within 10 s", None)}
         await there.wait_for(3)
         await report(app, 4)
         await ended(app, fine, 8)

@@ -51,7 +51,7 @@ async def test_an_empty_set_does_not_replace_a_good_one(database_url: str) -> No
     ("answer", "said"),
     [
         (Answer(500), "the provider answered 500"),
-        (Answer(drop=True), "the connection was closed before an answer"),
+        (Answer(drop=True), "the connection was closed before a response"),
         (Answer(body=b"<html>"), "JSON"),
         (Answer(body=b"{}", headers={"Content-Encoding": "br"}), "compressed in a way that was not asked for"),
         (Answer(body=gzip.compress(b"\0" * 9_000_000), headers={"Content-Encoding": "gzip"}), "larger than 1048576"),

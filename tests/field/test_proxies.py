@@ -22,7 +22,7 @@ from tests.support.tricks import Trick, tricks
 
 KEY = f"Authorization: Bearer {API_KEY}\r\n".encode()
 GATEWAYS = ["nginx", "nginx with WebSockets", "haproxy", "haproxy that reuses"]
-ANSWER_SECS = 0.06  # a trick that got no answer within this gets none
+ANSWER_SECS = 0.06  # a trick that got no response within this gets none
 
 
 class ToolMissing(UserWarning):

@@ -189,7 +189,7 @@ async def slow_names(host: str) -> list[Address]:
 async def test_one_deadline_covers_the_name_too() -> None:
     client = GuardedClient(LOOPBACK, lookup=slow_names)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match=r"no answer within 0\.2 s"):
+    with pytest.raises(Unreachable, match=r"no response within 0\.2 s"):
         await post(client, "http://slow.example/", deadline=0.2)
     assert time.monotonic() - began < 60
 
@@ -211,7 +211,7 @@ async def test_a_body_that_never_ends_leaves_the_status_it_came_with() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(drop=True), "closed before an answer"),
+        (Answer(drop=True), "closed before a response"),
         (Answer(raw=b"SSH-2.0-OpenSSH_9.6\r\n"), "not valid HTTP"),
         (Answer(raw=b"HTTP/1.1 " + b"y" * 100_000 + b"\r\n\r\n"), "not valid HTTP"),
         (Answer(raw=b"HTTP/1.1 2000 OK\r\n\r\n"), "not valid HTTP"),

@@ -100,7 +100,7 @@ class Keys:
     ) -> CreatedKey:
         """Create a key with a role or with scopes.
 
-        Raises `KEY_LOST`, with the id in `extra`, if the key exists but the answer that showed it was lost.
+        Raises `KEY_LOST`, with the id in `extra`, if the key exists but the response that showed it was lost.
         """
         fields = {"role": role, "scopes": scopes, "expiresAt": iso_or_none(expires_at), "ratePerMin": rate_per_min}
         return await self._create(KEYS, {"name": name, **fields})
@@ -129,11 +129,11 @@ class Keys:
         return (await self._transport.send(call)).read(RevokedKeys)
 
     async def _create(self, path: str, fields: Mapping[str, Any]) -> CreatedKey:
-        headers = {"Idempotency-Key": str(uuid4())}  # a lost answer is asked for again, and makes no second key
+        headers = {"Idempotency-Key": str(uuid4())}  # a lost response is asked for again, and makes no second key
         call = Call(method="POST", path=path, headers=headers, body=encode(fields))
         created = (await self._transport.send(call)).read(CreatedKey)
         if not created.key:
-            message = f"the key {created.id} was created, but the answer that showed it was lost: revoke or rotate it"
+            message = f"the key {created.id} was created, but the response that showed it was lost: revoke or rotate it"
             raise ControlPlaneError(KEY_LOST, message, status=201, extra={"id": str(created.id)})
         return created
 

@@ -87,7 +87,7 @@ class Tail:
             return list(self._reader.feed(chunk))
         except ValueError:
             pass
-        raise ControlPlaneError(ANSWER_INVALID, "the answer is not a stream of events")
+        raise ControlPlaneError(ANSWER_INVALID, "the response is not a stream of events")
 
     def _wait(self, error: ControlPlaneError | None) -> float:
         """Return the server's `retry`, doubled per consecutive failure, with jitter against a reconnect storm."""

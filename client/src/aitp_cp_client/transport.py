@@ -156,9 +156,9 @@ class Transport:
         try:
             return await response.read() if whole else await response.content.readany()
         except TimeoutError:
-            failed = TIMED_OUT, "the control plane stopped sending in the middle of its answer"
+            failed = TIMED_OUT, "the control plane stopped sending in the middle of its response"
         except (aiohttp.ClientError, OSError):
-            failed = CUT_SHORT, "the connection was closed in the middle of the answer"
+            failed = CUT_SHORT, "the connection was closed in the middle of the response"
         raise ControlPlaneError(*failed, status=response.status, request_id=response.headers.get("x-request-id"))
 
     def _open(self) -> aiohttp.ClientSession:
@@ -249,7 +249,7 @@ def _reason(failure: Exception, limit: aiohttp.ClientTimeout) -> tuple[str, str]
         case aiohttp.ConnectionTimeoutError():
             return UNREACHABLE, f"no connection within {limit.sock_connect:g} s"
         case TimeoutError():
-            return TIMED_OUT, "no answer in time"
+            return TIMED_OUT, "no response in time"
         case aiohttp.ClientConnectorCertificateError():
             return UNREACHABLE, "the TLS certificate is not valid"
         case aiohttp.ClientSSLError():
@@ -263,7 +263,7 @@ def _reason(failure: Exception, limit: aiohttp.ClientTimeout) -> tuple[str, str]
         case aiohttp.ClientConnectorError():
             return UNREACHABLE, "the connection could not be made"
         case aiohttp.ServerDisconnectedError() | OSError():
-            return CUT_SHORT, "the connection was closed before an answer"
+            return CUT_SHORT, "the connection was closed before a response"
         case aiohttp.ClientError():
-            return ANSWER_INVALID, "the answer is not valid HTTP"
+            return ANSWER_INVALID, "the response is not valid HTTP"
     return ANSWER_INVALID, "the request cannot be written as HTTP"

@@ -1,6 +1,6 @@
 """Single sign-on by OpenID Connect: authorization code with PKCE, through Authlib (contract, section 18).
 
-Only the issuer of the settings is asked, through the guarded client, and nothing of its answers is kept but what it
+Only the issuer of the settings is asked, through the guarded client, and nothing of its responses is kept but what it
 publishes. Authlib is an extra of the distribution, so only a process with `OIDC_ISSUER` imports this module.
 """
 
@@ -198,11 +198,11 @@ class Provider:
 
     def _scopes(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the scopes of all roles that the groups have; raises `NoRole`."""
-        found: Any = claims
+        member: Any = claims
         name = self._rt.settings.oidc_role_claim
         for part in [name] if name in claims else name.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        listed: Sequence[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+            member = member.get(part) if isinstance(member, Mapping) else None
+        listed: Sequence[Any] = [member] if isinstance(member, str) else member if isinstance(member, list) else []
         groups = [group for group in listed[:MAX_GROUPS] if isinstance(group, str)]
         role_map = self._rt.settings.oidc_role_map
         scopes = frozenset[Scope]().union(*(ROLES[Role(role_map[group])] for group in groups if group in role_map))
@@ -246,7 +246,7 @@ class Provider:
         except (Refused, Unreachable) as failure:
             raise ProviderAway(str(failure)) from None
         if not reply.complete:
-            raise ProviderAway("its answer is cut short, or too long")
+            raise ProviderAway("its response is cut short, or too long")
         return reply.status, reply.body
 
 
@@ -254,7 +254,7 @@ def _read(response: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(response, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ProviderAway("its answer is not what OpenID Connect says") from None
+        raise ProviderAway("its response is not what OpenID Connect says") from None
 
 
 def _authenticated_at(claims: Mapping[str, Any], attempt: Attempt) -> datetime:

@@ -56,8 +56,8 @@ class Accounts:
         """Return who holds each session that is live now; what the others stand on has gone."""
         families = {session.key_family for session in sessions if session.key_family is not None}
         behind = await keys.newest_of_families(conn, list(families), now) if families else {}
-        found = {session.id: self._principal(session, behind, now) for session in sessions}
-        return {id: principal for id, principal in found.items() if principal is not None}
+        principals = {session.id: self._principal(session, behind, now) for session in sessions}
+        return {id: principal for id, principal in principals.items() if principal is not None}
 
     def _principal(self, session: ConsoleSession, behind: dict[UUID, ApiKey], now: datetime) -> Principal | None:
         key = None if session.key_family is None else behind.get(session.key_family)

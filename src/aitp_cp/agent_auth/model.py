@@ -1,4 +1,4 @@
-"""A challenge, and the token for a signed answer to it."""
+"""A challenge, and the token for a signed response to it."""
 
 import msgspec
 

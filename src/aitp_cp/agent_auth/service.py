@@ -23,7 +23,7 @@ async def challenge(rt: Runtime, aid: str) -> Challenge:
 
 
 async def issue_token(rt: Runtime, body: bytes) -> AgentToken:
-    """Return a token for the sender of a signed answer; raises `BodyInvalid`, `ProofInvalid` and `AgentContained`.
+    """Return a token for the sender of a signed response; raises `BodyInvalid`, `ProofInvalid` and `AgentContained`.
 
     The nonce is checked before the signature: only who has asked for one makes us do public-key work.
     """

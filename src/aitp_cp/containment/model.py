@@ -106,7 +106,7 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Containment(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer: the containment, None in a dry run, its plan, and how many ids are left to the job."""
+    """The response: the containment, None in a dry run, its plan, and how many ids are left to the job."""
 
     containment: ContainmentView | None
     tokens: TokenPlan

@@ -18,7 +18,7 @@ from aitp_cp.deliveries import store as deliveries
 from aitp_cp.revocation import holders
 from aitp_cp.revocation.holders import NONE, Holder
 
-MAX_CLIENTS = 1000  # that an answer names, those seen last
+MAX_CLIENTS = 1000  # that a response names, those seen last
 MAX_WATCHED = 100  # newest open containments whose progress is noted
 HALF, MOST = 0.5, 0.95
 

@@ -152,23 +152,23 @@ async def _revoke(conn: Connection, parties: Mapping[UUID, tuple[str, str]], now
 
 
 async def _plan(conn: Connection, scope: Selection) -> Plan:
-    found = await exposure.measure(conn, scope)
+    exposed = await exposure.measure(conn, scope)
     return Plan(
-        tokens=TokenPlan(found.issued, found.held, found.unlistable, found.by_verdict, found.shared),
-        delegations=DelegationPlan(found.below, found.depth, found.collateral),
-        exposed_peers=await _peers(conn, scope.aid, found),
-        exposed_peer_count=found.peer_count,
-        list_entries_after=await deny_list.count_listed(conn) + found.listable,
-        plan_digest=found.digest,
-        revocations=found.items,
+        tokens=TokenPlan(exposed.issued, exposed.held, exposed.unlistable, exposed.by_verdict, exposed.shared),
+        delegations=DelegationPlan(exposed.below, exposed.depth, exposed.collateral),
+        exposed_peers=await _peers(conn, scope.aid, exposed),
+        exposed_peer_count=exposed.peer_count,
+        list_entries_after=await deny_list.count_listed(conn) + exposed.listable,
+        plan_digest=exposed.digest,
+        revocations=exposed.items,
     )
 
 
-async def _peers(conn: Connection, aid: str, found: Exposure) -> list[ExposedPeer]:
-    peers = [peer for peer, _ in found.peers]
+async def _peers(conn: Connection, aid: str, exposed: Exposure) -> list[ExposedPeer]:
+    peers = [peer for peer, _ in exposed.peers]
     names = await agents.names(conn, peers)
     last = await sessions.last_with(conn, aid, peers, SESSIONS_READ)
-    return [ExposedPeer(peer, names.get(peer), count, iso_or_none(last.get(peer))) for peer, count in found.peers]
+    return [ExposedPeer(peer, names.get(peer), count, iso_or_none(last.get(peer))) for peer, count in exposed.peers]
 
 
 def _check_expected(body: NewContainment, planned: Plan) -> None:

@@ -98,10 +98,10 @@ async def page(conn: Connection, query: ContainmentQuery, window: Window) -> Con
 
 async def insert(conn: Connection, act: Act, now: datetime) -> None:
     body = act.body
-    asked = body.reason, body.ticket, body.held_delegations, body.include
+    terms = body.reason, body.ticket, body.held_delegations, body.include
     plan = msgspec.json.encode(act.plan).decode()
     done = act.by, act.event_id, plan, act.plan.plan_digest, act.remaining
-    await conn.execute(INSERT, act.id, act.aid, *asked, now, *done)
+    await conn.execute(INSERT, act.id, act.aid, *terms, now, *done)
 
 
 async def release(conn: Connection, id: UUID, by: str, reason: str, now: datetime) -> None:

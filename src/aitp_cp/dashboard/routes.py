@@ -30,7 +30,7 @@ MAX_BYTES = 16 * 2**20
 
 
 class Screens(Memo[bytes]):
-    """Encoded answers, by question."""
+    """Encoded responses, by question."""
 
     def __init__(self, rt: Runtime) -> None:
         gauge = rt.metrics.answer_cache_bytes.labels(cache="dashboard")

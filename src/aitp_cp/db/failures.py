@@ -14,7 +14,7 @@ from aitp_cp.db.connect import NoServer
 
 # The first that matches.
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
-    (TimeoutError, "no answer in time"),
+    (TimeoutError, "no response in time"),
     (socket.gaierror, "its host name does not resolve"),
     (ConnectionRefusedError, "nothing listens at its address"),
     (ssl.SSLCertVerificationError, "its TLS certificate cannot be verified; see sslmode and sslrootcert"),

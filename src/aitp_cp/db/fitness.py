@@ -79,7 +79,7 @@ async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
     try:
         first = await _pid(one)
         async with other.transaction():  # holds its server process; a pooler would have lent `one` the same
-            held = await other.fetchval("SELECT pg_backend_pid()")
+            second_before = await other.fetchval("SELECT pg_backend_pid()")
             try:
                 second = await _pid(one)
             except TimeoutError:
@@ -88,7 +88,7 @@ async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
                 return True
     except _LOST_STATEMENT:
         return True
-    return bool(held == first or second != first)
+    return bool(second_before == first or second != first)
 
 
 @asynccontextmanager

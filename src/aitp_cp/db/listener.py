@@ -103,7 +103,7 @@ class Listener:
                     return
                 await conn.execute("SELECT 1")
         finally:
-            conn.terminate()  # close() would wait for an answer that may never come
+            conn.terminate()  # close() would wait for a response that may never come
 
     def _recognise(self, server: datetime, began: float) -> None:
         moved = self._server not in {None, server}

@@ -59,7 +59,7 @@ def idempotency(scope: str, key: str) -> Lock:
     return Lock(2, _key(f"{scope}\n{key}"))
 
 
-# The subquery keeps the order of the keys, so that each answer belongs to its key.
+# The subquery keeps the order of the keys, so that each result belongs to its key.
 _TRY_ALL = """
 SELECT pg_try_advisory_xact_lock(key) AS taken
 FROM (SELECT key FROM unnest($1::bigint[]) WITH ORDINALITY AS request (key, place) ORDER BY place) AS ordered

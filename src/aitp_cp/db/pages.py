@@ -18,7 +18,7 @@ def within_bytes(
 
     `size` measures a row in bytes of the response; `order` is the page's order; both name columns of `page`. The first
     row is returned whatever its size, so that a client always advances. The column `more` tells whether `page` has a
-    row after this one; a page that is cut twice passes the first answer.
+    row after this one; a page that is cut twice passes the first result.
     """
     return f"""
 SELECT {columns}, more FROM (

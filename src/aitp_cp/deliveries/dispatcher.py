@@ -20,7 +20,7 @@ from aitp_cp.runtime import Runtime
 log = structlog.get_logger("aitp_cp.deliveries")
 
 PER_WEBHOOK = 2
-# A webhook whose last attempt here took this long has one place less, until an answer is quicker or none has come for
+# A webhook whose last attempt here took this long has one place less, until a response is quicker or none has come for
 # a while.
 SLOW_SECS = DEADLINE_SECS / 2
 SLOW_FOR_SECS = 600.0
@@ -41,7 +41,7 @@ class Dispatcher(LeasedLoop[Attempt, Outcome]):
         reset = timedelta(milliseconds=settings.webhook_breaker_reset_ms)
         self._rules = Rules(settings.webhook_retry_attempts, settings.webhook_breaker_failure_threshold, reset)
         self._client = client
-        self._slow: dict[UUID, float] = {}  # when the slow answer came, by the loop's clock
+        self._slow: dict[UUID, float] = {}  # when the slow response came, by the loop's clock
         self._probe_look = 0.0
 
     async def claim(self, conn: Connection, room: int) -> Sequence[Attempt]:

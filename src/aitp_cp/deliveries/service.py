@@ -47,7 +47,7 @@ async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, 
 async def send_test(conn: Connection, webhook_id: UUID, actor: Actor, now: datetime) -> DeliveryView:
     """Enqueue a `webhook.test` delivery, whatever types the webhook subscribed to. Raises `NotFound`.
 
-    An inactive webhook's fails at once: no attempt would ever bring the answer that the caller waits for.
+    An inactive webhook's fails at once: no attempt would ever bring the response that the caller waits for.
     """
     active, id = await is_active(conn, webhook_id), uuid4()
     payload = _test_event(webhook_id, now)

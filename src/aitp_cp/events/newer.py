@@ -47,12 +47,12 @@ async def newer(conn: Connection, filter: HistoryFilter, after: int, through: in
     if not full and start == after:
         return Newer(events, None)
     statement, args = statement_of(SKIPPED, filter, start, rows[-1]["seq"] - 1 if full else start, MAX_COUNTED)
-    found = await conn.fetchrow(statement, *args)
-    assert found is not None
-    more = start > after or found["count"] == MAX_COUNTED
-    if not found["count"] and not more:
+    skipped = await conn.fetchrow(statement, *args)
+    assert skipped is not None
+    more = start > after or skipped["count"] == MAX_COUNTED
+    if not skipped["count"] and not more:
         return Newer(events, None)
-    return Newer(events, Skipped(found["count"], more, found["since"], found["until"]))
+    return Newer(events, Skipped(skipped["count"], more, skipped["since"], skipped["until"]))
 
 
 def statement_of(form: str, filter: HistoryFilter, after: int, through: int, limit: int) -> tuple[str, list[Any]]:

@@ -11,7 +11,7 @@ from aitp_cp.protocol.reports import Report
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A report that is stored and projects nothing; `field` and `reason` as in the answer to its batch."""
+    """A report that is stored and projects nothing; `field` and `reason` as in the response to its batch."""
 
     event_id: UUID
     field: str

@@ -40,8 +40,8 @@ def passes(filter: HistoryFilter, frame: Frame) -> bool:
     )
 
 
-def _begins(wanted: str, type: str) -> bool:
-    prefix = type_prefix(wanted)
+def _begins(filter_type: str, type: str) -> bool:
+    prefix = type_prefix(filter_type)
     return prefix is not None and type.startswith(prefix)
 
 

@@ -1,1 +1,1 @@
-"""Run once: an effect and the answer to it, kept under the caller's Idempotency-Key."""
+"""Run once: an effect and the response to it, kept under the caller's Idempotency-Key."""

@@ -1,4 +1,4 @@
-"""Lock, effect and stored answer in one transaction, so a crash leaves nothing half-done (contract, section 5).
+"""Lock, effect and stored response in one transaction, so a crash leaves nothing half-done (contract, section 5).
 
 Each step takes any number of requests in a constant number of statements; requests without a key cost nothing.
 """
@@ -35,7 +35,7 @@ def once_for(endpoint: str, caller: str, key: str | None, body: bytes) -> Once:
 
 
 async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> ApiResponse:
-    """Run `effect` unless this caller's key was answered before; then give that answer again.
+    """Run `effect` unless this caller's key was answered before; then give that response again.
 
     Raises `IdempotencyInFlight` while the first request runs, `IdempotencyKeyReused` for another body, and
     whatever the effect raises. Refusals with status 400, 409 and 422 are stored too, except those that may pass.
@@ -64,7 +64,7 @@ async def _attempt(conn: Connection, effect: Effect) -> ApiResponse:
 
 
 async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim]:
-    """Return for each request its stored answer, its refusal, or None when it is to be done now.
+    """Return for each request its stored response, its refusal, or None when it is to be done now.
 
     Takes the locks that hold off a second request with the same key until the transaction ends.
     """

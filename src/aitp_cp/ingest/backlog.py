@@ -11,7 +11,7 @@ MAX_WAITING_BYTES = 32 * 1024 * 1024  # 128 of the largest bodies; what is made 
 
 
 class Backlog:
-    """Counts the bytes of bodies from their first chunk to the answer."""
+    """Counts the bytes of bodies from their first chunk to the response."""
 
     def __init__(self, gauge: Gauge, limit: int = MAX_WAITING_BYTES) -> None:
         self.limit = limit

@@ -38,7 +38,7 @@ class StoredGroup(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """The answer to a submission, once its events are committed; `counts` is None where it is an older answer."""
+    """The response to a submission, once its events are committed; `counts` is None where it is an older response."""
 
     response: ApiResponse
     counts: IngestAnswer | None

@@ -59,10 +59,10 @@ class Parties:
         ]
 
     async def _stored(self, conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
-        found: dict[Thing, StoredParties] = {}
+        stored: dict[Thing, StoredParties] = {}
         for projection in self._projections:
-            found.update(await projection.stored(conn, things))
-        return found
+            stored.update(await projection.stored(conn, things))
+        return stored
 
 
 def _may_change(report: Report, claims: Sequence[Claim], known: Mapping[Thing, frozenset[str]]) -> bool:

@@ -33,7 +33,7 @@ class Overtaken(Exception):
 
 
 async def store(db: Database, submissions: Sequence[Submission], now: datetime) -> list[Stored | AppError]:
-    """Store a group of batches and the answers to them, in one transaction; raises what the database raises.
+    """Store a group of batches and the responses to them, in one transaction; raises what the database raises.
 
     A batch that names an agent which is being contained for longer than the group waits is refused with `IngestBusy`.
     """

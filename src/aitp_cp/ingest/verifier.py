@@ -37,12 +37,12 @@ class Verifier:
         """Return the batch with evidence on its reports; redacted tokens in payloads get their verdict."""
         if self._mode == "off":
             return batch
-        found = {token["sha256"]: token for report in batch.reports for token in report.tokens}
+        tokens = {token["sha256"]: token for report in batch.reports for token in report.tokens}
         strict = self._mode == "strict"
         own = any(report.signer is not None for report in batch.reports)  # of one reporter, like all of them
-        if not found and not strict and not own:
+        if not tokens and not strict and not own:
             return batch
-        checked = await self._checked(found.values(), caller)
+        checked = await self._checked(tokens.values(), caller)
         for report in batch.reports:
             for token in report.tokens:
                 token["verdict"] = checked[token["sha256"]].verdict.value
@@ -60,11 +60,11 @@ class Verifier:
     def stop(self) -> None:
         self._thread.shutdown(wait=False)
 
-    async def _checked(self, found: Iterable[Redacted], caller: str) -> dict[str, Checked]:
+    async def _checked(self, tokens: Iterable[Redacted], caller: str) -> dict[str, Checked]:
         """Return the verdict on each token by its digest."""
         checked: dict[str, Checked] = {}
         unknown: list[Redacted] = []
-        for token in found:
+        for token in tokens:
             known = self._known.get(token["sha256"])
             if known is None:
                 unknown.append(token)
@@ -81,9 +81,9 @@ class Verifier:
         return checked
 
 
-def check_all(found: Sequence[Redacted]) -> list[Checked]:
+def check_all(tokens: Sequence[Redacted]) -> list[Checked]:
     """Judge tokens; what their claims hold that looks like a token is redacted like everything else."""
-    return [_redacted(verdicts.check(token.token)) for token in found]
+    return [_redacted(verdicts.check(token.token)) for token in tokens]
 
 
 def _redacted(checked: Checked) -> Checked:

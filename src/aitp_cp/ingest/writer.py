@@ -22,7 +22,7 @@ class Writer:
         self._commits = GroupCommit("ingest", self._store, self._rescue)
 
     async def submit(self, submission: Submission) -> Stored:
-        """Store a batch and return its answer; raises `DatabaseUnavailable`, `ShuttingDown`, and what its key refuses.
+        """Store a batch and return its response. Raises `DatabaseUnavailable`, `ShuttingDown` and what its key refuses.
 
         A second request under a key is refused at once, rather than when its group is written.
         """

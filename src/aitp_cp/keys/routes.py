@@ -106,7 +106,7 @@ async def rotate(rt: Runtime, request: Request) -> Response:
 
 
 def _shown_once(created: CreatedKey) -> ApiResponse:
-    """Return the answer with the key, and what a repetition of the request gets: the same without it."""
+    """Return the response with the key, and what a repetition of the request gets: the same without it."""
     return ApiResponse(201, created, without_secret(created))
 
 

@@ -186,10 +186,10 @@ def scopes_of(new: NewKey) -> list[Scope]:
     return in_order(new.scopes or () if new.role is None else ROLES[new.role])
 
 
-def _expiry(given: str | int | float | None, now: datetime) -> datetime | None:
-    if given is None:
+def _expiry(value: str | int | float | None, now: datetime) -> datetime | None:
+    if value is None:
         return None
-    expires_at = moments.from_text(given) if isinstance(given, str) else moments.read(given)
+    expires_at = moments.from_text(value) if isinstance(value, str) else moments.read(value)
     if expires_at is None:
         raise BodyInvalid("expiresAt is not a time up to the year 9999")
     if expires_at <= now:

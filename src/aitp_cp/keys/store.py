@@ -175,8 +175,8 @@ async def ending(conn: Connection, days: int) -> list[tuple[UUID, str, datetime]
 
 async def insert(conn: Connection, key: ApiKey) -> None:
     scopes = msgspec.json.encode(key.scopes).decode()
-    given = (key.id, key.family, key.name, key.shown, key.digest, scopes, key.created_by)
-    await conn.execute(INSERT, *given, key.created_at, key.expires_at, key.rate_per_min, key.adopts)
+    identity = (key.id, key.family, key.name, key.shown, key.digest, scopes, key.created_by)
+    await conn.execute(INSERT, *identity, key.created_at, key.expires_at, key.rate_per_min, key.adopts)
 
 
 async def update(conn: Connection, key: ApiKey) -> None:

@@ -51,7 +51,7 @@ Source = Callable[[Runtime, Connection, datetime], Awaitable[Lines]]
 
 
 class AttentionLines(Memo[Attention]):
-    """The latest answer, shared by all who ask within a second and a half."""
+    """The latest response, shared by all who ask within a second and a half."""
 
     def __init__(self) -> None:
         super().__init__(SHARED_FOR_SECS, 2**20)

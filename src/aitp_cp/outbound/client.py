@@ -60,8 +60,8 @@ class GuardedClient:
     ) -> Reply:
         """Send one request, without proxies, redirects, cookies or decompression.
 
-        The deadline covers name, connection, TLS and answer. Of the answer's body at most `max_bytes` are read.
-        Raises `Refused` (never try again) or `Unreachable` (no answer this time).
+        The deadline covers name, connection, TLS and response. Of the response's body at most `max_bytes` are read.
+        Raises `Refused` (never try again) or `Unreachable` (no response this time).
         """
         target = self._target(url)
         try:
@@ -71,14 +71,14 @@ class GuardedClient:
             raise Refused("the request cannot be written as HTTP") from None
         response = http1.Response(max_bytes)
         with self._reported(method, target, response):
-            failure = "the connection was closed before an answer"
+            failure = "the connection was closed before a response"
             try:
                 async with asyncio.timeout(deadline_secs):
                     await self._exchange(target, request, response)
             except TimeoutError:
-                failure = f"no answer within {deadline_secs:g} s"
+                failure = f"no response within {deadline_secs:g} s"
             except http1.NotHttp:
-                failure = "the answer is not valid HTTP"
+                failure = "the response is not valid HTTP"
             except OSError:
                 pass  # the status that arrived before stands
             if response.status is None:
@@ -87,7 +87,7 @@ class GuardedClient:
 
     async def _exchange(self, target: Target, request: bytes, response: http1.Response) -> None:
         async with self._connected(target) as (reader, writer):
-            writer.write(request)  # not awaited: the answer may come before all of it is read
+            writer.write(request)  # not awaited: the response may come before all of it is read
             while not response.done:
                 data = await reader.read(READ_BYTES)
                 if data:

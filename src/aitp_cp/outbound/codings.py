@@ -18,7 +18,7 @@ def decoded(reply: Reply, max_bytes: int) -> bytes:
     header = [coding.strip().lower() for coding in reply.headers.get("content-encoding", "").split(",")]
     codings = [coding for coding in header if coding not in {"", "identity"}]
     if len(codings) > MAX_CODINGS or not _WINDOWS.keys() >= set(codings):
-        raise Undecodable("the answer is compressed in a way that was not asked for and is not known")
+        raise Undecodable("the response is compressed in a way that was not asked for and is not known")
     body = reply.body
     for coding in reversed(codings):
         body = _inflated(body, _WINDOWS[coding], max_bytes)
@@ -33,7 +33,7 @@ def _inflated(body: bytes, windows: tuple[int, ...], max_bytes: int) -> bytes:
         except zlib.error:
             continue
         if len(plain) > max_bytes:
-            raise Undecodable(f"the answer is larger than {max_bytes} bytes once it is decompressed")
+            raise Undecodable(f"the response is larger than {max_bytes} bytes once it is decompressed")
         if stream.eof:
             return plain
-    raise Undecodable("the answer is compressed, and broken or cut off")
+    raise Undecodable("the response is compressed, and broken or cut off")

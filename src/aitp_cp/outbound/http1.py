@@ -5,7 +5,7 @@
       ▼ no status line         ▼ limit, end           ▼ limit, end, broken framing
     NotHttp                  done, incomplete       done, incomplete
 
-Nothing behind a final status line changes the status: a part that cannot be understood ends the answer there,
+Nothing behind a final status line changes the status: a part that cannot be understood ends the response there,
 incomplete.
 """
 
@@ -43,7 +43,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes | No
 
 
 class Response:
-    """One answer, fed as it arrives; `body` holds at most `max_bytes`, `headers` lowercase names."""
+    """One response, fed as it arrives; `body` holds at most `max_bytes`, `headers` lowercase names."""
 
     def __init__(self, max_bytes: int) -> None:
         self.status: int | None = None

@@ -13,7 +13,7 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No answer this time; the text is short and holds neither secrets nor URLs."""
+    """No response this time; the text is short and holds neither secrets nor URLs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Name to address, once per connection, every answer checked."""
+"""Name to address, once per connection, every address checked."""
 
 import asyncio
 import socket

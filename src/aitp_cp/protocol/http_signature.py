@@ -80,13 +80,13 @@ class _Input(msgspec.Struct, frozen=True):
 
 def fields_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     """Return the lines of each field that a signature covers or consists of, from raw headers in lower case."""
-    wanted = {"signature-input", "signature", *COMPONENTS}
-    found: dict[str, list[str]] = {}
+    relevant = {"signature-input", "signature", *COMPONENTS}
+    fields: dict[str, list[str]] = {}
     for raw_name, raw_value in headers:
         name = raw_name.decode("latin-1")
-        if name in wanted:
-            found.setdefault(name, []).append(raw_value.decode("latin-1").strip(" \t"))
-    return found
+        if name in relevant:
+            fields.setdefault(name, []).append(raw_value.decode("latin-1").strip(" \t"))
+    return fields
 
 
 def is_signed(fields: Fields) -> bool:
@@ -99,15 +99,15 @@ def verify(request: SignedRequest, audience: Aid, now: int) -> VerifiedRequest:
     Raises `SignatureInvalid`, the cheap reasons first. The signature covers the digest of the body, so this needs
     none of the body; `check_body` compares it later.
     """
-    given = _read_input(_only(request.fields, "signature-input"))
-    signature = _read_signature(_only(request.fields, "signature"), given.label)
-    _check_times(given, now)
+    signature_input = _read_input(_only(request.fields, "signature-input"))
+    signature = _read_signature(_only(request.fields, "signature"), signature_input.label)
+    _check_times(signature_input, now)
     if _only(request.fields, "aitp-audience", "audience") != audience:
         raise _invalid("audience", "Aitp-Audience is not the AID of this control plane")
     digests = _read_digests(_only(request.fields, "content-digest", "digest"))
-    if not verifies(given.aid, signature, _signature_base(request, given)):
+    if not verifies(signature_input.aid, signature, _signature_base(request, signature_input)):
         raise _invalid("key", "the signature does not verify under the key of keyid")
-    return VerifiedRequest(given.aid, digests)
+    return VerifiedRequest(signature_input.aid, digests)
 
 
 def check_body(body: bytes, digests: Iterable[Digest]) -> None:
@@ -162,12 +162,12 @@ def _seconds(values: Mapping[str, str], name: str) -> int:
     return int(value)
 
 
-def _check_times(given: _Input, now: int) -> None:
-    if abs(given.created - now) > MAX_SKEW_SECS:
+def _check_times(signature_input: _Input, now: int) -> None:
+    if abs(signature_input.created - now) > MAX_SKEW_SECS:
         raise _invalid("time", f"created is more than {MAX_SKEW_SECS} s away from this control plane's clock")
-    if not 0 <= given.expires - given.created <= MAX_LIFETIME_SECS:
+    if not 0 <= signature_input.expires - signature_input.created <= MAX_LIFETIME_SECS:
         raise _invalid("time", f"expires must lie within {MAX_LIFETIME_SECS} s after created")
-    if given.expires < now:
+    if signature_input.expires < now:
         raise _invalid("time", "the signature has expired")
 
 
@@ -201,14 +201,14 @@ def _decode(text: str) -> bytes | None:
     return data if base64.b64encode(data).decode() == text else None
 
 
-def _signature_base(request: SignedRequest, given: _Input) -> bytes:
+def _signature_base(request: SignedRequest, signature_input: _Input) -> bytes:
     """Return what was signed (RFC 9421, section 2.5), with the components in the signer's order."""
     derived = {"@method": request.method, "@path": request.path or "/", "@query": f"?{request.query}"}
-    names = given.text[1 : given.text.index(")")].split(" ")
+    names = signature_input.text[1 : signature_input.text.index(")")].split(" ")
     lines = [
         f"{name}: {derived.get(bare) or _only(request.fields, bare)}" for name in names if (bare := name.strip('"'))
     ]
-    return "\n".join((*lines, f'"@signature-params": {given.text}')).encode("latin-1")
+    return "\n".join((*lines, f'"@signature-params": {signature_input.text}')).encode("latin-1")
 
 
 def verifies(aid: Aid, signature: bytes, message: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The signed answer to a challenge: an SDK envelope of type `pop_response` (contract, section 20)."""
+"""The signed response to a challenge: an SDK envelope of type `pop_response` (contract, section 20)."""
 
 from datetime import datetime
 from typing import Any

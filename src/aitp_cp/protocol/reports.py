@@ -129,10 +129,10 @@ def normalise(
         try:
             text = _checked(item)
             id = _id(item, text, reporter) or random_uuid()
-            found: list[Redacted] = []
-            redacted = tokens.redact(item, found) if may_hold_token else item
+            taken: list[Redacted] = []
+            redacted = tokens.redact(item, taken) if may_hold_token else item
             report = _report(index, id, redacted if redact else item, reporter, now)
-            reports.append(msgspec.structs.replace(report, tokens=tuple(found)) if found else report)
+            reports.append(msgspec.structs.replace(report, tokens=tuple(taken)) if taken else report)
         except _Refused as refused:
             problems.append(Problem(index, refused.field, refused.reason))
     return Batch(reports, problems[:MAX_PROBLEMS], len(problems))

@@ -23,6 +23,6 @@ class ListFacts(msgspec.Struct, frozen=True):
 
 def read(body: bytes) -> ListFacts:
     """Return what a list of our own says about itself; checks nothing."""
-    found = msgspec.json.decode(body, type=_Envelope).revocation_list
-    times = (datetime.fromtimestamp(secs, UTC) for secs in (found.published_at, found.expires_at))
-    return ListFacts(len(found.entries), *times)
+    signed = msgspec.json.decode(body, type=_Envelope).revocation_list
+    times = (datetime.fromtimestamp(secs, UTC) for secs in (signed.published_at, signed.expires_at))
+    return ListFacts(len(signed.entries), *times)

@@ -43,5 +43,5 @@ ROLES: Mapping[Role, frozenset[Scope]] = {
 
 def in_order(scopes: Iterable[Scope]) -> list[Scope]:
     """Return the scopes without duplicates, in the order in which every list shows them."""
-    wanted = set(scopes)
-    return [scope for scope in Scope if scope in wanted]
+    members = set(scopes)
+    return [scope for scope in Scope if scope in members]

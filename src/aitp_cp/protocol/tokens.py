@@ -82,7 +82,7 @@ def may_hold_token(text: bytes) -> bool:
     )
 
 
-def redact(value: Any, found: list[Redacted] | None = None) -> Any:
+def redact(value: Any, taken: list[Redacted] | None = None) -> Any:
     """Return a decoded JSON value without raw tokens; what does not change is shared, not copied.
 
     Each `Redacted` that it makes is added to `found`.
@@ -91,7 +91,7 @@ def redact(value: Any, found: list[Redacted] | None = None) -> Any:
     `chain` inside `tct`, `tcts[]`, `delegation` and `claims`, whatever they look like. A compact JWS inside a longer
     string or in a member's name becomes `sha256:<hex>`.
     """
-    return _redacted(value, _NOTHING, [] if found is None else found)
+    return _redacted(value, _NOTHING, [] if taken is None else taken)
 
 
 def redact_text(text: str) -> str:
@@ -119,40 +119,40 @@ def _redacted_run(run: re.Match[str]) -> str:
     return ".".join((*done, *parts[at:]))
 
 
-def _redacted(value: Any, holding: frozenset[str], found: list[Redacted]) -> Any:
+def _redacted(value: Any, holding: frozenset[str], taken: list[Redacted]) -> Any:
     if isinstance(value, str):
         if _START not in value:
             return value
-        return _taken(value, found) if _JWS.fullmatch(value) else redact_text(value)
+        return _taken(value, taken) if _JWS.fullmatch(value) else redact_text(value)
     if isinstance(value, dict):
-        return _redacted_object(value, holding, found)
+        return _redacted_object(value, holding, taken)
     if isinstance(value, list):
-        return _replaced(value, [_redacted(item, holding, found) for item in value])
+        return _replaced(value, [_redacted(item, holding, taken) for item in value])
     return value
 
 
-def _redacted_object(value: dict[str, Any], holding: frozenset[str], found: list[Redacted]) -> dict[str, Any]:
-    new = {redact_text(name): _redacted_member(name, member, holding, found) for name, member in value.items()}
+def _redacted_object(value: dict[str, Any], holding: frozenset[str], taken: list[Redacted]) -> dict[str, Any]:
+    new = {redact_text(name): _redacted_member(name, member, holding, taken) for name, member in value.items()}
     same = new.keys() == value.keys() and all(new[name] is member for name, member in value.items())
     return value if same else new
 
 
-def _redacted_member(name: str, member: Any, holding: frozenset[str], found: list[Redacted]) -> Any:
+def _redacted_member(name: str, member: Any, holding: frozenset[str], taken: list[Redacted]) -> Any:
     if name in holding:
-        return _redacted_token(member, found)
-    return _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING, found)
+        return _redacted_token(member, taken)
+    return _redacted(member, _HOLDING if name in _DESCRIBING else _NOTHING, taken)
 
 
-def _redacted_token(member: Any, found: list[Redacted]) -> Any:
+def _redacted_token(member: Any, taken: list[Redacted]) -> Any:
     if isinstance(member, str):
-        return _taken(member, found)
+        return _taken(member, taken)
     if isinstance(member, list):
-        return _replaced(member, [_redacted_token(item, found) for item in member])
-    return _redacted(member, _HOLDING, found)
+        return _replaced(member, [_redacted_token(item, taken) for item in member])
+    return _redacted(member, _HOLDING, taken)
 
 
-def _taken(token: str, found: list[Redacted]) -> Redacted:
-    found.append(redacted := Redacted(token))
+def _taken(token: str, taken: list[Redacted]) -> Redacted:
+    taken.append(redacted := Redacted(token))
     return redacted
 
 

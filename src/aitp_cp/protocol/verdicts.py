@@ -211,15 +211,15 @@ def _check_delegation(jws: Jws) -> None:
 
 def _check_signatures(parts: Sequence[Jws | None]) -> None:
     """Raise the worst verdict on these parts of a delegation."""
-    found: set[Verdict] = set()
+    reached: set[Verdict] = set()
     for part in parts:
         try:
             if part is not None:
                 _check_signature(part)
         except _Bad as bad:
-            found.add(bad.verdict)
+            reached.add(bad.verdict)
     for verdict in _WORST:
-        if verdict in found:
+        if verdict in reached:
             raise _Bad(verdict)
 
 

@@ -59,9 +59,9 @@ def check_proof(tokens: AgentTokens, token: str | None, manifest: Manifest, now:
 
 def requested_namespace(header: str | None, manifest: Manifest) -> str | None:
     """Return the header's namespace or the manifest's, if any; raises `BodyInvalid` or `NamespaceConflict`."""
-    for given in (header, manifest.namespace):
-        if given is not None:
-            check_namespace(given)
+    for namespace in (header, manifest.namespace):
+        if namespace is not None:
+            check_namespace(namespace)
     if header is not None and manifest.namespace is not None and header != manifest.namespace:
         raise NamespaceConflict
     return header or manifest.namespace

@@ -68,7 +68,7 @@ class RevocationView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer to `jtis`; `entries` in the order of the request."""
+    """The response to `jtis`; `entries` in the order of the request."""
 
     entries: list[RevocationView]
     revoked: int
@@ -105,7 +105,7 @@ class Submission(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The answer to a submission after its commit; `outcome` is None where an older request was answered."""
+    """The response to a submission after its commit; `outcome` is None where an older request was answered."""
 
     response: ApiResponse
     outcome: Outcome | None

@@ -44,8 +44,8 @@ def read(body: NewRevocation, actor: Actor, now: datetime) -> Request:
     if body.jtis is not None and body.jti is not None:
         raise BodyInvalid("give either jti or jtis, not both")
     jtis = [read_jti(body.jti)] if body.jtis is None else read_jtis(body.jtis)
-    given = body.as_listed if body.revoked_at is None else body.revoked_at
-    revoked_at = now if given is None else moments.read(given)
+    stated = body.as_listed if body.revoked_at is None else body.revoked_at
+    revoked_at = now if stated is None else moments.read(stated)
     if revoked_at is None:
         raise BodyInvalid("revokedAt is not a time in the years 1970 to 9999")
     if revoked_at > now + CLOCK_AHEAD:

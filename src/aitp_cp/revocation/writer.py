@@ -24,7 +24,7 @@ class Revoker:
         self._commits = GroupCommit("revocation", self._store)
 
     async def submit(self, submission: Submission) -> ApiResponse:
-        """Store a revocation and return its answer.
+        """Store a revocation and return its response.
 
         Raises `Conflict`, `DatabaseUnavailable`, `ShuttingDown`, and what the key refuses.
         """

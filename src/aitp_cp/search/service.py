@@ -65,12 +65,12 @@ async def _agents(conn: Connection, q: str, now: datetime) -> list[Hit]:
         return []
     window = Window(BEGIN_ALIKE if shortened else MAX_AGENTS)
     page, _ = await registry.list_agents(conn, ListFilter(q=start or end, status="all"), now, window)
-    found = [
+    hits = [
         Hit(kind=Kind.AGENT, id=agent.aid, name=agent.display_name, status=agent.status)
         for agent in page.agents
         if agent.aid.endswith(end)
     ]
-    return sorted(found, key=lambda hit: hit.id != spelled(q))[:MAX_AGENTS]
+    return sorted(hits, key=lambda hit: hit.id != spelled(q))[:MAX_AGENTS]
 
 
 async def _named_in_events(conn: Connection, q: str) -> list[Hit]:
@@ -86,8 +86,8 @@ async def _event(conn: Connection, id: UUID, now: datetime) -> Hit | None:
 
 
 async def _tct(conn: Connection, id: UUID, now: datetime) -> Hit | None:
-    found = (await tcts.parties(conn, [id])).get(id)
-    return None if found is None else Hit(kind=Kind.TCT, id=str(id), name=found[0])
+    parties = (await tcts.parties(conn, [id])).get(id)
+    return None if parties is None else Hit(kind=Kind.TCT, id=str(id), name=parties[0])
 
 
 async def _delegation(conn: Connection, id: UUID, now: datetime) -> Hit | None:
@@ -125,8 +125,8 @@ async def _delivery(conn: Connection, id: UUID, now: datetime) -> Hit | None:
 
 
 async def _key(conn: Connection, id: UUID, now: datetime) -> Hit | None:
-    found = await keys.find(conn, [id])
-    return Hit(kind=Kind.KEY, id=str(id), name=found[0].name, status=found[0].state(now)) if found else None
+    key = next(iter(await keys.find(conn, [id])), None)
+    return None if key is None else Hit(kind=Kind.KEY, id=str(id), name=key.name, status=key.state(now))
 
 
 async def _anchor(conn: Connection, id: UUID, now: datetime) -> Hit | None:

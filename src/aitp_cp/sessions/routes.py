@@ -61,8 +61,8 @@ def _id(request: Request) -> str:
     return session_id
 
 
-def _events(rt: Runtime, wanted: HistoryFilter, at_most: int | None = None, count_as: str | None = None) -> Many:
-    read = pages(rt, lambda conn, place, limit: log.of_session(conn, wanted, place, limit), at_most)
+def _events(rt: Runtime, filter: HistoryFilter, at_most: int | None = None, count_as: str | None = None) -> Many:
+    read = pages(rt, lambda conn, place, limit: log.of_session(conn, filter, place, limit), at_most)
     return Many("events", "event", read, count_as)
 
 

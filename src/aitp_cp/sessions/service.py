@@ -44,16 +44,16 @@ def claims(report: Report, now: datetime) -> Iterator[Claim]:
 
 async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
     """The sides of those of the sessions that are known."""
-    found = await store.sides(conn, [str(key) for kind, key in things if kind == SESSION])
-    return {(SESSION, session_id): parties for session_id, parties in found.items()}
+    sides = await store.sides(conn, [str(key) for kind, key in things if kind == SESSION])
+    return {(SESSION, session_id): parties for session_id, parties in sides.items()}
 
 
 PROJECTION = Projection(types_of(Target.SESSIONS), project, claims, stored_parties)
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> Json[SessionList]:
+async def list_sessions(conn: Connection, filter: SessionFilter, window: Window) -> Json[SessionList]:
     """One page, newest first."""
-    return await store.list_sessions(conn, wanted, window)
+    return await store.list_sessions(conn, filter, window)
 
 
 async def get_session(conn: Connection, session_id: str) -> SessionView:

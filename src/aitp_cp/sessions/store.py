@@ -179,15 +179,15 @@ async def find(conn: Connection, session_id: str) -> SessionView | None:
     return VIEW.find(await conn.fetchrow(FIND, session_id))
 
 
-async def list_sessions(conn: Connection, wanted: SessionFilter, window: Window) -> Json[SessionList]:
+async def list_sessions(conn: Connection, filter: SessionFilter, window: Window) -> Json[SessionList]:
     where = Where()
-    where.add("status = {}", wanted.status)
-    where.add("run_id = {}", wanted.run_id)
-    where.add(f"created_at >= {{}} AND {HAPPENED_AT} >= {{}}", wanted.since)
-    where.add(f"{HAPPENED_AT} <= {{}}", wanted.until)
-    where.add("boundary = {}", wanted.boundary)
-    where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", wanted.error)
-    page = await _newest(conn, where, wanted.aid, window)
+    where.add("status = {}", filter.status)
+    where.add("run_id = {}", filter.run_id)
+    where.add(f"created_at >= {{}} AND {HAPPENED_AT} >= {{}}", filter.since)
+    where.add(f"{HAPPENED_AT} <= {{}}", filter.until)
+    where.add("boundary = {}", filter.boundary)
+    where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", filter.error)
+    page = await _newest(conn, where, filter.aid, window)
     return Json(SessionList, sessions=VIEW.raw(page.rows), next_before=page.next_before)
 
 

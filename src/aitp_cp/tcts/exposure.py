@@ -12,7 +12,7 @@ HeldDelegations = Literal["mark", "revokeSource"]
 Include = Literal["verified", "all"]
 
 CLOCK_SLACK = timedelta(minutes=5)  # an expired token still counts as live for this long: clocks differ
-MAX_PEERS = 1000  # peers, and collateral entries, that an answer names
+MAX_PEERS = 1000  # peers, and collateral entries, that a response names
 MAX_BELOW = 10_000  # delegations that are counted below an agent's tokens
 MAX_DEPTH = 32
 

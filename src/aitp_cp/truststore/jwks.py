@@ -61,7 +61,7 @@ async def _get_object(client: GuardedClient, url: str, timeout_secs: float) -> t
     if reply.status != 200:
         raise KeysUnusable(f"the provider answered {reply.status}")
     if not reply.complete:
-        raise KeysUnusable(f"the answer was cut off, or is larger than {MAX_BYTES} bytes")
+        raise KeysUnusable(f"the response was cut off, or is larger than {MAX_BYTES} bytes")
     try:
         body = decoded(reply, MAX_BYTES)
         value = json_guard.decode(body)
@@ -70,5 +70,5 @@ async def _get_object(client: GuardedClient, url: str, timeout_secs: float) -> t
     except BodyInvalid as refused:
         raise KeysUnusable(refused.message) from refused
     if not isinstance(value, dict):
-        raise KeysUnusable("the answer is not a JSON object")
+        raise KeysUnusable("the response is not a JSON object")
     return body.decode(), value

@@ -43,7 +43,7 @@ NO_STORE = (b"cache-control", b"no-store")
 CLOSE = (b"connection", b"close")
 CUT_OFF = "the server is stopping before the request was done"
 NO_CONTENT = Response(status_code=204)
-# A browser that opens an answer of the API as a page runs nothing of it.
+# A browser that opens a response of the API as a page runs nothing of it.
 SANDBOX = ((b"content-security-policy", b"default-src 'none'; sandbox; frame-ancestors 'none'"),)
 
 log = structlog.get_logger("aitp_cp.http")
@@ -53,7 +53,7 @@ class Pages(Protocol):
     """Answers people, under paths of its own."""
 
     def headers(self, path: str) -> cors.RawHeaders:
-        """Return what every answer under this path has, unless its handler has given one of the name."""
+        """Return what every response under this path has, unless its handler has given one of the name."""
 
     def refusal(self, request: Request, error: AppError) -> Response | None:
         """Return the page that says so; None where a program asks."""
@@ -165,10 +165,10 @@ class _Exchange:
             message["headers"] = self._with_ours(message["headers"])
         await self._send(message)
 
-    def _with_ours(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _with_ours(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the headers of the response: the handler's first, then those that every response has."""
-        names = [name for name, _ in given]
-        headers = [*given, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
+        names = [name for name, _ in headers]
+        headers = [*headers, NOSNIFF, *self._cors, (b"x-request-id", self.context.request_id.encode())]
         if b"cache-control" not in names:
             headers.append(NO_STORE)
         headers += [header for header in self._more if header[0] not in names]

@@ -94,7 +94,7 @@ class Endpoint:
     signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key
     bulk: bool = False  # an export, a dashboard or, by itself, a list: one caller runs few of them at once
-    streaming: bool = False  # the answer has no end, so HEAD makes no sense
+    streaming: bool = False  # the response has no end, so HEAD makes no sense
     cross_site: bool = False  # of the console, takes a POST that no page of ours sends
     documented: bool = True  # in the OpenAPI document and docs/api.md; pages for people are not
     leads_to: tuple[Link, ...] = ()  # at most one to an endpoint

@@ -96,16 +96,16 @@ async def _read(
 
 
 async def stream(parts: Sequence[Part], format: Format = Format.JSON, filename: str | None = None) -> StreamingResponse:
-    """The answer made of `parts`, as an attachment when `filename` (without extension) is given.
+    """The response made of `parts`, as an attachment when `filename` (without extension) is given.
 
-    What fails before the first chunk is still an ordinary error; after that the answer is cut short.
+    What fails before the first chunk is still an ordinary error; after that the response is cut short.
     """
     body = _document(parts) if format is Format.JSON else _lines(parts)
     return await stream_bytes(body, format.media_type, None if filename is None else f"{filename}.{format}")
 
 
 async def stream_bytes(pieces: AsyncIterator[bytes], media_type: str, filename: str | None = None) -> StreamingResponse:
-    """The answer made of `pieces`, as an attachment when `filename` is given; fails as `stream` does."""
+    """The response made of `pieces`, as an attachment when `filename` is given; fails as `stream` does."""
     body = _chunked(pieces)
     first = await anext(body, b"")
     headers = {} if filename is None else {"Content-Disposition": attachment(filename)}

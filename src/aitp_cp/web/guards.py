@@ -42,7 +42,7 @@ MAX_SILENT_BYTES = 4 * 1024
 PIECE_BYTES = 16 * 1024
 HEAD_TIMEOUT_SECS = 20.0  # a connection without a request, or the head of one
 BODY_TIMEOUT_SECS = 30.0  # the body of a request that has been answered already
-# A refused client may go on sending this much before it must have read its answer.
+# A refused client may go on sending this much before it must have read its response.
 LINGER_BYTES = 4 * 1024 * 1024
 LINGER_SECS = 2.0
 
@@ -370,7 +370,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if refusal is not None:
             self.transport.write(_refusal_bytes(refusal))
-        # Closing at once would reset the connection, and a client that is still sending would never read the answer.
+        # Closing at once would reset the connection, and a client that is still sending would never read the response.
         self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER_SECS, self.transport.close)

@@ -91,8 +91,8 @@ class HostRule:
 
 def name_in(authority: str) -> str | None:
     """Return the host of `host:port` in its one spelling; None when it is none."""
-    found = _HOST.match(authority)
-    return _bare(found[1]) if found else None
+    match = _HOST.match(authority)
+    return _bare(match[1]) if match else None
 
 
 def is_loopback(name: str) -> bool:

@@ -113,12 +113,12 @@ def read_query(request: Request, shape: type[Shape]) -> Shape:
 def decode_query(raw: bytes, shape: type[Shape]) -> Shape:
     """Return a query string as `shape`, with the default of each field that it does not give."""
     values = _values(raw)
-    given = {}
+    members = {}
     for parameter in parameters(shape):
         text = parameter.find(values)
         if text is not None:
-            given[parameter.field] = parameter.read(text)
-    return shape(**given)
+            members[parameter.field] = parameter.read(text)
+    return shape(**members)
 
 
 def described(shape: type) -> list[Field]:

@@ -34,8 +34,8 @@ def parameters_of(query: type) -> list[Schema]:
 
 def _parameter(name: str, schema: Schema, components: Mapping[str, Schema]) -> Schema:
     about = schema.pop("description")
-    given: Schema = next((kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}), {})
-    kind = {**given, **schema}
+    inner: Schema = next((kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}), {})
+    kind = {**inner, **schema}
     kind |= components.get(kind.pop("$ref", ""), {})
     kind.pop("title", None)
     if kind.get("default") is None:

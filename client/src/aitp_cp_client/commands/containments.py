@@ -132,7 +132,7 @@ def _act(options: ContainOptions, expect: str | None) -> Containment | None:
 
 
 def _calls(options: ContainOptions, expect: str | None, *, dry_run: bool) -> list[Containment]:
-    """Return the answer, or nothing if the plan has changed."""
+    """Return the response, or nothing if the plan has changed."""
     answers: list[Containment] = []
 
     async def work(control_plane: ControlPlane) -> None:

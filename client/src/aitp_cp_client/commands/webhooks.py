@@ -141,7 +141,7 @@ async def _all(
 ) -> None:
     """Call until nothing is left, and tell how many deliveries were queued in all.
 
-    `in_parts`: each answer counts what matches in its part alone, and not in all that is left.
+    `in_parts`: each response counts what matches in its part alone, and not in all that is left.
     """
     total = done = await step(None)
     while done.next_after is not None:
