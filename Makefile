@@ -27,7 +27,7 @@ check: $(STAMP) ## lint, types and floors only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fmt: $(STAMP) ## format the code and mend what the linter can
+fmt: $(STAMP) ## format the code and fix what the linter can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 

@@ -16,7 +16,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.jobs import JOBS as TCTS
 from aitp_cp.truststore.refresher import JwksRefresher
 
-# Every process shows its own figures, whoever runs the jobs that change something.
+# Every process shows its own figures, also one that runs no jobs.
 OWN: tuple[Job, ...] = (*OPS, *HOLDERS)
 
 

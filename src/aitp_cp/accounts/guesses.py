@@ -7,7 +7,7 @@ from aitp_cp.web.ratelimit import TokenBuckets
 SUBJECT = "login-subject"
 PER_HOUR = 10
 SOURCE_ROWS_PER_MIN = 1
-ROWS_PER_MIN = 60  # from all sources: whoever has many addresses does not fill the audit
+ROWS_PER_MIN = 60  # from all sources: a caller with many addresses does not fill the audit
 HOUR_SECS = 3600.0
 
 

@@ -149,7 +149,7 @@ async def end(conn: Connection, actor: Actor, now: datetime, which: Which) -> li
 
 
 def in_session(actor: Actor, session: ConsoleSession) -> Actor:
-    """Return whoever makes a request as the person of a session, where the gate has not looked for one."""
+    """Return the caller of a request as the person of a session, where the gate has not looked for one."""
     via = {**actor.via, "session": session.shown}
     return msgspec.structs.replace(actor, id=session.subject, name=session.display, via=via)
 

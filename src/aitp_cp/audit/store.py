@@ -16,7 +16,7 @@ Filter = AuditFilter | AuditExportQuery
 
 RECORDED_CHANNEL = "aitp_cp_audit"
 
-# The notification, at commit, is for whoever looks at what was changed; a payload is the action.
+# The notification, at commit, lets open pages reload; its payload is the action.
 INSERT = f"""
 WITH recorded AS (
     INSERT INTO admin_audit_log (id, action, actor_id, target_id, details, request_id, created_at, actor_name)

@@ -132,7 +132,7 @@ class Act(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A row of containments, for whoever shows or continues it."""
+    """A row of containments, for services that show or continue it."""
 
     view: ContainmentView
     plan: Plan

@@ -36,5 +36,5 @@ async def page(conn: Connection, delivery_id: UUID, window: Window) -> AttemptPa
 
 
 async def forget_old(conn: Connection, delivery_ids: Sequence[UUID]) -> None:
-    """Delete all but the newest attempts of deliveries that begin anew, so that resending adds no end of rows."""
+    """Delete all but the newest attempts of deliveries that are sent again: resending adds a bounded number of rows."""
     await conn.execute(FORGET_OLD, delivery_ids, KEPT)

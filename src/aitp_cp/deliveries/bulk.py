@@ -62,7 +62,7 @@ async def _send_again(conn: Connection, act: Act, body: Resend | Range, filter: 
 
 
 def _details(body: Resend | Range, queued: Queued) -> dict[str, object]:
-    """For the audit: the selection, with the number of ids in the place of the ids, and what came of it."""
+    """For the audit: the selection, with the number of ids instead of the ids, and the result."""
     members = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
     members.pop("after", None)
     if body_ids := members.get("ids"):

@@ -1,4 +1,4 @@
-"""How attempts ended, in one statement each; without effect once another process has leased the delivery anew.
+"""How attempts ended, in one statement each; without effect once another process has leased the delivery.
 
     closed ──failures reach the threshold──▶ open ──reset time──▶ half-open (one probe in flight)
       ▲                                       ▲                      │
@@ -17,7 +17,7 @@ from aitp_cp.deliveries.model import Attempt, DeliveryStatus, Outcome, Rules, Ve
 from aitp_cp.deliveries.retry import pause
 from aitp_cp.jobs import Done
 
-# The attempt that ended, numbered as its delivery counts; after a resend, which counts anew, the numbers go on.
+# The attempt that ended, numbered as its delivery counts; a resend resets that count, and the numbers continue.
 KEEP_ATTEMPT = """
 kept AS (
     INSERT INTO webhook_attempts (delivery_id, n, at, ms, status, error, head, cut)

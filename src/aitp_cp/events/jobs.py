@@ -9,7 +9,7 @@ BATCH = 500  # a batch holds the log lock for as long as it takes, and every wri
 
 
 async def adopt(rt: Runtime) -> None:
-    """Run at boot and ever after, for an older version may still write; one replica at a time."""
+    """Run at boot and periodically, for an older version may still write; one replica at a time."""
     await in_batches(rt, lambda conn: service.adopt(conn, BATCH), size=BATCH, secs=ADOPT_EVERY_SECS)
 
 

@@ -56,7 +56,7 @@ class Stream:
         self._rows = PAGE_ROWS
         self._bell: asyncio.Future[None] | None = None
         self._farewell: bytes | None = None
-        self._replaced = False  # the log was replaced by another: say so and start anew
+        self._replaced = False  # the log was replaced by another: send a reset and restart
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:

@@ -148,7 +148,7 @@ class Tail:
         return more
 
     async def _advance(self) -> bool:
-        """Publish the next page, or start anew in a log that was replaced; returns whether there is more."""
+        """Publish the next page, or restart in a log that was replaced; returns whether there is more."""
         page = await self._read(self.last)
         gone = page.anchor is None and page.deleted_through >= self.last  # retention took the event at `last`
         if self._anchor is not None and page.anchor != self._anchor and not gone:

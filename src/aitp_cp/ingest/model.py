@@ -1,4 +1,4 @@
-"""A batch on its way into the database, and what its reporter is told."""
+"""A batch on its way into the database, and the response to its reporter."""
 
 from typing import NamedTuple
 from uuid import UUID

@@ -1,6 +1,6 @@
 """What needs an operator's attention now, worst first (contract, section 22).
 
-Each source is asked by itself and for a bounded time, so that one that fails leaves the others standing.
+Each source is read separately and for a bounded time, so that a failing one does not affect the others.
 """
 
 import asyncio

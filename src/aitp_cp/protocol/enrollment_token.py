@@ -52,7 +52,7 @@ def mint(secret: bytes, aid: Aid, manifest_sha256: str, now: datetime, jti: str)
 def verify(secret: bytes, token: str, now: datetime) -> Claims:
     """The claims of a token this secret signed; raises `TokenInvalid`.
 
-    The caller still compares `sub` and `msh` with the manifest at hand, and spends `jti`.
+    The caller still compares `sub` and `msh` with the manifest, and spends `jti`.
     """
     shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN else None
     if shape is None:

@@ -13,7 +13,7 @@ async def expire_agents(rt: Runtime) -> None:
 
 
 async def read_names(rt: Runtime) -> None:
-    """Replicas share this work likewise."""
+    """Replicas share this work, too."""
     await in_batches(rt, service.read_names, size=service.NAME_BATCH, secs=EVERY_SECS)
 
 

@@ -15,13 +15,13 @@ from aitp_cp.runtime import Runtime
 
 Kind = Literal["agent", "address"]
 
-# Clients in memory until the next write, the oldest given up first: about 3 MB. Rows in the table, likewise.
+# Clients in memory until the next write, the oldest dropped first: about 3 MB. The same for rows in the table.
 MAX_NOTED = 10_000
 MAX_KEPT = 100_000
 KEPT = timedelta(days=7)
 NONE = -1  # below every version
 
-# A client that starts anew may show an older version than before; then it held the newer one all the same.
+# A restarted client may show an older version than before; then it held the newer one all the same.
 WRITE = """
 INSERT INTO list_holders AS stored (kind, client, holds, sent, seen_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[])

@@ -36,7 +36,7 @@ PAGE = ORDER.list(
 
 FIND = f"SELECT {REVOCATION.sql} FROM revocation_entries WHERE jti = ANY($1::uuid[])"
 
-# Counted up by triggers, whoever writes to the table.
+# Triggers increment it, for every writer.
 VERSION = "SELECT coalesce(max(version), 0) FROM revocation_version"
 
 # The SDK signs version 4 ids only.

@@ -193,7 +193,7 @@ async def mark_touched(conn: Connection, touched: Sequence[UUID]) -> list[UUID]:
 
 
 async def release(conn: Connection, moved: Sequence[UUID]) -> list[UUID]:
-    """Take back what revokes delegations, and what is below them, and return those to settle anew.
+    """Take back what revokes delegations, and what is below them, and return those to settle again.
 
     Of what is below, `RELEASED_ROWS` rows at most: the rest stays revoked.
     """

@@ -26,7 +26,7 @@ Count = Callable[[int], None]
 
 
 async def read_body(request: Request, count: Count | None = None) -> bytes:
-    """Return the whole body without a leading UTF-8 byte order mark; `count` is told of its bytes as they come.
+    """Return the whole body without a leading UTF-8 byte order mark; `count` gets the size of each chunk.
 
     Raises `PayloadTooLarge` once more bytes arrived than the endpoint allows, `EncodingUnsupported` for a content
     coding, `BodyInvalid` for UTF-16 and for a body that its client does not send to the end, or not in time, and

@@ -12,7 +12,7 @@ from aitp_cp.errors import RateLimited
 
 BUCKET = "caller-reads"
 MAX_READS = 8  # at once; a page takes milliseconds, so this is hundreds a second
-MAX_WAIT_SECS = 1.0  # a burst of short reads gets through, a caller of long ones is told
+MAX_WAIT_SECS = 1.0  # a burst of short reads passes, a caller of long ones gets 429
 
 
 @dataclass(slots=True)

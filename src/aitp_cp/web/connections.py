@@ -71,7 +71,7 @@ class Connections:
     def __init__(
         self, limits: Limits | None = None, metrics: Metrics | None = None, charge: Charge | None = None
     ) -> None:
-        """`charge` is told of bytes that are not a request, and returns what to answer."""
+        """`charge` gets the refusal of bytes that are not a request, and returns the error to send."""
         limits = limits or Limits()
         self.keep_alive_secs = limits.keep_alive_secs
         self._most = _within_open_files(limits.connections)
@@ -83,7 +83,7 @@ class Connections:
         self._hurried = False
 
     def opened(self, connection: "Connection") -> None:
-        """Take it in; at the bound, in the place of those that have been idle for longest, or not at all."""
+        """Accept it; at the limit close those that have been idle for longest, or refuse it."""
         if len(self._open) >= self._most and not self._close_idle():
             self._cut(connection, "full")
             return
@@ -102,7 +102,7 @@ class Connections:
             self._sweep_in(HURRY_SECS)
 
     def refused(self, peer: str, refusal: AppError, *, executed: bool) -> AppError:
-        """Return what to answer bytes that are not a request; `executed`: the application logs them as well."""
+        """Return the error to send for bytes that are not a request; `executed`: the application logs them as well."""
         return self._charge(peer, refusal, executed) if self._charge else refusal
 
     def _close_idle(self) -> bool:

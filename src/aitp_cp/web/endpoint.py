@@ -93,7 +93,7 @@ class Endpoint:
     errors: tuple[type[AppError], ...] = ()
     signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key
-    bulk: bool = False  # an export, a dashboard or, by itself, a list: one caller runs few of them at once
+    bulk: bool = False  # an export or a dashboard; implied for lists: one caller runs few of them at once
     streaming: bool = False  # the response has no end, so HEAD makes no sense
     cross_site: bool = False  # of the console, takes a POST that no page of ours sends
     documented: bool = True  # in the OpenAPI document and docs/api.md; pages for people are not

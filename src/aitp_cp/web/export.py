@@ -52,7 +52,7 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A member of the document that is a list read by and by, followed by its length under `count_as`."""
+    """A member of the document that is a list read page by page, followed by its length under `count_as`."""
 
     name: str
     kind: str

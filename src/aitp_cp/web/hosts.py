@@ -96,7 +96,7 @@ def name_in(authority: str) -> str | None:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether the name means this machine, whoever resolves it (RFC 6761)."""
+    """Return whether the name means this machine, with any resolver (RFC 6761)."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

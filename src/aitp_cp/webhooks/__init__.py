@@ -1,1 +1,1 @@
-"""Who is told of events: subscriptions, their secrets, and the view of their circuit breakers."""
+"""Subscriptions to events, their secrets, and the view of their circuit breakers."""

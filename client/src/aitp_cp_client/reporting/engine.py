@@ -64,7 +64,7 @@ class Engine:
         )
 
     def after_fork(self) -> None:
-        """Begin anew in the child: the parent sends what was queued, and its thread and its sockets are not here."""
+        """Restart in the child: the parent sends what was queued, and its thread and its sockets are not here."""
         _inherited.append(self.worker)
         if self._spool is not None:
             self._spool.unlock()

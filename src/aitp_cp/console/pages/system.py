@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 from starlette.requests import Request
-from starlette.answers import Response
+from starlette.responses import Response
 
 from aitp_cp.console.page import Region, region, render, screen, wants
 from aitp_cp.db import server_time
