@@ -105,17 +105,10 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
     revocations: int  # ids that go into the deny list
 
 
-class Containment(msgspec.Struct, frozen=True, rename="camel"):
-    """The response: the containment, None in a dry run, its plan, and how many ids are left to the job."""
+class Containment(Plan, frozen=True, rename="camel"):
+    """The response: the plan, its containment, None in a dry run, and how many ids are left to the job."""
 
     containment: ContainmentView | None
-    tokens: TokenPlan
-    delegations: DelegationPlan
-    exposed_peers: list[ExposedPeer]
-    exposed_peer_count: int
-    list_entries_after: int
-    plan_digest: str
-    revocations: int
     remaining: int
 
 

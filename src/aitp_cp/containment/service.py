@@ -58,7 +58,7 @@ async def plan(conn: Connection, aid: str, body: NewContainment, now: datetime) 
         return shown(known)
     planned = await _plan(conn, _scope(aid, body, now))
     _check_expected(body, planned)
-    return _answer(planned, max(0, planned.revocations - AT_ONCE))
+    return _response(planned, max(0, planned.revocations - AT_ONCE))
 
 
 async def contain(conn: Connection, aid: str, body: NewContainment, actor: Actor, now: datetime) -> Stored | None:
@@ -142,7 +142,7 @@ async def settle_next(conn: Connection, now: datetime) -> int:
 
 
 def shown(stored: Stored) -> Containment:
-    return _answer(stored.plan, stored.remaining, stored)
+    return _response(stored.plan, stored.remaining, stored)
 
 
 async def _revoke(conn: Connection, parties: Mapping[UUID, tuple[str, str]], now: datetime) -> list[NewEvent]:
@@ -176,7 +176,7 @@ def _check_expected(body: NewContainment, planned: Plan) -> None:
         raise PlanChanged(extra={"planDigest": planned.plan_digest})
 
 
-def _answer(planned: Plan, remaining: int, stored: Stored | None = None) -> Containment:
+def _response(planned: Plan, remaining: int, stored: Stored | None = None) -> Containment:
     parts = {name: getattr(planned, name) for name in planned.__struct_fields__}
     return Containment(containment=None if stored is None else stored.view, remaining=remaining, **parts)
 

@@ -42,10 +42,6 @@ class DatabaseProbe:
                     self._rt.metrics.db_up.set(self._schema is not None)
         return self._schema
 
-    def seen_up(self) -> bool:
-        """Return whether the database answered within the last second, without asking it."""
-        return self._schema is not None and self.recent
-
     async def _ping(self) -> State | None:
         """Stop waiting after the budget, even while the driver waits for a silent server to cancel."""
         if self._pinging is None or self._pinging.done():
