@@ -197,7 +197,7 @@ async def test_one_deadline_covers_the_name_too() -> None:
 async def test_a_receiver_that_says_nothing_is_left_at_the_deadline() -> None:
     async with receiver(Answer(wait_secs=HANG_SECS)) as there:
         client = GuardedClient(LOOPBACK)
-        with pytest.raises(Unreachable, match="no answer"):
+        with pytest.raises(Unreachable, match="no response"):
             await post(client, there.url, deadline=0.2)
 
 

@@ -108,11 +108,6 @@ class _Manifests(msgspec.Struct):
     manifests: list[KeptManifest]
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    agents: list[Agent]
-    next_before: str | None = None
-
-
 class Agents:
     """Exporting, older manifests, moving, deregistering, containing and releasing need an API key."""
 
@@ -124,8 +119,7 @@ class Agents:
     ) -> Rows[Agent]:
         """Return at most 1000 agents, oldest registration first."""
         params = {**filters, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, AGENTS, params, gated=False)
-        return Rows(page.agents, page.next_before)
+        return await self._transport.page(Agent, "agents", AGENTS, params, gated=False)
 
     def each(self, **filters: Unpack[AgentFilter]) -> AsyncIterator[Agent]:
         """Iterate over all agents, page by page."""
@@ -160,8 +154,8 @@ class Agents:
 
     async def deregister(self, aid: str) -> Deregistration:
         """Deregister the agent. May be repeated; an unknown agent is an error."""
-        answer = await self._transport.send(Call(method="DELETE", path=f"{AGENTS}/{segment(aid)}"))
-        return answer.read(Deregistration)
+        response = await self._transport.send(Call(method="DELETE", path=f"{AGENTS}/{segment(aid)}"))
+        return response.read(Deregistration)
 
     async def contain(
         self, aid: str, reason: str, *, dry_run: bool = False, **options: Unpack[ContainOptions]

@@ -41,11 +41,6 @@ class AuditFilter(TypedDict, total=False):
     until: datetime | None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    entries: list[AuditEntry]
-    next_before: str | None = None
-
-
 class Audit:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -55,8 +50,7 @@ class Audit:
     ) -> Rows[AuditEntry]:
         """Return at most 1000 entries, newest first."""
         params = {"limit": limit, "offset": offset, "before": before, **_params(filters)}
-        page = await self._transport.ask(_Page, "/api/audit", params)
-        return Rows(page.entries, page.next_before)
+        return await self._transport.page(AuditEntry, "entries", "/api/audit", params)
 
     def each(self, **filters: Unpack[AuditFilter]) -> AsyncIterator[AuditEntry]:
         """Iterate over all entries, page by page."""

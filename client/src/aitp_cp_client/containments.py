@@ -124,11 +124,6 @@ class ContainOptions(TypedDict, total=False):
     expect: str | None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    containments: list[ContainmentRecord]
-    next_before: str | None = None
-
-
 class Containments:
     """`ControlPlane.agents` contains and releases; here is what came of it."""
 
@@ -145,8 +140,7 @@ class Containments:
     ) -> Rows[ContainmentRecord]:
         """Return at most 1000 containments, newest first."""
         params = {"open": open, "aid": aid, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, CONTAINMENTS, params)
-        return Rows(page.containments, page.next_before)
+        return await self._transport.page(ContainmentRecord, "containments", CONTAINMENTS, params)
 
     def each(self, open: bool | None = None, aid: str | None = None) -> AsyncIterator[ContainmentRecord]:
         """Iterate over all containments, page by page."""

@@ -65,11 +65,6 @@ class WhoAmI(msgspec.Struct, frozen=True, rename="camel"):
     expires_at: datetime | None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    keys: list[ApiKey]
-    next_before: str | None = None
-
-
 class Keys:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -79,8 +74,7 @@ class Keys:
     ) -> Rows[ApiKey]:
         """At most 1000 keys that are active, expired, revoked or all, newest first."""
         params = {"state": state, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, KEYS, params)
-        return Rows(page.keys, page.next_before)
+        return await self._transport.page(ApiKey, "keys", KEYS, params)
 
     def each(self, state: str = "active") -> AsyncIterator[ApiKey]:
         """All of them, fetched page by page."""

@@ -37,11 +37,6 @@ class Hit(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     webhook_id: UUID | None = None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    notes: list[AgentNotes]
-    next_before: str | None = None
-
-
 class _Found(msgspec.Struct):
     hits: list[Hit]
 
@@ -55,8 +50,7 @@ class Notes:
     ) -> Rows[AgentNotes]:
         """Return at most 1000 notes, the newest change first."""
         params = {**filters, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, "/api/registry/notes", params)
-        return Rows(page.notes, page.next_before)
+        return await self._transport.page(AgentNotes, "notes", "/api/registry/notes", params)
 
     def each(self, **filters: Unpack[NotesFilter]) -> AsyncIterator[AgentNotes]:
         """Iterate over all notes, page by page."""

@@ -65,9 +65,9 @@ async def manifest(transport: Transport, pinned: str | None = None) -> Manifest:
     Raise `ControlPlaneError` with the code `UNVERIFIED`, or `ValueError` if `pinned` is no AID.
     """
     issuer = None if pinned is None else canonical(pinned)
-    answer = await transport.send(Call(path=MANIFEST, gated=False))
-    aid = _verified(answer, lambda: verification.manifest_issuer(answer.body, issuer))
-    return Manifest(aid, answer.body.decode())
+    response = await transport.send(Call(path=MANIFEST, gated=False))
+    aid = _verified(response, lambda: verification.manifest_issuer(response.body, issuer))
+    return Manifest(aid, response.body.decode())
 
 
 async def revocation_list(
@@ -79,28 +79,29 @@ async def revocation_list(
     of the signer. Raises like `manifest`.
     """
     issuer = canonical((await manifest(transport)).aid if pinned is None else pinned)
-    answer = await transport.send(Call(path=REVOCATION_LIST, gated=False))
-    _verified(answer, lambda: verification.verify_revocation_list(answer.body, issuer))
-    signed = msgspec.json.decode(answer.body, type=_Envelope, strict=False).revocation_list
+    response = await transport.send(Call(path=REVOCATION_LIST, gated=False))
+    _verified(response, lambda: verification.verify_revocation_list(response.body, issuer))
+    signed = msgspec.json.decode(response.body, type=_Envelope, strict=False).revocation_list
     if max_age is not None and datetime.now(UTC) - signed.published_at > max_age:
-        raise _unverified(answer, "the list is older than max_age")
+        raise _unverified(response, "the list is older than max_age")
     return RevocationList(
         issuer=signed.issuer,
         pinned=pinned is not None,
         published_at=signed.published_at,
         expires_at=signed.expires_at,
         entries=signed.entries,
-        envelope=answer.body.decode(),
+        envelope=response.body.decode(),
     )
 
 
-def _verified(answer: Response, verify: Callable[[], Verified]) -> Verified:
+def _verified(response: Response, verify: Callable[[], Verified]) -> Verified:
     try:
         return verify()
     except Unverified as refused:
-        failed = _unverified(answer, str(refused))
+        failed = _unverified(response, str(refused))
     raise failed
 
 
-def _unverified(answer: Response, sentence: str) -> ControlPlaneError:
-    return ControlPlaneError(UNVERIFIED, sentence, status=answer.status, request_id=answer.headers.get("x-request-id"))
+def _unverified(response: Response, sentence: str) -> ControlPlaneError:
+    request_id = response.headers.get("x-request-id")
+    return ControlPlaneError(UNVERIFIED, sentence, status=response.status, request_id=request_id)

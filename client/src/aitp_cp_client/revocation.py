@@ -28,11 +28,6 @@ class BulkRevocation(msgspec.Struct, frozen=True, rename="camel"):
     already_revoked: int
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    entries: list[Revocation]
-    next_before: str | None = None
-
-
 class Revocations:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -68,8 +63,7 @@ class Revocations:
     ) -> Rows[Revocation]:
         """Return at most 1000 entries, newest first."""
         params = {"jti": jti, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, ENTRIES, params)
-        return Rows(page.entries, page.next_before)
+        return await self._transport.page(Revocation, "entries", ENTRIES, params)
 
     def each(self) -> AsyncIterator[Revocation]:
         """Iterate over all entries, page by page."""

@@ -51,11 +51,6 @@ class SessionFilter(TypedDict, total=False):
     error: str | None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    sessions: list[Session]
-    next_before: str | None = None
-
-
 class _Replay(msgspec.Struct):
     events: list[Event]
 
@@ -69,8 +64,7 @@ class Sessions:
     ) -> Rows[Session]:
         """Return at most 1000 sessions, newest first."""
         params = {**written(filters), "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Page, SESSIONS, params)
-        return Rows(page.sessions, page.next_before)
+        return await self._transport.page(Session, "sessions", SESSIONS, params)
 
     def each(self, **filters: Unpack[SessionFilter]) -> AsyncIterator[Session]:
         """Iterate over all sessions, page by page."""

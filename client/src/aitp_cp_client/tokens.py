@@ -89,16 +89,6 @@ class DelegationFilter(TypedDict, total=False):
     active: bool
 
 
-class _Tcts(msgspec.Struct, rename="camel"):
-    tcts: list[Tct]
-    next_before: str | None = None
-
-
-class _Delegations(msgspec.Struct, rename="camel"):
-    delegations: list[Delegation]
-    next_before: str | None = None
-
-
 class Tcts:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -108,8 +98,7 @@ class Tcts:
     ) -> Rows[Tct]:
         """Return at most 1000 tokens, newest `issued_at` first; with `expires_before`, the next to expire first."""
         params = {**written(filters), "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Tcts, TCTS, params)
-        return Rows(page.tcts, page.next_before)
+        return await self._transport.page(Tct, "tcts", TCTS, params)
 
     def each(self, **filters: Unpack[TctFilter]) -> AsyncIterator[Tct]:
         """Iterate over all rows, page by page."""
@@ -125,8 +114,7 @@ class Delegations:
     ) -> Rows[Delegation]:
         """Return at most 1000 delegations, newest `issued_at` first."""
         params = {**filters, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Delegations, DELEGATIONS, params)
-        return Rows(page.delegations, page.next_before)
+        return await self._transport.page(Delegation, "delegations", DELEGATIONS, params)
 
     def each(self, **filters: Unpack[DelegationFilter]) -> AsyncIterator[Delegation]:
         """Iterate over all rows, page by page."""
@@ -135,4 +123,4 @@ class Delegations:
     async def tree(self, root: UUID, *, active: bool = False) -> list[Delegation]:
         """Return the delegations under a token or delegation, oldest first; at most 1000, 32 levels deep."""
         params = {"root_jti": root, "active": active}
-        return (await self._transport.ask(_Delegations, DELEGATIONS, params)).delegations
+        return await self._transport.page(Delegation, "delegations", DELEGATIONS, params)

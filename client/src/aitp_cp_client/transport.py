@@ -2,9 +2,11 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import cache
+from types import GenericAlias
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from yarl import URL
 
 from aitp_cp_client.errors import ANSWER_INVALID, CUT_SHORT, TIMED_OUT, UNREACHABLE, ControlPlaneError
 from aitp_cp_client.options import Retries, Timeouts, bearer
+from aitp_cp_client.paging import Rows
 from aitp_cp_client.version import __version__
 
 USER_AGENT = f"aitp-control-plane-client/{__version__}"
@@ -53,6 +56,19 @@ class Response:
         return decoded(self.body, shape, self.status, self.headers.get("x-request-id"))
 
 
+class _Page(Protocol):
+    rows: list[Any]
+    next_before: str | None
+
+
+@cache
+def _page(shape: Hashable, member: str) -> type[_Page]:
+    """Return the struct of a page whose rows are in this member."""
+    rows, cursor = ("rows", GenericAlias(list, (shape,))), ("next_before", str | None, None)
+    names = {"rows": member, "next_before": "nextBefore"}
+    return cast("type[_Page]", msgspec.defstruct("Page", (rows, cursor), rename=names))
+
+
 class Transport:
     """The connection pool to a control plane. Only this class holds the API key."""
 
@@ -90,6 +106,13 @@ class Transport:
     async def ask(self, shape: type[Shape], path: str, params: Params | None = None, *, gated: bool = True) -> Shape:
         """GET this path; return the response as this struct."""
         return (await self.send(Call(path=path, params=params or {}, gated=gated))).read(shape)
+
+    async def page(
+        self, shape: type[Shape], member: str, path: str, params: Params, *, gated: bool = True
+    ) -> Rows[Shape]:
+        """GET a page of a list; return the rows, which are in this member of the response."""
+        page = await self.ask(_page(cast("Hashable", shape), member), path, params, gated=gated)
+        return Rows(page.rows, page.next_before)
 
     async def create(self, shape: type[Shape], path: str, fields: Params, idempotency_key: str | None = None) -> Shape:
         """POST the fields under an idempotency key; return the response as this struct."""

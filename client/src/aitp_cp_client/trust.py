@@ -51,16 +51,6 @@ class PinnedKey(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: datetime
 
 
-class _Anchors(msgspec.Struct, rename="camel"):
-    trust_anchors: list[TrustAnchor]
-    next_before: str | None = None
-
-
-class _Keys(msgspec.Struct, rename="camel"):
-    pinned_keys: list[PinnedKey]
-    next_before: str | None = None
-
-
 class TrustAnchors:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -70,8 +60,7 @@ class TrustAnchors:
     ) -> Rows[TrustAnchor]:
         """Return at most 10,000 anchors, oldest first."""
         params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Anchors, ANCHORS, params)
-        return Rows(page.trust_anchors, page.next_before)
+        return await self._transport.page(TrustAnchor, "trustAnchors", ANCHORS, params)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[TrustAnchor]:
         """Iterate over all rows, page by page."""
@@ -109,8 +98,7 @@ class PinnedKeys:
     ) -> Rows[PinnedKey]:
         """Return at most 10,000 keys."""
         params = {"namespace": namespace, "limit": limit, "offset": offset, "before": before}
-        page = await self._transport.ask(_Keys, PINNED_KEYS, params)
-        return Rows(page.pinned_keys, page.next_before)
+        return await self._transport.page(PinnedKey, "pinnedKeys", PINNED_KEYS, params)
 
     def each(self, namespace: str | None = None) -> AsyncIterator[PinnedKey]:
         """Iterate over all rows, page by page."""

@@ -127,29 +127,14 @@ class Breaker(msgspec.Struct, frozen=True, rename="camel"):
     next_probe_at: int | None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    webhooks: list[Webhook]
-    next_before: str | None = None
-
-
-class _Deliveries(msgspec.Struct, rename="camel"):
-    deliveries: list[Delivery]
-    next_before: str | None = None
-
-
-class _Attempts(msgspec.Struct, rename="camel"):
-    attempts: list[Attempt]
-    next_before: str | None = None
-
-
 class Webhooks:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def page(self, limit: int = 1000, offset: int = 0, before: str | None = None) -> Rows[Webhook]:
         """Return at most 10,000 webhooks, oldest first."""
-        page = await self._transport.ask(_Page, WEBHOOKS, {"limit": limit, "offset": offset, "before": before})
-        return Rows(page.webhooks, page.next_before)
+        params = {"limit": limit, "offset": offset, "before": before}
+        return await self._transport.page(Webhook, "webhooks", WEBHOOKS, params)
 
     def each(self) -> AsyncIterator[Webhook]:
         """Iterate over all webhooks, page by page."""
@@ -181,9 +166,9 @@ class Webhooks:
         """Change the members that are not None. A new host without `secret` gets a new one, shown only here."""
         fields = {"url": url, "secret": secret, "events": events, "active": active}
         call = Call(method="PATCH", path=_path(id), body=encode(fields), repeatable=False)
-        answer = await self._transport.send(call)
-        moved = answer.read(MovedWebhook)
-        return moved if moved.secret else answer.read(Webhook)
+        response = await self._transport.send(call)
+        moved = response.read(MovedWebhook)
+        return moved if moved.secret else response.read(Webhook)
 
     async def delete(self, id: UUID | str) -> None:
         """Delete a webhook and its deliveries. 404 after a retry may mean that the first attempt succeeded."""
@@ -200,8 +185,7 @@ class Webhooks:
     ) -> Rows[Delivery]:
         """Return at most 1000 deliveries, newest first."""
         params = {"status": status, "limit": limit, "offset": offset, "before": before, **written(filters)}
-        page = await self._transport.ask(_Deliveries, f"{_path(id)}/deliveries", params)
-        return Rows(page.deliveries, page.next_before)
+        return await self._transport.page(Delivery, "deliveries", f"{_path(id)}/deliveries", params)
 
     def each_delivery(
         self, id: UUID | str, status: str | None = None, **filters: Unpack[DeliveryFilter]
@@ -214,8 +198,8 @@ class Webhooks:
     ) -> Rows[Attempt]:
         """Return the attempts of a delivery, newest first."""
         path = f"{_path(id)}/deliveries/{segment(delivery_id)}/attempts"
-        page = await self._transport.ask(_Attempts, path, {"limit": limit, "offset": offset, "before": before})
-        return Rows(page.attempts, page.next_before)
+        params = {"limit": limit, "offset": offset, "before": before}
+        return await self._transport.page(Attempt, "attempts", path, params)
 
     async def health(self, id: UUID | str) -> WebhookHealth:
         """Return what became of the webhook's deliveries lately, and what waits."""

@@ -26,8 +26,8 @@ COLUMNS: Columns[Event] = {
 
 def list_events(limit: int, *, as_json: bool, **filters: Unpack[EventFilter]) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await some(partial(control_plane.events.history, **filters), limit)
-        listing("events", found, COLUMNS, as_json=as_json)
+        rows = await some(partial(control_plane.events.history, **filters), limit)
+        listing("events", rows, COLUMNS, as_json=as_json)
 
     run(work)
 

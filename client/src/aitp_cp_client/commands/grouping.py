@@ -34,10 +34,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def read_duration(text: str) -> timedelta:
     """Read a duration such as 90d, 12h, 30m or 5s; raises `ValueError`, which the option shows."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    duration = _DURATION.fullmatch(text)
+    if duration is None:
         raise ValueError(f"{text!r} is not a duration such as 90d, 12h, 30m or 5s")
-    return timedelta(seconds=int(found["count"]) * _SECONDS[found["unit"]])
+    return timedelta(seconds=int(duration["count"]) * _SECONDS[duration["unit"]])
 
 
 def read_expiry(text: str) -> datetime:

@@ -40,16 +40,16 @@ RANKED: Columns[MostTrustedAgent] = {
 
 def attention(*, as_json: bool) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await control_plane.dashboard.attention()
+        attention = await control_plane.dashboard.attention()
         if as_json:
-            document(found)
+            document(attention)
             return
-        if found.lines:
-            table(found.lines, LINES)
+        if attention.lines:
+            table(attention.lines, LINES)
         else:
             line("nothing needs attention")
-        if found.unknown:
-            note(f"could not be asked: {', '.join(found.unknown)}")
+        if attention.unknown:
+            note(f"could not be asked: {', '.join(attention.unknown)}")
 
     run(work)
 
@@ -60,32 +60,32 @@ def edges(aid: str | None, *, live_only: bool, min_tokens: int, grant: str | Non
             ranked = await control_plane.dashboard.most_trusted(min_tokens=min_tokens, grant=grant)
             listing("mostTrusted", (ranked, False), RANKED, as_json=as_json)
             return
-        found = await control_plane.dashboard.edges(aid, live_only=live_only, min_tokens=min_tokens, grant=grant)
+        edges = await control_plane.dashboard.edges(aid, live_only=live_only, min_tokens=min_tokens, grant=grant)
         if as_json:
-            document(found)
+            document(edges)
         else:
-            _show(found)
+            _show(edges)
 
     run(work)
 
 
-def _show(found: AgentEdges) -> None:
-    peers = [("trusts it", peer) for peer in found.trusted_by.peers]
-    peers += [("it trusts", peer) for peer in found.trusts.peers]
+def _show(edges: AgentEdges) -> None:
+    peers = [("trusts it", peer) for peer in edges.trusted_by.peers]
+    peers += [("it trusts", peer) for peer in edges.trusts.peers]
     if peers:
         table(peers, EDGES)
-    if found.delegated.hops:
-        table(found.delegated.hops, HOPS)
-    radius = found.blast_radius
+    if edges.delegated.hops:
+        table(edges.delegated.hops, HOPS)
+    radius = edges.blast_radius
     fields(
         {
-            "agent": found.display_name or found.aid,
-            "status": found.status,
-            "trusted by": found.trusted_by.agents,
-            "trusts": found.trusts.agents,
+            "agent": edges.display_name or edges.aid,
+            "status": edges.status,
+            "trusted by": edges.trusted_by.agents,
+            "trusts": edges.trusts.agents,
             "blast radius": f"{radius.peers} peers, {radius.tokens} tokens, {radius.below} agents by delegation, "
             f"{radius.second_hop} more on the second hop",
         }
     )
-    if found.truncated:
+    if edges.truncated:
         note("there is more than was read: the numbers are the least")

@@ -23,13 +23,13 @@ TCTS: Columns[Tct] = {
 }
 # What each reporter says where they contradict each other.
 STATEMENTS: Columns[tuple[Tct, Statement]] = {
-    "in conflict": lambda said: said[0].jti,
-    "issuer": lambda said: said[1].issuer,
-    "subject": lambda said: said[1].subject,
-    "expires": lambda said: said[1].expires_at,
-    "verdict": lambda said: said[1].verdict,
-    "reported by": lambda said: said[1].reported_by or SHARED_KEY,
-    "revoked": lambda said: said[1].revoked_at,
+    "in conflict": lambda row: row[0].jti,
+    "issuer": lambda row: row[1].issuer,
+    "subject": lambda row: row[1].subject,
+    "expires": lambda row: row[1].expires_at,
+    "verdict": lambda row: row[1].verdict,
+    "reported by": lambda row: row[1].reported_by or SHARED_KEY,
+    "revoked": lambda row: row[1].revoked_at,
 }
 DELEGATIONS: Columns[Delegation] = {
     "jti": lambda delegation: delegation.jti,
@@ -55,9 +55,9 @@ def list_tcts(limit: int, *, as_json: bool, **filters: Unpack[TctFilter]) -> Non
 
 def show_conflicts(tcts: Sequence[Tct]) -> None:
     """Print who says what of the tokens about which reporters contradict each other, if there are any."""
-    said = [(tct, statement) for tct in tcts if tct.conflict for statement in tct.statements]
-    if said:
-        table(said, STATEMENTS)
+    statements = [(tct, statement) for tct in tcts if tct.conflict for statement in tct.statements]
+    if statements:
+        table(statements, STATEMENTS)
 
 
 def list_delegations(limit: int, *, as_json: bool, **filters: Unpack[DelegationFilter]) -> None:

@@ -84,20 +84,20 @@ def attempts(webhook: str, delivery: str, limit: int, *, as_json: bool) -> None:
 
 def health(webhook: str, *, as_json: bool) -> None:
     async def work(control_plane: ControlPlane) -> None:
-        found = await control_plane.webhooks.health(webhook)
+        health = await control_plane.webhooks.health(webhook)
         if as_json:
-            document(found)
+            document(health)
             return
         fields(
             {
-                "active": "yes" if found.active else found.deactivated_reason or "no",
-                "breaker": found.breaker,
-                "next probe": found.next_probe_at,
-                "last hour": _outcomes(found.last_hour),
-                "last day": _outcomes(found.last_day),
-                "waiting": found.waiting,
-                "oldest waiting": found.oldest_waiting_at,
-                "p95": None if found.p95_ms is None else f"{found.p95_ms} ms",
+                "active": "yes" if health.active else health.deactivated_reason or "no",
+                "breaker": health.breaker,
+                "next probe": health.next_probe_at,
+                "last hour": _outcomes(health.last_hour),
+                "last day": _outcomes(health.last_day),
+                "waiting": health.waiting,
+                "oldest waiting": health.oldest_waiting_at,
+                "p95": None if health.p95_ms is None else f"{health.p95_ms} ms",
             }
         )
 
@@ -156,8 +156,8 @@ async def _all(
         line(f"{total.queued:,} queued")
 
 
-def _outcomes(found: Outcomes) -> str:
-    return f"{found.delivered:,} delivered, {found.failed:,} failed, {found.waiting:,} waiting"
+def _outcomes(outcomes: Outcomes) -> str:
+    return f"{outcomes.delivered:,} delivered, {outcomes.failed:,} failed, {outcomes.waiting:,} waiting"
 
 
 def _show(delivery: Delivery, *, as_json: bool) -> None:

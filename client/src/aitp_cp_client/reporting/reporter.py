@@ -104,12 +104,12 @@ class _Reports:
         return self.report("delegation.revoked", run_id=run_id, payload={**named, "reason": reason})
 
     def _report(self, type: str, fields: Callable[[], EventFields]) -> str:
-        given: EventFields = {}
+        members: EventFields = {}
         id = ""
         try:
-            given = fields()
-            id = given.get("id") or events.new_id()
-            self._engine.worker.put(events.encode_event(id, type, given))
+            members = fields()
+            id = members.get("id") or events.new_id()
+            self._engine.worker.put(events.encode_event(id, type, members))
         except Unreportable as error:
             self._refuse(str(error))
         except Exception as error:

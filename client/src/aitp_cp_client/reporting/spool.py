@@ -99,10 +99,10 @@ class Spool:
             rows = self._open().execute(
                 "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (self._sent, max_events)
             )
-            found: list[tuple[int, bytes]] = rows.fetchall()
-        batch = fit([body for _, body in found], max_events, max_bytes)
+            stored: list[tuple[int, bytes]] = rows.fetchall()
+        batch = fit([body for _, body in stored], max_events, max_bytes)
         if batch.items:
-            self._sending = found[len(batch.items) - 1][0]
+            self._sending = stored[len(batch.items) - 1][0]
         return Batch(batch.items, batch.full, self._sending)
 
     def remove(self, batch: Batch) -> None:
