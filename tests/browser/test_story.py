@@ -3,17 +3,19 @@
 `make images` takes those of docs/console.md and of the README.
 """
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import asyncpg
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize
@@ -22,13 +24,26 @@ from client.tests.commands.support import enrolled
 from tests.browser.conftest import Tab
 from tests.containment.support import proven, signed
 from tests.revocation.support import LIST
-from tests.support.agents import Agent
+from tests.support.agents import Agent, claims_in
 from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
+from tests.support.proxy import Between
 from tests.support.signed import pop_response
 
 VIEWPORT = ViewportSize(width=1280, height=800)
+MOST_TABS = 80
+WAITS = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE datname = current_database() AND locktype = 'relation' AND NOT granted
+"""
+FOCUS = """() => {
+  const it = document.activeElement, style = getComputedStyle(it), box = it.getBoundingClientRect();
+  const outlined = it.matches(":focus-visible") && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  const inside = box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+  const name = it.getAttribute("aria-label") || it.getAttribute("name") || it.textContent;
+  return { name: name.trim(), visible: outlined && inside, what: it.outerHTML.slice(0, 200) };
+}"""
 PEERS = ("planner", "indexer", "broker", "store")
 
 
@@ -47,6 +62,14 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
+class Shift(NamedTuple):
+    """The server, and the way to its database."""
+
+    server: Process
+    between: Between
+    dsn: str
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[str]:
     Receiver.status = 400
@@ -57,17 +80,22 @@ def receiver() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def shift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shift]:
     log = tmp_path_factory.mktemp("story") / "log"
     # In a thread: no loop can run beside that of Playwright.
     with ThreadPoolExecutor(1) as thread:
         stack = ExitStack()
         dsn = thread.submit(stack.enter_context, migrated_database()).result()
         settings: dict[str, Any] = {"WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8", "WEBHOOK_RETRY_ATTEMPTS": "1"}
-        with Process(dsn, log, RATE_LIMIT_ENABLED="false", **settings) as process:
-            yield process
+        with Between(dsn) as between, Process(between.dsn, log, RATE_LIMIT_ENABLED="false", **settings) as process:
+            yield Shift(process, between, dsn)
         thread.submit(stack.close).result()
     assert "Traceback" not in process.log()
+
+
+@pytest.fixture
+def server(shift: Shift) -> Process:
+    return shift.server
 
 
 @pytest.fixture
@@ -98,8 +126,8 @@ def handshake(number: int, a: Agent, b: Agent, failure: str | None = None) -> li
     return [{"type": "handshake.started", "ts": began, **both}, {"ts": began + 0.34, **both, **end}]
 
 
-def seed(server: Process, receiver: str) -> tuple[Agent, list[Agent]]:
-    """Real agents that hold tokens of one another, and a webhook whose receiver refuses."""
+def seed(server: Process, receiver: str) -> tuple[Agent, list[Agent], str]:
+    """Real agents that hold tokens of one another, and a webhook whose receiver refuses; the id of a token."""
     body = {"url": receiver, "events": ["agent.registered", "agent.contained", "tct.revoked"]}
     httpx.post(f"{server.url}/api/webhooks", json=body, headers=AUTH).raise_for_status()
     bad, *peers = (enrolled(server, name=name) for name in ("researcher", *PEERS))
@@ -108,7 +136,60 @@ def seed(server: Process, receiver: str) -> tuple[Agent, list[Agent]]:
     for number, pair in enumerate(pairs * 3):
         events += handshake(number, *pair, failure="key_mismatch" if number % 6 == 2 else None)
     httpx.post(f"{server.url}/api/events", json=events, headers=AUTH).raise_for_status()
-    return bad, peers
+    return bad, peers, claims_in(events[0]["payload"]["tct"]["token"])["jti"]
+
+
+def focus(page: Page) -> dict[str, Any]:
+    """What has the focus: its name, and whether a reader sees that."""
+    found: dict[str, Any] = page.evaluate(FOCUS)
+    return found
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until what has this name has the focus, which must be visible all the way."""
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        now = focus(page)
+        assert now["visible"], now
+        if name in now["name"]:
+            return
+    raise AssertionError(f"Tab does not reach {name}")
+
+
+def fill_and_send(page: Page, agent: Agent) -> None:
+    for field, text in {"reason": "its key was found in public", "ticket": "INC-7", "typed": agent.aid[-4:]}.items():
+        tab_to(page, field)
+        page.keyboard.type(text)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
+@contextmanager
+def in_the_middle(shift: Shift) -> Iterator[None]:
+    """Hold up the next containment, and silence the database as soon as it waits; at the end it speaks again."""
+    between, lock = shift.between, threading.Event()
+    holder = threading.Thread(target=lambda: asyncio.run(_silence(shift, lock)))
+    holder.start()
+    lock.wait()
+    try:
+        yield
+    finally:
+        holder.join()
+        between.resume()
+
+
+async def _silence(shift: Shift, lock: threading.Event) -> None:
+    conn = await asyncpg.connect(shift.dsn)
+    transaction = conn.transaction()
+    await transaction.start()
+    await conn.execute("LOCK TABLE admin_audit_log IN EXCLUSIVE MODE")
+    lock.set()
+    async with asyncio.timeout(20):
+        while not await conn.fetchval(WAITS):
+            await asyncio.sleep(0.02)
+    shift.between.stall()
+    await transaction.rollback()
+    await conn.close()
 
 
 @pytest.fixture
@@ -129,9 +210,13 @@ def sign_in(page: Page) -> None:
     page.wait_for_url("**/console/")
 
 
-def test_a_shift(operator: Tab, server: Process, receiver: str, picture: Callable[[str], None]) -> None:
-    """Find a failing webhook, resend, see who trusts an agent, contain it, watch its reach, leave a note."""
-    bad, peers = seed(server, receiver)
+def test_a_shift(operator: Tab, shift: Shift, receiver: str, picture: Callable[[str], None]) -> None:
+    """Find a failing webhook, resend, see who trusts an agent, contain it, watch its reach, leave a note.
+
+    The containment is done by keyboard alone, and the database falls silent in the middle of it.
+    """
+    server = shift.server
+    bad, peers, jti = seed(server, receiver)
     page = operator.page
     operator.open("/console/")
     sign_in(page)
@@ -164,21 +249,33 @@ def test_a_shift(operator: Tab, server: Process, receiver: str, picture: Callabl
     assert page.locator("#list tbody tr").count() == len(PEERS) + 1
     picture("webhook-resent")
 
-    page.keyboard.press("/")
-    page.keyboard.type(bad.aid)
-    with page.expect_navigation():  # or it would stop the next one
-        page.keyboard.press("Enter")
     operator.open(f"/console/graph?aid={quote(bad.aid, safe='')}")
     assert page.locator("#picture svg").first.is_visible()
     picture("graph")
 
-    page.get_by_role("link", name="Contain…").click()
-    picture("contain-plan")
-    page.fill("input[name=reason]", "its key was found in a public repository")
-    page.fill("input[name=ticket]", "INC-7")
-    page.fill("input[name=typed]", bad.aid[-4:])
+    # From here on by keyboard alone: the agent is found by a token of its own.
+    page.keyboard.press("/")
+    page.keyboard.type(jti)
+    with page.expect_navigation():  # or it would stop the next one
+        page.keyboard.press("Enter")
+    tab_to(page, "researcher")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/console/agents/*")
+    tab_to(page, "Contain…")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/contain")
+    picture("contain-plan")
+    with in_the_middle(shift):
+        fill_and_send(page, bad)
+        # The session was looked up, so the act has begun: what became of it cannot be known.
+        assert page.get_by_text("It is not known whether this was done").is_visible()
+        assert page.get_by_text("DATABASE_UNAVAILABLE").first.is_visible()
+    tab_to(page, "Back to its page")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Contain now")
+    fill_and_send(page, bad)
     page.wait_for_url("**/console/containments/*")
+    operator.wrong = [each for each in operator.wrong if "503" not in each]
     for peer in peers[:3]:
         fetch_list(server, peer)
     page.wait_for_selector("text=3 of 4 exposed peers confirmed", timeout=20_000)
@@ -194,5 +291,12 @@ def test_a_shift(operator: Tab, server: Process, receiver: str, picture: Callabl
     page.get_by_role("button", name="Save").click()
     page.wait_for_selector("text=Call team-rag at nine")
     picture("note")
-    page.get_by_role("button", name="Sign out").click()
+    page.set_viewport_size({"width": 360, "height": 800})
+    tab_to(page, "pages")
+    page.keyboard.press("Enter")
+    tab_to(page, "Agents")
+    page.keyboard.press("Escape")
+    assert focus(page)["name"] == "pages"  # what is closed gives the focus back
+    tab_to(page, "Sign out")
+    page.keyboard.press("Enter")
     page.wait_for_url("**/console/login*")

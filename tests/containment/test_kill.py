@@ -1,4 +1,6 @@
-"""kill -9 in the middle of the act leaves nothing of it; after the act, whoever starts next does the rest."""
+"""kill -9 in the middle of the act leaves nothing of it, also of one at the console; after it, whoever starts next
+does the rest.
+"""
 
 import threading
 from pathlib import Path
@@ -9,9 +11,10 @@ import httpx
 import pytest
 
 from aitp_cp.containment.service import AT_ONCE
+from tests.console.test_containing import form_in, page_of
 from tests.containment.support import REASON, path
 from tests.support.agents import new_agent
-from tests.support.app import AUTH
+from tests.support.app import API_KEY, AUTH
 from tests.support.process import Process
 from tests.support.waiting import until
 
@@ -27,10 +30,13 @@ LEFT = """
 SELECT (SELECT count(*) FROM containments) AS containments, (SELECT count(*) FROM revocation_entries) AS entries,
        (SELECT count(*) FROM issued_tcts WHERE revoked) AS revoked,
        (SELECT count(*) FROM audit_events WHERE type IN ('agent.contained', 'tct.revoked')) AS events,
-       (SELECT count(*) FROM admin_audit_log) AS audited,
+       (SELECT count(*) FROM admin_audit_log WHERE action LIKE 'agent.%') AS audited,
        (SELECT coalesce(sum(remaining), 0) FROM containments) AS remaining
 """
-WAITS_FOR_LOG = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND NOT granted"
+WAITS_FOR_LOG = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE datname = current_database() AND locktype = 'relation' AND NOT granted
+"""
 
 
 async def test_all_or_nothing_of_the_act_and_the_job_resumes(database_url: str, tmp_path: Path) -> None:
@@ -48,12 +54,18 @@ async def test_all_or_nothing_of_the_act_and_the_job_resumes(database_url: str, 
     def contain(server: Process) -> httpx.Response:
         return httpx.post(server.url + path(bad.aid, "contain"), json=REASON, headers=AUTH, timeout=30)
 
+    def contain_at_console(server: Process) -> httpx.Response:
+        with httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": "same-origin"}, timeout=30) as browser:
+            browser.post("/console/login", data={"key": API_KEY})
+            form = form_in(browser.get(page_of(bad)), reason="its key leaked", typed=bad.aid[-4:])
+            return browser.post(page_of(bad), data=form)
+
     before = await left()
     with Process(database_url, tmp_path / "log", "--no-jobs") as server:
         transaction = conn.transaction()
         await transaction.start()
         await conn.execute("LOCK TABLE audit_events IN EXCLUSIVE MODE")  # the last thing that the act writes
-        caller = threading.Thread(target=_unanswered, args=(contain, server))
+        caller = threading.Thread(target=_unanswered, args=(contain_at_console, server))
         caller.start()
         await until(act_waits, 20)
         server.kill()

@@ -1,13 +1,17 @@
 """A TCP proxy in front of a database: what happens on the way to it is up to the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 PIECE = 64 * 1024
+PATIENCE_SECS = 20
+
+T = TypeVar("T")
 
 
 class Link:
@@ -159,3 +163,38 @@ async def proxy(dsn: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
     """The database's address through a proxy, and what makes all its connections go dead; new ones live."""
     async with Proxy(dsn) as between:
         yield between.dsn, between.freeze
+
+
+class Between:
+    """A proxy that runs in a thread of its own, for tests in whose thread no loop can run."""
+
+    def __init__(self, dsn: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._proxy = Proxy(dsn)
+
+    @property
+    def dsn(self) -> str:
+        return self._proxy.dsn
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine returns on the proxy's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECS)
+
+    def stall(self) -> None:
+        self._loop.call_soon_threadsafe(self._proxy.stall)
+
+    def resume(self) -> None:
+        self._loop.call_soon_threadsafe(self._proxy.resume)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.run(self._proxy.start())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.resume()
+        self.run(self._proxy.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
