@@ -1,5 +1,6 @@
 """`/console/agents` and the page of one agent."""
 
+import html
 import re
 import time
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from aitp_cp.console.pages import agent as agent_page
 from aitp_cp.protocol.scopes import Role
 from tests.support.agents import Agent, manifest, new_agent
 from tests.support.app import App, running_app
@@ -223,3 +225,32 @@ async def test_a_list_of_many_agents_takes_few_statements(app: App) -> None:
     )
     page = (await app.http.get("/console/agents")).text
     assert len(names(page)) == 100
+
+
+async def test_the_delegations_of_an_agent_go_on_page_by_page(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = await add(app, "one"), await add(app, "other")
+    jtis = [f"1f8fad5b-d9cb-469f-a165-7086772895{n:02}" for n in range(3)]
+    sides = [(one, other), (other, one), (one, other)]
+    events = [
+        {
+            "type": "delegation.issued",
+            "payload": {
+                "jti": jti,
+                "parent_jti": jtis[0].replace("1f", "0f"),
+                "delegator": giver.aid,
+                "delegatee": taker.aid,
+                "scope": ["demo"],
+            },
+        }
+        for jti, (giver, taker) in zip(jtis, sides, strict=True)
+    ]
+    await app.post("/api/events", {"events": events})
+    monkeypatch.setattr(agent_page, "ROWS", 2)
+    first = (await app.http.get(f"/console/agents/{one.aid}?tab=delegations")).text
+    following = re.search(r'rel="next" href="([^"]+)"', first)
+    assert following is not None
+    second = (await app.http.get(html.unescape(following[1]))).text
+    shown = [re.findall(r'title="(1f8fad5b-[^"]+)"', page) for page in (first, second)]
+    assert [len(set(ids)) for ids in shown] == [2, 1]
+    assert sorted({*shown[0], *shown[1]}) == jtis
+    assert 'rel="next"' not in second

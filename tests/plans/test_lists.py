@@ -230,6 +230,8 @@ LISTS: dict[str, list[Ask]] = {
         *page(tcts.tcts_of_agent, RARE, (DAY_AGO, JTI)),
     ],
     "GET /api/delegations": [
+        *page(tcts.delegations_of_agent, BUSY, (DAY_AGO, JTI)),
+        *page(tcts.delegations_of_agent, RARE, (DAY_AGO, JTI)),
         delegation_list(),
         delegation_list(active=True),
         delegation_list(parent_jti=JTI),

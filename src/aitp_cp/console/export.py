@@ -17,6 +17,7 @@ from aitp_cp.protocol.json_lines import one_line
 from aitp_cp.runtime import Runtime
 from aitp_cp.web import csv
 from aitp_cp.web.export import Page, Pages, pages, stream_bytes
+from aitp_cp.web.query import PageQuery
 from aitp_cp.web.responses import encode
 
 MAX_ROWS = 100_000
@@ -32,7 +33,7 @@ class Source(msgspec.Struct, frozen=True):
     read: Callable[[Connection, Window], Awaitable[tuple[Sequence[Any], str | None]]]
 
 
-async def export(rt: Runtime, request: Request, source: Source, filter: Mapping[str, Any]) -> Response:
+async def export(rt: Runtime, request: Request, source: Source, query: PageQuery) -> Response:
     """Stream what matches, newest first, at most `MAX_ROWS`; the file and the audit tell whether that is all."""
     format, now = request.query_params.get("format", "csv"), rt.clock()
     if format not in FORMATS:
@@ -44,8 +45,9 @@ async def export(rt: Runtime, request: Request, source: Source, filter: Mapping[
 
     async with rt.db.transaction() as conn:
         beyond, _ = await source.read(conn, Window(1, offset=MAX_ROWS))
-        asked = {name: value for name, value in filter.items() if value is not None}
-        details = {"list": source.name, "format": format, "truncated": bool(beyond), **asked}
+        members = msgspec.to_builtins(query).items()
+        asked = {name: value for name, value in members if value is not None and name not in ("limit", "offset")}
+        details = {**asked, "list": source.name, "format": format, "truncated": bool(beyond)}
         await audit.record(conn, "console.export", actor_of(rt, request), source.name, details, now)
     rows = pages(rt, page, at_most=MAX_ROWS)
     pieces = _table(source, rows, bool(beyond)) if format == "csv" else _lines(source, rows, bool(beyond))

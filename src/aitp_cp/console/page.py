@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from urllib.parse import urlencode
 
 import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.console.forms import Form
 from aitp_cp.console.parts.link import ROOT, link, own
-from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of
+from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of, first_values, page_of
 from aitp_cp.console.static_files import accepts_gzip
 from aitp_cp.db import Connection
 from aitp_cp.errors import AppError, IdempotencyKeyReused, Internal
@@ -161,6 +163,17 @@ async def render(
         response = _fragment(request, text)
     rt.metrics.console_page.labels(page=context_of(request).route).observe(timing.perf_counter() - started)
     return response
+
+
+def here(request: Request, **changes: Any) -> str:
+    """Return the address of this page with other parameters; one that is None is left out."""
+    pairs = [(name, value) for name, value in {**first_values(request), **changes}.items() if value not in (None, "")]
+    return own("?".join(filter(None, (page_of(request).partition("?")[0], urlencode(pairs, errors="replace")))))
+
+
+def onward(request: Request, cursor: str | UnsetType, name: str = "before", **changes: Any) -> str | None:
+    """Return the address of the next page of a list; None at its end."""
+    return None if cursor is UNSET else here(request, **{"offset": None, name: cursor, **changes})
 
 
 def see_other(path: str, **query: Any) -> Response:

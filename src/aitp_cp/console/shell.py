@@ -27,6 +27,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 FRAGMENT = "x-fragment"
 POSITION = "aitp_cp.position"  # in the scope of a request
 REFUSED = "aitp_cp.refused"  # likewise
+PLACES = frozenset({"before", "offset", "after", "order", "refresh"})
 REFRESH_SECS = range(2, 601)
 REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
 POLICY = (
@@ -59,6 +60,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     live: str  # topics, separated by spaces
     path: str  # of this page, with its query
+    query: dict[str, str]  # of this page, without its place in a list
     nav: list[NavItem]
     theme: str
     zone: str
@@ -113,11 +115,11 @@ class Console:
         context = context_of(request)
         principal = context.principal
         path = request.url.path
-        refused: Refused | None = request.scope.get(REFUSED)
         return Frame(
             title=title,
             live=live,
-            path=address_of(request) if refused is None else refused.path,
+            path=page_of(request),
+            query={name: value for name, value in first_values(request).items() if value and name not in PLACES},
             nav=[
                 NavItem(entry.label, entry.path, entry.holds(path))
                 for entry in self._entries
@@ -135,7 +137,7 @@ class Console:
             signed_in=principal is not None and principal is not ANYONE,
             scopes=context.scopes,
             version=__version__,
-            refused=refused,
+            refused=request.scope.get(REFUSED),
         )
 
     def page(self, template: str, view: Any, frame: Frame) -> str:
@@ -184,6 +186,17 @@ def address_of(request: Request) -> str:
     sent = quote(path) if raw is None else raw.decode("latin-1")
     query = request.scope["query_string"].decode("latin-1")
     return f"{sent}?{query}" if query else sent
+
+
+def page_of(request: Request) -> str:
+    """Return the address of the page that is answered: of a refused form, the page that has the form."""
+    refused: Refused | None = request.scope.get(REFUSED)
+    return address_of(request) if refused is None else refused.path
+
+
+def first_values(request: Request) -> dict[str, str]:
+    """Return the parameters of a page; the first of repeated ones counts."""
+    return dict(reversed(request.query_params.multi_items()))
 
 
 def preference(request: Request, name: str) -> str:

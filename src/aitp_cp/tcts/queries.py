@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection, Where, shown
-from aitp_cp.db.keyset import Place, Window
+from aitp_cp.db.keyset import Order, Page, Place, Window
 from aitp_cp.db.views import Json, View
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.graph import IS_PENDING
@@ -126,6 +126,21 @@ TCTS_OF_AGENT = TCT.page(
     TCT_ORDER.sql,
 )
 
+DELEGATIONS_OF_AGENT = DELEGATION.page(
+    f"""
+    SELECT {DELEGATION_COLUMNS} FROM (
+        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegator_aid = $1 AND {{after}}
+         ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
+        UNION ALL
+        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegatee_aid = $1 AND delegator_aid <> $1 AND {{after}}
+         ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
+    ) AS either
+    ORDER BY {DELEGATION_ORDER.sql}
+    LIMIT {{limit}}
+    """,
+    DELEGATION_ORDER.sql,
+)
+
 LIST_DELEGATIONS = DELEGATION.page(
     f"""
     SELECT {DELEGATION_COLUMNS} FROM delegations
@@ -162,7 +177,7 @@ PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY(
 
 DELEGATOR = "SELECT delegator_aid FROM delegations WHERE jti = $1"
 
-TctPage = tuple[list[msgspec.Raw], Place | None]  # each is a `TctView`
+RawPage = tuple[list[msgspec.Raw], Place | None]  # each is a `TctView` or a `DelegationView`
 
 
 async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> Json[TctList]:
@@ -199,14 +214,20 @@ async def find_delegation(conn: Connection, jti: UUID) -> DelegationView | None:
     return next(iter(DELEGATION.decode(DELEGATION.raw(await conn.fetch(FIND_DELEGATION, jti)))), None)
 
 
-async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> TctPage:
+async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens reported with a session, newest issued first, and where to go on."""
     return await _tct_page(conn, TCTS_OF_SESSION, session_id, after, limit)
 
 
-async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> TctPage:
+async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens that an agent issued or holds, newest issued first, and where to go on."""
     return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
+
+
+async def delegations_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
+    """Return the next delegations by an agent or to it, newest issued first, and where to go on."""
+    page = await _page_of(conn, DELEGATIONS_OF_AGENT, DELEGATION_ORDER, aid, Window(limit, before=after))
+    return DELEGATION.raw(page.rows), page.next
 
 
 async def list_delegations(
@@ -265,11 +286,14 @@ def _add_active(where: Where, at: datetime | None) -> None:
         where.add("(expires_at IS NULL OR expires_at > {})", at)
 
 
-async def _tct_page(conn: Connection, query: str, key: str, after: Place | None, limit: int) -> TctPage:
+async def _tct_page(conn: Connection, query: str, key: str, after: Place | None, limit: int) -> RawPage:
+    page = await _page_of(conn, query, TCT_ORDER, key, Window(limit, before=after))
+    return TCT.raw(page.rows), page.next
+
+
+async def _page_of(conn: Connection, query: str, order: Order, key: str, window: Window) -> Page:
     where = Where()
     where.bind(key)
-    TCT_ORDER.restrict(where, after)
-    window = Window(limit)
+    order.restrict(where, window.before)
     statement = query.format(after=where.sql(), limit=where.bind(window.rows))
-    page = TCT_ORDER.page(await conn.fetch(statement, *where.args), window)
-    return TCT.raw(page.rows), page.next
+    return order.page(await conn.fetch(statement, *where.args), window)

@@ -1,11 +1,10 @@
 """One agent: what it claims, what operators note, and its past; also of an AID that only events name."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,9 +16,8 @@ from aitp_cp.audit.model import AuditEntry, AuditFilter
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console import forms
-from aitp_cp.console.page import Region, action, region, render, screen, see_other, wants
+from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
 from aitp_cp.console.pages.agents import capabilities
-from aitp_cp.console.pages.events import EventRow, row_of
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.dashboard import trust
@@ -28,7 +26,7 @@ from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import history as log
-from aitp_cp.events.model import HISTORY_ORDER, HistoryFilter
+from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter
 from aitp_cp.notes import service as notes
 from aitp_cp.notes import store as stored_notes
 from aitp_cp.notes.model import NewNotes
@@ -42,10 +40,11 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import queries as sessions
 from aitp_cp.sessions.model import Peer
 from aitp_cp.tcts import queries as tcts
-from aitp_cp.tcts.model import TCT_ORDER
-from aitp_cp.tcts.views import DelegationFilter, DelegationView, TctView
+from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
+from aitp_cp.tcts.views import DelegationView, TctView
 from aitp_cp.truststore import pinned_keys
 from aitp_cp.truststore.model import NewPinnedKey
+from aitp_cp.web.body import convert
 from aitp_cp.web.context import context_of
 from aitp_cp.web.path import path_aid
 from aitp_cp_client.wire import aid as aids
@@ -81,7 +80,6 @@ class PeerRow(msgspec.Struct, frozen=True):
     """A peer: how handshakes with it ended, and the live tokens between; `verified` ones their issuer signed."""
 
     aid: str
-    name: str | None
     met: Peer | None
     trusts: int
     trusted_by: int
@@ -97,18 +95,14 @@ class Peers(msgspec.Struct, frozen=True):
 class TokenRow(msgspec.Struct, frozen=True):
     token: TctView
     peer: str
-    peer_name: str | None
     held: bool
-    grants: list[str]
     expired: bool
 
 
 class DelegationRow(msgspec.Struct, frozen=True):
     delegation: DelegationView
     peer: str
-    peer_name: str | None
     given: bool
-    scope: list[str]
 
 
 class ManifestRow(msgspec.Struct, frozen=True):
@@ -118,21 +112,17 @@ class ManifestRow(msgspec.Struct, frozen=True):
     pair: str
 
 
-class AuditRow(msgspec.Struct, frozen=True):
-    entry: AuditEntry
-    details: str
-
-
 class TabData(msgspec.Struct, frozen=True):
-    """The rows of the tab that is open, and the address of the next page."""
+    """The rows of the tab that is open, the names of agents in them, and the cursor of the next page."""
 
-    events: list[EventRow] = []
+    names: Mapping[str, str] = {}
+    events: list[Event] = []
     peers: Peers | None = None
     tokens: list[TokenRow] = []
     delegations: list[DelegationRow] = []
     manifests: list[ManifestRow] = []
-    entries: list[AuditRow] = []
-    next_url: str | None = None
+    entries: list[AuditEntry] = []
+    next: str | UnsetType = UNSET
 
 
 class AgentPage(msgspec.Struct, frozen=True):
@@ -153,6 +143,7 @@ class AgentPage(msgspec.Struct, frozen=True):
     newest: bool
     tabs: list[Tab]
     data: Region[TabData]
+    next_url: str | None
 
 
 Reader = Callable[[Connection, Runtime, str, str | None], Awaitable[TabData]]
@@ -184,6 +175,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
         newest=before is None,
         tabs=[Tab(name, link("/agents/{aid}", aid=aid, tab=name), name == tab) for name in tabs],
         data=data,
+        next_url=None if data.value is None else onward(request, data.value.next),
     )
     return await render(rt, request, "agent.html", view, title="Agent", live="agents sessions tokens events")
 
@@ -201,27 +193,21 @@ async def _about(
     if agent is not None:
         return agent, noted, await service.namesakes(conn, agent.display_name, aid, now), False, True
     contained = (await standing.marks(conn, [aid], now))[aid].status is not None
-    known = contained or noted is not None or await log.mentions(conn, aid) or await _has_token(conn, aid, now)
+    known = contained or noted is not None or await log.mentions(conn, aid) or await _has_token(conn, aid)
     return None, noted, [], contained, known
 
 
-async def _has_token(conn: Connection, aid: str, now: datetime) -> bool:
+async def _has_token(conn: Connection, aid: str) -> bool:
     """Return whether a token or delegation names the AID: lists of them, and the graph, lead to its page."""
     tokens, _ = await tcts.tcts_of_agent(conn, aid, None, 1)
-    if tokens:
-        return True
-    for filter in (DelegationFilter(delegator=aid), DelegationFilter(delegatee=aid)):
-        if (await tcts.list_delegations(conn, filter, Window(1), now)).read().delegations:
-            return True
-    return False
+    return bool(tokens) or bool((await tcts.delegations_of_agent(conn, aid, None, 1))[0])
 
 
 async def _timeline(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     window = Window(ROWS, before=_place(HISTORY_ORDER, before))
     page = (await log.newest(conn, HistoryFilter(aid=aid), window)).read()
     names = await names_of(conn, (side for event in page.events for side in (event.aid_a, event.aid_b)))
-    rows = [row_of(event, names) for event in page.events]
-    return TabData(events=rows, next_url=_next(aid, "timeline", page.next_before))
+    return TabData(names, page.events, next=page.next_before)
 
 
 async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
@@ -234,7 +220,6 @@ async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) ->
     rows = [
         PeerRow(
             aid=peer,
-            name=names.get(peer),
             met=met.get(peer),
             trusts=trusts[peer].live if peer in trusts else 0,
             trusted_by=trusted[peer].live if peer in trusted else 0,
@@ -242,7 +227,7 @@ async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) ->
         )
         for peer in everybody
     ]
-    return TabData(peers=Peers(rows, edges.blast_radius, edges.truncated))
+    return TabData(names, peers=Peers(rows, edges.blast_radius, edges.truncated))
 
 
 async def _tokens(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
@@ -255,21 +240,20 @@ async def _tokens(conn: Connection, rt: Runtime, aid: str, before: str | None) -
         held = token.subject == aid
         peer = token.issuer if held else token.subject
         expired = token.expires_at is not None and token.expires_at < now
-        rows.append(TokenRow(token, peer, names.get(peer), held, _texts(token.grants), expired))
-    return TabData(tokens=rows, next_url=_next(aid, "tokens", UNSET if place is None else TCT_ORDER.cursor(place)))
+        rows.append(TokenRow(token, peer, held, expired))
+    return TabData(names, tokens=rows, next=UNSET if place is None else TCT_ORDER.cursor(place))
 
 
 async def _delegations(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
-    """The newest of both sides; older ones have the list of delegations."""
-    window, now = Window(ROWS), rt.clock()
-    given = (await tcts.list_delegations(conn, DelegationFilter(delegator=aid), window, now)).read().delegations
-    taken = (await tcts.list_delegations(conn, DelegationFilter(delegatee=aid), window, now)).read().delegations
-    names = await names_of(conn, [*(each.delegatee for each in given), *(each.delegator for each in taken)])
-    rows = [DelegationRow(each, each.delegatee, names.get(each.delegatee), True, _texts(each.scope)) for each in given]
-    rows += [
-        DelegationRow(each, each.delegator, names.get(each.delegator), False, _texts(each.scope)) for each in taken
+    raw, place = await tcts.delegations_of_agent(conn, aid, _place(DELEGATION_ORDER, before), ROWS)
+    found = [msgspec.json.decode(each, type=DelegationView) for each in raw]
+    rows = [
+        DelegationRow(each, each.delegatee if given else each.delegator, given)
+        for each in found
+        for given in [each.delegator == aid]
     ]
-    return TabData(delegations=sorted(rows, key=lambda row: row.delegation.issued_at, reverse=True))
+    names = await names_of(conn, (row.peer for row in rows))
+    return TabData(names, delegations=rows, next=UNSET if place is None else DELEGATION_ORDER.cursor(place))
 
 
 async def _manifests(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
@@ -284,8 +268,7 @@ async def _manifests(conn: Connection, rt: Runtime, aid: str, before: str | None
 
 async def _audit(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     page = await audit.page(conn, AuditFilter(target=aid), Window(ROWS, before=_place(AUDIT_ORDER, before)))
-    rows = [AuditRow(entry, bytes(entry.details).decode(errors="replace")) for entry in page.entries]
-    return TabData(entries=rows, next_url=_next(aid, "audit", page.next_before))
+    return TabData(entries=page.entries, next=page.next_before)
 
 
 READERS: Mapping[str, Reader] = {
@@ -307,10 +290,7 @@ async def put_notes(rt: Runtime, request: Request) -> Response:
         "note": form.get("note").replace("\r\n", "\n") or None,
         "labels": labels,
     }
-    try:
-        new = msgspec.convert(members, NewNotes)
-    except msgspec.ValidationError as refused:
-        raise BadRequest(str(refused)) from refused
+    new = convert(members, NewNotes)
     async with rt.db.transaction() as conn:
         if any(members.values()):
             await notes.put(conn, aid, new, actor_of(rt, request), rt.clock())
@@ -355,15 +335,6 @@ async def export(rt: Runtime, request: Request) -> Response:
 
 def _place(order: Any, before: str | None) -> Any:
     return None if before is None else order.read(before)
-
-
-def _next(aid: str, tab: str, cursor: object) -> str | None:
-    return None if cursor is UNSET else link("/agents/{aid}", aid=aid, tab=tab, before=cursor)
-
-
-def _texts(raw: msgspec.Raw) -> list[str]:
-    values: Iterable[object] = msgspec.json.decode(raw)
-    return [str(value) for value in values] if isinstance(values, list) else []
 
 
 PAGES = (

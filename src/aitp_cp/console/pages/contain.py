@@ -1,6 +1,7 @@
 """Cut an agent off: the plan, what it hurts, and the act that carries out just this plan."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, get_args
 
 import msgspec
@@ -13,14 +14,14 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
-from aitp_cp.console.pages.tokens import Party, party
 from aitp_cp.console.parts.link import link
 from aitp_cp.containment import acting, service
-from aitp_cp.containment.model import Containment, NewContainment
-from aitp_cp.errors import BadRequest, BodyInvalid, PlanChanged
+from aitp_cp.containment.model import Containment, ExposedPeer, NewContainment
+from aitp_cp.errors import BadRequest, PlanChanged
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.exposure import Collateral, HeldDelegations, Include
+from aitp_cp.web.body import convert
 from aitp_cp.web.path import path_aid
 from aitp_cp.web.query import read_query
 from aitp_cp_client.wire import aid as aids
@@ -44,20 +45,15 @@ class Counts(msgspec.Struct, frozen=True):
     revocations: int
 
 
-class PeerRow(msgspec.Struct, frozen=True):
-    peer: Party
-    live_tokens: int
-    last_session_at: str | None
-
-
 class ContainView(msgspec.Struct, frozen=True):
     """`problem` is why nothing was done, `changes` what differs from the plan that was confirmed."""
 
-    agent: Party
+    aid: str
+    names: Mapping[str, str]
     plan: Containment
     counts: Counts
     verdicts: list[str]
-    peers: list[PeerRow]
+    peers: list[ExposedPeer]
     collateral: list[Collateral]
     include: str
     includes: list[str]
@@ -110,14 +106,12 @@ async def _page(
         plan.revocations,
     )
     view = ContainView(
-        agent=party(aid, names),
+        aid=aid,
+        names=names,
         plan=plan,
         counts=counts,
         verdicts=[f"{count} {verdict}" for verdict, count in sorted(plan.tokens.by_verdict.items())],
-        peers=[
-            PeerRow(party(peer.aid, names), peer.live_tokens, peer.last_session_at)
-            for peer in plan.exposed_peers[:MAX_PEERS]
-        ],
+        peers=plan.exposed_peers[:MAX_PEERS],
         collateral=plan.delegations.collateral[:MAX_PEERS],
         include=body.include,
         includes=list(get_args(Include)),
@@ -150,10 +144,7 @@ def _body(form: forms.Form) -> NewContainment:
         "include": form.get("include", "all"),
         "expect": form.get("expect"),
     }
-    try:
-        return msgspec.convert(asked, NewContainment)
-    except msgspec.ValidationError as refused:
-        raise BodyInvalid(str(refused)) from refused
+    return convert(asked, NewContainment)
 
 
 def _problem(form: forms.Form, aid: str) -> str | None:

@@ -1,78 +1,56 @@
 """Containments: what was cut off, and how far that has reached its peers."""
 
-from typing import Annotated
+from collections.abc import Mapping
 
 import msgspec
-from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
-from aitp_cp.console.pages.tokens import Party, party
 from aitp_cp.console.parts.link import link
 from aitp_cp.containment import acting, reach, service
 from aitp_cp.containment.model import MAX_REASON, ORDER, Containment, ContainmentQuery, ContainmentView
-from aitp_cp.containment.reach import Reach
+from aitp_cp.containment.reach import PeerReach, Reach
 from aitp_cp.errors import BadRequest
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 
-PAGE_ROWS = 100
 MAX_PEERS = 500
 KNOWN = ("unknown", "sent", "confirmed")  # what needs a person comes first
 
 
-class ContainmentsFilter(ContainmentQuery, frozen=True, kw_only=True, rename="camel"):
-    """That of the list, in pages that a person reads."""
-
-    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
-
-
-class ContainmentRow(msgspec.Struct, frozen=True):
-    containment: ContainmentView
-    agent: Party
-
-
 class ContainmentsView(msgspec.Struct, frozen=True):
-    rows: list[ContainmentRow]
-    filter: ContainmentsFilter
+    rows: list[ContainmentView]
+    names: Mapping[str, str]
+    filter: ContainmentQuery
     next_url: str | None
-
-
-class PeerRow(msgspec.Struct, frozen=True):
-    peer: Party
-    live_tokens: int
-    known: str
-    seen_at: str | None
 
 
 class ContainmentPage(msgspec.Struct, frozen=True):
     """`sent` of the peers were given the list and have not shown that they hold it; they count as unknown."""
 
-    row: ContainmentRow
+    containment: ContainmentView
+    names: Mapping[str, str]
     plan: Containment
     reach: Reach
     sent: int
-    peers: list[PeerRow]
+    peers: list[PeerReach]
     unnamed: int
     fresh: bool
 
 
 async def list_containments(rt: Runtime, request: Request) -> Response:
-    query = read_query(request, ContainmentsFilter)
+    query = read_query(request, ContainmentQuery)
     async with rt.db.connection() as conn:
         page = await service.page(conn, query, query.window(ORDER))
         names = await names_of(conn, (each.aid for each in page.containments))
-    asked = {"open": None if query.open is None else str(query.open).lower(), "aid": query.aid}
-    older = None if page.next_before is UNSET else link("/containments", **asked, before=page.next_before)
-    rows = [ContainmentRow(each, party(each.aid, names)) for each in page.containments]
-    view = ContainmentsView(rows, query, older)
+    view = ContainmentsView(page.containments, names, query, onward(request, page.next_before))
     return await render(rt, request, "containments.html", view, title="Containments", live="containments")
 
 
@@ -85,11 +63,12 @@ async def get_containment(rt: Runtime, request: Request) -> Response:
         shown = peers[:MAX_PEERS]
         names = await names_of(conn, (stored.view.aid, *(each.peer.aid for each in shown)))
     view = ContainmentPage(
-        row=ContainmentRow(stored.view, party(stored.view.aid, names)),
+        containment=stored.view,
+        names=names,
         plan=service.shown(stored),
         reach=reached,
         sent=sum(peer.known == "sent" for peer in peers),
-        peers=[PeerRow(party(each.peer.aid, names), each.peer.live_tokens, each.known, each.seen_at) for each in shown],
+        peers=shown,
         unnamed=stored.plan.exposed_peer_count - len(shown),
         fresh=is_fresh(rt, request),
     )
@@ -117,7 +96,7 @@ PAGES = (
         scope=Scope.AGENTS_READ,
         nav="Containments",
         bulk=True,
-        query=ContainmentsFilter,
+        query=ContainmentQuery,
     ),
     screen(path="/containments/{id}", handler=get_containment, scope=Scope.AGENTS_READ),
     action(path="/containments/{id}/release", handler=release, scope=Scope.AGENTS_CONTAIN),

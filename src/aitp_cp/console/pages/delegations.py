@@ -13,8 +13,8 @@ from aitp_cp.console import forms
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
-from aitp_cp.console.pages.tokens import Party, party, texts
 from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.text import strings
 from aitp_cp.console.parts.times import moment_of
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.scopes import Scope
@@ -38,8 +38,6 @@ class Node(msgspec.Struct, frozen=True):
     """One delegation; `by` is the delegation above that revokes it, `below` counts everything under it."""
 
     delegation: DelegationView
-    delegator: Party
-    delegatee: Party
     status: str
     by: UUID | None
     grants: list[Grant]
@@ -51,10 +49,8 @@ class DelegationPage(msgspec.Struct, frozen=True):
     """`token` is the token at the root if it is known, `parent` what the first delegation rests on."""
 
     jti: UUID
+    names: Mapping[str, str]
     token: TctView | None
-    issuer: Party | None
-    subject: Party | None
-    token_grants: list[str]
     parent: UUID | None
     roots: list[Node]
     rows: int
@@ -70,8 +66,7 @@ class DelegationPage(msgspec.Struct, frozen=True):
 class _Tree:
     """Builds nodes from rows in which the levels above come first; a row is placed once."""
 
-    def __init__(self, rows: Iterable[DelegationView], names: Mapping[str, str], now: datetime) -> None:
-        self._names = names
+    def __init__(self, rows: Iterable[DelegationView], now: datetime) -> None:
         self._now = now
         self._children: dict[UUID, list[DelegationView]] = {}
         for row in rows:
@@ -87,13 +82,11 @@ class _Tree:
         return self._children.get(parent, [])
 
     def _node(self, row: DelegationView, above: Sequence[str] | None, by: UUID | None) -> Node:
-        scope = texts(row.scope)
+        scope = strings(row.scope)
         status = self._status(row)
         children = self.nodes(self.below(row.jti), scope, row.jti if status == "revoked here" else by)
         return Node(
             row,
-            party(row.delegator, self._names),
-            party(row.delegatee, self._names),
             status,
             by if status == "revoked above" else None,
             _narrowed(scope, above)[:MAX_SCOPE],
@@ -137,19 +130,15 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
         plan = await plan_of(conn, jti, rows)
         sides = {aid for row in rows for aid in (row.delegator, row.delegatee)}
         names = await names_of(conn, sides | (set() if token is None else {token.issuer, token.subject}))
-    grants = [] if token is None else texts(token.grants)
-    tree = _Tree(rows, names, rt.clock())
+    grants = None if token is None else strings(token.grants)
+    tree = _Tree(rows, rt.clock())
     top = tree.below(jti) if own is None else [own]
     return DelegationPage(
         jti=jti,
+        names=names,
         token=token,
-        issuer=None if token is None else party(token.issuer, names),
-        subject=None if token is None else party(token.subject, names),
-        token_grants=grants,
         parent=None if own is None else parent,
-        roots=tree.nodes(
-            top, None if token is None else grants, parent if token is not None and token.revoked else None
-        ),
+        roots=tree.nodes(top, grants, parent if token is not None and token.revoked else None),
         rows=len(rows),
         cut=len(rows) >= MAX_TREE_ROWS,
         max_depth=MAX_TREE_DEPTH,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
-from aitp_cp.console.page import Region, action, region, render, screen, see_other, wants
+from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
 from aitp_cp.console.pages.webhooks import status_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
@@ -37,12 +37,10 @@ from aitp_cp.web.query import read_query
 from aitp_cp.webhooks import service
 from aitp_cp.webhooks.model import WebhookView
 
-PAGE_ROWS = 100
 MAX_ATTEMPTS = 100
 MAX_STEPS = 10  # transactions for one press of a button: a few seconds
 STEP_ROWS = MAX_ROWS
 CATCH_UP_SECS = 0.25
-MAX_BODY = 64 * 1024  # characters of a delivery's body on its page
 EVER = "1970-01-01T00:00:00Z"
 MATCHING = ("status", "type", "code", "since", "until")
 
@@ -50,7 +48,6 @@ MATCHING = ("status", "type", "code", "since", "until")
 class DeliveriesFilter(DeliveryQuery, frozen=True, kw_only=True, rename="camel"):
     """That of the list, in pages that a person reads; the last three say what an action has just done."""
 
-    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
     queued: Annotated[int, Meta(ge=-1, description="what the last action queued")] = -1
     more: Annotated[bool, Meta(description="whether it left some")] = False
     rest: Annotated[str | None, Meta(description="where it goes on")] = None
@@ -67,8 +64,6 @@ class DeliveriesView(msgspec.Struct, frozen=True):
     statuses: list[str]
     types: list[str]
     all_types: list[str]
-    since: str
-    until: str
     plan: int | None
     next_url: str | None
 
@@ -77,7 +72,6 @@ class DeliveryDetail(msgspec.Struct, frozen=True):
     webhook_id: UUID
     delivery: DeliveryView
     request: RequestView
-    body: str
     attempts: list[AttemptView]
 
 
@@ -93,8 +87,6 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
             may_write = Scope.WEBHOOKS_WRITE in context_of(request).scopes
             plan = (await _plan(rt, conn, id, query)).matched if may_write else None
         health = await region(healths.of_webhook(conn, id))
-    asked = {name: getattr(query, name) for name in MATCHING}
-    older = None if page.next_before is UNSET else link("/webhooks/{id}", id=id, **asked, before=page.next_before)
     view = DeliveriesView(
         webhook=webhook,
         health=health,
@@ -104,10 +96,8 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
         statuses=list(DeliveryStatus),
         types=sorted({*DELIVERABLE, TEST_TYPE}),
         all_types=sorted(DELIVERABLE),
-        since=request.query_params.get("since", ""),
-        until=request.query_params.get("until", ""),
         plan=plan,
-        next_url=older,
+        next_url=onward(request, page.next_before, queued=None, more=None, rest=None),
     )
     return await render(rt, request, "webhook.html", view, title="Webhook", live="webhooks")
 
@@ -129,7 +119,7 @@ async def get_delivery(rt: Runtime, request: Request) -> Response:
         sent = await store.find_request(conn, id, delivery_id)
     if delivery is None or sent is None:
         raise NotFound("no such delivery")
-    view = DeliveryDetail(id, delivery, sent, _pretty(sent.body), page.attempts)
+    view = DeliveryDetail(id, delivery, sent, page.attempts)
     return await render(rt, request, "delivery.html", view, title=f"Delivery of {delivery.event_type}")
 
 
@@ -207,13 +197,6 @@ async def _in_steps(rt: Runtime, request: Request, step: Step, back: dict[str, o
     rt.get(Dispatcher).wake()
     rest = after if resumes else None
     return see_other(link("/webhooks/{id}", id=id, **back, queued=str(queued), more=after is not None, rest=rest))
-
-
-def _pretty(body: str) -> str:
-    try:
-        return msgspec.json.format(body, indent=2)[:MAX_BODY]
-    except msgspec.MsgspecError:
-        return body[:MAX_BODY]
 
 
 PAGES = (

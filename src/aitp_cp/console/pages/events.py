@@ -1,7 +1,7 @@
 """The log, live and back in time."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -9,17 +9,17 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.export import FORMATS, Source, export
-from aitp_cp.console.page import is_fragment, render, screen
+from aitp_cp.console.export import Source, export
+from aitp_cp.console.page import here, is_fragment, onward, render, screen
 from aitp_cp.console.pages.names import names_of
-from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import FilterInvalid, IdInvalid, NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
-from aitp_cp.events.newer import Newer, Skipped, newer
+from aitp_cp.events.newer import Skipped, newer
 from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import VOCABULARY
@@ -27,29 +27,13 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.query import read_query
 
 PAGE_ROWS = 100
+TYPES = tuple(sorted(VOCABULARY))
 
 
 class EventFilter(HistoryFilter, frozen=True, kw_only=True, rename="camel"):
     """That of the history, in pages that a person reads."""
 
     limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
-
-
-class EventRow(msgspec.Struct, frozen=True):
-    id: UUID
-    seq: int | None
-    type: str
-    ts: str
-    aid_a: str | None
-    name_a: str | None
-    aid_b: str | None
-    name_b: str | None
-    session_id: str | None
-    run_id: str | None
-    grants: list[str]
-    source: str | None
-    reported_by: str | None
-    proof: str | None
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -66,35 +50,33 @@ class EventsView(msgspec.Struct, frozen=True):
     Only the newest page changes by itself. In the order of the log (`asc`), the next page holds newer events.
     """
 
-    rows: list[EventRow]
-    gap: Gap | None
+    rows: list[Event]
+    names: Mapping[str, str]
     filter: EventFilter
-    types: list[str]
-    since: str
-    until: str
     older_url: str | None
     newer_url: str | None
-    exports: dict[str, str]
+    gap: Gap | None = None
+    types: Sequence[str] = TYPES
 
 
 class EventView(msgspec.Struct, frozen=True):
-    row: EventRow
-    payload: str
+    row: Event
+    names: Mapping[str, str]
 
 
 async def list_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
     after = _position(query.after)
     if query.order == "asc":
-        view = await _in_order(rt, query, after or 0)
+        view = await _in_order(rt, request, query, after or 0)
     elif after is not None and is_fragment(request):
-        view = await _since(rt, query, after)
+        view = await _since(rt, request, query, after)
     else:
-        view = await _newest(rt, query)
+        view = await _newest(rt, request, query)
     return await render(rt, request, "events.html", view, title="Events", live="events")
 
 
-async def _newest(rt: Runtime, query: EventFilter) -> EventsView:
+async def _newest(rt: Runtime, request: Request, query: EventFilter) -> EventsView:
     window, live = query.window(HISTORY_ORDER), query.before is None and query.until is None
     position = rt.get(Tail).last  # before the rows are read: what comes meanwhile is asked for again, known by its id
 
@@ -107,64 +89,28 @@ async def _newest(rt: Runtime, query: EventFilter) -> EventsView:
             page, names = await read(conn)
     else:
         page, names = await rt.db.read(read)
-    older = None if page.next_before is UNSET else link("/events", **_asked(query), before=page.next_before)
-    return _view(query, page.events, names, older=older, position=position if live else None)
+    newer = here(request, after=position) if live else None
+    return EventsView(page.events, names, query, onward(request, page.next_before), newer)
 
 
-async def _in_order(rt: Runtime, query: EventFilter, after: int) -> EventsView:
+async def _in_order(rt: Runtime, request: Request, query: EventFilter, after: int) -> EventsView:
     async def read(conn: Connection) -> tuple[HistoryPage, Mapping[str, str]]:
         page = (await lists.after(conn, query, after, query.limit)).read()
         return page, await _names(conn, page.events)
 
     page, names = await rt.db.read(read)
     more = page.next_after is not None and after < page.next_after < rt.get(Tail).last
-    onward = link("/events", **_asked(query), order="asc", after=page.next_after) if more else None
-    return _view(query, page.events, names, older=onward, position=None)
+    return EventsView(page.events, names, query, here(request, after=page.next_after) if more else None, None)
 
 
-async def _since(rt: Runtime, query: EventFilter, after: int) -> EventsView:
+async def _since(rt: Runtime, request: Request, query: EventFilter, after: int) -> EventsView:
     position = max(rt.get(Tail).last, after)
     async with rt.db.connection() as conn:
         found = await newer(conn, query, after, position, query.limit)
         names = await _names(conn, found.events)
-    view = _view(query, found.events, names, older=None, position=position)
-    return msgspec.structs.replace(view, gap=_gap(query, found, after))
-
-
-def _view(
-    query: EventFilter, events: list[Event], names: Mapping[str, str], *, older: str | None, position: int | None
-) -> EventsView:
-    asked = _asked(query)
-    return EventsView(
-        rows=[row_of(event, names) for event in events],
-        gap=None,
-        filter=query,
-        types=sorted(VOCABULARY),
-        since=asked["since"] or "",
-        until=asked["until"] or "",
-        older_url=older,
-        newer_url=None if position is None else link("/events", **asked, after=position),
-        exports={format: link("/events/export", **asked, format=format) for format in FORMATS},
-    )
-
-
-def _gap(query: EventFilter, found: Newer, after: int) -> Gap | None:
-    if found.skipped is None:
-        return None
-    return Gap(found.skipped, after, link("/events", **_asked(query), order="asc", after=after))
-
-
-def _asked(query: EventFilter) -> dict[str, Any]:
-    """Return the filter as parameters of an address."""
-    return {
-        "type": query.type,
-        "aid": query.aid,
-        "sessionId": query.session_id,
-        "runId": query.run_id,
-        "since": None if query.since is None else query.since.isoformat(),
-        "until": None if query.until is None else query.until.isoformat(),
-        "limit": None if query.limit == PAGE_ROWS else query.limit,
-    }
+    skipped = found.skipped
+    gap = None if skipped is None else Gap(skipped, after, here(request, order="asc", after=after))
+    return EventsView(found.events, names, query, None, here(request, after=position), gap)
 
 
 def _position(text: str | None) -> int | None:
@@ -182,7 +128,7 @@ async def export_events(rt: Runtime, request: Request) -> Response:
         page = (await lists.newest(conn, query, window)).read()
         return page.events, None if page.next_before is UNSET else page.next_before
 
-    return await export(rt, request, Source("events", HISTORY_ORDER, COLUMNS, read), _asked(query))
+    return await export(rt, request, Source("events", HISTORY_ORDER, COLUMNS, read), query)
 
 
 async def get_event(rt: Runtime, request: Request) -> Response:
@@ -195,7 +141,7 @@ async def get_event(rt: Runtime, request: Request) -> Response:
         event = await log.find(conn, event_id)
         if event is None:
             raise NotFound("no such event: it never was, or retention has swept it")
-        return EventView(row_of(event, await _names(conn, [event])), _pretty(event.payload))
+        return EventView(event, await _names(conn, [event]))
 
     view = await rt.db.read(read)
     return await render(rt, request, "event.html", view, title=f"Event {view.row.seq}")
@@ -203,36 +149,6 @@ async def get_event(rt: Runtime, request: Request) -> Response:
 
 async def _names(conn: Connection, events: list[Event]) -> Mapping[str, str]:
     return await names_of(conn, (aid for event in events for aid in (event.aid_a, event.aid_b, event.reported_by)))
-
-
-def row_of(event: Event, names: Mapping[str, str]) -> EventRow:
-    """Return what pages show of an event; the payload has a page of its own."""
-    return EventRow(
-        id=event.id,
-        seq=event.seq,
-        type=event.type,
-        ts=event.ts,
-        aid_a=event.aid_a,
-        name_a=names.get(event.aid_a or ""),
-        aid_b=event.aid_b,
-        name_b=names.get(event.aid_b or ""),
-        session_id=event.session_id,
-        run_id=event.run_id,
-        grants=strings(event.grants),
-        source=event.source,
-        reported_by=event.reported_by,
-        proof=event.proof,
-    )
-
-
-def strings(raw: msgspec.Raw) -> list[str]:
-    """Return the members of a stored JSON array as text; none of anything else."""
-    values = msgspec.json.decode(raw)
-    return [str(value) for value in values] if isinstance(values, list) else []
-
-
-def _pretty(raw: msgspec.Raw) -> str:
-    return msgspec.json.format(bytes(raw), indent=2).decode(errors="replace")
 
 
 COLUMNS: Mapping[str, Callable[[Event], object]] = {

@@ -4,7 +4,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import msgspec
-from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +11,7 @@ from aitp_cp.accounts.service import Accounts, is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
@@ -68,7 +67,6 @@ async def list_keys(rt: Runtime, request: Request) -> Response:
     query, scopes = read_query(request, KeyQuery), context_of(request).scopes
     async with rt.db.connection() as conn:
         page = await service.list_keys(conn, query.state, query.window(ORDER), rt.clock())
-    older = None if page.next_before is UNSET else link("/keys", state=query.state, before=page.next_before)
     view = KeysView(
         rows=page.keys,
         environment=sorted(rt.get(Accounts).environment.actors),
@@ -79,7 +77,7 @@ async def list_keys(rt: Runtime, request: Request) -> Response:
         overlaps=OVERLAPS,
         once=str(uuid4()),
         fresh=is_fresh(rt, request),
-        next_url=older,
+        next_url=onward(request, page.next_before),
     )
     return await render(rt, request, "keys.html", view, title="API keys", live="keys")
 

@@ -22,7 +22,7 @@ PAIR = re.compile(r"([1-9]\d{0,8})?\.\.([1-9]\d{0,8})", re.ASCII)
 
 
 class DiffView(msgspec.Struct, frozen=True):
-    """Numbers of manifests, and both indented; `before` is None for the first version that was seen."""
+    """Numbers of manifests, and both as they were signed; `before` is None for the first version that was seen."""
 
     aid: str
     name: str | None
@@ -44,7 +44,7 @@ async def compare(rt: Runtime, request: Request) -> Response:
         return old if before else None, new, (await names_of(conn, [aid])).get(aid)
 
     old, new, name = await rt.db.read(read)
-    view = DiffView(aid, name, before, after, diff(old or "", new), old and _pretty(old), _pretty(new))
+    view = DiffView(aid, name, before, after, diff(old or "", new), old, new)
     return await render(rt, request, "manifests.html", view, title="What changed" if before else "Manifest")
 
 
@@ -53,13 +53,6 @@ async def raw(rt: Runtime, request: Request) -> Response:
     aid, sha256 = path_aid(request), request.path_params["sha256"]
     text = await rt.db.read(lambda conn: history.raw(conn, aid, sha256))
     return json_bytes(text, headers={"Content-Disposition": attachment(f"manifest-{sha256[:12]}.json")})
-
-
-def _pretty(text: str) -> str:
-    try:
-        return msgspec.json.format(text, indent=2)
-    except msgspec.DecodeError:
-        return text
 
 
 PAGES = (

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from aitp_cp.accounts.service import Accounts
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BadRequest
@@ -97,8 +97,7 @@ async def signed_in(rt: Runtime, request: Request) -> Response:
         rows, page = await rt.get(Accounts).list_live(conn, query.window(ORDER), rt.clock(), subject or None)
         details = {"rows": len(rows)}
         await audit.record(conn, "console.sessions.view", actor_of(rt, request), subject or "*", details, rt.clock())
-    older = None if page.next_before is UNSET else link("/signed-in", subject=subject, before=page.next_before)
-    view = SignedInView(_rows(request, rows), subject, older)
+    view = SignedInView(_rows(request, rows), subject, onward(request, page.next_before))
     return await render(rt, request, "signed_in.html", view, title="Who is signed in")
 
 

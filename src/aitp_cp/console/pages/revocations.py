@@ -2,14 +2,12 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.page import Region, region, render, screen, see_other, wants
+from aitp_cp.console.page import Region, onward, region, render, screen, see_other, wants
 from aitp_cp.console.parts.link import link
 from aitp_cp.protocol import revocation_list
 from aitp_cp.protocol.scopes import Scope
@@ -23,15 +21,8 @@ from aitp_cp.tcts import queries
 from aitp_cp.web.query import read_query
 from aitp_cp_client.wire.verification import Unverified, verify_revocation_list
 
-PAGE_ROWS = 100
 MAX_CHECKED_BYTES = 4 * 1024 * 1024  # 40,000 entries: 0.2 s, in a thread
 FILE = {"Content-Disposition": 'attachment; filename="aitp-revocation-list.json"', "Content-Type": "application/json"}
-
-
-class EntriesFilter(RevocationQuery, frozen=True, kw_only=True, rename="camel"):
-    """That of the deny list, in pages that a person reads."""
-
-    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
 
 
 class SignedState(msgspec.Struct, frozen=True):
@@ -57,13 +48,12 @@ class EntriesView(msgspec.Struct, frozen=True):
 
 
 async def list_entries(rt: Runtime, request: Request) -> Response:
-    query = read_query(request, EntriesFilter)
+    query = read_query(request, RevocationQuery)
     jti = None if query.jti is None else read_jti(query.jti)
     async with rt.db.connection() as conn:
         page = await service.page(conn, jti, query.window(ORDER))
-    older = None if page.next_before is UNSET else link("/revocations", jti=query.jti, before=page.next_before)
     signed = await region(_state(rt)) if wants(request, "signed") else Region[SignedState](None)
-    view = EntriesView(signed, page.entries, query.jti or "", older, query.before is None)
+    view = EntriesView(signed, page.entries, query.jti or "", onward(request, page.next_before), query.before is None)
     return await render(rt, request, "revocations.html", view, title="Revocations", live="revocations")
 
 
@@ -116,7 +106,7 @@ PAGES = (
         scope=Scope.REVOCATION_READ,
         nav="Revocations",
         bulk=True,
-        query=EntriesFilter,
+        query=RevocationQuery,
     ),
     screen(path="/revocations/plan", handler=plan, scope=Scope.REVOCATION_READ, responses={303: None}),
     screen(

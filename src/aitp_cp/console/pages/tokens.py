@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, read, render, screen, see_other
+from aitp_cp.console.page import action, onward, read, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
 from aitp_cp.console.parts.link import link
@@ -26,7 +26,6 @@ from aitp_cp.tcts.views import TctFilter, TctList, TctView
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 
-PAGE_ROWS = 100
 WINDOWS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
 SOON = timedelta(hours=1)
 
@@ -34,47 +33,28 @@ SOON = timedelta(hours=1)
 class TokensFilter(TctFilter, frozen=True, kw_only=True, rename="camel"):
     """That of the list; `expires` is a window from now on, so that its address stays right."""
 
-    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
     expires: Annotated[Literal["1h", "24h", "7d"] | None, Meta(description="live tokens that end so soon")] = None
-
-
-class Party(msgspec.Struct, frozen=True):
-    aid: str
-    name: str | None
 
 
 class TokenRow(msgspec.Struct, frozen=True):
     token: TctView
-    issuer: Party
-    subject: Party
-    grants: list[str]
     status: str
 
 
 class TokensView(msgspec.Struct, frozen=True):
     rows: list[TokenRow]
+    names: Mapping[str, str]
     filter: TokensFilter
     verdicts: list[str]
     windows: list[str]
     next_url: str | None
 
 
-class StatementRow(msgspec.Struct, frozen=True):
-    """What one reporter says of the id; `by` is None for a shared key."""
-
-    by: Party | None
-    issuer: Party
-    subject: Party
-    verdict: str
-    expires_at: str | None
-    revoked_at: str | None
-
-
 class TokenView(msgspec.Struct, frozen=True):
     """`row` is None for an id that nobody reported: it can be revoked all the same. `changed`: the plan is another."""
 
     row: TokenRow | None
-    statements: list[StatementRow]
+    names: Mapping[str, str]
     plan: RevocationPlan
     fresh: bool
     changed: bool
@@ -93,10 +73,9 @@ async def list_tokens(rt: Runtime, request: Request) -> Response:
         return page, await names_of(conn, (aid for token in page.tcts for aid in (token.issuer, token.subject)))
 
     page, names = await read(rt, request, listed)
-    asked = {name: getattr(query, name) for name in ("issuer", "subject", "capability", "verdict", "expires", "active")}
-    older = None if page.next_before is UNSET else link("/tokens", **asked, before=page.next_before)
-    rows = [_row(rt, token, names) for token in page.tcts]
-    view = TokensView(rows, query, [str(verdict) for verdict in RANKED], list(WINDOWS), older)
+    rows = [_row(rt, token) for token in page.tcts]
+    verdicts = [str(verdict) for verdict in RANKED]
+    view = TokensView(rows, names, query, verdicts, list(WINDOWS), onward(request, page.next_before))
     return await render(rt, request, "tokens.html", view, title="Tokens", live="tokens revocations")
 
 
@@ -126,18 +105,8 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> TokenView:
         aids = {aid for each in said for aid in (each.reported_by, each.issuer, each.subject)}
         names = await names_of(conn, aids | (set() if token is None else {token.issuer, token.subject}))
     return TokenView(
-        row=None if token is None else _row(rt, token, names),
-        statements=[
-            StatementRow(
-                None if each.reported_by is None else party(each.reported_by, names),
-                party(each.issuer, names),
-                party(each.subject, names),
-                each.verdict,
-                each.expires_at,
-                each.revoked_at,
-            )
-            for each in said
-        ],
+        row=None if token is None else _row(rt, token),
+        names=names,
         plan=plan,
         fresh=is_fresh(rt, request),
         changed=False,
@@ -146,16 +115,7 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> TokenView:
     )
 
 
-def party(aid: str, names: Mapping[str, str]) -> Party:
-    return Party(aid, names.get(aid))
-
-
-def texts(raw: msgspec.Raw) -> list[str]:
-    found = msgspec.json.decode(raw)
-    return [str(each) for each in found] if isinstance(found, list) else []
-
-
-def _row(rt: Runtime, token: TctView, names: Mapping[str, str]) -> TokenRow:
+def _row(rt: Runtime, token: TctView) -> TokenRow:
     ends = moment_of(token.expires_at)
     status = "live"
     if token.revoked:
@@ -164,7 +124,7 @@ def _row(rt: Runtime, token: TctView, names: Mapping[str, str]) -> TokenRow:
         status = "expired"
     elif ends is not None and ends <= rt.clock() + SOON:
         status = "expiring"
-    return TokenRow(token, party(token.issuer, names), party(token.subject, names), texts(token.grants), status)
+    return TokenRow(token, status)
 
 
 PAGES = (

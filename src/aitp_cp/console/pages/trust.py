@@ -34,13 +34,10 @@ from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 from aitp_cp_client.wire import aid as aids
 
-PAGE_ROWS = 100
-
 
 class TrustQuery(AnchorQuery, frozen=True, kw_only=True, rename="camel"):
     """The page of anchors; `pinsBefore` is that of the pinned keys."""
 
-    limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
     pins_before: Annotated[str | None, Meta(description="the cursor of the pinned keys")] = None
 
 

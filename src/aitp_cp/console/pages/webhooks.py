@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import msgspec
-from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
-from aitp_cp.console.page import action, render, screen, see_other
+from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
 from aitp_cp.deliveries import health as healths
@@ -33,7 +32,6 @@ from aitp_cp.webhooks import service
 from aitp_cp.webhooks.model import ORDER, CreatedWebhook, NewWebhook, WebhookPatch, WebhookView
 from aitp_cp.webhooks.routes import CATCH_UP_SECS
 
-PAGE_ROWS = 100
 MAX_SECRET, MAX_URL = 255, 2048
 
 
@@ -69,8 +67,7 @@ async def list_webhooks(rt: Runtime, request: Request) -> Response:
     rows = [
         WebhookRow(each, health[each.id], status_of(health[each.id])) for each in page.webhooks if each.id in health
     ]
-    older = None if page.next_before is UNSET else link("/webhooks", before=page.next_before)
-    view = WebhooksView(rows, sorted(DELIVERABLE), str(uuid4()), older)
+    view = WebhooksView(rows, sorted(DELIVERABLE), str(uuid4()), onward(request, page.next_before))
     return await render(rt, request, "webhooks.html", view, title="Webhooks", live="webhooks")
 
 

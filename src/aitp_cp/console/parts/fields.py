@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 MOMENT = "2026-01-31T12:00Z"
@@ -22,7 +24,9 @@ def choice(
     return Markup('<label>{} <select name="{}">{}</select></label>').format(label, name, drawn)
 
 
-def between(since: str, until: str) -> Markup:
-    """Return the two fields of a span of time, with what is written in them."""
+@pass_context
+def between(context: Context) -> Markup:
+    """Return the two fields of a span of time, with what the address of the page has for them."""
+    query: Mapping[str, str] = context["frame"].query
     field = Markup('<label>{0} <input name="{0}" placeholder="{1}" value="{2}"></label>')
-    return field.format("since", MOMENT, since) + field.format("until", MOMENT, until)
+    return Markup("").join(field.format(name, MOMENT, query.get(name, "")) for name in ("since", "until"))

@@ -4,29 +4,42 @@ Lists hold thousands of them, so they are put together from escaped pieces: `Mar
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
 from aitp_cp.console.parts.link import ROOT, link
-from aitp_cp.console.parts.text import MAX_SHOWN, NONE, visible
+from aitp_cp.console.parts.text import MAX_SHOWN, NONE, text, visible
 from aitp_cp_client.wire.visible import all_visible, escaped
 
 HEAD, TAIL = 4, 4
 AID_PREFIX = "aid:pubkey:"
 
 
-@lru_cache(maxsize=4096)
-def aid(value: str | None, name: str | None = None, *, linked: bool = True) -> Markup:
-    """Return an agent: its figure, the name it claims, and its short AID, linked to its page."""
+def aid(value: str | None, name: str | Mapping[str, str] | None = None, *, linked: bool = True) -> Markup:
+    """Return an agent: its figure, the name it claims, and its short AID, linked to its page.
+
+    `name` may be those of all agents of a page.
+    """
     if not value:
         return NONE
+    return _aid(value, name.get(value) if isinstance(name, Mapping) else name, linked=linked)
+
+
+@lru_cache(maxsize=4096)
+def _aid(value: str, name: str | None, *, linked: bool) -> Markup:
     claimed = f"<bdi>“{visible(name[:MAX_SHOWN])}”</bdi> " if name else ""
     inner = f'{claimed}<code title="{escape(escaped(value))}">{visible(short(value))}</code>'
     if linked:
         inner = f'<a href="{ROOT}/agents/{quote(value, safe="", errors="replace")}">{inner}</a>'
     return Markup(f'<span class="aid">{figure(value)}{inner}{_copy(value, "the AID")}</span>')
+
+
+def target(value: str | None, limit: int = 40) -> Markup:
+    """Return what an audited action was done to: an agent, or a text."""
+    return aid(value) if value and value.startswith("aid:") else text(value, limit)
 
 
 def ident(value: object, path: str | None = None) -> Markup:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
 from markupsafe import Markup, escape
 
-from aitp_cp.console.parts.text import visible
+from aitp_cp.console.parts.text import strings, visible
 
 GLYPHS = {"good": "✔", "soon": "▲", "bad": "✖", "none": "–"}
 LEVELS = {
@@ -30,7 +31,8 @@ def chip(word: object, level: str = "none") -> Markup:
     return Markup(f'<span class="chip {escape(level)}">{visible(str(word)[:60])}</span>')
 
 
-def chips(words: Sequence[object], most: int = 3, *, empty: str = "") -> Markup:
-    """Return the first of several labels, and how many more there are."""
+def chips(words: Sequence[object] | msgspec.Raw, most: int = 3, *, empty: str = "") -> Markup:
+    """Return the first of several labels, such as those of a stored array, and how many more there are."""
+    words = strings(words) if isinstance(words, msgspec.Raw) else words
     more = f"+{len(words) - most:,}" if len(words) > most else ""
     return Markup(" ").join([*map(chip, words[:most]), more]) if words else Markup(escape(empty))

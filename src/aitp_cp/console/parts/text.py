@@ -1,12 +1,15 @@
 """Text that somebody else wrote, with everything invisible in it made visible."""
 
+import contextlib
 from typing import Any
 
+import msgspec
 from markupsafe import Markup, escape
 
 from aitp_cp_client.wire.visible import all_visible, pieces
 
 MAX_SHOWN = 80
+MAX_JSON = 256 * 1024  # characters of a stored document on its page
 NONE = Markup('<span class="none">–</span>')
 
 
@@ -14,7 +17,7 @@ def text(value: object, limit: int = MAX_SHOWN) -> Markup:
     """Return a text as it may be shown: at most `limit` characters, escaped, apart from the direction around it."""
     if value is None or value == "":
         return NONE
-    written = str(value)
+    written = bytes(value).decode(errors="replace") if isinstance(value, msgspec.Raw) else str(value)
     cut = written[:limit]
     more = f'<span class="more" title="{len(written)} characters">…</span>' if cut != written else ""
     return Markup(f"<bdi>{visible(cut)}</bdi>{more}")
@@ -32,11 +35,19 @@ def visible(written: str) -> Markup:
     )
 
 
-def json_text(value: str) -> Markup:
-    """Return JSON text, indented by its maker, as a block; line ends stay what they are."""
-    return Markup('<pre class="json" tabindex="0">{}</pre>').format(
-        Markup("\n").join(visible(line) for line in value.split("\n"))
-    )
+def strings(raw: msgspec.Raw) -> list[str]:
+    """Return the members of a stored JSON array as text; none of anything else."""
+    values = msgspec.json.decode(raw)
+    return [str(value) for value in values] if isinstance(values, list) else []
+
+
+def json_text(value: msgspec.Raw | str) -> Markup:
+    """Return JSON text as a block, indented where it is valid; line ends stay what they are."""
+    raw = value.encode(errors="replace") if isinstance(value, str) else bytes(value)
+    with contextlib.suppress(msgspec.MsgspecError):
+        raw = msgspec.json.format(raw, indent=2)
+    lines = raw.decode(errors="replace")[:MAX_JSON].split("\n")
+    return Markup('<pre class="json" tabindex="0">{}</pre>').format(Markup("\n").join(map(visible, lines)))
 
 
 def cli(command: str) -> Markup:
