@@ -38,7 +38,7 @@ def free_port() -> int:
 class Process:
     """`aitp-cp serve`, or another `command`, on a free port of this machine; its log is kept for the test to read."""
 
-    command = "serve"
+    module, command = "aitp_cp", "serve"
 
     def __init__(
         self, database_url: str, log: Path, *arguments: str, port: int | None = None, **environment: str
@@ -62,7 +62,7 @@ class Process:
         """Start it; `options` are those of `Popen`, such as another standard output."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "aitp_cp", self.command, *self._arguments],
+                [sys.executable, "-m", self.module, self.command, *self._arguments],
                 cwd=self.folder,
                 env=self.environment,
                 **{"stdout": log, "stderr": log, **options},

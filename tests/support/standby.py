@@ -92,9 +92,10 @@ class Node:
             asyncio.run(ask(self, f"ALTER SYSTEM SET {name} = '{value}'"))
         asyncio.run(ask(self, "SELECT pg_reload_conf()"))
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it, if it runs; `mode` is that of `pg_ctl`, by default a crash."""
         if (self.data / "postmaster.pid").exists():
-            self.run("pg_ctl", "stop", "-m", "immediate", "-D", str(self.data))
+            self.run("pg_ctl", "stop", "-m", mode, "-D", str(self.data))
 
 
 class Pair:

@@ -16,7 +16,7 @@ from tests.torture.run import Outcome, Plan, run
 
 # Below this length faults follow each other closely and end soon, so that each kind comes at least once.
 SHORT_MINUTES = 3.0
-CALM, BRISK = Pace(2.0, 8.0, 20.0), Pace(0.4, 1.2, 1.0)
+CALM, BRISK = Pace(2.0, 8.0, 20.0), Pace(0.3, 0.8, 1.0)
 
 
 def arguments() -> argparse.Namespace:

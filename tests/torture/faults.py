@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,8 +11,10 @@ from typing import NamedTuple
 
 import asyncpg
 
+from aitp_cp.db.locks import LOG
+from tests.torture.clocked import SKEW_SECS
 from tests.torture.record import Record
-from tests.torture.world import MOODS, Replica, World
+from tests.torture.world import MOODS, Postgres, Replica, World
 
 # Retries are due after half a minute and more: the rows are told that it has passed.
 HURRY = """
@@ -21,11 +24,13 @@ UPDATE webhook_deliveries SET next_retry_at = now() WHERE id IN (
 """
 HURRY_SECS = 1.0
 # Longer than the longest fault, and a SIGTERM that is not obeyed.
-MENDING_SECS = 150.0
+MENDING_SECS = 300.0
 CUT_BACKENDS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name = 'aitp-cp' AND pid <> pg_backend_pid() AND random() < 0.5
 """
+# The writers' own lock, and one that lets them take it and then keeps them from writing.
+HOLD_THE_LOG = (f"SELECT pg_advisory_xact_lock({LOG.key})", "LOCK TABLE audit_events IN EXCLUSIVE MODE")
 
 
 class Pace(NamedTuple):
@@ -47,18 +52,19 @@ class Faults:
         self._record = record
         self._pace = pace
         self.dice = random.Random(f"{record.seed}/faults")
+        self._kinds = {**ON_REPLICAS, **(ON_POSTGRES if world.postgres else {})}
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, secs: float) -> None:
-        """For so long; returns when the last one is mended."""
+        """For so long, and until each kind has come; returns when the last one is mended."""
         tasks = [asyncio.create_task(self._hurry()), *(asyncio.create_task(one.tend()) for one in self._world.replicas)]
         loop = asyncio.get_running_loop()
         ends = loop.time() + secs
-        deck: list[str] = []
-        while (left := ends - loop.time()) > 0:
-            await asyncio.sleep(min(left, self.dice.uniform(self._pace.least, self._pace.most)))
-            deck = deck or self._shuffled()
+        deck = self._shuffled()
+        while (left := ends - loop.time()) > 0 or not self._record.faults.keys() >= self._kinds.keys():
+            await asyncio.sleep(min(max(left, 0), self.dice.uniform(self._pace.least, self._pace.most)))
             self._begin(deck.pop())
+            deck = deck or self._shuffled()
         async with asyncio.timeout(MENDING_SECS):
             await asyncio.gather(*self._running)
         for task in tasks:
@@ -67,13 +73,11 @@ class Faults:
         await self._world.receivers.mend()
 
     def _shuffled(self) -> list[str]:
-        kinds = list(ON_REPLICAS) + (list(ON_POSTGRES) if self._world.postgres else [])
-        return self.dice.sample(kinds, len(kinds))
+        return self.dice.sample(list(self._kinds), len(self._kinds))
 
     def _begin(self, kind: str) -> None:
         self._record.faults[kind] += 1
-        fault = {**ON_REPLICAS, **ON_POSTGRES}[kind]
-        task = asyncio.create_task(_awaited(fault(self)), name=kind)
+        task = asyncio.create_task(_awaited(self._kinds[kind](self)), name=kind)
         self._running.add(task)
 
     async def _hurry(self) -> None:
@@ -117,28 +121,28 @@ class Faults:
     async def cut_connections(self) -> None:
         replica, secs = self.replica(), self.a_while()
         async with replica.busy:
-            await replica.proxy.stop()
+            await replica.way.stop()
             await asyncio.sleep(min(secs, 8))
-            await replica.proxy.start()
+            await replica.way.start()
 
     async def cut_in_an_answer(self) -> None:
         replica = self.replica()
         async with replica.busy:
-            replica.proxy.cut_after(self.dice.randrange(20_000))
+            replica.way.cut_after(self.dice.randrange(20_000))
             await asyncio.sleep(0.5)
-            replica.proxy.cut_after(None)
+            replica.way.cut_after(None)
 
     async def dead_connections(self) -> None:
         replica = self.replica()
         async with replica.busy:
-            replica.proxy.freeze()
+            replica.way.freeze()
 
     async def stall(self) -> None:
         replica, secs = self.replica(), self.a_while()
         async with replica.busy:
-            replica.proxy.stall()
+            replica.way.stall()
             await asyncio.sleep(secs)
-            replica.proxy.resume()
+            replica.way.resume()
 
     async def change_moods(self) -> None:
         moods = self._world.receivers.moods
@@ -148,19 +152,67 @@ class Faults:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await self._world.sql(CUT_BACKENDS)
 
+    async def set_clock(self) -> None:
+        """Ahead or behind, and back again: it may jump twice."""
+        clock, secs = self.replica().clock, self.a_while()
+        clock.set(self.dice.uniform(-SKEW_SECS, SKEW_SECS))
+        await asyncio.sleep(secs)
+        clock.set(0)
+
+    async def fill_the_disk(self) -> None:
+        """The file of a replica's log may grow no more."""
+        replica, secs = self.dice.choice([one for one in self._world.replicas if one.reader is None]), self.a_while()
+        async with replica.busy:
+            with suppress(ProcessLookupError):
+                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                await asyncio.sleep(secs)
+                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    async def stall_a_log_reader(self) -> None:
+        readers = [one.reader for one in self._world.replicas if one.reader is not None]
+        for reader in readers:
+            reader.stall()
+        await asyncio.sleep(self.a_while())
+        for reader in readers:
+            reader.go_on()
+
+    async def stall_the_log(self) -> None:
+        """Somebody holds what every writer of the log needs last."""
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            conn = await asyncpg.connect(self._world.dsn, timeout=5)
+            try:
+                async with conn.transaction():
+                    await conn.execute(self.dice.choice(HOLD_THE_LOG), timeout=20)
+                    await asyncio.sleep(min(self.a_while(), 8))
+            finally:
+                conn.terminate()
+
     async def restart_postgres(self) -> None:
-        await self._restart(signal.SIGINT)
+        await self._restart("fast")
 
     async def crash_postgres(self) -> None:
-        await self._restart(signal.SIGQUIT)
+        await self._restart("immediate")
 
-    async def _restart(self, number: signal.Signals) -> None:
-        postgres, secs = self._world.postgres, self.dice.uniform(0, min(3, self._pace.longest))
-        assert postgres is not None
+    async def _restart(self, mode: str) -> None:
+        postgres, secs = self._postgres, self.dice.uniform(0, min(3, self._pace.longest))
         async with postgres.busy:
-            await postgres.stop(number)
+            await postgres.stop(mode)
             await asyncio.sleep(secs)
             await postgres.start()
+
+    async def promote_the_standby(self) -> None:
+        postgres, secs = self._postgres, self.dice.uniform(0, min(3, self._pace.longest))
+        async with postgres.busy:
+            await postgres.synchronise()
+            await asyncio.sleep(secs)
+            await postgres.fail_over()
+            await asyncio.sleep(secs)
+            await postgres.rejoin()
+
+    @property
+    def _postgres(self) -> Postgres:
+        assert self._world.postgres is not None
+        return self._world.postgres
 
 
 def replica_runs(replica: Replica) -> bool:
@@ -186,8 +238,13 @@ ON_REPLICAS: dict[str, Fault] = {
     "database silent": Faults.stall,
     "receiver slow, failing or half dead": Faults.change_moods,
     "database sessions terminated": Faults.terminate_backends,
+    "log stalled": Faults.stall_the_log,
+    "clock of a replica set": Faults.set_clock,
+    "disk of a log full": Faults.fill_the_disk,
+    "reader of a log stalled": Faults.stall_a_log_reader,
 }
 ON_POSTGRES: dict[str, Fault] = {
     "Postgres restarted (fast)": Faults.restart_postgres,
     "Postgres crashed (immediate)": Faults.crash_postgres,
+    "standby promoted": Faults.promote_the_standby,
 }

@@ -16,6 +16,7 @@ from tests.torture.reports import Scene, as_stored, token_id
 
 MOST_EVENTS = 20
 MOST_BULK = 20
+TOKEN_SECS = 600.0  # of the 900 that an agent token lives, for clients that wait and clocks that are set
 FILTERS: tuple[list[str], ...] = ([], ["handshake.complete"], ["tct.revoked", "agent.registered"])
 
 
@@ -29,6 +30,14 @@ class Speaker:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.token: str | None = None
+        self._taken = 0.0
+
+    def take(self, token: str) -> None:
+        self.token, self._taken = token, _now()
+
+    @property
+    def expires_soon(self) -> bool:
+        return _now() - self._taken > TOKEN_SECS
 
 
 class Load:

@@ -8,14 +8,13 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from tests.torture.clients import Answer, Clients, Headers, Request
+from tests.torture.clocked import SKEW_SECS
 from tests.torture.load import Load, keyed
 from tests.torture.record import Family, Key, Record, Session, Visitor
 
 COOKIE = "acp-dev"
 # A key that a replica has confirmed passes for a minute on it while the log cannot be followed (contract, section 18).
 TRUST_SECS = 60.0
-# Two replicas, of which one is as far ahead as a clock is ever set, and the other as far behind.
-SKEW_SECS = 40.0
 # Beyond its limit: the answer may have been under way before, and a frozen client looks late.
 SLACK_SECS = 3.0
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
@@ -81,7 +80,7 @@ async def _rotate(load: Load, family: Family, dice: random.Random) -> None:
         load.record.complain("api keys", "wrong", f"{old.id} was not rotated: {answer}")
         return
     old.replaced = True
-    old.refused_from = now() + overlap + 2 * SKEW_SECS
+    old.refused_from = now() + overlap + 2 * SKEW_SECS  # one replica may be ahead, and another behind
     family.keys.append(Key(answer.body["id"], answer.body.get("key")))
 
 

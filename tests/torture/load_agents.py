@@ -33,6 +33,8 @@ async def speak(load: Load, name: str, dice: random.Random) -> None:
             return
         load.speakers[worker] = speaker
     proof = dice.choice(["agent-token", "signature"])
+    if speaker.expires_soon:
+        speaker.token = None
     if proof == "agent-token" and not await _prove(load, speaker, dice):
         return
     events = [_own_event(load, speaker.agent, f"{name}-{n}", dice) for n in range(dice.randint(1, MOST_OWN_EVENTS))]
@@ -73,7 +75,7 @@ async def _prove(load: Load, speaker: Speaker, dice: random.Random) -> bool:
         if len(issued) > 1:
             load.record.complain("agent tokens", "duplicated", f"{speaker.agent.aid}: one nonce, {len(issued)} tokens")
         if issued:
-            speaker.token = issued[0].body["token"]
+            speaker.take(issued[0].body["token"])
             load.record.agent_tokens += 1
         elif not _is_spent(answers):
             load.record.complain("agent tokens", "wrong", f"{speaker.agent.aid} got no token: {answers}")

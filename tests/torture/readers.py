@@ -12,14 +12,15 @@ import aitp
 from tests.events.support import Reader
 from tests.support.app import ENVIRONMENT
 from tests.torture.clients import Clients, Request
+from tests.torture.clocked import SKEW_SECS
 from tests.torture.record import Reading, Record
 
 OWN_AID = aitp.AitpAgent.from_seed(bytes.fromhex(ENVIRONMENT["CP_AID_SEED_HEX"])).aid
 PAGE = 50
 # Reading and signing may each be waited for; what was acknowledged earlier than this must be in a list.
-LIST_SLACK_SECS = 50.0
-# The limit REVOCATION_MAX_STALENESS_SECS, and what a replica that was frozen may add to it.
-MOST_STALE_SECS = 330.0
+LIST_SLACK_SECS = 50.0 + SKEW_SECS
+# The limit REVOCATION_MAX_STALENESS_SECS, and what a replica that was frozen, or its clock, may add to it.
+MOST_STALE_SECS = 330.0 + SKEW_SECS
 
 
 def readings() -> list[Reading]:

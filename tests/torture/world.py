@@ -1,6 +1,7 @@
-"""What is tortured: replicas in processes of their own, a Postgres, a proxy before it for each replica, receivers."""
+"""What is tortured: replicas in processes of their own, a Postgres with its standby, proxies before both, receivers."""
 
 import asyncio
+import fcntl
 import hashlib
 import hmac
 import os
@@ -8,18 +9,21 @@ import random
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 
 from aitp_cp.cli.exits import DATABASE
-from aitp_cp.db import embedded
-from aitp_cp.db.migrations.run import upgrade
 from tests.support.process import Process, free_port
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Behaviour, Received, Receiver, receiver
+from tests.support.standby import Pair, streaming_pair
+from tests.torture.clocked import CLOCK_FILE, Clock
 from tests.torture.record import Received as Kept
 from tests.torture.record import Record
 
@@ -29,13 +33,15 @@ SETTINGS = {
     "DB_POOL_MAX": "8",
     "DRAIN_WINDOW_MS": "300",
     "JWKS_REFRESH_ENABLED": "false",
-    "LOG_LEVEL": "warn",
+    "LOG_LEVEL": "info",
     "MAX_AUDIT_EVENTS_MEMORY": "100",
     "SSE_HEARTBEAT_MS": "1000",
     "WEBHOOK_ALLOWED_CIDRS": "127.0.0.0/8",
     "WEBHOOK_BREAKER_RESET_MS": "500",
 }
 STOP_SECS = 60.0
+READY_SECS = 180.0  # on a machine with much else to do
+PIPE_BYTES = 4096  # the least there is, so that it is soon full
 # What a replica says that is told to stop while its database keeps silent; the second is the driver's own.
 FORESEEN = ("timeout graceful shutdown exceeded", "PoolConnectionHolder.release()")
 TEND_SECS = 0.1
@@ -45,44 +51,141 @@ MOODS = ("well", "slow", "failing", "half dead")
 
 
 class Postgres:
-    """The database server, when it is the run's own; `dsn` leads past every proxy."""
+    """The database's servers, when they are the run's own: a primary and its standby, which take each other's place."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self) -> None:
         self.busy = asyncio.Lock()
-        self._home = home
-        self._server: embedded.Server | None = None
+        self._opened = streaming_pair()
+        self._pair: Pair | None = None
 
-    async def start(self) -> None:
-        starting = asyncio.ensure_future(asyncio.to_thread(embedded.start, self._home))
+    @property
+    def pair(self) -> Pair:
+        assert self._pair is not None
+        return self._pair
+
+    async def open(self) -> None:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._opened.__enter__))
         try:
-            self._server = await asyncio.shield(starting)
+            self._pair = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._server = await starting  # so that it can be stopped
+            self._pair = await opening  # so that it can be closed
             raise
 
-    async def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT is Postgres's fast shutdown, SIGQUIT its immediate one, after which it has to recover."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            with suppress(ProcessLookupError):
-                os.kill(server.pid, number)
-            await asyncio.to_thread(server.stop)
+    async def close(self) -> None:
+        if self._pair is not None:
+            await asyncio.to_thread(self._opened.__exit__, None, None, None)
+
+    async def stop(self, mode: str) -> None:
+        """Stop the primary: `fast`, or `immediate`, after which it has to recover."""
+        await asyncio.to_thread(self.pair.primary.stop, mode)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.pair.primary.start)
+
+    async def synchronise(self) -> None:
+        """From here on nothing is acknowledged that the standby lacks, and it lacks nothing of before."""
+        await asyncio.to_thread(self.pair.synchronise)
+        await self.pair.caught_up()
+
+    async def fail_over(self) -> None:
+        """The primary is gone without a word, and the standby takes its place."""
+        await asyncio.to_thread(self.pair.fail_over)
+
+    async def rejoin(self) -> None:
+        await asyncio.to_thread(self.pair.rejoin)
+
+
+class Way:
+    """Leads a replica to the database, through a proxy before each of its servers."""
+
+    def __init__(self, dsns: Sequence[str]) -> None:
+        self._proxies = [Proxy(dsn) for dsn in dsns]
 
     @property
     def dsn(self) -> str:
-        assert self._server is not None
-        return self._server.dsn()
+        first, *others = [urlsplit(proxy.dsn) for proxy in self._proxies]
+        if not others:
+            return first.geturl()
+        ports = ",".join(str(part.port) for part in (first, *others))
+        hosts = ",".join("127.0.0.1" for _ in self._proxies)
+        return f"postgresql://postgres@{first.path}?host={hosts}&port={ports}&sslmode=disable"
+
+    async def start(self) -> None:
+        for proxy in self._proxies:
+            await proxy.start()
+
+    async def stop(self) -> None:
+        for proxy in self._proxies:
+            await proxy.stop()
+
+    def stall(self) -> None:
+        for proxy in self._proxies:
+            proxy.stall()
+
+    def resume(self) -> None:
+        for proxy in self._proxies:
+            proxy.resume()
+
+    def freeze(self) -> None:
+        for proxy in self._proxies:
+            proxy.freeze()
+
+    def cut_after(self, size: int | None) -> None:
+        for proxy in self._proxies:
+            proxy.cut_after(size)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.resume()
+        await self.stop()
+
+
+class LogReader:
+    """A process that copies what a replica logs into a file, as a shipper of logs does; its pipe is a small one."""
+
+    def __init__(self, file: Path) -> None:
+        ours, self.pipe = os.pipe()
+        fcntl.fcntl(self.pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with file.open("ab") as out:
+            self._process = subprocess.Popen(["cat"], stdin=ours, stdout=out)
+        os.close(ours)
+
+    def stall(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Let it read to the end."""
+        self.go_on()
+        os.close(self.pipe)
+        self._process.wait()
+
+
+class Clocked(Process):
+    module = "tests.torture.clocked"
 
 
 class Replica:
-    """One `aitp-cp serve`, started again whenever it ends, and the proxy between it and the database."""
+    """One `aitp-cp serve`, started again whenever it ends, its way to the database, its clock, and who reads its log.
 
-    def __init__(self, number: int, proxy: Proxy, folder: Path, record: Record) -> None:
+    Half of them write their log into a file themselves, so that its disk can be full.
+    """
+
+    def __init__(self, number: int, way: Way, folder: Path, record: Record) -> None:
         self.number = number
-        self.proxy = proxy
-        self.busy = asyncio.Lock()  # whoever does something to the process or to its proxy holds it
+        self.way = way
+        self.busy = asyncio.Lock()  # whoever does something to the process or to its way to the database holds it
+        self.clock = Clock(folder / f"clock-{number}")
+        file = folder / f"replica-{number}.log"
+        self.reader = LogReader(file) if number % 2 else None
         self._record = record
-        self._process = Process(proxy.dsn, folder / f"replica-{number}.log", port=free_port(), **SETTINGS)
+        settings = {**SETTINGS, CLOCK_FILE: str(self.clock.file)}
+        self._process = Clocked(way.dsn, file, port=free_port(), **settings)
 
     @property
     def port(self) -> int:
@@ -93,7 +196,8 @@ class Replica:
         return self._process.running.pid
 
     def start(self) -> None:
-        self._process.start(wait=False)
+        to = {} if self.reader is None else {"stdout": self.reader.pipe, "stderr": self.reader.pipe}
+        self._process.start(wait=False, **to)
 
     def errors(self) -> list[str]:
         """Lines of its log that speak of something nobody has foreseen."""
@@ -103,10 +207,22 @@ class Replica:
         return [error for error in errors if not any(known in error for known in FORESEEN)]
 
     async def ready(self) -> None:
-        await asyncio.to_thread(self._process.wait_ready)
+        """Wait until it serves; what ends by itself meanwhile is started again."""
+        async with asyncio.timeout(READY_SECS), httpx.AsyncClient(timeout=5) as http:
+            while True:
+                self.revive()
+                with suppress(httpx.TransportError):
+                    if (await http.get(f"{self._process.url}/api/readyz")).status_code == 200:
+                        return
+                await asyncio.sleep(TEND_SECS)
 
     def kill(self) -> None:
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
+        if self.reader is not None:
+            self.reader.close()
 
     async def terminate(self) -> None:
         """SIGTERM; whatever else is going on, the process must end well."""
@@ -124,17 +240,22 @@ class Replica:
         if code is None:
             self.kill()
 
+    def revive(self) -> None:
+        """What a supervisor does: a process that has ended by itself is started again."""
+        if (code := self._process.running.poll()) is None:
+            return
+        if code == DATABASE:
+            self._record.faults["replica gave up waiting for the database"] += 1
+        else:
+            self._record.complain("replicas", "wrong", f"replica {self.number} ended by itself with {code}")
+        self.start()
+
     async def tend(self) -> None:
-        """What a supervisor does: a process that ends by itself is started again."""
+        """Be its supervisor, except while somebody does something to it."""
         while True:
             await asyncio.sleep(TEND_SECS)
-            if self.busy.locked() or (code := self._process.running.poll()) is None:
-                continue
-            if code == DATABASE:
-                self._record.faults["replica gave up waiting for the database"] += 1
-            else:
-                self._record.complain("replicas", "wrong", f"replica {self.number} ended by itself with {code}")
-            self.start()
+            if not self.busy.locked():
+                self.revive()
 
 
 class Receivers:
@@ -205,23 +326,23 @@ class World:
 
 @asynccontextmanager
 async def opened(folder: Path, record: Record, replicas: int, dsn: str | None = None) -> AsyncIterator[World]:
-    """Everything running; with `dsn` on a migrated database that is there already, else on a Postgres of its own."""
+    """Everything running; with `dsn` on a migrated database that is there already, else on servers of its own."""
     async with AsyncExitStack() as stack:
-        postgres = None
+        postgres, servers = None, [dsn or ""]
         if dsn is None:
-            postgres = Postgres(folder / "pg")
-            stack.push_async_callback(postgres.stop)
-            await postgres.start()
-            dsn = postgres.dsn
-            await upgrade(dsn)
+            postgres = Postgres()
+            stack.push_async_callback(postgres.close)
+            await postgres.open()
+            dsn = postgres.pair.dsn
+            servers = [node.dsn() for node in (postgres.pair.primary, postgres.pair.standby)]
         receivers = Receivers(record, record.seed)
         for number in range(3):
             receivers.open.append(await stack.enter_async_context(receiver(receivers.behave(number))))
             receivers.moods.append("well")
         made = []
         for number in range(replicas):
-            proxy = await stack.enter_async_context(Proxy(dsn))
-            made.append(Replica(number, proxy, folder, record))
+            way = await stack.enter_async_context(Way(servers))
+            made.append(Replica(number, way, folder, record))
         try:
             for replica in made:
                 replica.start()
@@ -230,4 +351,4 @@ async def opened(folder: Path, record: Record, replicas: int, dsn: str | None = 
             yield World(dsn, made, receivers, postgres)
         finally:
             for replica in made:
-                replica.kill()
+                replica.close()
