@@ -5,6 +5,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
+import aitp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.ingest import service
 from aitp_cp.protocol.reports import Proof, Report, Reporter, normalise
+from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp_client.wire.aid import Aid
 from tests.agent_auth.support import EVENTS, registered_agent, reported
 from tests.containment.support import signed
@@ -193,6 +195,47 @@ async def test_an_issuer_revokes_its_token_under_an_id_that_others_have_reported
             assert (await reported(app, liar, revoked))["errors"] == []
             row = (await tokens(app))[jti]
             assert (row["revoked"], [said["revoked"] for said in row["statements"]]) == (True, [True, True])
+
+
+@pytest.mark.parametrize("first", ["revoked", "delegated"])
+async def test_what_rests_on_a_token_that_the_row_does_not_show_ends_with_it(database_url: str, first: str) -> None:
+    """And nothing else does, although every delegation names the same id."""
+    async with running_app(database_url) as app:
+        issuer, holder, third = [await registered_agent(app) for _ in range(3)]
+        jti = str(uuid4())
+        liars = [new_agent() for _ in range(10)]
+        false = [{"type": "tct.issued", "payload": {"tct": {"token": signed(one, holder, jti=jti)}}} for one in liars]
+        await app.post(EVENTS, [{**event, "id": str(place)} for place, event in enumerate(false)])
+        given = [delegation(one, holder, third, jti) for one in (issuer, liars[0])]
+        told = [
+            {"type": "tct.issued", "payload": {"tct": {"token": signed(issuer, holder, jti=jti)}}, "id": "own"},
+            *({"type": "delegation.issued", "payload": {"delegation": {"token": one}}, "id": one} for one in given),
+        ]
+        below = {"jti": str(uuid4()), "parent_jti": str(synthetic_delegation_jti(given[0])), "iss": third.aid, "sub": A}
+        await app.post(EVENTS, [{"type": "delegation.issued", "payload": below, "id": "below"}])
+        revoked = {"type": "tct.revoked", "payload": {"jti": jti}, "id": "revoked"}
+        if first == "revoked":
+            await reported(app, issuer, revoked)
+        await app.post(EVENTS, told)
+        if first == "delegated":
+            assert (await reported(app, issuer, revoked))["errors"] == []
+        assert not (await tokens(app))[jti]["revoked"]
+        [own] = (await app.get("/api/tcts", params={"issuer": issuer.aid})).json()["tcts"]
+        assert own["revoked"]
+        found = (await app.get("/api/delegations")).json()["delegations"]
+        ended = {row["jti"]: row["revokedReason"] for row in found if row["revoked"]}
+        assert (len(found), ended) == (3, dict.fromkeys([below["parent_jti"], below["jti"]], "parent_revoked"))
+
+
+def delegation(issuer: Any, holder: Any, third: Any, jti: str) -> str:
+    """What the holder of a token delegates of it."""
+    last = {"ver": "aitp/0.3", "exp": int(now().timestamp()) + 3600}
+    vouched = {**last, "iss": issuer.aid, "sub": holder.aid, "grants": ["read"], "iat": 1, "src_jti": jti}
+    claims = {
+        **last, "iss": holder.aid, "sub": third.aid, "aud": issuer.aid, "scope": ["read"],
+        "cnf": {"jkt": aitp.compute_aid_jkt(third.aid)}, "voucher": issuer.sign_jws("aitp-grant+jwt", vouched),
+    }  # fmt: skip
+    return str(holder.sign_jws("aitp-delegation+jwt", claims))
 
 
 @pytest.mark.parametrize("early", [True, False])

@@ -112,3 +112,52 @@ async def test_a_token_of_an_accomplice_does_not_save_one_that_the_agent_signed(
     assert await get_list(app) == [jti]
     [row] = await tokens(app)
     assert (row["issuer"], [said["revoked"] for said in row["statements"]]) == (accomplice.aid, [True, True])
+
+
+async def test_nine_false_tokens_hide_no_true_one(app: App) -> None:
+    """A row has room for eight signed tokens; what it leaves out is found, and revoked, all the same (decision 1)."""
+    bad, peer = new_agent(), new_agent()
+    token = signed(bad, peer)
+    jti = claims_in(token)["jti"]
+    false = [signed(new_agent(), peer, jti=jti) for _ in range(9)]
+    for batch in (false[:2], false[2:]):
+        await app.http.post("/api/events", json=[proven(one) for one in batch], headers=OTHER)
+    await report(app, proven(token), proven(signed(bad, new_agent())))
+    [row] = [row for row in await tokens(app) if row["jti"] == jti]
+    issuers = {said["issuer"] for said in row["statements"]}
+    assert issuers == {claims_in(one)["iss"] for one in (*false, token)}
+    shown, own = [await tokens(app, issuer=aid) for aid in (row["issuer"], bad.aid)]
+    assert [(one["jti"], one["revoked"]) for one in shown] == [(jti, False)]
+    [hidden] = [one for one in own if one["jti"] == jti]
+    assert (hidden["subject"], hidden["verdict"], hidden["conflict"]) == (peer.aid, "verified", True)
+    assert len(own) == len({one["jti"] for one in own}) == 2
+
+    plan = (await contain(app, bad, dry=True)).json()["tokens"]
+    assert (plan["issued"], plan["shared"], plan["byVerdict"]) == (2, 1, {"verified": 2})
+    await contained(app, bad)
+    assert jti in await get_list(app)
+    assert all(one["revoked"] for one in await tokens(app, issuer=bad.aid))
+    assert await tokens(app, issuer=bad.aid, active="true") == []
+
+
+async def test_a_list_by_issuer_is_read_page_by_page(app: App) -> None:
+    """Shown and hidden tokens stand in one order, each once."""
+    bad, peer, other = new_agent(), new_agent(), new_agent()
+    own = [signed(bad, peer, iat=1_700_000_000 + place) for place in range(7)]
+    jtis = [claims_in(token)["jti"] for token in own]
+    for jti in jtis[::2]:
+        await report(app, proven(signed(other, peer, jti=jti)))
+    await app.http.post("/api/events", json=[proven(token) for token in own], headers=OTHER)
+    read: list[str] = []
+    query = {"issuer": bad.aid, "limit": "2"}
+    while True:
+        page = (await app.get("/api/tcts", params=query)).json()
+        read += [token["jti"] for token in page["tcts"]]
+        if "nextBefore" not in page:
+            break
+        query["before"] = page["nextBefore"]
+    assert read == jtis[::-1]
+    skipped = (await app.get("/api/tcts", params={"issuer": bad.aid, "limit": "3", "offset": "5"})).json()["tcts"]
+    assert [token["jti"] for token in skipped] == jtis[1::-1]
+    soon = await tokens(app, issuer=bad.aid, expiresBefore="2100-01-01T00:00:00Z")
+    assert {token["jti"] for token in soon} == set(jtis)

@@ -55,6 +55,12 @@ SELECT md5('tct' || n)::uuid, 'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AG
        CASE WHEN n % 1000 = 0 THEN 'invalid' WHEN n % 3 <> 0 THEN 'verified' END
 FROM generate_series(1, {TCTS}) AS n;
 
+INSERT INTO hidden_tcts
+    (jti, issuer_aid, subject_aid, reported_by, audience_aid, grants, issued_at, expires_at, mismatch)
+SELECT jti, 'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || n, 'key', 'aid-' || n, grants,
+       issued_at, expires_at, false
+FROM (SELECT *, row_number() OVER (ORDER BY jti) AS n FROM issued_tcts LIMIT 20000) AS shown;
+
 INSERT INTO delegations (jti, parent_jti, delegator_aid, delegatee_aid, issued_at, expires_at, revoked, verdict)
 SELECT md5('hop' || n)::uuid, CASE WHEN n % 3 = 0 THEN md5('tct' || n)::uuid ELSE md5('hop' || n / 3)::uuid END,
        'aid-' || CASE WHEN n % 10 = 0 THEN 7 ELSE n % {AGENTS} END, 'aid-' || (n * 7) % {AGENTS},
@@ -116,6 +122,7 @@ BIG = frozenset(
         "agents",
         "handshake_sessions",
         "audit_events",
+        "hidden_tcts",
         "issued_tcts",
         "delegations",
         "revocation_entries",

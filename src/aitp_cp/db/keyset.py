@@ -76,6 +76,7 @@ class Order:
         self.name = name
         self.keys = (first, second)
         self.sql = f"{first.sql}, {second.sql}"
+        self.columns = f"{first.column}, {second.column}"
 
     def restrict(self, where: Where, position: Place | None) -> None:
         """Restrict to the rows after a position; None means all."""

@@ -31,6 +31,7 @@ TABLES: Mapping[str, str] = {
     "delegations": "tcts",
     "enrollment_jtis": "registry",
     "handshake_sessions": "sessions",
+    "hidden_tcts": "tcts",
     "idempotency_keys": "idempotency",
     "invocation_counts": "events",
     "invocation_progress": "events",

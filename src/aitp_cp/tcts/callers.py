@@ -15,7 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-# Later callers of one row are compared with it and not kept: a row that only grew could fill the disk.
+# Later callers of one row are compared with it and not kept: a row that only grew could fill the disk. The same number
+# of signed states is kept beside them; `Row.left_out` has the others.
 MAX_CALLERS = 8
 
 
@@ -61,11 +62,12 @@ class CallerState(msgspec.Struct, Generic[S], frozen=True):
     state: S
 
 
-class Row(msgspec.Struct, Generic[S], frozen=True):
+class Row(msgspec.Struct, Generic[S], frozen=True, omit_defaults=True):
     """The states of a row's callers, in the order in which the log first names them."""
 
     callers: tuple[CallerState[S], ...]
     disputed: bool = False  # by a caller whose state is not kept
+    left_out: tuple[CallerState[S], ...] = ()  # signed states without room here, for another table; never stored
 
     @property
     def owner(self) -> str | None:
@@ -86,16 +88,34 @@ class Row(msgspec.Struct, Generic[S], frozen=True):
     def told(self, caller: str, state: S) -> Self:
         """The row after one more report."""
         mine = next((known for known in self.callers if (known.caller, known.state.slot) == (caller, state.slot)), None)
-        if mine is None and self._is_full(state):
+        is_full = mine is None and self._is_full(state)
+        if is_full and not state.slot:
             return msgspec.structs.replace(self, disputed=self.disputed or state.disputes(self.shown))
         others = [known.state for known in self.callers if known.caller != caller]
         new = CallerState(caller, (state if mine is None else mine.state.merged(state)).placed(others))
         if mine is None:
-            return msgspec.structs.replace(self, callers=_in_order((*self.callers, new)))
+            grown = msgspec.structs.replace(self, callers=_in_order((*self.callers, new)))
+            return grown._without_one() if is_full else grown
         return msgspec.structs.replace(
             self,
             callers=tuple(new if known is mine else known for known in self.callers),
             disputed=self.disputed or (bool(state.slot) and state.disputes(mine.state)),
+        )
+
+    def _without_one(self) -> Self:
+        """The row without the last signed state that it does not show."""
+        shown = self.shown
+        signed = [known for known in self.callers if known.state.slot]
+        last = next((known for known in reversed(signed) if known.state.slot != shown.slot), signed[-1])
+        place = last.caller, last.state.slot
+        left_out = {(known.caller, known.state.slot): known for known in self.left_out}
+        state = left_out[place].state.merged(last.state) if place in left_out else last.state
+        left_out[place] = CallerState(last.caller, state)
+        return msgspec.structs.replace(
+            self,
+            callers=tuple(known for known in self.callers if known is not last),
+            disputed=self.disputed or last.state.disputes(shown),
+            left_out=tuple(left_out.values()),
         )
 
     def _is_full(self, state: S) -> bool:
@@ -130,7 +150,8 @@ def restored(stored: StoredRow[S], decoder: msgspec.json.Decoder[Row[S]]) -> Row
 
 def stored_states(row: Row[S]) -> str | None:
     """The JSON for the table."""
-    return msgspec.json.encode(row).decode() if len(row.callers) > 1 or row.disputed else None
+    kept = msgspec.structs.replace(row, left_out=())
+    return msgspec.json.encode(kept).decode() if len(row.callers) > 1 or row.disputed else None
 
 
 def first_row(reports: Sequence[Reported[S]]) -> Row[S]:

@@ -20,13 +20,11 @@ MAX_DEPTH = 32
 VERDICT = "coalesce(verdict, 'none')"
 VERIFIED = "verdict IS NOT DISTINCT FROM 'verified'"
 
-# Statements of one caller in `caller_states` that are verified, between the agent and anybody or between others only.
-SIGNED = """EXISTS (
-    SELECT 1 FROM jsonb_path_query(caller_states, '$.callers[*].state ? (@.verdict == "verified")') AS state
-    WHERE {negation} {agent} IN (state ->> 'issuer', state ->> 'subject'))"""
-# The same for one member, by the index on disputed rows.
-STATED = """caller_states @> jsonb_build_object('callers', jsonb_build_array(jsonb_build_object('state',
-    jsonb_build_object('verdict', 'verified', {member}, {agent}))))"""
+# Whether somebody signed a token with the id of a row that is not the agent's.
+IS_SIGNED_BY_OTHERS = """(
+    ({table}.verdict IS NOT DISTINCT FROM 'verified' AND {agent} NOT IN ({table}.issuer_aid, {table}.subject_aid))
+    OR EXISTS (SELECT 1 FROM hidden_tcts AS hidden
+               WHERE hidden.jti = {table}.jti AND {agent} NOT IN (hidden.issuer_aid, hidden.subject_aid)))"""
 
 # A revocation that was only reported counts for nothing here: otherwise an agent could keep a token off the list by
 # reporting that it is revoked.
@@ -39,36 +37,43 @@ _LIVE_DELEGATION = f"""coalesce(expires_at, 'infinity') > $2 AND (NOT revoked OR
 _IS_OF_OTHERS = f"""coalesce((SELECT {VERIFIED} AND $1 NOT IN (issuer_aid, subject_aid)
                FROM issued_tcts WHERE issued_tcts.jti = delegations.jti), false)"""
 
+# The agent's tokens that their rows do not show.
+_OWN = f"""
+    SELECT jti, issuer_aid, subject_aid, issued_at FROM hidden_tcts
+    WHERE {{side}} = $1 AND coalesce(expires_at, 'infinity') > $2 AND {_UNLISTED.format(table="hidden_tcts")}
+"""
+
 # $1 the agent, $2 the time from which tokens are live, $3 `verified` or `all`, $4 `mark` or `revokeSource`.
 # `verified` is about the agent's own tokens, `foreign_too` about a token of others under the same id. Such an id is
 # collateral, unless the agent has a verified token under it as well: a signature of an accomplice saves no token.
 ITEMS = f"""
 known AS MATERIALIZED (
-    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT} AS verdict, {VERIFIED} AS verified, conflict,
-           caller_states
+    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT} AS verdict, {VERIFIED} AS verified, conflict
     FROM issued_tcts
     WHERE issuer_aid = $1 AND {_LIVE}
     UNION ALL
-    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT}, {VERIFIED}, conflict, caller_states
+    SELECT jti, issuer_aid, subject_aid, issued_at, {VERDICT}, {VERIFIED}, conflict
     FROM issued_tcts
     WHERE subject_aid = $1 AND issuer_aid <> $1 AND {_LIVE}
+), own AS MATERIALIZED (
+    {_OWN.format(side="issuer_aid")}
     UNION ALL
-    SELECT jti, coalesce(signed.issuer, issuer_aid), coalesce(signed.subject, subject_aid), issued_at, 'verified',
-           true, conflict, caller_states
-    FROM issued_tcts, LATERAL (
-        SELECT state ->> 'issuer' AS issuer, state ->> 'subject' AS subject
-        FROM jsonb_path_query(caller_states, '$.callers[*].state ? (@.verdict == "verified")') AS state
-        WHERE $1 IN (state ->> 'issuer', state ->> 'subject') LIMIT 1
-    ) AS signed
-    WHERE conflict AND $1 NOT IN (issuer_aid, subject_aid) AND {_UNLISTED.format(table="issued_tcts")}
-      AND ({STATED.format(member="'issuer'", agent="$1::text")}
-           OR {STATED.format(member="'subject'", agent="$1::text")})
+    {_OWN.format(side="subject_aid")}
 ), judged AS MATERIALIZED (
     SELECT jti, issuer_aid, subject_aid, issued_at, verdict,
-           verified OR coalesce(conflict AND {SIGNED.format(negation="", agent="$1")}, false) AS verified,
-           coalesce(conflict AND {SIGNED.format(negation="NOT", agent="$1")}, false) AS foreign_too,
+           verified OR coalesce(conflict AND EXISTS (
+               SELECT 1 FROM hidden_tcts AS hidden
+               WHERE hidden.jti = known.jti AND $1 IN (hidden.issuer_aid, hidden.subject_aid)), false) AS verified,
+           coalesce(conflict AND {IS_SIGNED_BY_OTHERS.format(table="known", agent="$1")}, false) AS foreign_too,
            CASE WHEN issuer_aid = $1 THEN subject_aid ELSE issuer_aid END AS peer
     FROM known
+    UNION ALL
+    (SELECT DISTINCT ON (own.jti) own.jti, own.issuer_aid, own.subject_aid, own.issued_at, 'verified', true,
+            {IS_SIGNED_BY_OTHERS.format(table="shown", agent="$1")},
+            CASE WHEN own.issuer_aid = $1 THEN own.subject_aid ELSE own.issuer_aid END
+     FROM own JOIN issued_tcts AS shown USING (jti)
+     WHERE NOT EXISTS (SELECT 1 FROM known WHERE known.jti = own.jti)
+     ORDER BY own.jti, own.issuer_aid <> $1)
 ), token AS MATERIALIZED (
     SELECT * FROM judged WHERE verified OR ($3 = 'all' AND NOT foreign_too)
 ), known_delegation AS MATERIALIZED (

@@ -35,6 +35,17 @@ CAUSES = """
     SELECT coalesce(revoked_at, issued_at), false FROM delegations WHERE jti = {source} AND revoked
 """
 
+# A token that its row does not show has no children of its own in the walk: these are delegations that rest on it by
+# their signature, and that its issuer revokes with it.
+FIND_DERIVED = """
+SELECT derived.jti, min(said.revoked_at) AS since
+FROM signed_revocations AS said JOIN delegations AS derived
+     ON derived.parent_jti = said.jti AND derived.audience_aid = said.signer
+WHERE said.jti = ANY($1::uuid[]) AND said.kind = 'tct'
+  AND (NOT derived.revoked OR coalesce(derived.revoked_at, 'infinity') > said.revoked_at)
+GROUP BY derived.jti ORDER BY derived.jti
+"""
+
 # The next children in key order, by the parent in their row or another one they were reported with. Comparing pairs
 # leaves the planner only the index on both columns. With parent_jti = x it would choose the primary key where most
 # delegations have one parent, and walk the whole table for each of the others.
@@ -66,7 +77,14 @@ WITH origin AS (
     SELECT jti, parent_jti FROM delegation_parents WHERE jti = ANY($1::uuid[])
 ), cause AS (
     SELECT origin.jti, min(found.since) AS since, bool_or(found.named AND source = origin.jti) AS explicit
-    FROM origin CROSS JOIN LATERAL ({CAUSES.format(source="source")}) AS found
+    FROM origin CROSS JOIN LATERAL (
+        {CAUSES.format(source="source")}
+        UNION ALL
+        SELECT said.revoked_at, false
+        FROM delegations AS derived JOIN signed_revocations AS said
+             ON said.jti = derived.parent_jti AND said.signer = derived.audience_aid AND said.kind = 'tct'
+        WHERE derived.jti = origin.jti
+    ) AS found
     GROUP BY origin.jti
 )
 UPDATE delegations AS stored
@@ -203,6 +221,11 @@ async def release(conn: Connection, moved: Sequence[UUID]) -> list[UUID]:
 async def find_related(conn: Connection, jtis: Sequence[UUID]) -> list[UUID]:
     """Return those of `jtis` that are delegations or have some below them."""
     return [row["jti"] for row in await conn.fetch(FIND_RELATED, jtis)]
+
+
+async def find_derived(conn: Connection, revoked: Sequence[UUID]) -> list[Item]:
+    """Return the delegations from tokens that their issuers revoked, so far as they are not settled."""
+    return [Item(row["jti"], row["since"], urgent=False) for row in await conn.fetch(FIND_DERIVED, revoked)]
 
 
 async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) -> list[Item]:

@@ -88,7 +88,9 @@ class TctChange(msgspec.Struct, frozen=True):
         )
 
     def _signed(self) -> tuple[Any, ...]:
-        return self.expires_at is None, self.expires_at or self.issued_at, self.grants, self.audience, self.binding_cnf
+        """What `keep_hidden_tcts` orders by, too."""
+        grants = msgspec.json.encode(self.grants)
+        return self.expires_at is None, self.expires_at or self.issued_at, grants, self.audience, self.binding_cnf or ""
 
     def filled(self, other: Self) -> Self:
         """Names that cannot be agents count as missing where `other` has agents."""
@@ -148,6 +150,7 @@ class DelegationChange(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     verdict: Verdict = Verdict.NONE
     mismatch: bool = False  # reported with claims that differ from those that are signed
+    audience: str | None = None  # who issued the token that it rests on, if that is signed
 
     @property
     def slot(self) -> str:
@@ -179,7 +182,8 @@ class DelegationChange(msgspec.Struct, frozen=True):
         )
 
     def _signed(self) -> tuple[Any, ...]:
-        return self.expires_at is None, self.expires_at or self.issued_at, self.scope, sorted(self.parents)
+        lasts = self.expires_at is None, self.expires_at or self.issued_at
+        return *lasts, self.scope, sorted(self.parents), self.audience or ""
 
     def filled(self, other: Self) -> Self:
         if self.slot:

@@ -109,6 +109,7 @@ def delegated(report: Report, now: datetime) -> Iterator[DelegationChange]:
         expires_at=token.expires_at(),
         verdict=token.verdict,
         mismatch=_differs(token, DELEGATION_CLAIMS),
+        audience=token.first(as_aid, claims.AUDIENCE) if token.is_verified else None,
     )
 
 

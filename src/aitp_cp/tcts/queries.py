@@ -23,6 +23,7 @@ from aitp_cp.tcts.views import (
 
 MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
+MAX_STATEMENTS = 100  # signed tokens that a row names beside its own; the list of their issuer or holder has them all
 
 _TIMES = {name: shown(name) for name in ("issued_at", "expires_at", "revoked_at")}
 
@@ -37,24 +38,46 @@ _TRUST = {
     "mismatch": "coalesce(mismatch, false)",
     "conflict": "coalesce(conflict, false)",
 }
-# What an issuer signed about its own token holds for that token alone, whatever the row shows under the id.
+TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
+    revoked, revoked_at, verdict, mismatch, conflict, reported_by, caller_states"""
+
+# Signed tokens that their rows do not show, in columns like theirs. The deny list revokes the id, the issuer the token.
+_HIDDEN = """
+SELECT hidden.*, since IS NOT NULL AS revoked, since AS revoked_at, 'verified' AS verdict, true AS conflict,
+       (SELECT caller_states FROM issued_tcts WHERE issued_tcts.jti = hidden.jti) AS caller_states
+FROM hidden_tcts AS hidden CROSS JOIN LATERAL (
+    SELECT min(revoked_at) AS since FROM (
+        SELECT revoked_at FROM signed_revocations
+        WHERE jti = hidden.jti AND kind = 'tct' AND signer = hidden.issuer_aid
+        UNION ALL
+        SELECT revoked_at FROM revocation_entries WHERE jti = hidden.jti
+    ) AS cause
+) AS own
+"""
+
+# What the row shows, with what others claim of it, and then what it does not show.
 _STATEMENTS = f"""
 coalesce(CASE WHEN caller_states IS NOT NULL THEN (
     SELECT jsonb_agg(jsonb_build_object(
-        'reportedBy', {agent_of("statement ->> 'caller'")}, 'issuer', said ->> 'issuer', 'subject', said ->> 'subject',
-        'verdict', coalesce(said ->> 'verdict', 'none'), 'expiresAt', {shown("(said ->> 'expires_at')::timestamptz")},
-        'revoked', own.since IS NOT NULL, 'revokedAt', {shown("own.since")}) ORDER BY place)
-    FROM jsonb_array_elements(caller_states -> 'callers') WITH ORDINALITY AS each (statement, place),
-        LATERAL (SELECT statement -> 'state') AS stated (said),
-        LATERAL (SELECT min(since) FROM (
-            SELECT coalesce(page.revoked_at, page.issued_at) AS since
-            WHERE page.revoked AND (said ->> 'issuer', said ->> 'subject') = (page.issuer_aid, page.subject_aid)
-            UNION ALL
-            SELECT revoked_at FROM signed_revocations
-            WHERE jti = page.jti AND kind = 'tct' AND signer = said ->> 'issuer' AND said ->> 'verdict' = 'verified'
-            UNION ALL
-            SELECT revoked_at FROM revocation_entries WHERE jti = page.jti
-        ) AS cause) AS own (since)
+        'reportedBy', {agent_of("caller")}, 'issuer', issuer, 'subject', subject, 'verdict', verdict,
+        'expiresAt', {shown("said.expires_at")}, 'revoked', since IS NOT NULL, 'revokedAt', {shown("since")})
+        ORDER BY place, said.created_at, issuer, subject, caller)
+    FROM (
+        SELECT place, each ->> 'caller' AS caller, state ->> 'issuer' AS issuer, state ->> 'subject' AS subject,
+               coalesce(state ->> 'verdict', 'none') AS verdict, (state ->> 'expires_at')::timestamptz AS expires_at,
+               NULL::timestamptz AS created_at,
+               CASE WHEN is_shown AND main.revoked THEN coalesce(main.revoked_at, main.issued_at)
+                    ELSE (SELECT revoked_at FROM revocation_entries WHERE jti = main.jti) END AS since
+        FROM issued_tcts AS main
+        CROSS JOIN LATERAL jsonb_array_elements(main.caller_states -> 'callers') WITH ORDINALITY AS every (each, place)
+        CROSS JOIN LATERAL (SELECT each -> 'state') AS stated (state)
+        CROSS JOIN LATERAL (
+            SELECT (state ->> 'issuer', state ->> 'subject') = (main.issuer_aid, main.subject_aid)) AS same (is_shown)
+        WHERE main.jti = page.jti AND (is_shown OR state ->> 'verdict' IS DISTINCT FROM 'verified')
+        UNION ALL
+        (SELECT NULL, reported_by, issuer_aid, subject_aid, verdict, expires_at, created_at, revoked_at
+         FROM ({_HIDDEN}) AS hidden WHERE hidden.jti = page.jti ORDER BY created_at LIMIT {MAX_STATEMENTS})
+    ) AS said
 ) END, '[]')"""
 TCT = View(
     TctView,
@@ -81,9 +104,6 @@ DELEGATION = View(
     arrays=("scope",),
 )
 
-TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf, issued_at, expires_at, session_id,
-    revoked, revoked_at, verdict, mismatch, conflict, reported_by, caller_states"""
-
 DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, issued_at, expires_at, revoked,
     revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
@@ -93,6 +113,26 @@ LIST_TCTS = {
         SELECT {TCT_COLUMNS} FROM issued_tcts
         WHERE {{where}}
         ORDER BY {order.sql}
+        LIMIT {{limit}} OFFSET {{offset}}
+        """,
+        order.sql,
+    )
+    for order in (TCT_ORDER, EXPIRING_ORDER)
+}
+
+# By their issuer or holder also the tokens that their rows do not show. Each branch reads one row for each place in the
+# order, for a cursor says no more.
+LIST_TCTS_OF_PARTY = {
+    order.name: TCT.page(
+        f"""
+        SELECT DISTINCT ON ({order.columns}) {TCT_COLUMNS} FROM (
+            (SELECT {TCT_COLUMNS}, 0 AS place FROM issued_tcts
+             WHERE {{where}} ORDER BY {order.sql} LIMIT {{most}})
+            UNION ALL
+            (SELECT DISTINCT ON ({order.columns}) {TCT_COLUMNS}, 1 FROM ({_HIDDEN}) AS hidden
+             WHERE {{where}} ORDER BY {order.sql} LIMIT {{most}})
+        ) AS either
+        ORDER BY {order.sql}, place
         LIMIT {{limit}} OFFSET {{offset}}
         """,
         order.sql,
@@ -197,8 +237,12 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
         where.add("expires_at > {}", now)
         where.add("expires_at <= {}", filter.expires_before)
     order.restrict(where, window.before)
-    statement = LIST_TCTS[order.name].format(
-        where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset)
+    of_party = filter.issuer is not None or filter.subject is not None
+    statement = (LIST_TCTS_OF_PARTY if of_party else LIST_TCTS)[order.name].format(
+        where=where.sql(),
+        limit=where.rows(window.rows),
+        offset=where.rows(window.offset),
+        most=where.bind(window.offset + window.rows) if of_party else "",
     )
     page = order.page(await conn.fetch(statement, *where.args), window)
     return Json(TctList, tcts=TCT.raw(page.rows), next_before=page.next_before)

@@ -12,7 +12,7 @@ from aitp_cp.db import Connection, Record
 from aitp_cp.events.projection import Caught
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts import graph, store, unlisting
-from aitp_cp.tcts.exposure import CLOCK_SLACK, SIGNED, VERIFIED
+from aitp_cp.tcts.exposure import CLOCK_SLACK, IS_SIGNED_BY_OTHERS, VERIFIED
 from aitp_cp.tcts.model import Changes, Item, Revocation
 
 # The caller of revocations that follow from a containment, as `revoked_reports` names it.
@@ -36,7 +36,7 @@ JOIN issued_tcts USING (jti)
 WHERE released_at IS NULL
   AND (NOT revoked OR (named.verified AND NOT EXISTS (
       SELECT 1 FROM revocation_entries WHERE revocation_entries.jti = issued_tcts.jti)))
-  AND NOT (coalesce(conflict, false) AND {SIGNED.format(negation="NOT", agent="containment.aid")})
+  AND NOT {IS_SIGNED_BY_OTHERS.format(table="issued_tcts", agent="containment.aid")}
 UNION ALL
 SELECT jti, NULL, false, false, NULL, NULL FROM revocation_entries
 WHERE jti = ANY($1::uuid[] || $6::uuid[]) AND unlisted_at IS NOT NULL

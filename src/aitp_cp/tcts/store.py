@@ -1,4 +1,4 @@
-"""Statements on issued_tcts, delegations, delegation_parents and revoked_reports."""
+"""Statements on issued_tcts, hidden_tcts, delegations, delegation_parents and revoked_reports."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,6 @@ from aitp_cp.db.sweep import OldRows
 from aitp_cp.events.projection import StoredParties
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
-from aitp_cp.tcts.exposure import STATED
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
 
@@ -58,14 +57,20 @@ RETURNING jti
 """
 
 # A token that the row does not show, because others have reported the id, is its issuer's all the same.
-ISSUED_BY_OTHERS = f"""
+ISSUED_BY_OTHERS = """
 SELECT jti, signer FROM unnest($1::uuid[], $2::text[], $3::text[]) AS said (jti, signer, kind)
 WHERE (EXISTS (SELECT 1 FROM delegations AS known WHERE known.jti = said.jti)
        OR (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS known WHERE known.jti = said.jti)))
   AND NOT EXISTS (SELECT 1 FROM delegations AS own WHERE own.jti = said.jti AND delegator_aid = signer)
-  AND NOT (kind = 'tct' AND EXISTS (
-      SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti
-        AND (issuer_aid = signer OR (conflict AND {STATED.format(member="'issuer'", agent="signer")}))))
+  AND NOT (kind = 'tct' AND (
+      EXISTS (SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer)
+      OR EXISTS (SELECT 1 FROM hidden_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer)))
+"""
+
+# A trigger copies the hidden tokens for which a row has room.
+KEEP_HIDDEN = """
+SELECT keep_hidden_tcts(jti, nullif(shown, ''), callers::jsonb)
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS left_out (jti, shown, callers)
 """
 
 PARTIES_OF_TCTS = "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])"
@@ -118,7 +123,12 @@ WHERE issued_tcts.jti = cause.jti
 
 
 OLD_REPORTS = OldRows("revoked_reports", "created_at")
-OLD_SIGNED = OldRows("signed_revocations", "created_at")
+# Rows are marked, but a token that its row does not show is revoked for as long as this says so.
+OLD_SIGNED = OldRows(
+    "signed_revocations",
+    "created_at",
+    "NOT EXISTS (SELECT 1 FROM hidden_tcts AS own WHERE own.jti = signed_revocations.jti AND issuer_aid = signer)",
+)
 
 
 async def drop_parents(conn: Connection, links: Sequence[tuple[UUID, UUID]]) -> None:
@@ -132,6 +142,14 @@ async def add_parents(conn: Connection, rows: Mapping[UUID, Row[DelegationChange
     further = [(jti, parent) for jti, row in rows.items() for parent in sorted(row.shown.parents)[1:]]
     if further:
         await conn.execute(ADD_PARENTS, [jti for jti, _ in further], [parent for _, parent in further])
+
+
+async def keep_hidden(conn: Connection, rows: Mapping[UUID, Row[TctChange]]) -> None:
+    """Store the signed tokens for which their rows, just written, have no room."""
+    full = [(row.shown, row.left_out) for row in rows.values() if row.left_out]
+    if full:
+        callers = [msgspec.json.encode(left).decode() for _, left in full]
+        await conn.execute(KEEP_HIDDEN, [shown.jti for shown, _ in full], [shown.slot for shown, _ in full], callers)
 
 
 async def count_children(conn: Connection, pairs: Sequence[Link]) -> dict[Link, int]:
@@ -224,7 +242,7 @@ def _delegation_values(change: DelegationChange) -> Sequence[Any]:
     """The row shows the least of several parents."""
     scope = as_json(change.scope)
     times = change.issued_at, change.expires_at
-    return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change)
+    return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change), change.audience
 
 
 def _judged(change: TctChange | DelegationChange) -> tuple[str | None, bool]:
@@ -243,6 +261,7 @@ def _delegation_state(row: Record) -> DelegationChange:
         expires_at=row["expires_at"],
         verdict=Verdict(row["verdict"] or Verdict.NONE),
         mismatch=bool(row["mismatch"]),
+        audience=row["audience_aid"],
     )
 
 
@@ -280,6 +299,7 @@ DELEGATIONS = Table[UUID, DelegationChange](
         "expires_at": "timestamptz",
         "verdict": "text",
         "mismatch": "boolean",
+        "audience_aid": "text",
     },
     created=("created_at",),
     updated=(),
