@@ -148,8 +148,8 @@ async def gate_comes_first(cp: Deployment) -> None:
 async def strange_key(cp: Deployment) -> None:
     cp.require_key()
     for key in ("schlüssel", "🔑", "k" * 4000):
-        answer = await Caller(cp.wire, {"Authorization": f"Bearer {key}"}).get("/api/audit")
-        expect.error(answer, 401, "INVALID_API_KEY")
+        response = await Caller(cp.wire, {"Authorization": f"Bearer {key}"}).get("/api/audit")
+        expect.error(response, 401, "INVALID_API_KEY")
 
 
 @check("3", "a failed attempt spends a `public-ip` token", extension=True)
@@ -167,8 +167,8 @@ async def actor(cp: Deployment) -> None:
     key = cp.require_key()
     issuer = f"https://issuer.example/{cp.name('actor')}"
     made = (await cp.admin.post("/api/trust-anchors", {"issuerUrl": issuer, "namespace": cp.namespace})).ok(201)
-    answer = await cp.admin.get("/api/audit", limit=50)
-    [row] = [row for row in expect.rows(answer, "entries") if row.get("targetId") == made["id"]]
+    response = await cp.admin.get("/api/audit", limit=50)
+    [row] = [row for row in expect.rows(response, "entries") if row.get("targetId") == made["id"]]
     expected = "apikey:" + hashlib.sha256(key.encode()).hexdigest()[:16]
     expect.equal(row.get("actorId"), expected, "actorId")
-    expect.that(key.encode() not in answer.body, "the audit shows the key")
+    expect.that(key.encode() not in response.body, "the audit shows the key")

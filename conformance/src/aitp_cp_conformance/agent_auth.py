@@ -65,7 +65,7 @@ async def challenge_answer(cp: Deployment) -> None:
 async def token_answer(cp: Deployment) -> None:
     agent = (await cp.shared(other_agent)).agent
     body = (await cp.public.post(TOKEN, await answered(cp, agent))).ok()
-    expect.members(body, ("token", "expiresIn", "aid"), "the answer")
+    expect.members(body, ("token", "expiresIn", "aid"), "the response")
     expect.equal((body["expiresIn"], body["aid"]), (900, agent.aid), "expiresIn and aid")
     expect.that(str(body["token"]).startswith("aca_"), "the token does not begin with aca_")
 
@@ -105,8 +105,8 @@ async def signature_reports(cp: Deployment) -> None:
 @check("20", "another body than the signed one is 401 `SIGNATURE_INVALID`, `reason` digest", extension=True)
 async def altered_body(cp: Deployment) -> None:
     body = json.dumps([event(cp.name(KIND), id=cp.name("event"))]).encode()
-    answer = await send_signed(cp, (await cp.shared(main_agent)).agent, body, sent=body + b" ")
-    expect.equal(expect.error(answer, 401, "SIGNATURE_INVALID").get("reason"), "digest", "`reason`")
+    response = await send_signed(cp, (await cp.shared(main_agent)).agent, body, sent=body + b" ")
+    expect.equal(expect.error(response, 401, "SIGNATURE_INVALID").get("reason"), "digest", "`reason`")
 
 
 @check("20", "who is no party of a session changes nothing in it", extension=True)

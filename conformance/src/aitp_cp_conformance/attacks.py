@@ -17,7 +17,7 @@ from aitp_cp_conformance.deployment import Deployment
 PATH = "/api/conformance-attack"  # does not exist
 NOT_FOUND = 404
 CONNECT_SECS = 10.0
-QUIET_SECS = 0.5  # after the last byte of an answer; a second answer would follow at once
+QUIET_SECS = 0.5  # after the last byte of a response; a second response would follow at once
 MAX_READ_BYTES = 2**20
 DENIALS = {401, 403, NOT_FOUND, 429}
 REFUSALS = {400, 408, 411, 413, 414, 417, 421, 426, 431, 501}
@@ -41,7 +41,7 @@ def head(method: str, target: str, *fields: str) -> bytes:
 
 
 async def exchange(cp: Deployment, sent: bytes) -> Exchange:
-    """Send raw bytes on a connection of their own; return every answer until the server is quiet or hangs up."""
+    """Send raw bytes on a connection of their own; return every response until the server is quiet or hangs up."""
     url = URL(cp.options.url)
     try:
         connecting = asyncio.open_connection(url.host, url.port, ssl=True if url.scheme == "https" else None)
@@ -99,7 +99,7 @@ async def answered_once(cp: Deployment, what: str, sent: bytes) -> list[int]:
 
 
 async def refused(cp: Deployment, what: str, sent: bytes) -> None:
-    """Check that the request is refused, or the connection closed without an answer."""
+    """Check that the request is refused, or the connection closed without a response."""
     statuses = await answered_once(cp, what, sent)
     expect.that(set(statuses) <= REFUSALS, f"{what} is answered {statuses}")
 
@@ -181,13 +181,13 @@ async def two_hosts(cp: Deployment) -> None:
     await refused(cp, "a request with two Hosts", head("GET", target(cp, PATH), host(cp), f"Host: {STRANGER}"))
 
 
-@check("2", "attack: a Host of somebody else's is nowhere in the answer", extension=True)
+@check("2", "attack: a Host of somebody else's is nowhere in the response", extension=True)
 async def strange_host(cp: Deployment) -> None:
     for path in ("/", "/console/", "/console/login", "/.well-known/aitp-manifest", PATH):
         received = (
             await exchange(cp, head("GET", target(cp, path), f"Host: {STRANGER}", "Accept: text/html", CLOSE))
         ).received
-        expect.that(STRANGER.encode() not in received, f"the answer to GET {path} repeats the Host {STRANGER}")
+        expect.that(STRANGER.encode() not in received, f"the response to GET {path} repeats the Host {STRANGER}")
 
 
 @check("2", "attack: a path with an encoded delimiter is another path", extension=True)

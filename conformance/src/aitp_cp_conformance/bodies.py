@@ -58,8 +58,8 @@ async def large_batch(cp: Deployment) -> None:
 @check("2", "limits are enforced on the bytes read, not only on `Content-Length`")
 async def large_without_length(cp: Deployment) -> None:
     for path, size in (("/api/webhooks", SMALL), ("/api/events", LARGE)):
-        answer = await cp.admin.post(path, in_pieces(padded(size + 1)))
-        expect.error(answer, 413, "PAYLOAD_TOO_LARGE")
+        response = await cp.admin.post(path, in_pieces(padded(size + 1)))
+        expect.error(response, 413, "PAYLOAD_TOO_LARGE")
     expect.error(await cp.admin.post("/api/webhooks", in_pieces(padded(SMALL))), 400, "BODY_INVALID")
 
 

@@ -18,24 +18,24 @@ class Cleanup:
     def __init__(self) -> None:
         self._paths: dict[str, None] = {}
 
-    def record(self, answer: Response) -> None:
+    def record(self, response: Response) -> None:
         """Remember what this response created; called with every response of the run."""
-        if answer.status == 201 and (path := _created_path(answer)):
+        if response.status == 201 and (path := _created_path(response)):
             self._paths[path] = None
-        if answer.status == 200 and answer.request.endswith(_RELEASE):
-            self._paths.pop(answer.request.removeprefix("POST "), None)
+        if response.status == 200 and response.request.endswith(_RELEASE):
+            self._paths.pop(response.request.removeprefix("POST "), None)
 
     async def run(self, admin: Caller) -> list[str]:
         """Delete everything, newest first; return the paths that remain, with the reasons."""
         remaining = []
         for path in list(reversed(self._paths)):
             try:
-                answer = await _undo(admin, path)
+                response = await _undo(admin, path)
             except (Broken, Skipped) as failure:
                 remaining.append(f"{path}: {failure}")
                 continue
-            if answer.status not in {200, 204, 404}:
-                remaining.append(f"{path}: {answer}")
+            if response.status not in {200, 204, 404}:
+                remaining.append(f"{path}: {response}")
         return remaining
 
 
@@ -45,18 +45,18 @@ async def _undo(admin: Caller, path: str) -> Response:
     return await admin.delete(path)
 
 
-def _created_path(answer: Response) -> str | None:
+def _created_path(response: Response) -> str | None:
     try:
-        record = answer.json
-        if answer.request in _BY_ID:
-            return _BY_ID[answer.request] + quote(record["id"], safe="")
-        if answer.request == "POST /api/keys":
+        record = response.json
+        if response.request in _BY_ID:
+            return _BY_ID[response.request] + quote(record["id"], safe="")
+        if response.request == "POST /api/keys":
             return f"/api/keys/{quote(record['id'], safe='')}?family=true"
-        if answer.request == "POST /api/registry/agents":
+        if response.request == "POST /api/registry/agents":
             return agent_path(record["aid"])
-        if answer.request.endswith(_CONTAIN):
+        if response.request.endswith(_CONTAIN):
             return agent_path(record["containment"]["aid"]) + _RELEASE
-        if answer.request == "POST /api/pinned-keys":
+        if response.request == "POST /api/pinned-keys":
             return "/api/pinned-keys?" + urlencode({"namespace": record["namespace"], "aid": record["aid"]})
     except (Broken, KeyError, TypeError):
         pass

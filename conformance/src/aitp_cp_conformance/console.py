@@ -14,9 +14,9 @@ HERE = 200
 
 
 async def require_console(cp: Deployment) -> None:
-    answer = await cp.public.get(LOGIN)
-    if answer.status != HERE:
-        cp.skip(f"the console is switched off, or answers under another host: {answer.status}")
+    response = await cp.public.get(LOGIN)
+    if response.status != HERE:
+        cp.skip(f"the console is switched off, or answers under another host: {response.status}")
 
 
 @check("22", "the console takes no form that another site, or no page at all, has sent", extension=True)
@@ -31,10 +31,10 @@ async def forged_forms(cp: Deployment) -> None:
 async def two_doors(cp: Deployment) -> None:
     await require_console(cp)
     body = urlencode({"key": cp.options.api_key or ""}).encode()
-    answer = await cp.public.post(LOGIN, body, OWN_PAGE)
-    if answer.status != 303:
+    response = await cp.public.post(LOGIN, body, OWN_PAGE)
+    if response.status != 303:
         cp.skip("the key opens no console from here: it needs dashboard:read, and https unless it is this machine")
-    cookies = SimpleCookie(answer.headers["set-cookie"])
+    cookies = SimpleCookie(response.headers["set-cookie"])
     session = {"Cookie": "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items())}
     expect.that(all(morsel["httponly"] for morsel in cookies.values()), "a script can read the cookie of a session")
     expect.status(await cp.public.get(ME, session), 200)

@@ -40,11 +40,11 @@ class Contained:
     held: str
     delegation: str
     dry_run: dict[str, Any]
-    answer: Response
+    response: Response
 
     @property
     def id(self) -> str:
-        return str(self.answer.ok(201)["containment"]["id"])
+        return str(self.response.ok(201)["containment"]["id"])
 
 
 async def act(cp: Deployment, aid: str, what: str, query: str = "", **body: Any) -> Response:
@@ -65,8 +65,8 @@ async def contained(cp: Deployment) -> Contained:
     )
     reason = {"reason": f"{cp.run}: key lost"}
     plan = (await act(cp, agent.aid, "contain", "?dryRun=true", **reason)).ok()
-    answer = await act(cp, agent.aid, "contain", ticket=cp.run, expect=plan["planDigest"], **reason)
-    return Contained(agent, peer, jtis[0], jtis[1], jtis[2], plan, answer)
+    response = await act(cp, agent.aid, "contain", ticket=cp.run, expect=plan["planDigest"], **reason)
+    return Contained(agent, peer, jtis[0], jtis[1], jtis[2], plan, response)
 
 
 @check("21", "a dry run shows what the act then does", extension=True)
@@ -74,7 +74,7 @@ async def planned(cp: Deployment) -> None:
     case = await cp.shared(contained)
     expect.members(case.dry_run, ("containment", *PLAN), "the dry run")
     expect.equal(case.dry_run["containment"], None, "the containment of a dry run")
-    body = case.answer.ok(201)
+    body = case.response.ok(201)
     for name in PLAN:
         expect.equal(body[name], case.dry_run[name], f"`{name}` of the act, beside the dry run's")
     tokens = body["tokens"]
@@ -96,7 +96,7 @@ async def dry_run(cp: Deployment) -> None:
 @check("21", "the act answers 201 with the containment, a second call 200 with the same", extension=True)
 async def containment_answer(cp: Deployment) -> None:
     case = await cp.shared(contained)
-    body = case.answer.ok(201)
+    body = case.response.ok(201)
     record = body["containment"]
     expect.members(record, RECORD, "the containment")
     expect.uuid(record["id"], "the id")

@@ -27,16 +27,16 @@ ALLOW_ORIGIN = "access-control-allow-origin"
 PATHS = ("/api/health", "/api/registry/agents", "/api/audit", "/.well-known/aitp-manifest")
 
 
-def listed(answer: Response, name: str) -> set[str]:
-    return {entry.strip().lower() for entry in answer.headers.get(name, "").split(",")}
+def listed(response: Response, name: str) -> set[str]:
+    return {entry.strip().lower() for entry in response.headers.get(name, "").split(",")}
 
 
 async def allowed_origin(cp: Deployment) -> str:
     """Return an allowed origin: the one of --origin, or any origin if all are allowed."""
     if cp.options.origin is not None:
         return cp.options.origin
-    answer = await cp.public.get("/api/health", {"Origin": f"https://{cp.run}.example"})
-    if answer.headers.get(ALLOW_ORIGIN) == "*":
+    response = await cp.public.get("/api/health", {"Origin": f"https://{cp.run}.example"})
+    if response.headers.get(ALLOW_ORIGIN) == "*":
         return f"https://{cp.run}.example"
     cp.skip("name an origin that CORS_ORIGIN allows with --origin")
 
@@ -45,8 +45,8 @@ async def allowed_origin(cp: Deployment) -> str:
 async def vary(cp: Deployment) -> None:
     for path in PATHS:
         for headers in ({}, {"Origin": "https://browser.example"}):
-            answer = await cp.public.get(path, headers)
-            expect.that("origin" in listed(answer, "vary"), f"{answer.request} has no Vary: Origin")
+            response = await cp.public.get(path, headers)
+            expect.that("origin" in listed(response, "vary"), f"{response.request} has no Vary: Origin")
 
 
 @check("2", "the matching origin is echoed, or `*` when all may read")
@@ -61,27 +61,27 @@ async def origin_allowed(cp: Deployment) -> None:
 async def origin_refused(cp: Deployment) -> None:
     own = cp.options.origin or "https://console.example"
     for origin in (f"https://{cp.run}.example", own + ".evil.example", own.replace("https:", "http:") + "x", "null"):
-        answer = await cp.public.get("/api/health", {"Origin": origin})
-        expect.status(answer, 200)
-        shown = answer.headers.get(ALLOW_ORIGIN)
+        response = await cp.public.get("/api/health", {"Origin": origin})
+        expect.status(response, 200)
+        shown = response.headers.get(ALLOW_ORIGIN)
         expect.that(shown != origin, f"the origin {origin} is echoed")
 
 
 @check("2", "the headers that browsers may read are exposed")
 async def exposed(cp: Deployment) -> None:
-    answer = await cp.public.get("/api/health", {"Origin": await cp.shared(allowed_origin)})
-    missing = EXPOSED - listed(answer, "access-control-expose-headers")
+    response = await cp.public.get("/api/health", {"Origin": await cp.shared(allowed_origin)})
+    missing = EXPOSED - listed(response, "access-control-expose-headers")
     expect.that(not missing, f"Access-Control-Expose-Headers lacks {sorted(missing)}")
 
 
 @check("2", "errors carry the CORS headers too")
 async def errors_readable(cp: Deployment) -> None:
     origin = await cp.shared(allowed_origin)
-    for answer in (
+    for response in (
         await cp.public.get(f"/api/{cp.run}", {"Origin": origin}),
         await cp.public.call("DELETE", "/api/health", None, {"Origin": origin}),
     ):
-        expect.that(answer.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{answer}, which {origin} may not read")
+        expect.that(response.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{response}, which {origin} may not read")
 
 
 @check("2", "a preflight is 204 and names the methods and request headers")
@@ -93,13 +93,13 @@ async def preflight(cp: Deployment) -> None:
         "Access-Control-Request-Headers": "authorization, content-type",
     }
     for path in ("/api/webhooks", "/api/events", "/.well-known/aitp-revocation-list"):
-        answer = await cp.public.preflight(path, request_headers)
-        expect.status(answer, 204)
-        expect.equal(answer.body, b"", f"the body of {answer.request}")
-        expect.that(answer.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{answer.request} does not allow {origin}")
-        methods = METHODS - {name.upper() for name in listed(answer, "access-control-allow-methods")}
-        headers = REQUEST_HEADERS - listed(answer, "access-control-allow-headers")
-        expect.that(not methods and not headers, f"{answer.request} does not allow {sorted(methods | headers)}")
+        response = await cp.public.preflight(path, request_headers)
+        expect.status(response, 204)
+        expect.equal(response.body, b"", f"the body of {response.request}")
+        expect.that(response.headers.get(ALLOW_ORIGIN) in {origin, "*"}, f"{response.request} does not allow {origin}")
+        methods = METHODS - {name.upper() for name in listed(response, "access-control-allow-methods")}
+        headers = REQUEST_HEADERS - listed(response, "access-control-allow-headers")
+        expect.that(not methods and not headers, f"{response.request} does not allow {sorted(methods | headers)}")
 
 
 @check("2", "a preflight reaches no handler")

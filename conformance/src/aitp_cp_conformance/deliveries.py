@@ -183,7 +183,7 @@ async def inactive(cp: Deployment) -> None:
 @check("12", "a test is 202 and sends a `webhook.test` delivery", extension=True)
 async def tested(cp: Deployment) -> None:
     async with subscribed(cp, "tct.revoked") as hook:
-        expect.members((await cp.admin.post(f"{hook.path}/test")).ok(202), DELIVERY, "the answer")
+        expect.members((await cp.admin.post(f"{hook.path}/test")).ok(202), DELIVERY, "the response")
         received = await hook.receiver.next("webhook.test")
         expect.equal(received.json["eventType"], "webhook.test", "eventType")
 

@@ -71,7 +71,7 @@ class Deployment:
         return [path for path in paths if path != METRICS or self.options.metrics]
 
     async def scrape(self) -> Response:
-        """Return the answer to a scrape; skip the check with --no-metrics."""
+        """Return the response to a scrape; skip the check with --no-metrics."""
         if not self.options.metrics:
             raise Skipped("metrics are denied here, says --no-metrics: check a replica directly")
         return await self.public.get(METRICS)

@@ -34,7 +34,7 @@ def token_claims(token: str) -> dict[str, Any]:
 async def enrolment_answer(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
     body = agent.enrolled
-    expect.members(body, ("token", "expiresIn", "aid", "jti", "exp"), "the answer to an enrolment")
+    expect.members(body, ("token", "expiresIn", "aid", "jti", "exp"), "the response to an enrolment")
     expect.equal((body["expiresIn"], body["aid"]), (300, agent.aid), "expiresIn and aid")
     expect.that(body["jti"], "jti is empty")
     expect.that(isinstance(body["exp"], int), f"exp is {body['exp']!r}, not epoch seconds")
@@ -78,7 +78,7 @@ async def token_fingerprint(cp: Deployment) -> None:
 async def p256(cp: Deployment) -> None:
     agent = await cp.shared(other_agent)
     expect.that(agent.aid.startswith("aid:pubkey:p256:"), f"{agent.aid} is no P-256 AID")
-    expect.equal(agent.answer.ok(201).get("aid"), agent.aid, "the AID registered")
+    expect.equal(agent.response.ok(201).get("aid"), agent.aid, "the AID registered")
 
 
 @check("8", "a body that is not JSON is 400 `BODY_INVALID`")

@@ -35,13 +35,13 @@ async def other_shapes(cp: Deployment) -> None:
 @check("9", "200 answers {ingested, inserted, duplicates, dropped, errors}")
 async def ingest_answer(cp: Deployment) -> None:
     body = await cp.report(event(KIND, id=cp.name("event")), event(KIND, id=cp.name("event")))
-    expect.members(body, ANSWER, "the answer")
-    expect.equal((body["ingested"], *counts(body), body["errors"]), (2, 2, 0, 0, []), "the answer to two events")
+    expect.members(body, ANSWER, "the response")
+    expect.equal((body["ingested"], *counts(body), body["errors"]), (2, 2, 0, 0, []), "the response to two events")
 
 
 @check("9", "an empty batch is 200")
 async def empty_batch(cp: Deployment) -> None:
-    expect.equal(counts(await cp.report()), (0, 0, 0), "the answer to no events")
+    expect.equal(counts(await cp.report()), (0, 0, 0), "the response to no events")
 
 
 @check("9", "an event is stored with all its members, under snake_case names")
@@ -135,15 +135,15 @@ async def unknown_types(cp: Deployment) -> None:
 @check("9", "more than 500 events are 413 `PAYLOAD_TOO_LARGE`, and none is stored")
 async def too_many(cp: Deployment) -> None:
     run = cp.name("run")
-    answer = await cp.admin.post(PATH, [{"type": KIND, "run_id": run}] * 501)
-    expect.error(answer, 413, "PAYLOAD_TOO_LARGE")
+    response = await cp.admin.post(PATH, [{"type": KIND, "run_id": run}] * 501)
+    expect.error(response, 413, "PAYLOAD_TOO_LARGE")
     expect.equal(await cp.history(runId=run), [], "what is stored of the refused batch")
 
 
 @check("9", "a batch of 500 events is stored")
 async def most(cp: Deployment) -> None:
     body = await cp.report(*({"type": KIND, "run_id": cp.run} for _ in range(500)))
-    expect.equal(counts(body), (500, 0, 0), "the answer to 500 events")
+    expect.equal(counts(body), (500, 0, 0), "the response to 500 events")
 
 
 @check("9", "a payload over 64 KiB is 413 with its `eventType`, and the whole batch is refused")

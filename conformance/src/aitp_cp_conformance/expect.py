@@ -23,26 +23,26 @@ def equal(actual: object, expected: object, what: str) -> None:
         raise Broken(f"{what} is {actual!r}, not {expected!r}")
 
 
-def status(answer: Response, *expected: int) -> None:
-    if answer.status not in expected:
-        raise Broken(f"{answer}, not {' or '.join(map(str, expected))}")
+def status(response: Response, *expected: int) -> None:
+    if response.status not in expected:
+        raise Broken(f"{response}, not {' or '.join(map(str, expected))}")
 
 
-def error(answer: Response, expected: int, code: str) -> dict[str, Any]:
+def error(response: Response, expected: int, code: str) -> dict[str, Any]:
     """Check status, shape and code of an error; return its body."""
-    status(answer, expected)
-    body: dict[str, Any] = answer.json
-    that(isinstance(body, dict), f"{answer}; an error is a JSON object")
-    that(isinstance(body.get("error"), str) and body["error"].strip(), f"{answer}; `error` is no sentence")
-    that(body.get("code") == code, f"{answer}; its code is not {code}")
+    status(response, expected)
+    body: dict[str, Any] = response.json
+    that(isinstance(body, dict), f"{response}; an error is a JSON object")
+    that(isinstance(body.get("error"), str) and body["error"].strip(), f"{response}; `error` is no sentence")
+    that(body.get("code") == code, f"{response}; its code is not {code}")
     return body
 
 
-def header(answer: Response, name: str, expected: str) -> None:
+def header(response: Response, name: str, expected: str) -> None:
     """Check that the header occurs once, with this value."""
-    values = answer.headers.getall(name, [])
+    values = response.headers.getall(name, [])
     if values != [expected]:
-        raise Broken(f"{answer.request} has {name}: {', '.join(values) or 'nothing'}, not {expected}")
+        raise Broken(f"{response.request} has {name}: {', '.join(values) or 'nothing'}, not {expected}")
 
 
 def members(record: Any, names: Iterable[str], what: str) -> None:
@@ -66,21 +66,21 @@ def uuid(value: object, what: str) -> str:
     return value
 
 
-def rows(answer: Response, name: str) -> list[Any]:
+def rows(response: Response, name: str) -> list[Any]:
     """Return the list under this name in a 200 response."""
-    body = answer.ok()
+    body = response.ok()
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, list):
-        raise Broken(f"{answer.request} has no list under {name!r}")
+        raise Broken(f"{response.request} has no list under {name!r}")
     return value
 
 
-def json_lines(answer: Response) -> list[Any]:
+def json_lines(response: Response) -> list[Any]:
     """Return the decoded lines of a 200 response in `application/x-ndjson`."""
-    status(answer, 200)
-    content_type = answer.headers.get("content-type", "")
+    status(response, 200)
+    content_type = response.headers.get("content-type", "")
     that(content_type.startswith("application/x-ndjson"), f"the Content-Type is {content_type!r}")
-    return [json.loads(line) for line in answer.body.splitlines()]
+    return [json.loads(line) for line in response.body.splitlines()]
 
 
 def has_no(names: Collection[str], record: Any, what: str) -> None:

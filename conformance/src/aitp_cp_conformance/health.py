@@ -29,7 +29,7 @@ async def health_aid(cp: Deployment) -> None:
 
 @check("6", '`GET /api/livez` is 200 {"ok":true}', extension=True)
 async def livez(cp: Deployment) -> None:
-    expect.equal((await cp.public.get("/api/livez")).ok(), {"ok": True}, "the answer of /api/livez")
+    expect.equal((await cp.public.get("/api/livez")).ok(), {"ok": True}, "the response of /api/livez")
 
 
 @check("6", '`GET /api/readyz` is 200 {"ready":true}')
@@ -40,9 +40,9 @@ async def readyz(cp: Deployment) -> None:
 
 @check("6", "`GET /api/metrics` is Prometheus text 0.0.4")
 async def metrics(cp: Deployment) -> None:
-    answer = await cp.scrape()
-    expect.status(answer, 200)
-    kind = answer.headers.get("content-type", "")
+    response = await cp.scrape()
+    expect.status(response, 200)
+    kind = response.headers.get("content-type", "")
     expect.that(kind.startswith("text/plain") and "version=0.0.4" in kind, f"the Content-Type is {kind!r}")
 
 
@@ -51,8 +51,8 @@ async def concurrent(cp: Deployment) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     answers = await asyncio.gather(*(cp.public.get("/api/health") for _ in range(PROBES)))
-    for answer in answers:
-        expect.status(answer, 200)
+    for response in answers:
+        expect.status(response, 200)
     expect.that(loop.time() - began < PING_SECS, f"{PROBES} probes at once took {loop.time() - began:.1f} s")
 
 

@@ -10,8 +10,8 @@ async def hook_host(cp: Deployment) -> str:
     host = cp.options.webhook_host
     if host is not None:
         return host
-    answer = await cp.admin.post("/api/webhooks", {"url": f"https://{DEFAULT_HOST}/{cp.run}", "active": False})
-    if b'"URL_NOT_ALLOWED"' in answer.body or b'"HOST_UNRESOLVED"' in answer.body:
+    response = await cp.admin.post("/api/webhooks", {"url": f"https://{DEFAULT_HOST}/{cp.run}", "active": False})
+    if b'"URL_NOT_ALLOWED"' in response.body or b'"HOST_UNRESOLVED"' in response.body:
         cp.skip(f"https://{DEFAULT_HOST}/ is refused here: name an allowed host with --webhook-host")
     return DEFAULT_HOST
 

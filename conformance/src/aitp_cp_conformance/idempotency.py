@@ -68,7 +68,7 @@ async def _twice(cp: Deployment, case: Case) -> tuple[Response, Response]:
     body, headers = await case.body(cp), keyed(cp.name("key"))
     first = await cp.admin.post(case.path, body, headers)
     expect.status(first, case.status)
-    expect.that(REPLAYED not in first.headers, f"the first answer of {case.path} says it is a replay")
+    expect.that(REPLAYED not in first.headers, f"the first response of {case.path} says it is a replay")
     again = await cp.admin.post(case.path, body, headers)
     expect.status(again, case.status)
     expect.header(again, REPLAYED, "true")
@@ -115,7 +115,7 @@ async def replayed_registration(cp: Deployment) -> None:
     again = await register(cp, agent.manifest, agent.enrolled["token"], agent.headers)
     expect.status(again, 201)
     expect.header(again, REPLAYED, "true")
-    expect.equal(again.json, agent.answer.json, "the replayed registration")
+    expect.equal(again.json, agent.response.json, "the replayed registration")
 
 
 @check("5", "the effect runs once")
@@ -146,9 +146,9 @@ async def reused(cp: Deployment) -> None:
 async def scoped_to_endpoint(cp: Deployment) -> None:
     headers = keyed(cp.name("key"))
     for case in (ANCHORS, PINNED, WEBHOOKS):
-        answer = await cp.admin.post(case.path, await case.body(cp), headers)
-        expect.members(answer.ok(case.status), ("createdAt",), f"the answer of {case.path}")
-        expect.that(REPLAYED not in answer.headers, f"{case.path} replays the answer of another endpoint")
+        response = await cp.admin.post(case.path, await case.body(cp), headers)
+        expect.members(response.ok(case.status), ("createdAt",), f"the response of {case.path}")
+        expect.that(REPLAYED not in response.headers, f"{case.path} replays the response of another endpoint")
 
 
 @check(
@@ -158,15 +158,15 @@ async def scoped_to_endpoint(cp: Deployment) -> None:
 )
 async def at_once(cp: Deployment) -> None:
     body, headers = await _anchor(cp), keyed(cp.name("key"))
-    answers = await asyncio.gather(*(cp.admin.post("/api/trust-anchors", body, headers) for _ in range(AT_ONCE)))
-    for answer in answers:
-        expect.status(answer, 201, 409)
-        if answer.status == 409:
-            expect.error(answer, 409, "IDEMPOTENCY_IN_FLIGHT")
-            expect.header(answer, "retry-after", "1")
-    made = [answer for answer in answers if answer.status == 201]
-    expect.equal(sum(REPLAYED not in answer.headers for answer in made), 1, "how often the effect ran")
-    expect.equal(len({answer.json["id"] for answer in made}), 1, "the number of different ids answered")
+    responses = await asyncio.gather(*(cp.admin.post("/api/trust-anchors", body, headers) for _ in range(AT_ONCE)))
+    for response in responses:
+        expect.status(response, 201, 409)
+        if response.status == 409:
+            expect.error(response, 409, "IDEMPOTENCY_IN_FLIGHT")
+            expect.header(response, "retry-after", "1")
+    made = [response for response in responses if response.status == 201]
+    expect.equal(sum(REPLAYED not in response.headers for response in made), 1, "how often the effect ran")
+    expect.equal(len({response.json["id"] for response in made}), 1, "the number of different ids answered")
 
 
 @check("5", "authentication comes before idempotency, and 401 is never stored")
@@ -177,7 +177,7 @@ async def gate_before_key(cp: Deployment) -> None:
     expect.error(await stranger.post("/api/trust-anchors", body, headers), 401, "INVALID_API_KEY")
     made = await cp.admin.post("/api/trust-anchors", body, headers)
     expect.status(made, 201)
-    expect.that(REPLAYED not in made.headers, "the answer to a stranger was stored")
+    expect.that(REPLAYED not in made.headers, "the response to a stranger was stored")
     expect.error(await stranger.post("/api/trust-anchors", body, headers), 401, "INVALID_API_KEY")
 
 
@@ -213,8 +213,8 @@ async def oversize_not_stored(cp: Deployment) -> None:
 @check("5", "a key that is empty, over 255 characters or holds a control character is 400 `IDEMPOTENCY_KEY_INVALID`")
 async def bad_keys(cp: Deployment) -> None:
     for key in ("", "k" * 256, "a\x85b"):
-        answer = await cp.admin.post("/api/trust-anchors", await _anchor(cp), keyed(key))
-        expect.error(answer, 400, "IDEMPOTENCY_KEY_INVALID")
+        response = await cp.admin.post("/api/trust-anchors", await _anchor(cp), keyed(key))
+        expect.error(response, 400, "IDEMPOTENCY_KEY_INVALID")
 
 
 @check("5", "a key of 255 characters is accepted")
@@ -230,5 +230,5 @@ async def longest_key(cp: Deployment) -> None:
 async def scoped_to_agent(cp: Deployment) -> None:
     first, second = await cp.shared(main_agent), await cp.shared(other_agent)
     expect.equal(first.headers, second.headers, "the headers of two agents' registrations")
-    expect.that(REPLAYED not in second.answer.headers, "an agent got the response to another agent")
-    expect.equal(second.answer.json.get("aid"), second.aid, "the AID in the answer to the second agent")
+    expect.that(REPLAYED not in second.response.headers, "an agent got the response to another agent")
+    expect.equal(second.response.json.get("aid"), second.aid, "the AID in the response to the second agent")

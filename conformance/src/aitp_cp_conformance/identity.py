@@ -25,10 +25,10 @@ async def own_manifest(cp: Deployment) -> dict[str, Any]:
 
 @check("7", "`GET /.well-known/aitp-manifest` is a signed envelope that the SDK verifies")
 async def verifies(cp: Deployment) -> None:
-    answer = await cp.public.get(PATH)
-    answer.ok()
+    response = await cp.public.get(PATH)
+    response.ok()
     try:
-        manifest_issuer(answer.body)
+        manifest_issuer(response.body)
     except Unverified as refused:
         raise Broken(f"{PATH}: {refused}") from refused
 

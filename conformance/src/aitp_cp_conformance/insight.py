@@ -56,10 +56,10 @@ async def most_trusted(cp: Deployment) -> None:
 
 @check("22", "`GET /api/attention` lists what to look at, worst first, and the sources not asked", extension=True)
 async def attention(cp: Deployment) -> None:
-    answer = await cp.admin.get(ATTENTION)
-    lines = expect.rows(answer, "lines")
-    expect.members(answer.json, ("unknown", "asOf"), "what needs attention")
-    expect.moment(answer.json["asOf"], "asOf")
+    response = await cp.admin.get(ATTENTION)
+    lines = expect.rows(response, "lines")
+    expect.members(response.json, ("unknown", "asOf"), "what needs attention")
+    expect.moment(response.json["asOf"], "asOf")
     for line in lines:
         expect.members(line, ("severity", "kind", "sentence", "target"), "a line")
         expect.that(line["severity"] in {"bad", "soon"}, f"a severity is {line['severity']!r}")

@@ -63,7 +63,7 @@ async def revoked(cp: Deployment) -> None:
     key = await create_key(cp)
     path = f"{PATH}/{key['id']}"
     done = (await cp.admin.delete(path, reason="a check")).ok()
-    expect.equal((done["id"], done["revoked"]), (key["id"], True), "the answer")
+    expect.equal((done["id"], done["revoked"]), (key["id"], True), "the response")
     expect.error(await caller_with(cp, key).get(WHOAMI), 401, "API_KEY_REVOKED")
     expect.status(await cp.admin.delete(path), 200)
     row = (await cp.admin.get(path)).ok()
@@ -96,12 +96,12 @@ async def audited(cp: Deployment) -> None:
     made: Key = (await caller.post(PATH, {"name": cp.name("key"), "role": "reporter"})).ok(201)
     await caller.patch(f"{PATH}/{made['id']}", {"name": cp.name("renamed")})
     await caller.delete(f"{PATH}/{made['id']}")
-    answer = await cp.admin.get(AUDIT, limit=50)
-    rows = [row for row in expect.rows(answer, "entries") if row["targetId"] == made["id"]]
+    response = await cp.admin.get(AUDIT, limit=50)
+    rows = [row for row in expect.rows(response, "entries") if row["targetId"] == made["id"]]
     expect.equal([row["action"] for row in rows], ["key.revoke", "key.update", "key.create"], "the actions on the key")
     actors = {(row["actorId"], row["actorName"]) for row in rows}
     expect.equal(actors, {(f"key:{admin['family']}", admin["name"])}, "`actorId` and `actorName`")
-    expect.that(not any(key["key"].encode() in answer.body for key in (admin, made)), "the audit shows a key")
+    expect.that(not any(key["key"].encode() in response.body for key in (admin, made)), "the audit shows a key")
 
 
 @check(

@@ -65,8 +65,8 @@ async def administrator(cp: Deployment) -> Caller:
     Where no key is needed, the first key would close the gate for good.
     """
     cp.require_key()
-    answer = await cp.admin.get(WHOAMI)
-    if "keys:admin" not in answer.ok()["scopes"]:
+    response = await cp.admin.get(WHOAMI)
+    if "keys:admin" not in response.ok()["scopes"]:
         raise Skipped("the API key lacks the scope keys:admin")
     return cp.admin
 
@@ -86,9 +86,9 @@ def caller_with(cp: Deployment, key: Key) -> Caller:
 @check("18", "`GET /api/whoami` names the holder of any valid credential", extension=True)
 async def who_am_i(cp: Deployment) -> None:
     key = cp.require_key()
-    answer = await cp.admin.get(WHOAMI)
-    expect.members(answer.ok(), ("actor", "actorName", "kind", "scopes", "expiresAt"), "the answer")
-    expect.that(key.encode() not in answer.body, "the answer shows the key")
+    response = await cp.admin.get(WHOAMI)
+    expect.members(response.ok(), ("actor", "actorName", "kind", "scopes", "expiresAt"), "the response")
+    expect.that(key.encode() not in response.body, "the response shows the key")
     expect.error(await cp.public.get(WHOAMI), 401, "INVALID_API_KEY")
     made = await create_key(cp)
     me = (await caller_with(cp, made).get(WHOAMI)).ok()
@@ -100,18 +100,18 @@ async def who_am_i(cp: Deployment) -> None:
 @check("18", "a created key is shown once, `acp_` and 39 characters, with every member of its row", extension=True)
 async def created_key(cp: Deployment) -> None:
     made = await create_key(cp, ratePerMin=1000)
-    expect.members(made, (*MEMBERS, "key"), "the answer")
+    expect.members(made, (*MEMBERS, "key"), "the response")
     expect.that(TOKEN.fullmatch(made["key"]), "`key` is not acp_ and 39 letters and digits")
     expect.equal(made["shown"], made["key"][:8], "`shown`")
     expect.uuid(made["id"], "`id`")
     expect.equal(made["family"], made["id"], "`family` of a first key")
     expect.equal((made["ratePerMin"], made["expiresAt"]), (1000, None), "`ratePerMin` and `expiresAt`")
-    for answer in (await cp.admin.get(f"{PATH}/{made['id']}"), await cp.admin.get(PATH, limit=100)):
-        shown = answer.ok()
+    for response in (await cp.admin.get(f"{PATH}/{made['id']}"), await cp.admin.get(PATH, limit=100)):
+        shown = response.ok()
         for row in shown.get("keys", [shown]):
             expect.members(row, MEMBERS, "a key")
             expect.has_no(SECRETS, row, "a key")
-        expect.that(made["key"].encode() not in answer.body, "a read shows the key")
+        expect.that(made["key"].encode() not in response.body, "a read shows the key")
 
 
 @check("18", "a repeated creation with one `Idempotency-Key` makes one key, and shows it once", extension=True)

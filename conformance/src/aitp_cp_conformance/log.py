@@ -19,9 +19,9 @@ SHAPE = ("id", "type", "ts", "aidA", "aidB", "sessionId", "runId", "grants", "pa
 async def resent(cp: Deployment) -> None:
     run = cp.name("run")
     batch = [event(KIND, run_id=run, payload={"n": n}) for n in range(10)]
-    expect.equal(counts(await cp.report(*batch)), (10, 0, 0), "the first answer")
+    expect.equal(counts(await cp.report(*batch)), (10, 0, 0), "the first response")
     body = await cp.report(*batch)
-    expect.equal((body["ingested"], *counts(body)), (10, 0, 10, 0), "the answer to the same batch")
+    expect.equal((body["ingested"], *counts(body)), (10, 0, 10, 0), "the response to the same batch")
     expect.equal(len(await cp.history(runId=run)), 10, "the number of events stored")
 
 
@@ -29,8 +29,8 @@ async def resent(cp: Deployment) -> None:
 async def resent_at_once(cp: Deployment) -> None:
     run = cp.name("run")
     batch = [event(KIND, run_id=run, payload={"n": n}) for n in range(5)]
-    answers = await asyncio.gather(*(cp.report(*batch) for _ in range(8)))
-    expect.equal(sum(body["inserted"] for body in answers), 5, "`inserted` over eight answers")
+    responses = await asyncio.gather(*(cp.report(*batch) for _ in range(8)))
+    expect.equal(sum(body["inserted"] for body in responses), 5, "`inserted` over eight answers")
     expect.equal(len(await cp.history(runId=run)), 5, "the number of events stored")
 
 
@@ -41,7 +41,7 @@ async def id_of_content(cp: Deployment) -> None:
         body = f'[{{"type":"{KIND}","ts":"{ts}","run_id":"{run}","payload":{{"a":1.0,"b":"\\u00e9"}}}}]'
         other = f'[ {{"payload": {{"b":"é","a":1.0}}, "run_id":"{run}", "ts":"{ts}", "type":"{KIND}"}} ]'
         for text, expected in ((body, (1, 0, 0)), (other, (0, 1, 0))):
-            expect.equal(counts((await cp.admin.post("/api/events", text.encode())).ok()), expected, "the answer")
+            expect.equal(counts((await cp.admin.post("/api/events", text.encode())).ok()), expected, "the response")
 
 
 @check("9", "events that differ in the spelling of a number are two", extension=True)
@@ -50,22 +50,22 @@ async def id_of_numbers(cp: Deployment) -> None:
     numbers = ("1", "1.0", "1e999", "2e999", "9" * 5000, "8" * 5000)
     items = (f'{{"type":"{KIND}","ts":"{TS}","run_id":"{run}","payload":{{"n":{number}}}}}' for number in numbers)
     body = (await cp.admin.post("/api/events", f"[{','.join(items)}]".encode())).ok()
-    expect.equal(counts(body), (len(numbers), 0, 0), "the answer to events that differ in one number")
+    expect.equal(counts(body), (len(numbers), 0, 0), "the response to events that differ in one number")
 
 
 @check("9", "the client's `id`, if sent, identifies the event", extension=True)
 async def id_of_client(cp: Deployment) -> None:
     run, own = cp.name("run"), cp.name("own")
     first = {"type": KIND, "run_id": run, "id": own}
-    expect.equal(counts(await cp.report(first)), (1, 0, 0), "the answer to an event with an id")
-    expect.equal(counts(await cp.report({**first, "payload": {"changed": 1}})), (0, 1, 0), "the answer to its id again")
-    expect.equal(counts(await cp.report({**first, "id": own + "x"})), (1, 0, 0), "the answer to another id")
+    expect.equal(counts(await cp.report(first)), (1, 0, 0), "the response to an event with an id")
+    expect.equal(counts(await cp.report({**first, "payload": {"changed": 1}})), (0, 1, 0), "its id again")
+    expect.equal(counts(await cp.report({**first, "id": own + "x"})), (1, 0, 0), "the response to another id")
 
 
 @check("9", "without `id` and `ts` every report is a new event", extension=True)
 async def id_random(cp: Deployment) -> None:
     report = {"type": KIND, "run_id": cp.name("run"), "payload": {"same": True}}
-    expect.equal(counts(await cp.report(report, report)), (2, 0, 0), "the answer to two equal events without a `ts`")
+    expect.equal(counts(await cp.report(report, report)), (2, 0, 0), "the response to two equal events without a `ts`")
 
 
 @check("9", "an event's id is a UUIDv8, not the client's own", extension=True)
@@ -79,7 +79,7 @@ async def id_version(cp: Deployment) -> None:
 @check("9", "duplicates within a batch are stored once", extension=True)
 async def duplicate_within(cp: Deployment) -> None:
     report = event(KIND, run_id=cp.name("run"), id=cp.name("own"))
-    expect.equal(counts(await cp.report(report, report, report)), (1, 2, 0), "the answer to one event three times")
+    expect.equal(counts(await cp.report(report, report, report)), (1, 2, 0), "the response to one event three times")
 
 
 @check("9", "events and projections of a batch are stored before the 200")
@@ -217,8 +217,8 @@ async def log_pages(cp: Deployment) -> None:
 
 
 async def _page(cp: Deployment, run: str, after: int) -> dict[str, Any]:
-    answer = await cp.admin.get("/api/events/history", order="asc", after=after, runId=run, limit=40)
-    body: dict[str, Any] = answer.ok()
+    response = await cp.admin.get("/api/events/history", order="asc", after=after, runId=run, limit=40)
+    body: dict[str, Any] = response.ok()
     expect.members(body, ("events", "nextAfter"), "a page of the log")
     return body
 

@@ -35,9 +35,9 @@ Sample = tuple[str, dict[str, str], float]
 
 
 async def scraped(cp: Deployment) -> str:
-    answer = await cp.scrape()
-    expect.status(answer, 200)
-    return answer.body.decode()
+    response = await cp.scrape()
+    expect.status(response, 200)
+    return response.body.decode()
 
 
 def samples(text: str) -> Iterator[Sample]:

@@ -20,42 +20,43 @@ MEASURABLE_LIMIT = 600
 DAY = 86_400
 
 
-def figures(answer: Response) -> tuple[int, int, int]:
+def figures(response: Response) -> tuple[int, int, int]:
     """Return limit, remaining and reset of a response; raise `Broken` unless all are numbers."""
-    shown = [answer.headers.get(name, "") for name in NAMES]
-    expect.that(all(text.isdigit() for text in shown), f"{answer.request} shows {dict(zip(NAMES, shown, strict=True))}")
+    shown = [response.headers.get(name, "") for name in NAMES]
+    headers = dict(zip(NAMES, shown, strict=True))
+    expect.that(all(text.isdigit() for text in shown), f"{response.request} shows {headers}")
     limit, remaining, reset = map(int, shown)
     return limit, remaining, reset
 
 
 async def _limited(cp: Deployment) -> Response:
-    answer = await cp.public.get("/api/registry/agents", limit=1)
-    if NAMES[0] not in answer.headers:
+    response = await cp.public.get("/api/registry/agents", limit=1)
+    if NAMES[0] not in response.headers:
         cp.skip("no X-RateLimit-Limit on a public route: limits are off, or this extension is missing")
-    return answer
+    return response
 
 
 @check("4", "over the limit is 429 `RATE_LIMITED` naming the bucket")
 async def refusal(cp: Deployment) -> None:
-    for bucket, answer in _refused(cp).items():
-        body = expect.error(answer, 429, "RATE_LIMITED")
+    for bucket, response in _refused(cp).items():
+        body = expect.error(response, 429, "RATE_LIMITED")
         expect.that(body.get("bucket") in {"enroll-ip", "public-ip", "api-key"}, f"a 429 names the bucket {bucket!r}")
 
 
 @check("4", "a 429 has `Retry-After` of at least one second")
 async def retry_after(cp: Deployment) -> None:
-    for answer in _refused(cp).values():
-        text = answer.headers.get("retry-after", "")
-        expect.that(text.isdigit() and int(text) >= 1, f"{answer.request} has Retry-After: {text!r}")
+    for response in _refused(cp).values():
+        text = response.headers.get("retry-after", "")
+        expect.that(text.isdigit() and int(text) >= 1, f"{response.request} has Retry-After: {text!r}")
 
 
 @check("4", "a 429 shows the limit, `X-RateLimit-Remaining: 0` and the reset in epoch seconds")
 async def refusal_figures(cp: Deployment) -> None:
-    for answer in _refused(cp).values():
-        limit, remaining, reset = figures(answer)
-        expect.that(limit > 0, f"{answer.request} shows a limit of {limit}")
+    for response in _refused(cp).values():
+        limit, remaining, reset = figures(response)
+        expect.that(limit > 0, f"{response.request} shows a limit of {limit}")
         expect.equal(remaining, 0, "X-RateLimit-Remaining of a 429")
-        expect.that(answer.at - 5 <= reset <= answer.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
+        expect.that(response.at - 5 <= reset <= response.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
 
 
 def _refused(cp: Deployment) -> dict[str, Response]:
@@ -67,44 +68,44 @@ def _refused(cp: Deployment) -> dict[str, Response]:
 @check("4", "the three `X-RateLimit-*` are on allowed responses", extension=True)
 async def allowed_figures(cp: Deployment) -> None:
     await _limited(cp)
-    for answer in (await cp.public.get("/api/registry/agents", limit=1), await cp.admin.get("/api/audit", limit=1)):
-        limit, remaining, reset = figures(answer)
-        expect.that(0 <= remaining < limit, f"{answer.request} shows {remaining} of {limit} left after a request")
-        expect.that(answer.at - 5 <= reset <= answer.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
+    for response in (await cp.public.get("/api/registry/agents", limit=1), await cp.admin.get("/api/audit", limit=1)):
+        limit, remaining, reset = figures(response)
+        expect.that(0 <= remaining < limit, f"{response.request} shows {remaining} of {limit} left after a request")
+        expect.that(response.at - 5 <= reset <= response.at + DAY, f"X-RateLimit-Reset {reset} is no near epoch second")
 
 
 @check("4", "probes, metrics and signed documents are exempt")
 async def exempt(cp: Deployment) -> None:
     await _limited(cp)
     for path in cp.reachable(EXEMPT):
-        answer = await cp.public.get(path)
-        expect.status(answer, 200)
-        expect.has_no(NAMES, answer.headers, path)
+        response = await cp.public.get(path)
+        expect.status(response, 200)
+        expect.has_no(NAMES, response.headers, path)
 
 
 @check("4", "`/api/livez` is exempt", extension=True)
 async def exempt_extension(cp: Deployment) -> None:
     await _limited(cp)
-    answer = await cp.public.get("/api/livez")
-    expect.status(answer, 200)
-    expect.has_no(NAMES, answer.headers, "/api/livez")
+    response = await cp.public.get("/api/livez")
+    expect.status(response, 200)
+    expect.has_no(NAMES, response.headers, "/api/livez")
 
 
 @check("4", "preflights are exempt")
 async def exempt_preflights(cp: Deployment) -> None:
     await _limited(cp)
     headers = {"Origin": "https://browser.example", "Access-Control-Request-Method": "GET"}
-    answer = await cp.public.preflight("/api/registry/agents", headers)
-    expect.status(answer, 204)
-    expect.has_no(NAMES, answer.headers, "a preflight")
+    response = await cp.public.preflight("/api/registry/agents", headers)
+    expect.status(response, 204)
+    expect.has_no(NAMES, response.headers, "a preflight")
 
 
 @check("4", "many probes in a row are all answered")
 async def probes(cp: Deployment) -> None:
     began = time.monotonic()
     for _ in range(100):
-        answer = await cp.wire.send_once("GET", "/api/health", None, {})
-        expect.status(answer, 200)
+        response = await cp.wire.send_once("GET", "/api/health", None, {})
+        expect.status(response, 200)
     expect.that(time.monotonic() - began < 60, "100 probes took over a minute")
 
 

@@ -159,8 +159,8 @@ async def replay(cp: Deployment) -> None:
 async def replay_bad_date(cp: Deployment) -> None:
     handshake = await cp.shared(session)
     for name in ("since", "until"):
-        answer = await cp.admin.get(f"/api/sessions/{handshake.id}/replay", **{name: "yesterday"})
-        expect.error(answer, 400, "BAD_REQUEST")
+        response = await cp.admin.get(f"/api/sessions/{handshake.id}/replay", **{name: "yesterday"})
+        expect.error(response, 400, "BAD_REQUEST")
 
 
 @check("10", "an unknown session is 404, and its replay an empty list")

@@ -24,7 +24,7 @@ class Registered:
     capability: str
     enrolled: dict[str, Any]  # response to the enrolment
     headers: dict[str, str]  # of the registration, without the token
-    answer: Response  # response to the registration
+    response: Response  # response to the registration
 
     @property
     def aid(self) -> str:
@@ -38,7 +38,7 @@ class Registered:
 async def enroll(cp: Deployment, manifest: bytes) -> dict[str, Any]:
     """Enrol; return the response body."""
     body: dict[str, Any] = (await cp.public.post(ENROLL, manifest)).ok()
-    expect.that(isinstance(body.get("token"), str), "the answer to an enrolment has no token")
+    expect.that(isinstance(body.get("token"), str), "the response to an enrolment has no token")
     return body
 
 
@@ -64,6 +64,6 @@ async def _registered(cp: Deployment, agent: Agent) -> Registered:
     enrolled = await enroll(cp, manifest)
     # The same Idempotency-Key for all agents: it is scoped to the registering agent.
     headers = {"X-Aitp-Namespace": cp.namespace, "Idempotency-Key": cp.run}
-    answer = await register(cp, manifest, enrolled["token"], headers)
-    expect.status(answer, 201)
-    return Registered(agent, name, manifest, capability, enrolled, headers, answer)
+    response = await register(cp, manifest, enrolled["token"], headers)
+    expect.status(response, 201)
+    return Registered(agent, name, manifest, capability, enrolled, headers, response)

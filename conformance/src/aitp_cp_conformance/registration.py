@@ -16,7 +16,7 @@ from aitp_cp_conformance.registered import AGENTS, enroll, main_agent, other_age
 @check("8", 'registration answers 201 {"aid","displayName","registeredAt"}')
 async def registration_answer(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    body = agent.answer.ok(201)
+    body = agent.response.ok(201)
     expect.equal((body.get("aid"), body.get("displayName")), (agent.aid, agent.name), "aid and displayName")
     expect.moment(body.get("registeredAt"), "registeredAt")
 
@@ -80,8 +80,8 @@ async def body_first(cp: Deployment) -> None:
 @check("8", "the token is checked before the namespace")
 async def token_before_namespace(cp: Deployment) -> None:
     manifest = (await cp.shared(main_agent)).manifest
-    answer = await register(cp, manifest, "x.y", {"X-Aitp-Namespace": "not a namespace"})
-    expect.error(answer, 401, "TOKEN_INVALID")
+    response = await register(cp, manifest, "x.y", {"X-Aitp-Namespace": "not a namespace"})
+    expect.error(response, 401, "TOKEN_INVALID")
 
 
 @check(
@@ -92,8 +92,8 @@ async def bad_namespace(cp: Deployment) -> None:
     manifest = agent.manifest(cp.name("namespaces"), ENDPOINT, [])
     token = (await enroll(cp, manifest))["token"]
     for namespace in ("n" * 129, "two words", "semi;colon", "ü"):
-        answer = await register(cp, manifest, token, {"X-Aitp-Namespace": namespace})
-        expect.error(answer, 400, "BODY_INVALID")
+        response = await register(cp, manifest, token, {"X-Aitp-Namespace": namespace})
+        expect.error(response, 400, "BODY_INVALID")
     longest = f"{cp.run}/a.b_c:d-".ljust(128, "n")
     expect.status(await register(cp, manifest, token, {"X-Aitp-Namespace": longest}), 201)
     expect.equal((await _record(cp, agent))["namespace"], longest, "the namespace of the record")
@@ -114,8 +114,8 @@ async def namespace_conflict(cp: Deployment) -> None:
     agent = new_agent()
     manifest = crafted(agent, extensions={"namespace": cp.namespace})
     token = (await enroll(cp, manifest))["token"]
-    answer = await register(cp, manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
-    expect.error(answer, 400, "NAMESPACE_CONFLICT")
+    response = await register(cp, manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
+    expect.error(response, 400, "NAMESPACE_CONFLICT")
     expect.status(await register(cp, manifest, token), 201)
     expect.equal((await _record(cp, agent))["namespace"], cp.namespace, "the manifest's own namespace")
 
@@ -124,8 +124,8 @@ async def namespace_conflict(cp: Deployment) -> None:
 async def namespace_fixed(cp: Deployment) -> None:
     agent = await cp.shared(other_agent)
     token = (await enroll(cp, agent.manifest))["token"]
-    answer = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
-    expect.error(answer, 409, "NAMESPACE_FIXED")
+    response = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": f"{cp.namespace}-other"})
+    expect.error(response, 409, "NAMESPACE_FIXED")
     expect.status(await register(cp, agent.manifest, token), 201)
     expect.equal((await _record(cp, agent.agent))["namespace"], cp.namespace, "the namespace without a header")
 
@@ -148,7 +148,7 @@ async def namespace_by_an_operator(cp: Deployment) -> None:
     path = agent_path(agent.aid)
     await cp.refuses_strangers("PATCH", path, {"namespace": moved})
     expect.error(await cp.admin.patch(path, {"namespace": "two words"}), 400, "BODY_INVALID")
-    expect.equal((await cp.admin.patch(path, {"namespace": moved})).ok()["namespace"], moved, "the answer's namespace")
+    expect.equal((await cp.admin.patch(path, {"namespace": moved})).ok()["namespace"], moved, "the new namespace")
     expect.equal((await _record(cp, agent))["namespace"], moved, "the namespace of the record")
     expect.equal(await cp.audit_actions(agent.aid), ["agent.update", "agent.register"], "the audited actions")
 
@@ -181,8 +181,8 @@ async def same_again(cp: Deployment) -> None:
     agent = await cp.shared(other_agent)
     before = await _record(cp, agent.agent)
     token = (await enroll(cp, agent.manifest))["token"]
-    answer = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": cp.namespace})
-    expect.equal(answer.ok(201)["registeredAt"], before["registeredAt"], "registeredAt")
+    response = await register(cp, agent.manifest, token, {"X-Aitp-Namespace": cp.namespace})
+    expect.equal(response.ok(201)["registeredAt"], before["registeredAt"], "registeredAt")
     after = await _record(cp, agent.agent)
     expect.that(after["lastEnrolledAt"] > before["lastEnrolledAt"], "lastEnrolledAt did not change")
     moved = {"lastEnrolledAt", "lastSeenAt"}

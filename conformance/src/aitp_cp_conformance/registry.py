@@ -38,11 +38,11 @@ async def gone_agent(cp: Deployment) -> Registered:
     manifest = agent.manifest(name, ENDPOINT, [capability])
     enrolled = await enroll(cp, manifest)
     headers = {"X-Aitp-Namespace": cp.namespace}
-    answer = await register(cp, manifest, enrolled["token"], headers)
-    expect.status(answer, 201)
+    response = await register(cp, manifest, enrolled["token"], headers)
+    expect.status(response, 201)
     body = (await cp.admin.delete(agent_path(agent.aid))).ok()
-    expect.equal(body, {"aid": agent.aid, "status": "deregistered"}, "the answer to a deregistration")
-    return Registered(agent, name, manifest, capability, enrolled, headers, answer)
+    expect.equal(body, {"aid": agent.aid, "status": "deregistered"}, "the response to a deregistration")
+    return Registered(agent, name, manifest, capability, enrolled, headers, response)
 
 
 @check("8", "an entry of discovery has all its members")
@@ -139,10 +139,10 @@ async def with_manifest(cp: Deployment) -> None:
 @check("8", "`GET /api/registry/agents/{aid}` is the record, cached 30 s in public while active")
 async def record(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    answer = await cp.public.get(agent.path)
-    body = answer.ok()
+    response = await cp.public.get(agent.path)
+    body = response.ok()
     expect.equal((body.get("aid"), body.get("displayName")), (agent.aid, agent.name), "the record")
-    expect.header(answer, "cache-control", "public, max-age=30")
+    expect.header(response, "cache-control", "public, max-age=30")
 
 
 @check("8", "an unknown agent is 404 `NOT_FOUND`")
@@ -156,11 +156,11 @@ async def unknown_agent(cp: Deployment) -> None:
 async def manifest_bytes(cp: Deployment) -> None:
     for make in (main_agent, other_agent):
         agent = await cp.shared(make)
-        answer = await cp.public.get(f"{agent.path}/manifest")
-        expect.status(answer, 200)
-        expect.that(answer.body == agent.manifest, "the manifest is not the bytes that the agent sent")
-        expect.that(answer.headers.get("content-type", "").startswith("application/json"), "it is not JSON")
-        expect.that("max-age=60" in answer.headers.get("cache-control", ""), "it has no max-age=60")
+        response = await cp.public.get(f"{agent.path}/manifest")
+        expect.status(response, 200)
+        expect.that(response.body == agent.manifest, "the manifest is not the bytes that the agent sent")
+        expect.that(response.headers.get("content-type", "").startswith("application/json"), "it is not JSON")
+        expect.that("max-age=60" in response.headers.get("cache-control", ""), "it has no max-age=60")
 
 
 @check("8", "`…/{aid}/manifest` shows the agent's status in `X-Aitp-Agent-Status`", extension=True)
@@ -173,12 +173,12 @@ async def manifest_status(cp: Deployment) -> None:
 @check("8", "the export is {agent, sessions, tcts, events, exportedAt} as an attachment")
 async def export_json(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    answer = await cp.admin.get(f"{agent.path}/export")
-    body = answer.ok()
+    response = await cp.admin.get(f"{agent.path}/export")
+    body = response.ok()
     expect.members(body, ("agent", "sessions", "tcts", "events", "exportedAt"), "the export")
     expect.equal(body["agent"]["aid"], agent.aid, "the exported agent")
     expect.moment(body["exportedAt"], "exportedAt")
-    disposition = answer.headers.get("content-disposition", "")
+    disposition = response.headers.get("content-disposition", "")
     expect.that(disposition.startswith("attachment"), f"Content-Disposition is {disposition!r}")
     expect.that(".json" in disposition and "agent-" in disposition, f"Content-Disposition is {disposition!r}")
 
@@ -186,12 +186,12 @@ async def export_json(cp: Deployment) -> None:
 @check("8", "`format=jsonl` exports one {kind, record} per line as `application/x-ndjson`")
 async def export_lines(cp: Deployment) -> None:
     agent = await cp.shared(main_agent)
-    answer = await cp.admin.get(f"{agent.path}/export", format="jsonl")
-    lines = expect.json_lines(answer)
+    response = await cp.admin.get(f"{agent.path}/export", format="jsonl")
+    lines = expect.json_lines(response)
     for line in lines:
         expect.equal(set(line), {"kind", "record"}, "the members of a line")
     expect.equal(lines[0]["record"]["aid"], agent.aid, "the first line's record")
-    expect.that(".jsonl" in answer.headers.get("content-disposition", ""), "the attachment's name is not .jsonl")
+    expect.that(".jsonl" in response.headers.get("content-disposition", ""), "the attachment's name is not .jsonl")
 
 
 @check("8", "`eventLimit` bounds the exported events")
@@ -207,9 +207,9 @@ async def export_limit(cp: Deployment) -> None:
 @check("8", "an AID with unsafe characters does not break the export's header")
 async def unsafe_export(cp: Deployment) -> None:
     for aid in ('a";filename="evil', "a\r\nX-Injected: yes", "agent-ü", "a/../b"):
-        answer = await cp.admin.get(f"{agent_path(aid)}/export")
-        expect.error(answer, 404, "NOT_FOUND")
-        expect.has_no(["x-injected"], answer.headers, answer.request)
+        response = await cp.admin.get(f"{agent_path(aid)}/export")
+        expect.error(response, 404, "NOT_FOUND")
+        expect.has_no(["x-injected"], response.headers, response.request)
 
 
 @check("8", "a reported event updates the agent's `lastSeenAt`")
@@ -234,9 +234,9 @@ async def not_listed(cp: Deployment) -> None:
 @check("8", "the record of a deregistered agent shows its status, and is not cached")
 async def gone_record(cp: Deployment) -> None:
     agent = await cp.shared(gone_agent)
-    answer = await cp.public.get(agent.path)
-    expect.equal(answer.ok().get("status"), "deregistered", "the status")
-    expect.header(answer, "cache-control", "no-store")
+    response = await cp.public.get(agent.path)
+    expect.equal(response.ok().get("status"), "deregistered", "the status")
+    expect.header(response, "cache-control", "no-store")
 
 
 @check("8", "`status` takes `deregistered`, `expired` and `all`", extension=True)

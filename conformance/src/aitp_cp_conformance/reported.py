@@ -88,11 +88,11 @@ async def session(cp: Deployment) -> Session:
         cnf={"jkt": "thumbprint"},
     )
     payload = {"boundary": "conformance", "tct": {"claims": tct}}
-    answer = await cp.report(
+    response = await cp.report(
         event("handshake.started", **about, payload={"boundary": "conformance"}),
         event("handshake.complete", **about, grants=[handshake.capability], payload=payload),
     )
-    expect.equal(answer.get("inserted"), 2, "`inserted` after a handshake's two events")
+    expect.equal(response.get("inserted"), 2, "`inserted` after a handshake's two events")
     return handshake
 
 
@@ -101,12 +101,12 @@ async def family(cp: Deployment) -> Family:
     names = (cp.name("issuer"), cp.name("holder"), cp.name("second"), cp.name("third"))
     tree = Family(new_jti(), new_jti(), new_jti(), names)
     now = int(time.time())
-    answer = await cp.report(
+    response = await cp.report(
         issued(claims(names[0], names[1], tree.root)),
         delegated(tree.child, tree.root, names[1], names[2], scope=["read"], iat=now - 20, exp=now + HOUR),
         delegated(tree.grandchild, tree.child, names[2], names[3], scope=["read"], iat=now - 10),
     )
-    expect.equal(answer.get("inserted"), 3, "`inserted` after a token and two delegations")
+    expect.equal(response.get("inserted"), 3, "`inserted` after a token and two delegations")
     return tree
 
 

@@ -37,10 +37,10 @@ async def wrong_method(cp: Deployment) -> None:
         ("PATCH", "/.well-known/aitp-manifest", "GET"),
         ("POST", "/api/readyz", "GET"),
     ):
-        answer = await cp.public.call(method, path)
-        expect.error(answer, 405, "METHOD_NOT_ALLOWED")
-        names = {name.strip() for name in answer.headers.get("allow", "").split(",")}
-        expect.that(allowed in names and method not in names, f"{answer.request} has Allow: {sorted(names)}")
+        response = await cp.public.call(method, path)
+        expect.error(response, 405, "METHOD_NOT_ALLOWED")
+        names = {name.strip() for name in response.headers.get("allow", "").split(",")}
+        expect.that(allowed in names and method not in names, f"{response.request} has Allow: {sorted(names)}")
 
 
 @check("2", "a malformed body is 400 `BODY_INVALID`")
@@ -62,7 +62,7 @@ async def misshapen_body(cp: Deployment) -> None:
 
 @check("2", "no error shows an exception's text, SQL or a connection string")
 async def nothing_leaks(cp: Deployment) -> None:
-    answers = [
+    responses = [
         await cp.admin.get("/api/events/history", since="' OR 1=1 --"),
         await cp.admin.get("/api/delegations", root_jti="'; DROP TABLE agents"),
         await cp.admin.get("/api/webhooks/%27%3B--"),
@@ -70,11 +70,11 @@ async def nothing_leaks(cp: Deployment) -> None:
         await cp.admin.post("/api/trust-anchors", {"issuerUrl": "https://[", "label": 5}),
         await cp.public.get("/api/registry/agents/%27%22%3C%3E"),
     ]
-    for answer in answers:
-        expect.that(answer.status < 500, f"{answer}")
-        expect.that(answer.status >= 400, f"{answer}, not an error")
-        shown = [leak for leak in LEAKS if leak in answer.body.decode(errors="replace")]
-        expect.that(not shown, f"{answer}, which shows {shown}")
+    for response in responses:
+        expect.that(response.status < 500, f"{response}")
+        expect.that(response.status >= 400, f"{response}, not an error")
+        shown = [leak for leak in LEAKS if leak in response.body.decode(errors="replace")]
+        expect.that(not shown, f"{response}, which shows {shown}")
 
 
 @check("2", "timestamps are ISO-8601 UTC with `Z` and milliseconds")
@@ -116,9 +116,9 @@ async def request_id_kept(cp: Deployment) -> None:
 async def request_id_fresh(cp: Deployment) -> None:
     seen = set()
     for headers in ({}, {}, *({"X-Request-Id": bad} for bad in ("x" * 129, "two words", "a/b", "ä", "<script>"))):
-        answer = await cp.public.get("/api/health", headers)
-        [shown] = answer.headers.getall("x-request-id", []) or [""]
-        expect.that(shown and shown not in headers.values(), f"{answer.request} has x-request-id {shown!r}")
+        response = await cp.public.get("/api/health", headers)
+        [shown] = response.headers.getall("x-request-id", []) or [""]
+        expect.that(shown and shown not in headers.values(), f"{response.request} has x-request-id {shown!r}")
         seen.add(shown)
     expect.equal(len(seen), 7, "the number of different ids of seven requests")
 
@@ -137,8 +137,8 @@ async def request_id_audited(cp: Deployment) -> None:
 
 @check("2", "`X-Content-Type-Options: nosniff` everywhere")
 async def nosniff(cp: Deployment) -> None:
-    for answer in await _various(cp):
-        expect.header(answer, "x-content-type-options", "nosniff")
+    for response in await _various(cp):
+        expect.header(response, "x-content-type-options", "nosniff")
 
 
 @check("2", "`Cache-Control: no-store` unless the endpoint sets another")
@@ -170,11 +170,11 @@ async def id_invalid_of_extensions(cp: Deployment) -> None:
 
 async def _various(cp: Deployment) -> list[Response]:
     """Return responses of every kind: success, errors, text, signed documents, preflights."""
-    answers = [await cp.public.get(path) for path in cp.reachable(OPEN)]
-    answers += [await cp.public.get(f"/api/{cp.run}"), await cp.public.call("DELETE", "/api/health")]
-    answers += [await caller.get("/api/audit") for caller in _callers(cp)]
-    answers += [await cp.public.preflight("/api/audit", {"Origin": "https://browser.example"})]
-    return answers
+    responses = [await cp.public.get(path) for path in cp.reachable(OPEN)]
+    responses += [await cp.public.get(f"/api/{cp.run}"), await cp.public.call("DELETE", "/api/health")]
+    responses += [await caller.get("/api/audit") for caller in _callers(cp)]
+    responses += [await cp.public.preflight("/api/audit", {"Origin": "https://browser.example"})]
+    return responses
 
 
 def _callers(cp: Deployment) -> list[Caller]:

@@ -30,7 +30,7 @@ class Revoked:
     issuer: str
     delegators: tuple[str, str]
     children: tuple[str, str]
-    answer: Response
+    response: Response
     listed_after_secs: float | None  # None if the entry was not listed in time
 
 
@@ -60,8 +60,8 @@ async def revoked(cp: Deployment) -> Revoked:
         delegated(jtis[1], jtis[0], names[0], names[1]),
         delegated(jtis[2], jtis[1], names[1], "last"),
     )
-    answer = await revoke(cp, jti=jtis[0], reason=f"{cp.run}: key lost")
-    expect.status(answer, 201)
+    response = await revoke(cp, jti=jtis[0], reason=f"{cp.run}: key lost")
+    expect.status(response, 201)
     accepted = time.monotonic()
 
     async def in_list() -> float | None:
@@ -72,13 +72,13 @@ async def revoked(cp: Deployment) -> Revoked:
         after = await cp.eventually(in_list, "the entry in the list", 5 * SOON_SECS)
     except Broken:
         after = None
-    return Revoked(jtis[0], issuer, names, (jtis[1], jtis[2]), answer, after)
+    return Revoked(jtis[0], issuer, names, (jtis[1], jtis[2]), response, after)
 
 
 @check("11", "an entry is answered 201 {jti, revokedAt, reason}")
 async def entry(cp: Deployment) -> None:
     revocation = await cp.shared(revoked)
-    body = revocation.answer.ok(201)
+    body = revocation.response.ok(201)
     expect.equal((body["jti"], body["reason"]), (revocation.jti, f"{cp.run}: key lost"), "jti and reason")
     expect.moment(body["revokedAt"], "revokedAt")
     expect.equal(body["listed"], True, "listed")
@@ -88,7 +88,7 @@ async def entry(cp: Deployment) -> None:
 async def entry_again(cp: Deployment) -> None:
     revocation = await cp.shared(revoked)
     again = await revoke(cp, jti=revocation.jti.upper(), reason="another reason", revokedAt="2020-01-01T00:00:00Z")
-    expect.equal(again.ok(201), revocation.answer.json, "the answer to a second revocation")
+    expect.equal(again.ok(201), revocation.response.json, "the response to a second revocation")
     expect.equal(len(await _events(cp, revocation.jti)), 1, "the number of tct.revoked events")
 
 
@@ -135,7 +135,7 @@ async def bulk(cp: Deployment) -> None:
     body = (await revoke(cp, jtis=requested, reason=cp.run)).ok(201)
     expect.equal([entry["jti"] for entry in body["entries"]], [jti.lower() for jti in requested], "the order")
     expect.equal((body["revoked"], body["alreadyRevoked"]), (3, 1), "the numbers of new and existing entries")
-    expect.equal(body["entries"][1], revocation.answer.json, "the entry that existed before")
+    expect.equal(body["entries"][1], revocation.response.json, "the entry that existed before")
     for jti in jtis:
         expect.equal(len(await _events(cp, jti)), 1, "the number of tct.revoked events of each token")
 
@@ -185,17 +185,17 @@ async def entries(cp: Deployment) -> None:
     revocation = await cp.shared(revoked)
     for spelled in (revocation.jti, revocation.jti.upper()):
         body = (await cp.admin.get(PATH, jti=spelled)).ok()
-        expect.equal(body, {"entries": [revocation.answer.json], "count": 1}, f"the entries with jti={spelled}")
+        expect.equal(body, {"entries": [revocation.response.json], "count": 1}, f"the entries with jti={spelled}")
     page = (await cp.admin.get(PATH, limit=1)).ok()
     expect.equal((len(page["entries"]), page["count"]), (1, 1), "a page of one")
 
 
 @check("11", "the signed list verifies by the SDK under the control plane's AID")
 async def list_verifies(cp: Deployment) -> None:
-    answer = await cp.public.get(LIST)
-    answer.ok()
+    response = await cp.public.get(LIST)
+    response.ok()
     try:
-        verify_revocation_list(answer.body, (await own_manifest(cp))["aid"])
+        verify_revocation_list(response.body, (await own_manifest(cp))["aid"])
     except Unverified as refused:
         raise Broken(f"{LIST}: {refused}") from refused
 
@@ -222,7 +222,7 @@ async def in_the_list(cp: Deployment) -> None:
     revocation = await cp.shared(revoked)
     expect.that(revocation.listed_after_secs is not None, "the entry is not in the list")
     [row] = [entry for entry in (await signed_list(cp))["entries"] if entry["jti"] == revocation.jti]
-    stored = revocation.answer.json
+    stored = revocation.response.json
     shown = datetime.fromtimestamp(row["revoked_at"], UTC).isoformat()[:19]
     expect.equal((shown, row.get("reason")), (stored["revokedAt"][:19], stored["reason"]), "the entry of the list")
 
@@ -244,12 +244,12 @@ async def conditional(cp: Deployment) -> None:
     for _ in range(3):  # the list may be signed again between two requests
         tag = (await cp.public.get(LIST)).headers.get("etag", "")
         expect.that(tag.startswith('"') and tag.endswith('"') and len(tag) > 2, f"ETag is {tag!r}, not a strong one")
-        answer = await cp.public.get(LIST, {"If-None-Match": f'"other", {tag}'})
-        if answer.status == 304:
+        response = await cp.public.get(LIST, {"If-None-Match": f'"other", {tag}'})
+        if response.status == 304:
             break
-    expect.status(answer, 304)
-    expect.equal(answer.body, b"", "the body of a 304")
-    expect.header(answer, "etag", tag)
+    expect.status(response, 304)
+    expect.equal(response.body, b"", "the body of a 304")
+    expect.header(response, "etag", tag)
     expect.status(await cp.public.get(LIST, {"If-None-Match": '"other"'}), 200)
 
 

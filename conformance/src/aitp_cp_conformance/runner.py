@@ -67,9 +67,9 @@ async def _probe(cp: Deployment) -> None:
     if cp.gate_open and cp.options.api_key is None:
         cp.admin = cp.public
     if cp.options.api_key is not None:
-        answer = await cp.admin.get("/api/audit", limit=1)
-        if answer.status in {401, 403, 503}:
-            raise KeyRefused(str(answer))
+        response = await cp.admin.get("/api/audit", limit=1)
+        if response.status in {401, 403, 503}:
+            raise KeyRefused(str(response))
 
 
 async def _run_check(check: Check, cp: Deployment, watcher: Watcher) -> Result:
@@ -83,7 +83,7 @@ async def _run_check(check: Check, cp: Deployment, watcher: Watcher) -> Result:
     except Broken as broken:
         outcome, detail = "failed", str(broken)
     except Exception as failure:  # the shape of a response made the check itself fail
-        outcome, detail = "failed", f"an answer has an unexpected shape ({type(failure).__name__}: {failure})"
+        outcome, detail = "failed", f"a response has an unexpected shape ({type(failure).__name__}: {failure})"
     ms = round((time.monotonic() - started) * 1000)
     result = Result(check.section, check.name, check.sentence, check.extension, outcome, detail, ms)  # type: ignore[arg-type]
     watcher.ended(result)

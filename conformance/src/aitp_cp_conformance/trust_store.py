@@ -107,11 +107,11 @@ async def anchor_patch_refused(cp: Deployment) -> None:
 @check("13", "`DELETE` is 204, and the anchor is gone")
 async def anchor_deleted(cp: Deployment) -> None:
     path = f"{ANCHORS}/{(await add_anchor(cp))['id']}"
-    answer = await cp.admin.delete(path)
-    expect.status(answer, 204)
-    expect.equal(answer.body, b"", "the body of a 204")
-    for answer in (await cp.admin.get(path), await cp.admin.delete(path), await cp.admin.patch(path, {"label": "x"})):
-        expect.error(answer, 404, "NOT_FOUND")
+    response = await cp.admin.delete(path)
+    expect.status(response, 204)
+    expect.equal(response.body, b"", "the body of a 204")
+    for response in (await cp.admin.get(path), await cp.admin.delete(path), await cp.admin.patch(path, {"label": "x"})):
+        expect.error(response, 404, "NOT_FOUND")
 
 
 @check("13", "URLs must be http(s)")
@@ -165,8 +165,8 @@ async def key_found(cp: Deployment) -> None:
     for spelled in (pinned["aid"], pinned["aid"].replace("aid:pubkey:", "aid:pubkey:ed25519:")):
         record = (await cp.admin.get(KEYS, aid=spelled, namespace=cp.namespace)).ok()
         expect.equal((record["aid"], record["pubkey"]), (pinned["aid"], pinned["pubkey"]), "the record")
-    answer = await cp.admin.get(KEYS, aid=new_agent().aid, namespace=cp.namespace)
-    expect.error(answer, 404, "NOT_FOUND")
+    response = await cp.admin.get(KEYS, aid=new_agent().aid, namespace=cp.namespace)
+    expect.error(response, 404, "NOT_FOUND")
 
 
 @check("13", "a pubkey of another length or alphabet is 400")
@@ -186,8 +186,8 @@ async def foreign_key(cp: Deployment) -> None:
 async def key_deleted(cp: Deployment) -> None:
     pinned = await pin(cp)
     expect.status(await cp.admin.delete(KEYS, namespace=cp.namespace, aid=pinned["aid"]), 204)
-    answer = await cp.admin.get(KEYS, namespace=cp.namespace, aid=pinned["aid"])
-    expect.error(answer, 404, "NOT_FOUND")
+    response = await cp.admin.get(KEYS, namespace=cp.namespace, aid=pinned["aid"])
+    expect.error(response, 404, "NOT_FOUND")
 
 
 @check("13", "deleting without an aid is 400 `BAD_REQUEST` and deletes nothing")

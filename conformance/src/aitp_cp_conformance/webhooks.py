@@ -89,7 +89,7 @@ async def secret_once(cp: Deployment) -> None:
         expect.has_no(["secret"], row, "the list of webhooks")
     expect.that(b"conformance-secret" not in listing.body, "the list shows a secret")
     patched = await cp.admin.patch(f"{PATH}/{hook['id']}", {"active": False})
-    expect.has_no(["secret"], patched.ok(), "the answer to a change")
+    expect.has_no(["secret"], patched.ok(), "the response to a change")
     expect.that(b"conformance-secret" not in (await cp.admin.get("/api/audit", limit=200)).body, "the audit shows it")
 
 
@@ -158,9 +158,9 @@ async def plain_url(cp: Deployment) -> None:
 async def credentials(cp: Deployment) -> None:
     host = await cp.shared(hook_host)
     for url in (f"https://user:password@{host}/", f"https://user@{host}/"):
-        answer = await cp.admin.post(PATH, {"url": url})
-        expect.error(answer, 400, "URL_NOT_ALLOWED")
-        expect.that(b"password" not in answer.body, "the refusal repeats the password")
+        response = await cp.admin.post(PATH, {"url": url})
+        expect.error(response, 400, "URL_NOT_ALLOWED")
+        expect.that(b"password" not in response.body, "the refusal repeats the password")
 
 
 @check("12", "a URL without a global unicast address is 400 `URL_NOT_ALLOWED`", extension=True)
@@ -178,8 +178,8 @@ async def disguises(cp: Deployment) -> None:
 @check("12", "a change to a refused URL is 400 `URL_NOT_ALLOWED`", extension=True)
 async def refused_change(cp: Deployment) -> None:
     hook = await subscribe(cp)
-    answer = await cp.admin.patch(f"{PATH}/{hook['id']}", {"url": "https://169.254.169.254/"})
-    expect.error(answer, 400, "URL_NOT_ALLOWED")
+    response = await cp.admin.patch(f"{PATH}/{hook['id']}", {"url": "https://169.254.169.254/"})
+    expect.error(response, 400, "URL_NOT_ALLOWED")
     kept = [row["url"] for row in expect.rows(await cp.admin.get(PATH), "webhooks") if row["id"] == hook["id"]]
     expect.equal(kept, [hook["url"]], "the URL after a refused change")
 
@@ -204,7 +204,7 @@ async def moved(cp: Deployment) -> None:
     host, _, _ = rest.partition("/")
     url = f"{scheme}://{host.rpartition(':')[0] or host}:8443/moved"
     changed = (await cp.admin.patch(path, {"url": url})).ok()
-    expect.that(changed.get("secret") not in (None, hook["secret"]), "the answer shows no new secret")
+    expect.that(changed.get("secret") not in (None, hook["secret"]), "the response shows no new secret")
     expect.has_no(["secret"], (await cp.admin.get(path)).ok(), "the record afterwards")
     changed = (await cp.admin.patch(path, {"url": hook["url"], "secret": "sent-with-the-host"})).ok()
     expect.equal(changed.get("secret"), "sent-with-the-host", "the secret of the request")
@@ -214,10 +214,10 @@ async def moved(cp: Deployment) -> None:
 async def audited_without_url(cp: Deployment) -> None:
     url = f"{await hook_url(cp)}?token={cp.name('in-the-url')}"
     hook = (await cp.admin.post(PATH, {"url": url, "active": False})).ok(201)
-    answer = await cp.admin.get("/api/audit", limit=50)
-    (details,) = [row["details"] for row in expect.rows(answer, "entries") if row["targetId"] == hook["id"]]
+    response = await cp.admin.get("/api/audit", limit=50)
+    (details,) = [row["details"] for row in expect.rows(response, "entries") if row["targetId"] == hook["id"]]
     await cp.admin.delete(f"{PATH}/{hook['id']}")
-    expect.that(url.partition("?token=")[2].encode() not in answer.body, "the audit shows the query of a URL")
+    expect.that(url.partition("?token=")[2].encode() not in response.body, "the audit shows the query of a URL")
     expect.equal(details["urlSha256"], hashlib.sha256(url.encode()).hexdigest(), "the digest")
 
 
@@ -231,18 +231,18 @@ async def put(cp: Deployment) -> None:
 @check("12", "a new secret is audited as `secretRotated: true`, without its value")
 async def rotated(cp: Deployment) -> None:
     hook, secret = await subscribe(cp), cp.name("rotated-secret")
-    expect.has_no(["secret"], (await cp.admin.patch(f"{PATH}/{hook['id']}", {"secret": secret})).ok(), "the answer")
-    answer = await cp.admin.get("/api/audit", limit=50)
-    rows = [row for row in expect.rows(answer, "entries") if row["targetId"] == hook["id"]]
+    expect.has_no(["secret"], (await cp.admin.patch(f"{PATH}/{hook['id']}", {"secret": secret})).ok(), "the response")
+    response = await cp.admin.get("/api/audit", limit=50)
+    rows = [row for row in expect.rows(response, "entries") if row["targetId"] == hook["id"]]
     details = [row["details"] for row in rows if row["action"] == "webhook.update"]
     expect.equal([shown.get("secretRotated") for shown in details], [True], "secretRotated of its audit rows")
-    expect.that(secret.encode() not in answer.body, "the audit shows the secret")
+    expect.that(secret.encode() not in response.body, "the audit shows the secret")
 
 
 @check("12", "`DELETE` answers {id, deleted: true}, and the webhook is gone")
 async def deleted(cp: Deployment) -> None:
     id = (await subscribe(cp))["id"]
-    expect.equal((await cp.admin.delete(f"{PATH}/{id}")).ok(), {"id": id, "deleted": True}, "the answer")
+    expect.equal((await cp.admin.delete(f"{PATH}/{id}")).ok(), {"id": id, "deleted": True}, "the response")
     expect.error(await cp.admin.delete(f"{PATH}/{id}"), 404, "NOT_FOUND")
     ids = [row["id"] for row in expect.rows(await cp.admin.get(PATH), "webhooks")]
     expect.that(id not in ids, "the list holds a deleted webhook")
@@ -251,25 +251,25 @@ async def deleted(cp: Deployment) -> None:
 @check("12", "an unknown webhook is 404 `NOT_FOUND`")
 async def unknown(cp: Deployment) -> None:
     path = f"{PATH}/{UNKNOWN_ID}"
-    for answer in (
+    for response in (
         await cp.admin.patch(path, {"active": False}),
         await cp.admin.delete(path),
         await cp.admin.get(f"{path}/circuit-breaker"),
         await cp.admin.post(f"{path}/circuit-breaker/reset"),
     ):
-        expect.error(answer, 404, "NOT_FOUND")
+        expect.error(response, 404, "NOT_FOUND")
 
 
 @check("12", "an unknown webhook is 404 `NOT_FOUND` on the routes of extensions", extension=True)
 async def unknown_of_extensions(cp: Deployment) -> None:
     path = f"{PATH}/{UNKNOWN_ID}"
-    for answer in (
+    for response in (
         await cp.admin.get(path),
         await cp.admin.get(f"{path}/deliveries"),
         await cp.admin.post(f"{path}/test"),
         await cp.admin.post(f"{path}/deliveries/{UNKNOWN_ID}/redeliver"),
     ):
-        expect.error(answer, 404, "NOT_FOUND")
+        expect.error(response, 404, "NOT_FOUND")
 
 
 @check("12", "a new webhook's circuit breaker is closed")

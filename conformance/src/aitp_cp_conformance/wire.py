@@ -72,10 +72,10 @@ class Wire:
     async def send(self, method: str, target: str, body: Any, headers: Headers) -> Response:
         """Send a request, and again after each 429; raise `Skipped` when the waits exceed `patience_secs`."""
         while True:
-            answer = await self.send_once(method, target, body, headers)
-            if answer.status != 429:
-                return answer
-            await self._wait_for_rate_limit(answer)
+            response = await self.send_once(method, target, body, headers)
+            if response.status != 429:
+                return response
+            await self._wait_for_rate_limit(response)
 
     async def send_once(self, method: str, target: str, body: Any, headers: Headers) -> Response:
         """Send a request once; raise `Broken` without a response. A callable body is called for the content."""
@@ -83,16 +83,16 @@ class Wire:
         try:
             async with self._session.request(
                 method, self._url(target), data=content, headers=headers, allow_redirects=False
-            ) as response:
-                raw = await response.read()
+            ) as received:
+                raw = await received.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            raise Broken(f"{method} {target} got no answer ({type(failure).__name__})") from failure
+            raise Broken(f"{method} {target} got no response ({type(failure).__name__})") from failure
         sent = content if isinstance(content, bytes) else b""
-        answer = Response(f"{method} {target}", sent, response.status, response.headers, raw, time.time())
-        if answer.status == 429:
-            self.refused.setdefault(_bucket(answer), answer)
-        self.on_answer(answer)
-        return answer
+        response = Response(f"{method} {target}", sent, received.status, received.headers, raw, time.time())
+        if response.status == 429:
+            self.refused.setdefault(_bucket(response), response)
+        self.on_answer(response)
+        return response
 
     @asynccontextmanager
     async def open(self, target: str, headers: Headers) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -107,8 +107,8 @@ class Wire:
     def _url(self, target: str) -> URL:
         return URL(self._base + target, encoded=True)
 
-    async def _wait_for_rate_limit(self, answer: Response) -> None:
-        bucket, wait = _bucket(answer), _retry_after(answer)
+    async def _wait_for_rate_limit(self, response: Response) -> None:
+        bucket, wait = _bucket(response), _retry_after(response)
         if wait > self.patience_secs:
             raise Skipped(f"the rate limit {bucket} needs more --patience")
         self.patience_secs -= wait
@@ -172,14 +172,14 @@ def _excerpt(content: bytes) -> str:
     return f" {content[:SHOWN_BYTES].decode(errors='replace')}" if content else ""
 
 
-def _bucket(answer: Response) -> str:
+def _bucket(response: Response) -> str:
     try:
-        body = json.loads(answer.body)
+        body = json.loads(response.body)
     except ValueError:
         return "unnamed"
     return str(body.get("bucket", "unnamed")) if isinstance(body, dict) else "unnamed"
 
 
-def _retry_after(answer: Response) -> float:
-    text = answer.headers.get("retry-after", "")
+def _retry_after(response: Response) -> float:
+    text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1.0

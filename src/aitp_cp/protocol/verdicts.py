@@ -88,43 +88,38 @@ class _Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jkt: str
 
 
-class _Tct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every kind of token says."""
+
     ver: Version
-    jti: Jti
     iss: str
     sub: str
+    exp: Seconds
+    ext: Extensions = None
+
+
+class _Tct(_Claims, frozen=True, forbid_unknown_fields=True):
+    jti: Jti
     aud: str
     iat: Seconds
-    exp: Seconds
     grants: Names
     cnf: _Binding
-    ext: Extensions = None
 
 
-class _Voucher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    ver: Version
-    iss: str
-    sub: str
+class _Voucher(_Claims, frozen=True, forbid_unknown_fields=True):
     grants: Names
     iat: Seconds
-    exp: Seconds
     src_jti: Jti
-    ext: Extensions = None
 
 
-class _Delegation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    ver: Version
-    iss: str
-    sub: str
+class _Delegation(_Claims, frozen=True, forbid_unknown_fields=True):
     aud: str
     scope: Names
-    exp: Seconds
     cnf: _Binding
     voucher: str | UnsetType | None = UNSET
     jti: Jti | UnsetType | None = UNSET
     chain: list[str] | UnsetType | None = UNSET
     chain_hash: str | UnsetType | None = UNSET
-    ext: Extensions = None
 
 
 _TCT = msgspec.json.Decoder(_Tct)

@@ -15,7 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from aitp_cp import __version__
 from aitp_cp.settings import Settings
-from aitp_cp.telemetry.spans import Attributes, Kind
+from aitp_cp.telemetry.spans import Attributes, Kind, Span, Tracer
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
 PATH = "/v1/traces"
@@ -30,7 +30,7 @@ KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
 _w3c = TraceContextTextMapPropagator()
 
 
-class Tracing:
+class Tracing(Tracer):
     """The tracer of a process; `OTEL_*` sets samplers, resource attributes and the exporter's headers."""
 
     def __init__(self, settings: Settings) -> None:
@@ -94,7 +94,7 @@ class Tracing:
         self._provider.shutdown()
 
 
-class _Span:
+class _Span(Span):
     def __init__(self, span: OtelSpan) -> None:
         self._span = span
 
