@@ -20,9 +20,9 @@ BREAKER = b'{"state":"closed","failures":0,"consecutiveSuccesses":0,"openedAt":n
 LIMITED = b'{"error":"rate limit exceeded","code":"RATE_LIMITED","bucket":"api-key"}'
 
 
-def in_turn(*answers: Answer) -> Callable[[Received], Answer]:
+def in_turn(*responses: Answer) -> Callable[[Received], Answer]:
     """Answer with each in turn, then always with the last."""
-    left = list(answers)
+    left = list(responses)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
@@ -82,11 +82,11 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_a_response_that_is_not_from_a_control_plane() -> None:
-    for answer in (Answer(200, b"<html>"), Answer(200, b'{"entries":1}'), Answer(403, b'"no"'), Answer(403, b"{}")):
-        async with answered(answer) as (client, _):
+    for response in (Answer(200, b"<html>"), Answer(200, b'{"entries":1}'), Answer(403, b'"no"'), Answer(403, b"{}")):
+        async with answered(response) as (client, _):
             with pytest.raises(ControlPlaneError, match="URL right") as refused:
                 await client.audit.page()
-            assert (refused.value.status, refused.value.code) == (answer.status, "ANSWER_INVALID")
+            assert (refused.value.status, refused.value.code) == (response.status, "ANSWER_INVALID")
 
 
 async def test_an_unreachable_server() -> None:
@@ -126,8 +126,8 @@ async def test_retries_end_with_the_servers_retry_after() -> None:
 
 
 async def test_a_request_with_a_possible_effect_is_sent_once() -> None:
-    for answer in (Answer(drop=True), Answer(503, b"{}", {"Retry-After": "0"})):
-        async with answered(answer) as (client, upstream):
+    for response in (Answer(drop=True), Answer(503, b"{}", {"Retry-After": "0"})):
+        async with answered(response) as (client, upstream):
             for call in (client.webhooks.test, client.webhooks.reset_breaker, client.webhooks.update):
                 upstream.got.clear()
                 with pytest.raises(ControlPlaneError):

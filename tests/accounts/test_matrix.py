@@ -86,9 +86,9 @@ async def test_what_is_hidden_is_also_refused(
             names.clear()
             path = endpoint.path.replace("{", "").replace("}", "")
             send = noting.get if endpoint.method == "GET" else noting.post
-            answer = await send(path)
+            response = await send(path)
             allowed = endpoint.scope is None or endpoint.scope in ROLES[role]
-            assert (answer.status_code, names) == ((204, [endpoint.name]) if allowed else (403, [])), endpoint.name
+            assert (response.status_code, names) == ((204, [endpoint.name]) if allowed else (403, [])), endpoint.name
 
 
 FORGED: tuple[dict[str, str], ...] = (
@@ -110,8 +110,8 @@ async def test_a_forged_post_reaches_nothing(app: App, reached: tuple[list[str],
                 continue
             path = endpoint.path.replace("{", "").replace("}", "")
             for headers in FORGED:
-                answer = await http.request(endpoint.method, path, headers={**cookie, **headers}, data={"a": "b"})
-                assert (answer.status_code, answer.json()["code"]) == (403, "CROSS_SITE_REFUSED"), endpoint.name
+                response = await http.request(endpoint.method, path, headers={**cookie, **headers}, data={"a": "b"})
+                assert (response.status_code, response.json()["code"]) == (403, "CROSS_SITE_REFUSED"), endpoint.name
     assert names == []
 
 
@@ -140,9 +140,9 @@ async def test_pages_offer_nothing_that_is_refused(app: App, role: Role) -> None
             if path in seen:
                 continue
             seen.add(path)
-            answer = await browser.get(path)
-            assert answer.status_code in (200, 303, 400), (path, answer.text)  # 400 is a query left out
-            for form, page in OFFERED.findall(answer.text):
+            response = await browser.get(path)
+            assert response.status_code in (200, 303, 400), (path, response.text)  # 400 is a query left out
+            for form, page in OFFERED.findall(response.text):
                 scope = endpoint_of("POST" if form else "GET", form or page).scope
                 assert scope is None or scope in ROLES[role], (path, form or page)
                 found += [page] if page else []

@@ -28,19 +28,19 @@ async def other(app: App, database_url: str) -> AsyncIterator[App]:
 
 
 async def is_in(browser: Browser) -> bool:
-    answer = await browser.get("/console/me")
-    assert answer.status_code in (200, 303)
-    return answer.status_code == 200
+    response = await browser.get("/console/me")
+    assert response.status_code in (200, 303)
+    return response.status_code == 200
 
 
 async def test_a_key_is_exchanged_for_a_session(app: App) -> None:
     async with browsing(app) as browser:
-        answer = await browser.sign_in(API_KEY, to="/console/events?type=a%26b")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/console/events?type=a%26b")
-        cookie = answer.headers["set-cookie"]
+        response = await browser.sign_in(API_KEY, to="/console/events?type=a%26b")
+        assert (response.status_code, response.headers["location"]) == (303, "/console/events?type=a%26b")
+        cookie = response.headers["set-cookie"]
         assert cookie.startswith("acp-dev=")
         assert cookie.partition("; ")[2] == "Path=/; HttpOnly; SameSite=Lax"
-        assert answer.headers["cache-control"] == "no-store"
+        assert response.headers["cache-control"] == "no-store"
         assert browser.session is not None
         assert API_KEY not in cookie
         assert await is_in(browser)
@@ -53,8 +53,8 @@ async def test_a_key_is_exchanged_for_a_session(app: App) -> None:
 async def test_over_https_the_cookie_is_bound_to_the_host(database_url: str) -> None:
     async with running_app(database_url, CP_BASE_URL="https://cp.test") as app, browsing(app) as browser:
         browser.http.base_url = "https://cp.test"
-        answer = await browser.sign_in(API_KEY)
-        cookie = answer.headers["set-cookie"]
+        response = await browser.sign_in(API_KEY)
+        cookie = response.headers["set-cookie"]
         assert cookie.startswith("__Host-acp=")
         assert cookie.partition("; ")[2] == "Path=/; HttpOnly; SameSite=Lax; Secure"
         assert await is_in(browser)
@@ -65,9 +65,9 @@ async def test_over_https_the_cookie_is_bound_to_the_host(database_url: str) -> 
 async def test_plain_http_from_elsewhere_says_why_it_cannot_work(database_url: str) -> None:
     async with running_app(database_url, CP_BASE_URL="http://cp.test") as app, browsing(app) as browser:
         browser.http.base_url = "http://cp.test"
-        answer = await browser.sign_in(API_KEY)
-        assert (answer.status_code, "keeps no session over plain HTTP" in answer.text) == (400, True)
-        assert "set-cookie" not in answer.headers
+        response = await browser.sign_in(API_KEY)
+        assert (response.status_code, "keeps no session over plain HTTP" in response.text) == (400, True)
+        assert "set-cookie" not in response.headers
 
 
 ELSEWHERE = (
@@ -86,8 +86,8 @@ ELSEWHERE = (
 @pytest.mark.parametrize("to", ELSEWHERE)
 async def test_it_leads_to_pages_of_the_console_only(app: App, to: str) -> None:
     async with browsing(app) as browser:
-        answer = await browser.sign_in(API_KEY, to=to)
-        assert answer.headers["location"] == "/console/"
+        response = await browser.sign_in(API_KEY, to=to)
+        assert response.headers["location"] == "/console/"
 
 
 async def test_every_refusal_looks_the_same_and_takes_as_long(app: App) -> None:
@@ -98,10 +98,10 @@ async def test_every_refusal_looks_the_same_and_takes_as_long(app: App) -> None:
     async with browsing(app) as browser:
         for key in ("", "nonsense", "acp_" + "0" * 39, mistyped, reporter["key"], revoked["key"], "ключ\u202e"):
             started = time.monotonic()
-            answer = await browser.sign_in(key)
+            response = await browser.sign_in(key)
             assert time.monotonic() - started >= REFUSED_SECS
-            assert (answer.status_code, browser.session) == (401, None)
-            body = answer.text.partition("<main")[2].partition("</main>")[0]
+            assert (response.status_code, browser.session) == (401, None)
+            body = response.text.partition("<main")[2].partition("</main>")[0]
             assert not key or key not in body
             seen.add(body)
     assert len(seen) == 1
@@ -113,8 +113,8 @@ async def test_every_refusal_looks_the_same_and_takes_as_long(app: App) -> None:
 async def test_the_audit_says_who_came_and_went(app: App) -> None:
     async with signed_in(app, name="ana's key") as browser:
         await browser.get("/console/me")
-        answer = await browser.post("/console/logout")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/console/login")
+        response = await browser.post("/console/logout")
+        assert (response.status_code, response.headers["location"]) == (303, "/console/login")
         assert browser.session is None
     rows = [row for row in (await app.get("/api/audit")).json()["entries"] if row["action"].startswith("console.")]
     assert [row["action"] for row in rows] == ["console.logout", "console.login"]
@@ -177,8 +177,8 @@ async def test_an_unused_session_ends_and_scripts_do_not_use_it(app: App) -> Non
         assert (await browser.get("/console/events", headers={"X-Fragment": "rows"})).status_code == 200
         assert (await browser.get("/console/events?refresh=10")).status_code == 200
         app.clock.ahead = timedelta(minutes=60)
-        answer = await browser.get("/console/events", headers={"X-Fragment": "rows"})
-        assert answer.status_code == 401
+        response = await browser.get("/console/events", headers={"X-Fragment": "rows"})
+        assert response.status_code == 401
         assert not await is_in(browser)
         app.clock.ahead = timedelta(minutes=1)
         assert not await is_in(browser)
@@ -288,8 +288,8 @@ async def test_a_key_of_the_environment_ends_with_the_setting(database_url: str)
 async def test_a_role_sees_what_its_key_may(app: App) -> None:
     async with signed_in(app, Role.AUDITOR) as auditor:
         assert (await auditor.get("/console/events")).status_code == 200
-        answer = await auditor.get("/console/keys")
-        assert (answer.status_code, "SCOPE_MISSING" in answer.text) == (403, True)
+        response = await auditor.get("/console/keys")
+        assert (response.status_code, "SCOPE_MISSING" in response.text) == (403, True)
         page = (await auditor.get("/console/me")).text
         assert "/console/keys" not in page
         assert (await auditor.post("/console/keys", {"name": "x"})).status_code == 403
@@ -299,8 +299,8 @@ async def test_a_role_sees_what_its_key_may(app: App) -> None:
 async def test_two_doors_apart(app: App) -> None:
     key = await new_key(app)
     async with signed_in(app) as browser:
-        answer = await browser.get("/api/whoami")
-        assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
+        response = await browser.get("/api/whoami")
+        assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
         for path in ("/console/me", "/console/events"):
             assert (await called(app, key, "GET", path, headers={"Host": "localhost"})).status_code == 303
         assert (await browser.get("/console/me", headers=holding("wrong"))).status_code == 200
@@ -348,9 +348,9 @@ async def test_while_the_database_is_away_a_session_is_known_for_a_minute(
         assert await is_in(browser)
         await proxy.stop()
         for still_known in (True, False):
-            answer = await browser.get("/console/me")
-            assert (answer.status_code, "DATABASE_UNAVAILABLE" in answer.text) == (503, True)
-            assert ('class="who"' in answer.text) is still_known
+            response = await browser.get("/console/me")
+            assert (response.status_code, "DATABASE_UNAVAILABLE" in response.text) == (503, True)
+            assert ('class="who"' in response.text) is still_known
             monkeypatch.setattr(edge, "TRUST_SECS", -1.0)
         async with browsing(app) as stranger:
             assert (await stranger.get("/console/me")).status_code == 303

@@ -68,16 +68,16 @@ async def signing_on(database_url: str, issuer: str, **more: str) -> AsyncIterat
 
 
 async def begin(browser: Browser, query: str = "") -> str:
-    answer = await browser.get(f"/console/login/oidc{query}")
-    assert answer.status_code == 303, answer.text
-    return answer.headers["location"]
+    response = await browser.get(f"/console/login/oidc{query}")
+    assert response.status_code == 303, response.text
+    return response.headers["location"]
 
 
 async def consent(address: str, sub: str) -> str:
     """Sign in at the provider; return where it sends the browser, as path and query."""
     async with httpx.AsyncClient() as http:
-        answer = await http.post(address, data={"sub": sub})
-    back = urlsplit(answer.headers["location"])
+        response = await http.post(address, data={"sub": sub})
+    back = urlsplit(response.headers["location"])
     assert f"{back.scheme}://{back.netloc}{back.path}" == "http://localhost:4000/console/login/oidc/callback"
     return f"{back.path}?{back.query}"
 
@@ -92,8 +92,8 @@ async def test_a_person_signs_in(database_url: str, issuer: str) -> None:
         assert asked["scope"] == ["openid email profile groups"]
         assert {"state", "nonce", "code_challenge"} <= asked.keys()
         assert "acp-dev-oidc" in browser.cookies
-        answer = await browser.get(await consent(address, "ana"))
-        assert (answer.status_code, answer.headers["location"]) == (303, "/console/events")
+        response = await browser.get(await consent(address, "ana"))
+        assert (response.status_code, response.headers["location"]) == (303, "/console/events")
         assert list(browser.cookies) == ["acp-dev"]
         page = (await browser.get("/console/me")).text
         assert "ana@example" in page
@@ -108,11 +108,11 @@ async def test_a_person_signs_in(database_url: str, issuer: str) -> None:
 
 async def test_who_has_no_role_is_refused_and_told_the_groups(database_url: str, issuer: str) -> None:
     async with signing_on(database_url, issuer) as (app, browser):
-        answer = await browser.get(await consent(await begin(browser), "bo"))
-        assert (answer.status_code, browser.cookies) == (403, {})
-        assert "staff" in answer.text
-        assert "⟨U+202E⟩" in answer.text
-        assert "<b>cafe" not in answer.text
+        response = await browser.get(await consent(await begin(browser), "bo"))
+        assert (response.status_code, browser.cookies) == (403, {})
+        assert "staff" in response.text
+        assert "⟨U+202E⟩" in response.text
+        assert "<b>cafe" not in response.text
         row = (await app.get("/api/audit")).json()["entries"][0]
         assert (row["action"], row["details"]["reason"]) == ("console.login-failed", "no role")
 
@@ -141,15 +141,15 @@ async def test_an_attempt_counts_once_in_its_browser_and_for_ten_minutes(databas
 async def test_a_denial_is_a_page(database_url: str, issuer: str) -> None:
     async with signing_on(database_url, issuer) as (_, browser):
         state = parse_qs(urlsplit(await begin(browser)).query)["state"][0]
-        answer = await browser.get(f"/console/login/oidc/callback?error=access_denied&state={state}")
-        assert (answer.status_code, "did not confirm who you are" in answer.text) == (401, True)
+        response = await browser.get(f"/console/login/oidc/callback?error=access_denied&state={state}")
+        assert (response.status_code, "did not confirm who you are" in response.text) == (401, True)
 
 
 async def test_a_provider_that_is_away_is_a_page_and_keys_still_work(database_url: str) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     async with signing_on(database_url, nowhere) as (app, browser):
-        answer = await browser.get("/console/login/oidc")
-        assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
+        response = await browser.get("/console/login/oidc")
+        assert (response.status_code, "cannot be reached" in response.text) == (503, True)
         assert 'method="oidc",result="unavailable"} 1.0' in (await app.http.get("/api/metrics")).text
 
 
@@ -242,8 +242,8 @@ async def test_what_a_token_must_say(liar: tuple[Provider, App, Browser]) -> Non
         {"groups": None},
     )
     for claims in refused:
-        answer = await told(liar, claims)
-        assert answer.status_code in (401, 403, 503), claims
+        response = await told(liar, claims)
+        assert response.status_code in (401, 403, 503), claims
     assert (await told(liar, {}, key=OTHER_KEY)).status_code == 401
     assert (await told(liar, {}, key=SECRET_KEY, alg="HS256")).status_code == 401
     assert (await told(liar, {"aud": ["acp", "someone-else"], "azp": "acp"})).status_code == 303
@@ -264,8 +264,8 @@ async def test_a_step_up_needs_a_fresh_proof(liar: tuple[Provider, App, Browser]
     _, app, browser = liar
     old = int(time.time()) - 3600
     assert (await told(liar, {"auth_time": old})).status_code == 303
-    answer = await browser.post("/console/login/oidc", {})
-    assert answer.status_code == 405
+    response = await browser.post("/console/login/oidc", {})
+    assert response.status_code == 405
     assert "older than five minutes" in (await browser.get("/console/me")).text
     before = browser.session
     asked = parse_qs(urlsplit(await begin(browser, "?again=1")).query)
@@ -305,8 +305,8 @@ async def test_the_provider_ends_its_sessions_here(liar: tuple[Provider, App, Br
             **claims,
         }
         token = jwt.encode({"alg": "RS256", "kid": "one"}, whole, key)
-        answer = await browser.http.post("/console/login/oidc/ended", data={"logout_token": token})
-        return answer.status_code
+        response = await browser.http.post("/console/login/oidc/ended", data={"logout_token": token})
+        return response.status_code
 
     assert (await told(liar, {"sid": "provider-session"})).status_code == 303
     assert await logout({"sid": "another"}) == 204

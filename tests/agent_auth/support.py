@@ -22,18 +22,18 @@ async def registered_agent(app: App, suite: Any = "ed25519") -> Agent:
 
 
 async def nonce_for(app: App, agent: Agent) -> str:
-    answer = await app.http.post(CHALLENGE, json={"aid": agent.aid})
-    assert answer.status_code == 200, answer.text
-    nonce: str = answer.json()["nonce"]
+    response = await app.http.post(CHALLENGE, json={"aid": agent.aid})
+    assert response.status_code == 200, response.text
+    nonce: str = response.json()["nonce"]
     return nonce
 
 
 async def token_of(app: App, agent: Agent) -> str:
     """An agent token, got the way an agent gets it."""
     proof = pop_response(agent.sdk, await nonce_for(app, agent), app.rt.signer.aid)
-    answer = await app.http.post(TOKEN, content=proof)
-    assert answer.status_code == 200, answer.text
-    token: str = answer.json()["token"]
+    response = await app.http.post(TOKEN, content=proof)
+    assert response.status_code == 200, response.text
+    token: str = response.json()["token"]
     return token
 
 
@@ -50,12 +50,12 @@ async def send_signed(app: App, agent: Agent, *events: Any, **changed: str) -> h
 
 async def reported(app: App, agent: Agent, *events: Any) -> dict[str, Any]:
     """The same, accepted; what was answered."""
-    answer = await send_signed(app, agent, *events)
-    assert answer.status_code == 200, answer.text
-    said: dict[str, Any] = answer.json()
+    response = await send_signed(app, agent, *events)
+    assert response.status_code == 200, response.text
+    said: dict[str, Any] = response.json()
     return said
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
-    said = answer.json()
-    return answer.status_code, said["code"], said.get("reason")
+def refusal(response: httpx.Response) -> tuple[int, str, str | None]:
+    said = response.json()
+    return response.status_code, said["code"], said.get("reason")

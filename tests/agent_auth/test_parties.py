@@ -39,8 +39,8 @@ def issued(jti: str, issuer: str, subject: str, **more: Any) -> dict[str, Any]:
 
 
 async def session(app: App, session_id: str) -> dict[str, Any] | None:
-    answer = await app.get(f"/api/sessions/{session_id}")
-    return answer.json()["session"] if answer.status_code == 200 else None
+    response = await app.get(f"/api/sessions/{session_id}")
+    return response.json()["session"] if response.status_code == 200 else None
 
 
 async def tokens(app: App) -> dict[str, dict[str, Any]]:

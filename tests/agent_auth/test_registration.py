@@ -15,8 +15,8 @@ NAMESPACE, PROOF = "X-Aitp-Namespace", "X-Aitp-Agent-Token"
 
 
 async def namespace(app: App, aid: str) -> str:
-    answer = await app.http.get(f"/api/registry/agents/{aid}")
-    found: str = answer.json()["namespace"]
+    response = await app.http.get(f"/api/registry/agents/{aid}")
+    found: str = response.json()["namespace"]
     return found
 
 
@@ -34,8 +34,8 @@ async def test_a_proven_registration_overrides_a_strangers(database_url: str) ->
         assert [shown["aid"] for shown in listed.json()["agents"]] == [agent.aid]
         assert [event["type"] for event in await events_of(app, aid=agent.aid)] == ["agent.registered"] * 2
         for header in ("elsewhere", "else"):
-            answer = await register(app.http, body, **{NAMESPACE: header})
-            assert refusal(answer)[:2] == (409, "NAMESPACE_FIXED")
+            response = await register(app.http, body, **{NAMESPACE: header})
+            assert refusal(response)[:2] == (409, "NAMESPACE_FIXED")
         await registered(app, body, **{PROOF: proof})  # names none: it stays where it is
         await registered(app, body)
         assert await namespace(app, agent.aid) == "home"
@@ -46,13 +46,13 @@ async def test_a_proof_changes_nothing_else(database_url: str) -> None:
         agent, now = new_agent(), int(app.clock().timestamp())
         await registered(app, manifest(agent, published_at=now))
         proof = {PROOF: await token_of(app, agent), NAMESPACE: "home"}
-        answer = await register(app.http, manifest(agent, published_at=now - 10), **proof)
-        assert refusal(answer)[:2] == (409, "MANIFEST_STALE")
+        response = await register(app.http, manifest(agent, published_at=now - 10), **proof)
+        assert refusal(response)[:2] == (409, "MANIFEST_STALE")
         signed = manifest(agent, published_at=now + 1, extensions={"namespace": "signed"})
         assert refusal(await register(app.http, signed, **proof))[:2] == (400, "NAMESPACE_CONFLICT")
         await app.delete(f"/api/registry/agents/{agent.aid}")
-        answer = await register(app.http, manifest(agent, published_at=now), **proof)
-        assert refusal(answer)[:2] == (409, "AGENT_DEREGISTERED")
+        response = await register(app.http, manifest(agent, published_at=now), **proof)
+        assert refusal(response)[:2] == (409, "AGENT_DEREGISTERED")
 
 
 async def test_a_wrong_proof_is_refused_and_not_ignored(database_url: str) -> None:
@@ -60,8 +60,8 @@ async def test_a_wrong_proof_is_refused_and_not_ignored(database_url: str) -> No
         agent = new_agent()
         body = manifest(agent)
         for proof in (await token_of(app, new_agent()), "", "nonsense"):
-            answer = await register(app.http, body, **{PROOF: proof})
-            assert refusal(answer)[:2] == (401, "AGENT_TOKEN_INVALID")
+            response = await register(app.http, body, **{PROOF: proof})
+            assert refusal(response)[:2] == (401, "AGENT_TOKEN_INVALID")
         proof = await token_of(app, agent)
         token = await token_for(app.http, body)
         app.clock.ahead = timedelta(seconds=299)
@@ -85,5 +85,5 @@ async def test_a_proof_is_part_of_what_an_idempotency_key_stands_for(database_ur
         await registered(app, body)
         key = {"Idempotency-Key": "k", NAMESPACE: "home"}
         assert refusal(await register(app.http, body, **key))[:2] == (409, "NAMESPACE_FIXED")
-        answer = await register(app.http, body, **key, **{PROOF: await token_of(app, agent)})
-        assert refusal(answer)[:2] == (422, "IDEMPOTENCY_KEY_REUSED")
+        response = await register(app.http, body, **key, **{PROOF: await token_of(app, agent)})
+        assert refusal(response)[:2] == (422, "IDEMPOTENCY_KEY_REUSED")

@@ -23,8 +23,8 @@ BODY = json.dumps([EVENT]).encode()
 async def post(
     app: App, headers: dict[str, str], body: bytes = BODY, path: str = EVENTS
 ) -> tuple[int, str, str | None]:
-    answer = await app.http.post(path, content=body, headers=headers)
-    return refusal(answer) if answer.status_code != 200 else (200, "", None)
+    response = await app.http.post(path, content=body, headers=headers)
+    return refusal(response) if response.status_code != 200 else (200, "", None)
 
 
 @pytest.mark.parametrize("suite", ["ed25519", "p256"])
@@ -45,10 +45,10 @@ async def test_a_replay_stores_nothing(database_url: str) -> None:
         body = json.dumps(events).encode()
         headers = signed_by_library(agent, body, app.rt.signer.aid)
         for duplicates in (0, 2, 2):
-            answer = await app.http.post(EVENTS, content=body, headers=headers)
-            assert answer.json()["duplicates"] == duplicates
-        answer = await app.http.post(EVENTS, content=body, headers=bearer(await token_of(app, agent)))
-        assert answer.json()["duplicates"] == 2
+            response = await app.http.post(EVENTS, content=body, headers=headers)
+            assert response.json()["duplicates"] == duplicates
+        response = await app.http.post(EVENTS, content=body, headers=bearer(await token_of(app, agent)))
+        assert response.json()["duplicates"] == 2
         assert await value(app, "SELECT count(*) FROM audit_events WHERE source <> 'cp'") == 2
 
 
@@ -102,17 +102,17 @@ async def test_refusals_name_the_reason_and_store_nothing(database_url: str) -> 
 async def test_a_bad_signature_is_not_saved_by_a_key(database_url: str) -> None:
     async with running_app(database_url) as app:
         agent = await registered_agent(app)
-        answer = await app.post(EVENTS, [EVENT], headers={"Signature": "sig1=:AAAA:"})
-        assert refusal(answer) == (401, "SIGNATURE_INVALID", "components")
-        answer = await send_signed(app, agent, EVENT, **bearer("wrong"))
-        assert answer.status_code == 200
+        response = await app.post(EVENTS, [EVENT], headers={"Signature": "sig1=:AAAA:"})
+        assert refusal(response) == (401, "SIGNATURE_INVALID", "components")
+        response = await send_signed(app, agent, EVENT, **bearer("wrong"))
+        assert response.status_code == 200
 
 
 async def test_signatures_open_reports_alone(database_url: str) -> None:
     async with running_app(database_url) as app:
         agent = await registered_agent(app)
-        answer = await app.http.post("/api/webhooks", headers=signed_by_library(agent, b"", app.rt.signer.aid))
-        assert refusal(answer)[:2] == (401, "INVALID_API_KEY")
+        response = await app.http.post("/api/webhooks", headers=signed_by_library(agent, b"", app.rt.signer.aid))
+        assert refusal(response)[:2] == (401, "INVALID_API_KEY")
 
 
 async def test_only_an_active_agent_reports(database_url: str) -> None:
@@ -128,14 +128,17 @@ async def test_a_failure_costs_the_address_and_a_success_the_agent(database_url:
     async with running_app(database_url, **limits) as app:
         agent = await registered_agent(app)  # one of the address's
         for left in (4, 3, 2):
-            answer = await send_signed(app, agent, EVENT)
-            assert (answer.headers["x-ratelimit-limit"], answer.headers["x-ratelimit-remaining"]) == ("5", str(left))
+            response = await send_signed(app, agent, EVENT)
+            assert (response.headers["x-ratelimit-limit"], response.headers["x-ratelimit-remaining"]) == (
+                "5",
+                str(left),
+            )
         good = signed_by_library(agent, BODY, app.rt.signer.aid)
         assert await post(app, {**good, "signature": "sig1=:AAAA:"}) == (401, "SIGNATURE_INVALID", "components")
         assert await post(app, good, BODY + b" ") == (401, "SIGNATURE_INVALID", "digest")
         assert await post(app, {**good, "aitp-audience": agent.aid}) == (401, "SIGNATURE_INVALID", "audience")
-        answer = await app.http.post(EVENTS, content=BODY, headers={**good, "signature": "x"})
-        assert (answer.status_code, answer.json()["bucket"]) == (429, "public-ip")
+        response = await app.http.post(EVENTS, content=BODY, headers={**good, "signature": "x"})
+        assert (response.status_code, response.json()["bucket"]) == (429, "public-ip")
 
 
 async def test_telemetry_says_who_may_report(database_url: str) -> None:
@@ -143,8 +146,8 @@ async def test_telemetry_says_who_may_report(database_url: str) -> None:
         agent = await registered_agent(app)
         assert refusal(await app.post(EVENTS, [EVENT]))[:2] == (403, "SIGNATURE_REQUIRED")
         assert (await send_signed(app, agent, EVENT)).status_code == 200
-        answer = await app.http.post(EVENTS, json=[EVENT], headers=bearer(await token_of(app, agent)))
-        assert answer.status_code == 200
+        response = await app.http.post(EVENTS, json=[EVENT], headers=bearer(await token_of(app, agent)))
+        assert response.status_code == 200
 
 
 async def test_reports_with_a_key_are_counted_for_the_agent_that_they_speak_for(database_url: str) -> None:
@@ -186,16 +189,16 @@ async def test_history_and_stream_filter_by_reporter_and_proof(database_url: str
         await app.post(EVENTS, [{"type": "key", "id": "3"}])
 
         async def types(**filters: str) -> list[str]:
-            answer = await app.get("/api/events/history", params=filters)
-            return [event["type"] for event in answer.json()["events"]]
+            response = await app.get("/api/events/history", params=filters)
+            return [event["type"] for event in response.json()["events"]]
 
         assert await types(proof="signature") == ["signed"]
         assert await types(proof="agent-token") == ["token"]
         assert await types(proof="shared-key") == ["key"]
         assert await types(reportedBy=agent.aid) == ["token", "signed"]
         assert await types(reportedBy=agent.aid, proof="signature", order="asc") == ["signed"]
-        answer = await app.get("/api/events/history", params={"proof": "none"})
-        assert refusal(answer)[:2] == (400, "FILTER_INVALID")
+        response = await app.get("/api/events/history", params={"proof": "none"})
+        assert refusal(response)[:2] == (400, "FILTER_INVALID")
 
 
 async def test_webhooks_and_exports_say_who_reported_and_how(database_url: str) -> None:

@@ -30,8 +30,8 @@ EVENT = {"type": "demo.event", "id": "1"}
 
 
 async def report(app: App, token: str, event: object = EVENT) -> tuple[int, str | None]:
-    answer = await app.http.post(EVENTS, json=[event], headers=bearer(token))
-    return answer.status_code, answer.json().get("code")
+    response = await app.http.post(EVENTS, json=[event], headers=bearer(token))
+    return response.status_code, response.json().get("code")
 
 
 @pytest.mark.parametrize("suite", ["ed25519", "p256"])
@@ -41,8 +41,8 @@ async def test_an_agent_reports_with_a_token_that_its_key_got(database_url: str,
         challenge = (await app.http.post(CHALLENGE, json={"aid": agent.aid})).json()
         assert challenge == {"nonce": challenge["nonce"], "audience": app.rt.signer.aid, "expiresIn": 60}
         proof = pop_response(agent.sdk, challenge["nonce"], challenge["audience"])
-        answer = await app.http.post(TOKEN, content=proof)
-        said = answer.json()
+        response = await app.http.post(TOKEN, content=proof)
+        said = response.json()
         assert said == {"token": said["token"], "expiresIn": 900, "aid": agent.aid}
         assert said["token"].startswith("aca_")
         assert await report(app, said["token"]) == (200, None)
@@ -59,17 +59,17 @@ async def test_the_token_opens_reports_alone(database_url: str) -> None:
         said = (await app.http.get("/api/whoami", headers=token)).json()
         assert (said["actor"], said["kind"], said["scopes"]) == (f"agent:{agent.aid}", "agent", ["events:write"])
         for method, path in (("GET", "/api/events/history"), ("GET", "/api/sessions"), ("POST", "/api/webhooks")):
-            answer = await app.http.request(method, path, headers=token)
-            assert refusal(answer)[:2] == (403, "SCOPE_MISSING"), path
+            response = await app.http.request(method, path, headers=token)
+            assert refusal(response)[:2] == (403, "SCOPE_MISSING"), path
 
 
 async def test_a_nonce_is_used_once_whatever_comes_at_the_same_time(database_url: str) -> None:
     async with running_app(database_url) as app:
         agent = new_agent()
         proof = pop_response(agent.sdk, await nonce_for(app, agent), app.rt.signer.aid)
-        answers = await asyncio.gather(*(app.http.post(TOKEN, content=proof) for _ in range(5)))
-        assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401, 401]
-        assert {refusal(answer)[1:] for answer in answers if answer.status_code == 401} == {
+        responses = await asyncio.gather(*(app.http.post(TOKEN, content=proof) for _ in range(5)))
+        assert sorted(response.status_code for response in responses) == [200, 401, 401, 401, 401]
+        assert {refusal(response)[1:] for response in responses if response.status_code == 401} == {
             ("PROOF_INVALID", "replayed")
         }
         assert await value(app, "SELECT count(*) FROM agent_nonces") == 1
@@ -98,17 +98,17 @@ async def test_what_another_key_signed_is_refused_and_leaves_the_nonce(database_
             ({**stolen, "sender": {"agent_id": agent.aid}}, "signature"),
             (json.loads(pop_response(agent.sdk, nonce, other.aid)), "audience"),
         ):
-            answer = await app.http.post(TOKEN, json=proof)
-            assert refusal(answer) == (401, "PROOF_INVALID", reason)
-        answer = await app.http.post(TOKEN, content=pop_response(agent.sdk, nonce, audience))
-        assert answer.status_code == 200
+            response = await app.http.post(TOKEN, json=proof)
+            assert refusal(response) == (401, "PROOF_INVALID", reason)
+        response = await app.http.post(TOKEN, content=pop_response(agent.sdk, nonce, audience))
+        assert response.status_code == 200
 
 
 @pytest.mark.parametrize("body", ["{}", '{"aid":"x"}', '{"aid":1}', "[]", ""])
 async def test_a_challenge_is_for_an_aid(database_url: str, body: str) -> None:
     async with running_app(database_url) as app:
-        answer = await app.http.post(CHALLENGE, content=body)
-        assert refusal(answer)[:2] == (400, "BODY_INVALID")
+        response = await app.http.post(CHALLENGE, content=body)
+        assert refusal(response)[:2] == (400, "BODY_INVALID")
 
 
 async def test_only_an_active_agent_reports(database_url: str) -> None:
@@ -117,8 +117,8 @@ async def test_only_an_active_agent_reports(database_url: str) -> None:
         stranger = new_agent()
         token = await token_of(app, stranger)
         assert await report(app, token) == (403, "AGENT_NOT_ACTIVE")
-        answer = await app.http.get("/api/whoami", headers=bearer(token))
-        assert refusal(answer)[:2] == (403, "AGENT_NOT_ACTIVE")
+        response = await app.http.get("/api/whoami", headers=bearer(token))
+        assert refusal(response)[:2] == (403, "AGENT_NOT_ACTIVE")
         agent = await registered_agent(app)
         token = await token_of(app, agent)
         assert await report(app, token) == (200, None)
@@ -153,12 +153,12 @@ async def test_buckets(database_url: str) -> None:
         agent = await registered_agent(app)
         token = await token_of(app, agent)
         assert [(await report(app, token))[0] for _ in range(3)] == [200, 200, 429]
-        answer = await app.http.post(EVENTS, json=[EVENT], headers=bearer(token))
-        assert answer.json()["bucket"] == "agent"
+        response = await app.http.post(EVENTS, json=[EVENT], headers=bearer(token))
+        assert response.json()["bucket"] == "agent"
         for _ in range(2):
             assert (await app.http.post(CHALLENGE, json={"aid": agent.aid})).status_code == 200
-        answer = await app.http.post(CHALLENGE, json={"aid": agent.aid})
-        assert (answer.status_code, answer.json()["bucket"]) == (429, "agent-auth-ip")
+        response = await app.http.post(CHALLENGE, json={"aid": agent.aid})
+        assert (response.status_code, response.json()["bucket"]) == (429, "agent-auth-ip")
         guesses = [await report(app, "aca_" + "x" * 20 + "." + "y" * 43) for _ in range(4)]
         assert [code for _, code in guesses][-1] == "RATE_LIMITED"
 
@@ -169,8 +169,8 @@ async def test_a_contained_agent_gets_nothing_and_reports_nothing(database_url: 
         agent = await registered_agent(app) if known else new_agent()
         token = await token_of(app, agent)
         proof = pop_response(agent.sdk, await nonce_for(app, agent), app.rt.signer.aid)
-        answer = await app.post(f"/api/registry/agents/{agent.aid}/contain", {"reason": "key lost"})
-        assert answer.status_code == 201, answer.text
+        response = await app.post(f"/api/registry/agents/{agent.aid}/contain", {"reason": "key lost"})
+        assert response.status_code == 201, response.text
         contained = (403, "AGENT_CONTAINED")
         assert await report(app, token) == contained
         assert refusal(await send_signed(app, agent, EVENT))[:2] == contained

@@ -18,9 +18,9 @@ MEMBERS = {"id", "action", "actorId", "actorName", "targetId", "details", "reque
 
 
 async def page(app: App, **filters: str) -> list[dict[str, Any]]:
-    answer = await app.get("/api/audit", params=filters)
-    said = answer.json()
-    assert answer.status_code == 200
+    response = await app.get("/api/audit", params=filters)
+    said = response.json()
+    assert response.status_code == 200
     assert set(said) - {"nextBefore"} == {"entries", "count"}
     assert said["count"] == len(said["entries"])
     entries: list[dict[str, Any]] = said["entries"]

@@ -25,9 +25,9 @@ async def contain(app: App, agent: Agent, *, dry: bool = False, **body: Any) -> 
 
 async def contained(app: App, agent: Agent, **body: Any) -> dict[str, Any]:
     """Contain an agent; what was answered."""
-    answer = await contain(app, agent, **body)
-    assert answer.status_code == 201, answer.text
-    said: dict[str, Any] = answer.json()
+    response = await contain(app, agent, **body)
+    assert response.status_code == 201, response.text
+    said: dict[str, Any] = response.json()
     return said
 
 
@@ -48,15 +48,15 @@ def delegated(delegator: str, delegatee: str, parent: str, **more: Any) -> dict[
 
 async def report(app: App, *events: dict[str, Any]) -> list[str]:
     """Report events; the ids of their tokens."""
-    answer = await app.post("/api/events", list(events))
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["dropped"] == 0
+    response = await app.post("/api/events", list(events))
+    assert response.status_code == 200, response.text
+    assert response.json()["dropped"] == 0
     return [event["payload"].get("tct", event["payload"])["jti"] for event in events]
 
 
 async def tokens(app: App, **query: str) -> list[dict[str, Any]]:
-    answer = await app.get("/api/tcts", params={"limit": "1000", **query})
-    found: list[dict[str, Any]] = answer.json()["tcts"]
+    response = await app.get("/api/tcts", params={"limit": "1000", **query})
+    found: list[dict[str, Any]] = response.json()["tcts"]
     return found
 
 

@@ -38,8 +38,8 @@ class Replicas:
         for name, replica in steps:
             app = self.apps[replica]
             if name.startswith("contain"):
-                answer = await contain(app, bad, include="verified" if "verified" in name else "all")
-                assert answer.status_code == (200 if contained else 201)
+                response = await contain(app, bad, include="verified" if "verified" in name else "all")
+                assert response.status_code == (200 if contained else 201)
                 acts, contained = acts + (not contained), True
             elif name == "release":
                 assert (await release(app, bad)).status_code == (200 if contained else 409)

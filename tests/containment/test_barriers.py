@@ -50,8 +50,8 @@ async def test_a_registration_that_runs_ends_contained(app: App) -> None:
     async with app.rt.db.transaction() as conn:
         await act(app, conn, bad)
         registration = await blocked(app, register(app.http, body, token))
-    answer = await registration
-    assert (answer.status_code, answer.json()["code"]) == (403, "AGENT_CONTAINED")
+    response = await registration
+    assert (response.status_code, response.json()["code"]) == (403, "AGENT_CONTAINED")
 
 
 async def test_a_containment_waits_for_a_registration_that_runs(app: App) -> None:
@@ -105,9 +105,9 @@ async def test_a_report_during_a_containment_comes_later_and_others_do_not_wait(
 async def test_two_at_once_are_one(app: App) -> None:
     bad = new_agent()
     await report(app, claimed(bad.aid, new_agent().aid))
-    answers = await asyncio.gather(*(contain(app, bad) for _ in range(4)))
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201]
-    assert len({answer.json()["containment"]["id"] for answer in answers}) == 1
+    responses = await asyncio.gather(*(contain(app, bad) for _ in range(4)))
+    assert sorted(response.status_code for response in responses) == [200, 200, 200, 201]
+    assert len({response.json()["containment"]["id"] for response in responses}) == 1
     assert len((await app.get("/api/containments")).json()["containments"]) == 1
 
 
@@ -117,9 +117,9 @@ async def test_against_a_release(app: App) -> None:
     async with app.rt.db.transaction() as conn:
         await service.release(conn, bad.aid, "over", OPERATOR, app.rt.clock())
         again = await blocked(app, app.post(path(bad.aid, "contain"), REASON))
-    answer = await again
-    assert answer.status_code == 201
-    assert answer.json()["containment"]["id"] != first["containment"]["id"]
+    response = await again
+    assert response.status_code == 201
+    assert response.json()["containment"]["id"] != first["containment"]["id"]
     await release(app, bad)
     async with app.rt.db.transaction() as conn:
         await act(app, conn, bad)

@@ -168,8 +168,8 @@ async def test_lists_of_containments(app: App) -> None:
     running = await contained(app, second)
 
     async def ids(**query: Any) -> list[str]:
-        answer = await app.get("/api/containments", params=query)
-        return [found["id"] for found in answer.json()["containments"]]
+        response = await app.get("/api/containments", params=query)
+        return [found["id"] for found in response.json()["containments"]]
 
     both = [running["containment"]["id"], ended["containment"]["id"]]
     assert await ids() == both
@@ -196,14 +196,14 @@ async def test_lists_of_containments(app: App) -> None:
 )
 async def test_bad_bodies(app: App, body: dict[str, Any]) -> None:
     agent = new_agent()
-    answer = await contain(app, agent, **body)
-    assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID")
+    response = await contain(app, agent, **body)
+    assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID")
     assert (await app.get("/api/containments")).json() == {"containments": []}
 
 
 async def test_bad_aids_and_keys(app: App) -> None:
-    answer = await app.post(path("aid:pubkey:short", "contain"), {"reason": "x"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+    response = await app.post(path("aid:pubkey:short", "contain"), {"reason": "x"})
+    assert (response.status_code, response.json()["code"]) == (400, "BAD_REQUEST")
     agent = new_agent()
     tagged = agent.aid.replace("aid:pubkey:", "aid:pubkey:ed25519:")
     assert (await app.post(path(tagged, "contain"), {"reason": "x"})).json()["containment"]["aid"] == agent.aid

@@ -25,16 +25,16 @@ async def fetch(app: App, agent: Agent | None = None, *tags: str) -> str:
     if agent is not None:
         token = AgentTokens(SECRET.encode()).token(agent.sdk.aid, app.rt.clock())  # type: ignore[arg-type]
         headers.append(("X-Aitp-Agent-Token", token))
-    answer = await app.http.get(LIST, headers=headers)
-    assert answer.status_code in {200, 304}
-    return answer.headers["etag"]
+    response = await app.http.get(LIST, headers=headers)
+    assert response.status_code in {200, 304}
+    return response.headers["etag"]
 
 
 async def reach(app: App, done: dict[str, Any]) -> dict[str, Any]:
     await app.rt.get(Holders).flush()
-    answer = await app.get(f"/api/containments/{done['containment']['id']}/reach")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = await app.get(f"/api/containments/{done['containment']['id']}/reach")
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 

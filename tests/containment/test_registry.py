@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def listed(app: App, **query: str) -> list[str]:
-    answer = await app.http.get("/api/registry/agents", params=query)
-    return [agent["aid"] for agent in answer.json()["agents"]]
+    response = await app.http.get("/api/registry/agents", params=query)
+    return [agent["aid"] for agent in response.json()["agents"]]
 
 
 def later(agent: Agent, secs: int) -> bytes:
@@ -72,8 +72,8 @@ async def test_a_contained_agent_does_not_come_back_until_it_is_released(app: Ap
     body = sdk_manifest(bad)
     token = await token_for(app.http, body)
     await contained(app, bad)
-    for answer in (await app.http.post("/api/registry/enroll", content=body), await register(app.http, body, token)):
-        assert (answer.status_code, answer.json()["code"]) == (403, "AGENT_CONTAINED")
+    for response in (await app.http.post("/api/registry/enroll", content=body), await register(app.http, body, token)):
+        assert (response.status_code, response.json()["code"]) == (403, "AGENT_CONTAINED")
     await release(app, bad)
     refused = await register(app.http, body, token)
     assert (refused.status_code, refused.json()["code"]) == (409, "AGENT_DEREGISTERED")
@@ -102,8 +102,8 @@ async def test_a_deregistered_agent_can_be_contained_and_its_row_can_go(app: App
     # Nothing announces what retention deletes, so a record may be in memory for some seconds; these lists are not.
     assert await listed(app, aid=bad.aid, status="all") == []
     assert (await contain(app, bad)).status_code == 200
-    answer = await app.http.post("/api/registry/enroll", content=sdk_manifest(bad))
-    assert answer.json()["code"] == "AGENT_CONTAINED"
+    response = await app.http.post("/api/registry/enroll", content=sdk_manifest(bad))
+    assert response.json()["code"] == "AGENT_CONTAINED"
     await report(app, claimed(bad.aid, new_agent().aid))
     assert await live(app, bad) == []
 

@@ -20,9 +20,9 @@ async def enrolled(app: App, **changes: Any) -> Agent:
 
 
 async def shown(app: App) -> list[dict[str, Any]]:
-    answer = await app.get("/api/dashboard/agents")
-    assert answer.status_code == 200, answer.text
-    agents: list[dict[str, Any]] = answer.json()["agents"]
+    response = await app.get("/api/dashboard/agents")
+    assert response.status_code == 200, response.text
+    agents: list[dict[str, Any]] = response.json()["agents"]
     return agents
 
 

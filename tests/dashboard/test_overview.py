@@ -30,9 +30,9 @@ def invoked(capability: Any = "cap.read", **more: Any) -> dict[str, Any]:
 
 
 async def overview(app: App, query: str = "") -> dict[str, Any]:
-    answer = await app.get(f"/api/dashboard/overview{query}")
-    assert answer.status_code == 200, answer.text
-    shown: dict[str, Any] = answer.json()
+    response = await app.get(f"/api/dashboard/overview{query}")
+    assert response.status_code == 200, response.text
+    shown: dict[str, Any] = response.json()
     return shown
 
 

@@ -32,9 +32,9 @@ def hop(app: App, number: int, parent: int, delegator: str, delegatee: str) -> d
 
 
 async def edges(app: App, **query: Any) -> dict[str, Any]:
-    answer = await app.get("/api/trust/edges", params=query)
-    assert answer.status_code == 200, answer.text
-    shown: dict[str, Any] = answer.json()
+    response = await app.get("/api/trust/edges", params=query)
+    assert response.status_code == 200, response.text
+    shown: dict[str, Any] = response.json()
     return shown
 
 

@@ -25,30 +25,30 @@ async def delivering(database_url: str, **environment: str) -> AsyncIterator[App
 
 async def subscribe(app: App, url: str, **more: Any) -> dict[str, Any]:
     """Create a webhook; the answer, secret included."""
-    answer = await app.post("/api/webhooks", {"url": url, **more})
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
+    response = await app.post("/api/webhooks", {"url": url, **more})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
     return created
 
 
 async def report(app: App, count: int = 1, kind: str = "handshake.failed") -> None:
     """Store `count` new events of a kind."""
-    answer = await app.post("/api/events", [{"type": kind, "payload": {"number": number}} for number in range(count)])
-    assert answer.json()["inserted"] == count, answer.text
+    response = await app.post("/api/events", [{"type": kind, "payload": {"number": number}} for number in range(count)])
+    assert response.json()["inserted"] == count, response.text
     await app.enqueue()
 
 
 async def patch(app: App, webhook: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    answer = await app.http.patch(f"/api/webhooks/{webhook['id']}", json=changes, headers=AUTH)
-    assert answer.status_code == 200, answer.text
-    changed: dict[str, Any] = answer.json()
+    response = await app.http.patch(f"/api/webhooks/{webhook['id']}", json=changes, headers=AUTH)
+    assert response.status_code == 200, response.text
+    changed: dict[str, Any] = response.json()
     return changed
 
 
 async def log_of(app: App, webhook: dict[str, Any], **query: str) -> list[dict[str, Any]]:
     """The delivery log, newest first."""
-    answer = await app.get(f"/api/webhooks/{webhook['id']}/deliveries", params={"limit": "1000", **query})
-    deliveries: list[dict[str, Any]] = answer.json()["deliveries"]
+    response = await app.get(f"/api/webhooks/{webhook['id']}/deliveries", params={"limit": "1000", **query})
+    deliveries: list[dict[str, Any]] = response.json()["deliveries"]
     return deliveries
 
 

@@ -26,15 +26,15 @@ def reply(body: bytes = b"", complete: bool = True, **headers: str) -> Reply:
 
 
 async def attempts_of(app: App, webhook: dict[str, Any], delivery: dict[str, Any], **query: str) -> dict[str, Any]:
-    answer = await app.get(f"/api/webhooks/{webhook['id']}/deliveries/{delivery['id']}/attempts", params=query)
-    assert answer.status_code == 200, answer.text
-    page: dict[str, Any] = answer.json()
+    response = await app.get(f"/api/webhooks/{webhook['id']}/deliveries/{delivery['id']}/attempts", params=query)
+    assert response.status_code == 200, response.text
+    page: dict[str, Any] = response.json()
     return page
 
 
 async def test_each_attempt_is_kept_with_its_result(database_url: str) -> None:
-    answers = [Answer(503, b"upstream down", {"X-Why": "maintenance"}), Answer(drop=True), Answer(204, b"")]
-    async with receiver(lambda _: answers.pop(0)) as there, delivering(database_url) as app:
+    responses = [Answer(503, b"upstream down", {"X-Why": "maintenance"}), Answer(drop=True), Answer(204, b"")]
+    async with receiver(lambda _: responses.pop(0)) as there, delivering(database_url) as app:
         webhook = await subscribe(app, there.url)
         await report(app)
         delivery = await attempted(app, webhook, 1)

@@ -24,9 +24,9 @@ async def act(app: App, webhook: dict[str, Any], action: str, body: Any, **optio
 
 
 async def queued(app: App, webhook: dict[str, Any], action: str, body: Any, **options: Any) -> dict[str, Any]:
-    answer = await act(app, webhook, action, body, **options)
-    assert answer.status_code == (200 if options.get("dryRun") else 202), answer.text
-    done: dict[str, Any] = answer.json()
+    response = await act(app, webhook, action, body, **options)
+    assert response.status_code == (200 if options.get("dryRun") else 202), response.text
+    done: dict[str, Any] = response.json()
     return done
 
 
@@ -142,9 +142,9 @@ async def test_what_is_refused_changes_nothing(database_url: str) -> None:
     async with running_app(database_url, **LOCAL) as app:
         webhook = await subscribe(app, URL)
         for action, body in REFUSED:
-            answer = await act(app, webhook, action, body)
-            assert answer.status_code == 400, (action, body, answer.text)
-            assert answer.json()["code"] in ("BODY_INVALID", "FILTER_INVALID"), (action, body)
+            response = await act(app, webhook, action, body)
+            assert response.status_code == 400, (action, body, response.text)
+            assert response.json()["code"] in ("BODY_INVALID", "FILTER_INVALID"), (action, body)
         for action in ("resend", "recover", "replay-missing"):
             gone = await act(app, {"id": str(uuid4())}, action, {"since": EVER})
             assert gone.json()["code"] == "NOT_FOUND"

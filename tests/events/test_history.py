@@ -100,14 +100,14 @@ async def test_log_order_with_filters(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("query", [{"since": "yesterday"}, {"until": "2026-99-01"}, {"order": "asc", "after": "x"}])
 async def test_what_is_no_time_or_position(http: httpx.AsyncClient, query: dict[str, str]) -> None:
-    answer = await http.get(PATH, params=query)
-    assert (answer.status_code, answer.json()["code"]) == (400, "FILTER_INVALID")
+    response = await http.get(PATH, params=query)
+    assert (response.status_code, response.json()["code"]) == (400, "FILTER_INVALID")
 
 
 async def test_only_with_a_key(http: httpx.AsyncClient) -> None:
     for path in (PATH, "/api/events/stream"):
-        answer = await http.get(path, headers={"Authorization": "Bearer wrong"})
-        assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
+        response = await http.get(path, headers={"Authorization": "Bearer wrong"})
+        assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
 
 
 async def test_a_stream_has_no_head(http: httpx.AsyncClient) -> None:

@@ -85,11 +85,11 @@ def test_how_an_answer_is_cut_into_pieces_changes_nothing(size: int) -> None:
     """Row 11: a body in chunks of many sizes, byte by byte or at once; whole or not is told apart."""
     chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (n, b"x" * n) for n in (1, 15, 16, 4096))
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: 1\r\n\r\n"
-    answer = Response(LIMIT)
+    response = Response(LIMIT)
     for start in range(0, len(raw), size):
-        if not answer.done:
-            answer.feed(raw[start : start + size])
-    assert (answer.done, answer.complete, bytes(answer.body)) == (True, True, b"x" * (1 + 15 + 16 + 4096))
+        if not response.done:
+            response.feed(raw[start : start + size])
+    assert (response.done, response.complete, bytes(response.body)) == (True, True, b"x" * (1 + 15 + 16 + 4096))
 
 
 @pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH\r\n", b"\x15\x03\x01\x00\x02", b"HTTP/2 200\r\n", b"x" * 10_000])
@@ -229,7 +229,7 @@ async def test_internal_names_cannot_be_asked_for(database_url: str, monkeypatch
             changed = await app.http.patch(
                 f"/api/webhooks/{hook['id']}", json={"url": "http://vault.corp.example/"}, headers=AUTH
             )
-            said |= {(answer.status_code, answer.text) for answer in (made, changed)}
+            said |= {(response.status_code, response.text) for response in (made, changed)}
             with pytest.raises((Refused, Unreachable)) as failure:
                 await post(GuardedClient(LOOPBACK, lookup=names), "http://vault.corp.example/")
             said.add((0, str(failure.value)))

@@ -155,10 +155,10 @@ async def read_all(app: App, path: str, name: str, most: int, **filters: str) ->
     """All pages, read on by cursor to the end; each is as long as a page may be and no shorter."""
     pages: list[list[dict[str, Any]]] = []
     while True:
-        answer = await app.get(path, params={**filters, "limit": "10000"})
-        assert answer.status_code == 200
-        assert len(answer.content) <= most + 500
-        body = answer.json()
+        response = await app.get(path, params={**filters, "limit": "10000"})
+        assert response.status_code == 200
+        assert len(response.content) <= most + 500
+        body = response.json()
         assert body[name]
         pages.append(body[name])
         if "nextBefore" not in body:
@@ -189,8 +189,8 @@ async def test_a_row_larger_than_a_page_comes_alone(database_url: str) -> None:
         found = []
         for offset in range(3):
             params = {"include_manifest": "true", "offset": str(offset), "limit": "1000"}
-            answer = await app.http.get(AGENTS, params=params)
-            found.append([agent["aid"] for agent in answer.json()["agents"]])
+            response = await app.http.get(AGENTS, params=params)
+            found.append([agent["aid"] for agent in response.json()["agents"]])
         assert found == [["aid-0001"], ["aid-0002"], ["aid-0003"]]
 
 
@@ -219,12 +219,12 @@ async def test_the_log_in_order_and_a_tree_end_by_bytes_too(database_url: str) -
             await execute(app, f"{FILL[name].insert} FROM generate_series(1, 200) AS n")
         found, after = [], 0
         while True:
-            answer = await app.get("/api/events/history", params={"after": str(after), "limit": "1000"})
-            assert len(answer.content) <= LONG_PAGE_BYTES + 500
-            if not answer.json()["events"]:
+            response = await app.get("/api/events/history", params={"after": str(after), "limit": "1000"})
+            assert len(response.content) <= LONG_PAGE_BYTES + 500
+            if not response.json()["events"]:
                 break
-            found += [event["seq"] for event in answer.json()["events"]]
-            after = answer.json()["nextAfter"]
+            found += [event["seq"] for event in response.json()["events"]]
+            after = response.json()["nextAfter"]
         assert found == list(range(1, 201))
         tree = await app.get("/api/delegations", params={"rootJti": HOOK})
         assert LONG_PAGE_BYTES - 130_000 < len(tree.content) <= LONG_PAGE_BYTES + 500

@@ -26,9 +26,9 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
         yield between
 
 
-def cached_secs(answer: httpx.Response) -> int:
+def cached_secs(response: httpx.Response) -> int:
     """How long a cache may keep the answer."""
-    header = answer.headers["cache-control"]
+    header = response.headers["cache-control"]
     found = re.search(r"max-age=(\d+)", header)
     assert found or header == "no-store"
     return int(found.group(1)) if found else 0
@@ -44,11 +44,11 @@ async def test_a_record_is_cached_no_longer_than_it_is_active(database_url: str,
         app.clock.ahead += expires_at - app.clock() - timedelta(seconds=left)
         for path, most in ((f"/api/registry/agents/{aid}", 30), (f"/api/registry/agents/{aid}/manifest", 60)):
             for _ in range(8):
-                answer = await app.http.get(path)
-                assert answer.status_code == 200
-                assert cached_secs(answer) <= min(most, (expires_at - app.clock()).total_seconds())
+                response = await app.http.get(path)
+                assert response.status_code == 200
+                assert cached_secs(response) <= min(most, (expires_at - app.clock()).total_seconds())
             if left > 61:
-                assert cached_secs(answer) == most
+                assert cached_secs(response) == most
 
 
 async def test_the_own_manifest_is_renewed_before_caches_hold_it_too_long(database_url: str) -> None:
@@ -57,9 +57,9 @@ async def test_the_own_manifest_is_renewed_before_caches_hold_it_too_long(databa
         first = await app.http.get(OWN)
         for minutes in (0, 60 * 22 + 55, 60 * 22 + 59):
             app.clock.ahead = timedelta(minutes=minutes)
-            answer = await app.http.get(OWN)
-            left = answer.json()["manifest"]["expires_at"] - app.clock().timestamp()
-            assert (answer.content, cached_secs(answer)) == (first.content, 3600)
+            response = await app.http.get(OWN)
+            left = response.json()["manifest"]["expires_at"] - app.clock().timestamp()
+            assert (response.content, cached_secs(response)) == (first.content, 3600)
             assert left > 3600 - 2
         app.clock.ahead = timedelta(hours=23, seconds=1)
         # The SDK signs by the system's clock, so a manifest of a later hour cannot be looked at here.
@@ -81,14 +81,14 @@ async def test_the_signed_list_is_cached_no_longer_than_it_is_vouched_for(
 ) -> None:
     """A short life of the list or a short bound on its staleness shortens what caches are told; 304 says the same."""
     async with running_app(database_url, **settings) as app:
-        answer = await app.http.get(LIST)
-        left = answer.json()["revocation_list"]["expires_at"] - app.clock().timestamp()
-        assert cached_secs(answer) <= min(left + 1, app.rt.settings.revocation_max_staleness_secs)
-        again = await app.http.get(LIST, headers={"If-None-Match": answer.headers["etag"]})
+        response = await app.http.get(LIST)
+        left = response.json()["revocation_list"]["expires_at"] - app.clock().timestamp()
+        assert cached_secs(response) <= min(left + 1, app.rt.settings.revocation_max_staleness_secs)
+        again = await app.http.get(LIST, headers={"If-None-Match": response.headers["etag"]})
         assert again.status_code in {200, 304}
-        assert cached_secs(again) <= cached_secs(answer)
+        assert cached_secs(again) <= cached_secs(response)
         if not settings:
-            assert answer.headers["cache-control"] == "max-age=60"
+            assert response.headers["cache-control"] == "max-age=60"
 
 
 async def test_an_outage_shortens_what_caches_may_keep(proxy: Proxy) -> None:
@@ -98,9 +98,9 @@ async def test_an_outage_shortens_what_caches_may_keep(proxy: Proxy) -> None:
         await proxy.stop()
         for age, most in ((100, 60), (230, 60), (280, 20), (299, 1)):
             app.clock.ahead = timedelta(seconds=age)
-            answer = await app.http.get(LIST)
-            assert answer.status_code == 200
-            assert most - 2 <= cached_secs(answer) <= most
+            response = await app.http.get(LIST)
+            assert response.status_code == 200
+            assert most - 2 <= cached_secs(response) <= most
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ async def test_an_operator_never_waits_for_what_hangs_below_a_token(app: App, sh
         await conn.execute("DELETE FROM delegations")
         await conn.execute(shape, root, 20_000)
     started = time.monotonic()
-    answer = await app.post(ENTRIES, {"jti": str(root)})
-    assert (answer.status_code, time.monotonic() - started < 1) == (201, True)
+    response = await app.post(ENTRIES, {"jti": str(root)})
+    assert (response.status_code, time.monotonic() - started < 1) == (201, True)
     await until(lambda: is_listed(app, root), 1)
     unrevoked = (await app.get("/api/delegations", params={"active": "true"})).json()["delegations"]
     assert {row["pendingCascade"] for row in unrevoked} == {True}

@@ -46,8 +46,8 @@ async def test_a_batch_for_a_hundred_webhooks_writes_nothing_but_events(database
     """Row A7: one caller's 500 events were 50,000 rows under the log lock; now they come in bounded steps behind it."""
     async with running_app(database_url, **LOCAL) as app:
         await sql(app, MANY)
-        answer = await app.post("/api/events", [{"type": "handshake.failed"} for _ in range(25)])
-        assert answer.json()["inserted"] == 25
+        response = await app.post("/api/events", [{"type": "handshake.failed"} for _ in range(25)])
+        assert response.json()["inserted"] == 25
         assert await value(app, ROWS) == 0
         steps = []
         while (done := await outbox.step(app.rt.db)).enqueued:
@@ -144,7 +144,7 @@ async def test_one_webhook_too_many_is_refused_until_one_is_deleted(database_url
     """Row A7: at most WEBHOOKS_MAX webhooks, also of many created at once; the refusal is not kept for replays."""
     async with running_app(database_url, WEBHOOKS_MAX="3", **LOCAL) as app:
         made = await asyncio.gather(*(app.post("/api/webhooks", {"url": URL}) for _ in range(8)))
-        assert sorted(answer.status_code for answer in made) == [201] * 3 + [409] * 5
+        assert sorted(response.status_code for response in made) == [201] * 3 + [409] * 5
         once = {"headers": {"Idempotency-Key": "one-more"}}
         refused = await app.post("/api/webhooks", {"url": URL}, **once)
         assert (refused.status_code, refused.json()["code"]) == (409, "WEBHOOKS_LIMIT")

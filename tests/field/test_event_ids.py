@@ -120,8 +120,8 @@ async def test_a_number_out_of_range_is_stored_as_null_and_spoils_no_batch(datab
     """Row A19: what jsonb cannot hold never becomes a failed batch."""
     async with running_app(database_url) as app:
         body = b"[%s]" % b",".join(b'{"ts":1,"payload":{"n":%s}}' % number.encode() for number in NUMBERS)
-        answer = await app.http.post("/api/events", content=body, headers=AUTH)
-        assert answer.json()["inserted"] == len(NUMBERS), answer.text
+        response = await app.http.post("/api/events", content=body, headers=AUTH)
+        assert response.json()["inserted"] == len(NUMBERS), response.text
         events = (await app.get("/api/events/history?order=asc")).json()["events"]
         shown = [event["payload"]["n"] for event in events]
         assert shown == [1, 1, 1, 1, 1, 1, None, None, None, 0, None, None, None]

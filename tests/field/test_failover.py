@@ -62,12 +62,12 @@ async def report(http: httpx.AsyncClient, record: Record, replica: int) -> None:
 
 async def acknowledged(http: httpx.AsyncClient, record: Record, path: str, body: object) -> None:
     while True:
-        answer = await http.post(path, json=body)
-        record.answers.add(answer.status_code)
-        if answer.is_success:
+        response = await http.post(path, json=body)
+        record.answers.add(response.status_code)
+        if response.is_success:
             return
-        assert answer.status_code == 503, answer.text
-        assert int(answer.headers["Retry-After"]) <= 2
+        assert response.status_code == 503, response.text
+        assert int(response.headers["Retry-After"]) <= 2
         await asyncio.sleep(0.1)
 
 

@@ -60,8 +60,8 @@ def gauge(app: App) -> float | None:
     return app.rt.metrics.registry.get_sample_value("aitp_control_plane_ingest_waiting_bytes")
 
 
-def busy(answer: Response) -> bool:
-    told = (answer.status_code, answer.json().get("code"), answer.headers.get("retry-after"))
+def busy(response: Response) -> bool:
+    told = (response.status_code, response.json().get("code"), response.headers.get("retry-after"))
     return told == (503, "INGEST_BUSY", "1")
 
 
@@ -111,21 +111,21 @@ async def test_batches_under_keys_share_a_transaction_and_keep_their_answers(app
     before = app.rt.db.commits
     first = await asyncio.gather(*(post(app, body, key) for key, body in bodies.items()))
     assert app.rt.db.commits - before < 20
-    assert {answer.json()["inserted"] for answer in first} == {2}
+    assert {response.json()["inserted"] for response in first} == {2}
     again = await asyncio.gather(*(post(app, body, key) for key, body in bodies.items()))
-    assert [answer.content for answer in again] == [answer.content for answer in first]
-    assert {answer.headers.get("idempotency-replayed") for answer in again} == {"true"}
+    assert [response.content for response in again] == [response.content for response in first]
+    assert {response.headers.get("idempotency-replayed") for response in again} == {"true"}
     assert await counts(app) == {"audit_events": 120, "idempotency_keys": 60}
 
 
 async def test_one_key_at_once_is_one_effect_whatever_the_group(app: App) -> None:
     """Row 34: lock, effect and stored answer are still one transaction."""
     body, other = (json.dumps([{"type": "a"}, {"type": kind}]).encode() for kind in "bc")
-    answers = await asyncio.gather(*(post(app, body if n % 3 else other, "key") for n in range(30)))
-    statuses = {answer.status_code for answer in answers}
+    responses = await asyncio.gather(*(post(app, body if n % 3 else other, "key") for n in range(30)))
+    statuses = {response.status_code for response in responses}
     assert statuses <= {200, 409, 422}
     assert 200 in statuses
-    assert {answer.json().get("code") for answer in answers if answer.status_code != 200} <= {
+    assert {response.json().get("code") for response in responses if response.status_code != 200} <= {
         "IDEMPOTENCY_IN_FLIGHT",
         "IDEMPOTENCY_KEY_REUSED",
     }
@@ -135,10 +135,10 @@ async def test_one_key_at_once_is_one_effect_whatever_the_group(app: App) -> Non
 async def test_an_answer_that_cannot_be_kept_stores_no_event(app: App) -> None:
     """Row 34: one transaction, also for the other batches of a group, which are stored without the bad one."""
     await break_inserts(app, "idempotency_keys")
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         post(app, json.dumps([event(), event()]), "key"), *(post(app, json.dumps([event()])) for _ in range(5))
     )
-    assert [answer.status_code for answer in answers] == [500, *[200] * 5]
+    assert [response.status_code for response in responses] == [500, *[200] * 5]
     assert await counts(app) == {"audit_events": 5}
 
 
@@ -170,7 +170,7 @@ async def test_what_another_group_stored_first_is_not_projected(database_url: st
                 posted.append(asyncio.create_task(post(app, json.dumps(batch))))
                 await waiting_groups(one, number + 1)
         told = [(await task).json() for task in posted]
-        assert sorted((answer["inserted"], answer["duplicates"]) for answer in told) == [(1, 1), (2, 0)]
+        assert sorted((response["inserted"], response["duplicates"]) for response in told) == [(1, 1), (2, 0)]
         stored = {event["sessionId"] for event in (await one.get("/api/events/history")).json()["events"]}
         projected = {row["sessionId"] for row in (await one.get("/api/sessions")).json()["sessions"]}
         assert projected == stored
@@ -182,10 +182,10 @@ async def test_a_group_that_fails_says_why_once(app: App) -> None:
     await execute(app, REFUSAL.format("P0001"))
     await execute(app, REFUSE)
     with capture_logs() as lines:
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(post(app, json.dumps([event(run_id="bad" if number == 3 else "good")])) for number in range(8))
         )
-    assert [answer.status_code for answer in answers] == [500 if number == 3 else 200 for number in range(8)]
+    assert [response.status_code for response in responses] == [500 if number == 3 else 200 for number in range(8)]
     [line] = [line for line in lines if line["event"] == "ingest_group_failed"]
     assert (line["log_level"], line["requests"]) == ("error", 8)
     assert "no such character" in str(line["exc_info"])
@@ -197,9 +197,9 @@ async def test_what_the_database_cannot_hold_is_the_fault_of_its_item(app: App) 
     await execute(app, REFUSE)
     batch = [event(run_id="bad" if number in {3, 17} else "good") for number in range(20)]
     batch.insert(1, "no object")  # type: ignore[arg-type]  # as a reporter may
-    answer = await post(app, json.dumps(batch), "key")
-    assert answer.status_code == 200, answer.text
-    told = answer.json()
+    response = await post(app, json.dumps(batch), "key")
+    assert response.status_code == 200, response.text
+    told = response.json()
     assert (told["inserted"], told["dropped"]) == (18, 3)
     reasons = [(problem["index"], problem["field"], problem["reason"]) for problem in told["errors"]]
     unfit = "cannot be stored in this database"

@@ -44,8 +44,8 @@ async def test_a_conflict_is_never_stored(database_url: str) -> None:
         once = Once("test", "caller", "key", b"\0" * 32)
         with pytest.raises(Conflict):
             await run_once(app.rt.db, once, effect, app.rt.clock())
-        answer = await run_once(app.rt.db, once, effect, app.rt.clock())
-        assert (answer.status, answer.replayed) == (201, False)
+        response = await run_once(app.rt.db, once, effect, app.rt.clock())
+        assert (response.status, response.replayed) == (201, False)
 
 
 async def test_a_closed_pool_is_a_process_that_stops(database_url: str) -> None:

@@ -88,8 +88,8 @@ async def test_a_caller_runs_eight_reads_at_once(database_url: str) -> None:
 async def test_a_burst_of_short_reads_gets_through(database_url: str) -> None:
     """Row A7: the limit is on what runs, so sixty reads of some milliseconds wait for each other."""
     async with running_app(database_url) as app:
-        answers = await asyncio.gather(*asking(app, 60))
-        assert {answer.status_code for answer in answers} == {200}
+        responses = await asyncio.gather(*asking(app, 60))
+        assert {response.status_code for response in responses} == {200}
 
 
 async def test_readers_that_go_away_free_their_slots(database_url: str) -> None:
@@ -112,8 +112,8 @@ async def test_an_open_gate_knows_no_callers(database_url: str) -> None:
             reads = asking(app, MAX_READS + 4)
             await asyncio.sleep(1.3)
             assert not any(read.done() for read in reads)
-        answers = await asyncio.gather(*reads)
-        assert {answer.status_code for answer in answers} == {200}
+        responses = await asyncio.gather(*reads)
+        assert {response.status_code for response in responses} == {200}
     slots = {"API_KEYS": "", "MAX_SSE_CONNECTIONS": "2"}
     async with replica(database_url, **slots) as one, one.stream() as first, one.stream() as second:
         assert (first.status, second.status) == (200, 200)
@@ -161,6 +161,6 @@ async def test_slow_reads_leave_connections_for_revocation_and_health(database_u
             assert time.monotonic() - began < 1.5
             assert not any(read.done() for read in reads)
             assert app.rt.db.in_use < app.rt.db.max_size
-        answers = await asyncio.gather(*reads)
-        assert {answer.status_code for answer in answers} <= {200, 503}
+        responses = await asyncio.gather(*reads)
+        assert {response.status_code for response in responses} <= {200, 503}
         assert (await app.get(SESSIONS)).status_code == 200

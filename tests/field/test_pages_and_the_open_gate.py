@@ -20,9 +20,9 @@ ADDRESSES = ["192.168.1.5:4000", "10.0.0.1", "[fd00::1]:4000", "control-plane:40
 PATHS = ["/api/registry/agents", "/api/audit", "/api/health", "/.well-known/aitp-manifest", "/nowhere"]
 
 
-def outcome(answer: httpx.Response | Reply) -> tuple[int, str | None]:
-    status = answer.status_code if isinstance(answer, httpx.Response) else answer.status
-    body = json.loads(answer.content if isinstance(answer, httpx.Response) else answer.body)
+def outcome(response: httpx.Response | Reply) -> tuple[int, str | None]:
+    status = response.status_code if isinstance(response, httpx.Response) else response.status
+    body = json.loads(response.content if isinstance(response, httpx.Response) else response.body)
     return status, body.get("code")
 
 
@@ -61,8 +61,8 @@ async def test_only_known_host_names_are_answered(
                 assert outcome(await app.http.get(path, headers={"Host": host})) == REFUSED, host
         for method in ("POST", "DELETE", "OPTIONS"):
             for host in refused:
-                answer = await app.http.request(method, "/api/events", headers={"Host": host})
-                assert outcome(answer) == REFUSED
+                response = await app.http.request(method, "/api/events", headers={"Host": host})
+                assert outcome(response) == REFUSED
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ async def test_with_keys_an_origin_decides_nothing(database_url: str) -> None:
     """Row A20: a valid key is proof enough; `Origin` is then a matter of CORS alone, as before."""
     async with running_app(database_url) as app:
         assert (await app.get("/api/audit", headers={"Origin": "https://evil.example"})).status_code == 200
-        answer = await app.http.get("/api/audit", headers={"Origin": "https://evil.example"})
-        assert outcome(answer) == (401, "INVALID_API_KEY")
+        response = await app.http.get("/api/audit", headers={"Origin": "https://evil.example"})
+        assert outcome(response) == (401, "INVALID_API_KEY")
 
 
 @pytest.fixture(params=["127.0.0.1", "0.0.0.0"])

@@ -70,14 +70,14 @@ async def replay(pair: Pair, action: str) -> None:
 
 async def seen(app: App, run: str, headers: dict[str, str] = READER) -> int:
     """How many events of the run this caller sees in the history."""
-    answer = await app.http.get("/api/events/history", params={"runId": run}, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return len(answer.json()["events"])
+    response = await app.http.get("/api/events/history", params={"runId": run}, headers=headers)
+    assert response.status_code == 200, response.text
+    return len(response.json()["events"])
 
 
 async def post(app: App, run: str) -> None:
-    answer = await app.post("/api/events", [{"type": "demo.event", "run_id": run, "payload": {"n": str(uuid4())}}])
-    assert answer.status_code == 200
+    response = await app.post("/api/events", [{"type": "demo.event", "run_id": run, "payload": {"n": str(uuid4())}}])
+    assert response.status_code == 200
 
 
 def fallbacks(app: App, reason: str) -> float:
@@ -195,8 +195,8 @@ async def test_a_standby_that_vanishes_or_goes_is_left_within_a_second(pair: Pai
         await post(app, run)
         between.stall()
         began = time.monotonic()
-        answers = await asyncio.gather(*[seen(app, run) for _ in range(8)])
-        assert answers == [1] * 8
+        responses = await asyncio.gather(*[seen(app, run) for _ in range(8)])
+        assert responses == [1] * 8
         assert time.monotonic() - began < WITHIN_SECS + 0.5
         assert not on_standby(app)
         between.resume()

@@ -213,9 +213,9 @@ async def filled(database_url: str) -> AsyncIterator[App]:
 
 async def page(app: App, case: Case, **params: Any) -> tuple[list[Any], str | None]:
     """The rows' keys, and the cursor of the next page."""
-    answer = await app.get(case.path, params={**case.filters, **params})
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
+    response = await app.get(case.path, params={**case.filters, **params})
+    assert response.status_code == 200, response.text
+    body = response.json()
     return [row[case.key] for row in body[case.name]], body.get("nextBefore")
 
 

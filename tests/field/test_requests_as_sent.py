@@ -23,8 +23,8 @@ async def test_a_key_is_compared_byte_for_byte(database_url: str, ending: str) -
     async with running_app(database_url, API_KEYS=key) as app:
         for offered, status in ((key, 200), (key[:-1], 401)):
             bearer = b"Bearer " + offered.encode()
-            answer = await app.http.get("/api/audit", headers=[(b"authorization", bearer)])
-            assert answer.status_code == status
+            response = await app.http.get("/api/audit", headers=[(b"authorization", bearer)])
+            assert response.status_code == status
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ async def test_a_key_is_compared_byte_for_byte(database_url: str, ending: str) -
 async def test_a_fixed_path_in_another_spelling_is_unknown(database_url: str, path: str) -> None:
     """Row A12: an edge that denies `/api/metrics` compares what was sent."""
     async with running_app(database_url) as app:
-        answer = await app.http.get(f"http://cp.test{path}")
-        assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+        response = await app.http.get(f"http://cp.test{path}")
+        assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND")
 
 
 async def test_every_fixed_path_matches_only_as_it_is_written(database_url: str) -> None:
@@ -68,8 +68,8 @@ async def report(app: App, body: bytes, **headers: str) -> httpx.Response:
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "deflate", "identity, gzip", "zstd"])
 async def test_a_coded_body_is_refused_by_name(app: App, coding: str) -> None:
     """Row 27: a gzip body was "not JSON"."""
-    answer = await report(app, gzip.compress(EVENT), **{"content-encoding": coding})
-    assert (answer.status_code, answer.json()["code"]) == (415, "ENCODING_UNSUPPORTED")
+    response = await report(app, gzip.compress(EVENT), **{"content-encoding": coding})
+    assert (response.status_code, response.json()["code"]) == (415, "ENCODING_UNSUPPORTED")
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
@@ -86,7 +86,7 @@ async def test_a_byte_order_mark_is_skipped(app: App) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
 async def test_utf_16_is_refused_with_a_sentence(app: App, encoding: str) -> None:
-    answer = await report(app, EVENT.decode().encode(encoding))
-    assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID")
+    response = await report(app, EVENT.decode().encode(encoding))
+    assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID")
     if encoding == "utf-16":
-        assert "UTF-8" in answer.json()["error"]
+        assert "UTF-8" in response.json()["error"]

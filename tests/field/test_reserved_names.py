@@ -31,9 +31,9 @@ OTHERS: list[dict[str, Any]] = [
 async def test_the_control_planes_own_source_and_types_are_reserved(database_url: str) -> None:
     """Rows 29 and A6: `source: "cp"` and `agent.deregistered` could be reported."""
     async with running_app(database_url) as app:
-        answer = await app.post("/api/events", [item for item, _ in ITEMS] + OTHERS)
-        assert answer.status_code == 200
-        told = answer.json()
+        response = await app.post("/api/events", [item for item, _ in ITEMS] + OTHERS)
+        assert response.status_code == 200
+        told = response.json()
         assert (told["inserted"], told["dropped"]) == (len(OTHERS), len(ITEMS))
         assert told["errors"] == [
             {"index": index, "field": field, "reason": "reserved"} for index, (_, field) in enumerate(ITEMS)

@@ -23,14 +23,14 @@ __all__ = ["app"]
 pytestmark = pytest.mark.anyio
 
 
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", "")
+def outcome(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json().get("code", "")
 
 
 async def read(app: App, path: str, **params: Any) -> dict[str, Any]:
-    answer = await app.get(path, params=params)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = await app.get(path, params=params)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -40,9 +40,9 @@ async def test_a_thousand_tokens_are_revoked_in_one_request(app: App) -> None:
     jtis = [str(uuid4()) for _ in range(999)]
     jtis.insert(500, known["jti"])
     spelled = [jtis[0].upper(), UUID(jtis[1]).hex, f"urn:uuid:{jtis[2]}", *jtis[3:]]
-    answer = await app.post(ENTRIES, {"jtis": spelled, "reason": "key lost", "revokedAt": 1767323045})
-    assert answer.status_code == 201, answer.text
-    said = answer.json()
+    response = await app.post(ENTRIES, {"jtis": spelled, "reason": "key lost", "revokedAt": 1767323045})
+    assert response.status_code == 201, response.text
+    said = response.json()
     assert [entry["jti"] for entry in said["entries"]] == jtis
     assert (said["revoked"], said["alreadyRevoked"], said["entries"][500]) == (999, 1, known)
     new = {"jti": jtis[0], "revokedAt": "2026-01-02T03:04:05.000Z", "reason": "key lost", "listed": True}
@@ -107,9 +107,9 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_tokens(
 )
 async def test_a_wrong_list_is_refused_whole(app: App, body: dict[str, Any], code: str, names: str) -> None:
     """Part II, row 11: a clear 400 that says which member is wrong, and nothing is stored."""
-    answer = await app.post(ENTRIES, body)
-    assert outcome(answer) == (400, code)
-    assert names in answer.json()["error"]
+    response = await app.post(ENTRIES, body)
+    assert outcome(response) == (400, code)
+    assert names in response.json()["error"]
     assert (await read(app, ENTRIES))["entries"] == (await read(app, "/api/audit"))["entries"] == []
 
 
@@ -120,11 +120,11 @@ async def test_a_list_is_idempotent_and_safe_beside_itself(app: App) -> None:
     first, again = [await app.post(ENTRIES, {"jtis": jtis[:10]}, headers=key) for _ in range(2)]
     assert (again.headers["Idempotency-Replayed"], again.json()) == ("true", first.json())
     orders = [jtis, jtis[::-1], jtis[50:] + jtis[:50], jtis[::-1]]
-    answers = await asyncio.gather(*(app.post(ENTRIES, {"jtis": order}) for order in orders))
-    assert {answer.status_code for answer in answers} == {201}
-    assert sum(answer.json()["revoked"] for answer in answers) == 90
+    responses = await asyncio.gather(*(app.post(ENTRIES, {"jtis": order}) for order in orders))
+    assert {response.status_code for response in responses} == {201}
+    assert sum(response.json()["revoked"] for response in responses) == 90
     assert len((await read(app, "/api/events/history", type="tct.revoked", limit=1000))["events"]) == 100
-    assert len({str(sorted(entry["jti"] for entry in answer.json()["entries"])) for answer in answers}) == 1
+    assert len({str(sorted(entry["jti"] for entry in response.json()["entries"])) for response in responses}) == 1
 
 
 async def test_no_revocation_is_dated_far_ahead(app: App) -> None:
@@ -139,10 +139,10 @@ async def test_no_revocation_is_dated_far_ahead(app: App) -> None:
 async def test_an_answer_says_whether_the_signed_list_holds_the_token(app: App) -> None:
     """Row A18: 201 for a jti that the SDK does not sign says so, in every answer."""
     signed, unsigned = str(uuid4()), str(UUID(int=uuid1().int))
-    answers = [(await app.post(ENTRIES, {"jti": jti})).json()["listed"] for jti in (signed, unsigned)]
+    responses = [(await app.post(ENTRIES, {"jti": jti})).json()["listed"] for jti in (signed, unsigned)]
     bulk = (await app.post(ENTRIES, {"jtis": [signed, unsigned]})).json()["entries"]
     page = (await read(app, ENTRIES))["entries"]
-    assert answers == [entry["listed"] for entry in bulk] == [True, False]
+    assert responses == [entry["listed"] for entry in bulk] == [True, False]
     assert {entry["jti"]: entry["listed"] for entry in page} == {signed: True, unsigned: False}
     assert await get_list(app) == [signed]
 

@@ -50,8 +50,8 @@ async def test_serializable_by_default(empty_database_url: str) -> None:
     await alter(empty_database_url, **HOSTILE)
     assert await upgrade(empty_database_url) == list(REVISIONS)
     async with running_app(empty_database_url) as app:
-        answers = await asyncio.gather(*(caller(app, number) for number in range(13)))
-        assert {status for statuses in answers for status in statuses} <= {200, 201}
+        responses = await asyncio.gather(*(caller(app, number) for number in range(13)))
+        assert {status for statuses in responses for status in statuses} <= {200, 201}
         history = (await app.get("/api/events/history", params={"type": "demo.event"})).json()
         assert len(history["events"]) == 13 * 4
         assert {event["payload"]["text"] for event in history["events"]} == {"名前 \\ ' \" é"}
@@ -62,8 +62,8 @@ async def caller(app: App, number: int) -> list[int]:
     statuses = []
     for turn in range(4):
         event = {"type": "demo.event", "ts": "2026-01-02T03:04:05.678Z", "number": number, "turn": turn}
-        answer = await app.post("/api/events", [{**event, "text": "名前 \\ ' \" é"}])
-        statuses.append(answer.status_code)
+        response = await app.post("/api/events", [{**event, "text": "名前 \\ ' \" é"}])
+        statuses.append(response.status_code)
         statuses.append((await app.post("/api/revocation/entries", {"jti": str(uuid4())})).status_code)
     return statuses
 

@@ -89,9 +89,9 @@ async def test_filters_tell_seconds_from_milliseconds_as_events_do(database_url:
         await app.post("/api/events", [{"type": "a", "ts": 1790856000}, {"type": "b", "ts": 1790856000123}])
 
         async def types(**query: Any) -> list[str]:
-            answer = await app.get("/api/events/history", params=query)
-            assert answer.status_code == 200, answer.text
-            return [event["type"] for event in answer.json()["events"]]
+            response = await app.get("/api/events/history", params=query)
+            assert response.status_code == 200, response.text
+            return [event["type"] for event in response.json()["events"]]
 
         for seconds in ("1790856000", "1790856000000", "1790856000.0", "2026-10-01T12:00:00z"):
             assert await types(until=seconds) == ["a"]

@@ -124,11 +124,11 @@ async def test_every_endpoint_gets_past_them(app: App) -> None:
     for table, columns in await tables(app):
         await spoil(app, table, columns)
         for target in [target for endpoint in readable() for target in targets(endpoint)]:
-            answer = await app.http.get(target, headers=AUTH)
-            if answer.status_code >= 500 and answer.json()["code"] != "JWKS_NOT_CACHED":
-                failed.append(f"{table}: GET {target} {answer.text[:100]}")
-            elif answer.headers["content-type"] == "application/json":
-                odd = [text for text in times_in(answer.json()) if not ISO.fullmatch(text)]
+            response = await app.http.get(target, headers=AUTH)
+            if response.status_code >= 500 and response.json()["code"] != "JWKS_NOT_CACHED":
+                failed.append(f"{table}: GET {target} {response.text[:100]}")
+            elif response.headers["content-type"] == "application/json":
+                odd = [text for text in times_in(response.json()) if not ISO.fullmatch(text)]
                 failed += [f"{table}: GET {target} says {text}" for text in odd]
         sound = ", ".join(f"{name} = {'NULL' if name == 'deleted_at' else 'now()'}" for name in columns)
         await execute(app, f"UPDATE {table} SET {sound}")
@@ -159,9 +159,9 @@ async def test_writes_get_past_them(app: App) -> None:
         for n, (aid, id) in enumerate(zip(AIDS, UUIDS, strict=True), start=1)
     ]
     reports += [{"type": "tct.revoked", "payload": {"jti": id}} for id in UUIDS]
-    answers = [await app.post("/api/events", reports)]
+    responses = [await app.post("/api/events", reports)]
     for id, aid in zip(UUIDS, AIDS, strict=True):
-        answers += [
+        responses += [
             await app.post("/api/revocation/entries", {"jti": id}),
             await app.http.patch(f"/api/registry/agents/{aid}", json={"namespace": "moved"}, headers=AUTH),
             await app.delete(f"/api/registry/agents/{aid}"),
@@ -171,8 +171,8 @@ async def test_writes_get_past_them(app: App) -> None:
             await app.http.patch(f"/api/trust-anchors/{id}", json={"label": "x"}, headers=AUTH),
             await app.delete(f"/api/trust-anchors/{id}"),
         ]
-    refused = [answer for answer in answers if answer.status_code >= 300]
-    assert [f"{answer.request.method} {answer.url} {answer.text}" for answer in refused] == []
+    refused = [response for response in responses if response.status_code >= 300]
+    assert [f"{response.request.method} {response.url} {response.text}" for response in refused] == []
 
 
 def tct(jti: str, aid: str) -> dict[str, Any]:

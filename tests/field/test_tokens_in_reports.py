@@ -101,9 +101,9 @@ async def test_a_token_anywhere_in_an_item_is_stored_nowhere(database_url: str) 
             {"type": "x", TOKEN: TOKEN, "playground": TOKEN},
         ]
         for start in range(0, len(events), 100):
-            answer = await app.post("/api/events", events[start : start + 100])
-            assert answer.status_code == 200, answer.text
-            assert not holds_token(answer.text)
+            response = await app.post("/api/events", events[start : start + 100])
+            assert response.status_code == 200, response.text
+            assert not holds_token(response.text)
         dumped = await dump(app)
         assert dumped.count(TEXT.removeprefix("sha256:")) > len(events) / 2
         assert not holds_token(dumped)
@@ -113,11 +113,11 @@ async def test_a_token_anywhere_in_an_item_is_stored_nowhere(database_url: str) 
 async def test_a_token_in_an_item_that_is_refused_is_not_told_either(database_url: str) -> None:
     """Row A8: the answer names the member at fault, and the type of a payload that is too large."""
     async with running_app(database_url) as app:
-        answer = await app.post("/api/events", [{f"x{TOKEN}": "\0"}, {f"{TOKEN}\0": 1}])
-        assert answer.json()["dropped"] == 2
-        assert not holds_token(answer.text)
-        answer = await app.post("/api/events", [{"type": f"x {TOKEN}", "payload": "x" * 70_000}])
-        assert (answer.status_code, holds_token(answer.text)) == (413, False)
+        response = await app.post("/api/events", [{f"x{TOKEN}": "\0"}, {f"{TOKEN}\0": 1}])
+        assert response.json()["dropped"] == 2
+        assert not holds_token(response.text)
+        response = await app.post("/api/events", [{"type": f"x {TOKEN}", "payload": "x" * 70_000}])
+        assert (response.status_code, holds_token(response.text)) == (413, False)
 
 
 async def test_escapes_do_not_hide_a_token(database_url: str) -> None:

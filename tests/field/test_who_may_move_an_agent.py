@@ -20,8 +20,8 @@ AGENTS = "/api/registry/agents"
 NOW = int(time.time())
 
 
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", "")
+def outcome(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json().get("code", "")
 
 
 def into(namespace: str) -> dict[str, str]:
@@ -157,11 +157,11 @@ async def test_one_of_two_racing_namespaces_wins(database_url: str) -> None:
             agent = new_agent()
             body = manifest(agent)
             tokens = [await token_for(app.http, body) for _ in range(6)]
-            answers = await asyncio.gather(
+            responses = await asyncio.gather(
                 *(register(app.http, body, token, **into(f"n{n}")) for n, token in enumerate(tokens))
             )
-            assert sorted(map(outcome, answers)) == [(201, "")] + [(409, "NAMESPACE_FIXED")] * 5
-            won = [answer.status_code for answer in answers].index(201)
+            assert sorted(map(outcome, responses)) == [(201, "")] + [(409, "NAMESPACE_FIXED")] * 5
+            won = [response.status_code for response in responses].index(201)
             assert await namespace_of(app, agent) == f"n{won}"
 
 
@@ -174,8 +174,8 @@ async def test_back_only_with_a_strictly_later_second(database_url: str) -> None
         gone = await value(app, "SELECT deregistered_at FROM agents")
         second = int(gone.timestamp())
         for published in (second - 1, second):
-            answer = await register(app.http, manifest(agent, published_at=published, display_name="Same second"))
-            assert outcome(answer) == (409, "AGENT_DEREGISTERED")
+            response = await register(app.http, manifest(agent, published_at=published, display_name="Same second"))
+            assert outcome(response) == (409, "AGENT_DEREGISTERED")
         back = manifest(agent, published_at=second + 1)
         assert outcome(await register(app.http, back, **into("elsewhere"))) == (409, "NAMESPACE_FIXED")
         await registered(app, back)
@@ -273,8 +273,8 @@ async def test_moves_that_are_refused(database_url: str) -> None:
         assert outcome(await move(app, agent.aid, {"namespace": "n" * 129})) == (400, "BODY_INVALID")
         assert outcome(await move(app, new_agent().aid, {"namespace": "home"})) == (404, "NOT_FOUND")
         for headers in ({}, {"Authorization": "Bearer wrong"}):
-            answer = await move(app, agent.aid, {"namespace": "home"}, headers)
-            assert outcome(answer) == (401, "INVALID_API_KEY")
+            response = await move(app, agent.aid, {"namespace": "home"}, headers)
+            assert outcome(response) == (401, "INVALID_API_KEY")
         assert await namespace_of(app, agent) == "default"
         assert len(await audit_of(app)) == 1
 

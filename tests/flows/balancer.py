@@ -118,11 +118,11 @@ class Load:
     async def _ask(self, number: int) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECS):
-                answer = await self._read_answer(number)
+                response = await self._read_answer(number)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as failure:
             self.answers[type(failure).__name__] += 1
             return
-        said = describe(answer)
+        said = describe(response)
         self.answers[said] += 1
         self.stored += said == "200" and number % 5 == 0
 
@@ -145,9 +145,9 @@ class Load:
         raise ConnectionError("no answer")
 
 
-def describe(answer: bytes) -> str:
+def describe(response: bytes) -> str:
     """`200`, or the status with its code and whether it says when to try again."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1].decode()
     if status == "200":
         return status

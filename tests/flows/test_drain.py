@@ -94,10 +94,10 @@ async def test_a_request_that_outlasts_the_end_is_told_to_come_again(database_ur
         asked = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/endless"))
         await begun.wait()
         rt.draining = server.should_exit = True
-        answer = await asked
+        response = await asked
         await serving
-    assert (answer.status_code, answer.json()["code"]) == (503, "SHUTTING_DOWN")
-    assert answer.headers["retry-after"] == "1"
+    assert (response.status_code, response.json()["code"]) == (503, "SHUTTING_DOWN")
+    assert response.headers["retry-after"] == "1"
 
 
 def test_the_window_answers_and_says_that_it_closes(database_url: str, tmp_path: Path) -> None:

@@ -184,8 +184,8 @@ def test_a_body_that_is_too_long(server: Process, path: bytes, limit: int) -> No
         declared = request(path, KEY, b"Content-Length: %d" % size, method=b"POST", body=b" " * size)
         undeclared = request(path, KEY, b"Transfer-Encoding: chunked", method=b"POST", body=chunked(b" " * size))
         for message in (declared, undeclared):
-            answer = post_whatever_happens(server.port, message)
-            assert (answer.status, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+            response = post_whatever_happens(server.port, message)
+            assert (response.status, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
 def post_whatever_happens(port: int, message: bytes) -> Reply:

@@ -63,11 +63,11 @@ def tag_of(replica: Process, agent: Agent, **more: str) -> tuple[str, set[str]]:
         challenge = http.post("/api/agent-auth/challenge", json={"aid": agent.aid}).json()
         proof = pop_response(agent.sdk, challenge["nonce"], challenge["audience"])
         token = http.post("/api/agent-auth/token", content=proof).json()["token"]
-        answer = http.get(LIST, headers={"X-Aitp-Agent-Token": token, **more})
-    if answer.status_code == 304:
-        return answer.headers["etag"], NOT_MODIFIED
-    aitp.verify_revocation_list(answer.text, challenge["audience"])
-    return answer.headers["etag"], {entry["jti"] for entry in answer.json()["revocation_list"]["entries"]}
+        response = http.get(LIST, headers={"X-Aitp-Agent-Token": token, **more})
+    if response.status_code == 304:
+        return response.headers["etag"], NOT_MODIFIED
+    aitp.verify_revocation_list(response.text, challenge["audience"])
+    return response.headers["etag"], {entry["jti"] for entry in response.json()["revocation_list"]["entries"]}
 
 
 def test_three_of_four_peers_are_confirmed_and_the_fourth_is_named(server: Process, tmp_path: Path) -> None:

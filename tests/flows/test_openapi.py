@@ -56,8 +56,8 @@ def test_the_document_is_valid_and_served(server: Process) -> None:
     links = [
         link
         for operation in operations
-        for answer in operation["responses"].values()
-        for link in answer.get("links", ())
+        for response in operation["responses"].values()
+        for link in response.get("links", ())
     ]
     assert len(links) == sum(
         len(endpoint.leads_to) for endpoint in ENDPOINTS for status in endpoint.responses if status < 300
@@ -84,8 +84,8 @@ def test_every_answer_is_in_the_document(
     @hypothesis.given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     def explore(case: Case[Any]) -> None:
         answered[mode] += 1
-        answer = case.call(**sending(server))
-        case.validate_response(answer, checks=checks_of(case, answer))
+        response = case.call(**sending(server))
+        case.validate_response(response, checks=checks_of(case, response))
 
     explore()
 
@@ -123,8 +123,8 @@ def populate(http: httpx.Client) -> dict[str, dict[str, str]]:
         http.post(f"/api/registry/agents/{contained.aid}/contain", json={"reason": "leaked"}),
         http.put(f"/api/registry/agents/{one.aid}/notes", json={"owner": "team-rag", "labels": ["rag"]}),
     ]
-    for answer in made:
-        assert answer.is_success, answer.text
+    for response in made:
+        assert response.is_success, response.text
     webhook, anchor, key = made[2].json()["id"], made[3].json()["id"], made[5].json()["id"]
     test = http.post(f"/api/webhooks/{webhook}/test")
     assert test.status_code == 202
@@ -148,14 +148,14 @@ def test_every_success_is_as_documented(server: Process) -> None:
             continue
         place = next((ids for start, ids in places.items() if operation.path.startswith(start)), {})
         case = operation.Case(path_parameters=place, query=ASKED.get(label, {}))
-        answer = case.call(base_url=server.url, headers=AUTH)
-        assert answer.status_code == 200, label
-        case.validate_response(answer, checks=CONFORMANCE)
+        response = case.call(base_url=server.url, headers=AUTH)
+        assert response.status_code == 200, label
+        case.validate_response(response, checks=CONFORMANCE)
         # Who holds the signed list is written down every ten seconds, an attempt may take as long, and nothing may need
         # attention.
         may_be_empty = label.endswith(("/reach", "/attempts", "/attention"))
-        if "application/json" in answer.headers["content-type"] and not may_be_empty:
-            assert [] not in answer.json().values(), f"{label} has nothing to show"
+        if "application/json" in response.headers["content-type"] and not may_be_empty:
+            assert [] not in response.json().values(), f"{label} has nothing to show"
         if label.endswith("/export"):
             lines = operation.Case(path_parameters=place, query={"format": "jsonl"})
             lines.call_and_validate(base_url=server.url, headers=AUTH, checks=CONFORMANCE)
@@ -173,18 +173,18 @@ def test_every_success_is_as_documented(server: Process) -> None:
 def test_a_repeated_answer_is_as_documented(server: Process, label: str, body: Any) -> None:
     case = OPERATIONS[label].Case(body=body)
     for replayed in (None, "true"):
-        answer = case.call(**sending(server, {**AUTH, "Idempotency-Key": "the-same"}))
-        assert answer.headers.get("idempotency-replayed", [None])[0] == replayed
-        case.validate_response(answer, checks=CONFORMANCE)
+        response = case.call(**sending(server, {**AUTH, "Idempotency-Key": "the-same"}))
+        assert response.headers.get("idempotency-replayed", [None])[0] == replayed
+        case.validate_response(response, checks=CONFORMANCE)
 
 
 def test_one_pinned_key_is_as_documented(server: Process) -> None:
     agent = new_agent()
     pinned = httpx.post(f"{server.url}/api/pinned-keys", json={"aid": agent.aid, "pubkey": agent.key}, headers=AUTH)
     assert pinned.status_code == 201
-    answer = (
+    response = (
         OPERATIONS["GET /api/pinned-keys"]
         .Case(query={"aid": agent.aid})
         .call_and_validate(**sending(server), checks=CONFORMANCE)
     )
-    assert answer.json()["aid"] == agent.aid
+    assert response.json()["aid"] == agent.aid

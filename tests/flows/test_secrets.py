@@ -54,9 +54,9 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
     """Ask everything, well and badly; the answers, without the one that shows a webhook's secret."""
     answers: list[str] = []
 
-    def keep(answer: httpx.Response) -> httpx.Response:
-        answers.append(f"{answer.headers}{answer.text}")
-        return answer
+    def keep(response: httpx.Response) -> httpx.Response:
+        answers.append(f"{response.headers}{response.text}")
+        return response
 
     hook = {"url": "http://127.0.0.1:9/hook", "secret": SECRETS["webhook secret"], "events": ["agent.registered"]}
     created = http.post("/api/webhooks", json=hook, headers={**AUTH, "Idempotency-Key": "once"})

@@ -42,12 +42,12 @@ async def report(app: App, body: Any, key: str, caller: str = API_KEY) -> httpx.
     return await app.http.post(EVENTS, json=body, headers=headers)
 
 
-def replayed(answer: httpx.Response) -> bool:
-    return dict(answer.headers).get("idempotency-replayed") == "true"
+def replayed(response: httpx.Response) -> bool:
+    return dict(response.headers).get("idempotency-replayed") == "true"
 
 
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", "")
+def code(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json().get("code", "")
 
 
 def test_every_keyed_endpoint_says_so() -> None:
@@ -112,8 +112,8 @@ async def test_another_caller_has_keys_of_its_own(database_url: str) -> None:
             other = await report(app, body, f"key {body[0]['type']}", OTHER_KEY)
             assert (other.json()["inserted"], replayed(other)) == (1, False)
         for _ in range(2):
-            answer = await register(app.http, manifest(new_agent()), **{"Idempotency-Key": "key"})
-            assert (answer.status_code, replayed(answer)) == (201, False)
+            response = await register(app.http, manifest(new_agent()), **{"Idempotency-Key": "key"})
+            assert (response.status_code, replayed(response)) == (201, False)
 
 
 async def test_another_endpoint_has_keys_of_its_own(database_url: str) -> None:
@@ -127,8 +127,8 @@ async def test_another_endpoint_has_keys_of_its_own(database_url: str) -> None:
 @pytest.mark.parametrize("key", ["", "k" * 256, "a\tb", "a\x7fb", b"\xc2\x85", b"a\x01b"])
 async def test_keys_that_are_none(database_url: str, key: Any) -> None:
     async with running_app(database_url) as app:
-        answer = await report(app, [{"type": "a"}], key)
-        assert code(answer) == (400, "IDEMPOTENCY_KEY_INVALID")
+        response = await report(app, [{"type": "a"}], key)
+        assert code(response) == (400, "IDEMPOTENCY_KEY_INVALID")
         assert await counts(app) == {}
 
 
@@ -147,8 +147,8 @@ async def test_authentication_comes_first(database_url: str) -> None:
         assert code(await report(app, [{"type": "a"}], "key", "wrong")) == (401, "INVALID_API_KEY")
         assert code(await report(app, [{"type": "a"}], "", "wrong")) == (401, "INVALID_API_KEY")
         body = manifest(new_agent())
-        answer = await register(app.http, body, "no token", **{"Idempotency-Key": ""})
-        assert code(answer) == (401, "TOKEN_INVALID")
+        response = await register(app.http, body, "no token", **{"Idempotency-Key": ""})
+        assert code(response) == (401, "TOKEN_INVALID")
 
 
 async def test_refusals_that_would_come_again_are_stored(database_url: str) -> None:
@@ -201,21 +201,21 @@ async def test_a_limited_request_is_not_stored(database_url: str) -> None:
         await app.get("/api/audit")
         assert code(await report(app, [{"type": "a"}], "key")) == (429, "RATE_LIMITED")
         app.clock.ahead = timedelta(minutes=1)
-        answer = await report(app, [{"type": "a"}], "key")
-        assert (answer.status_code, replayed(answer)) == (200, False)
+        response = await report(app, [{"type": "a"}], "key")
+        assert (response.status_code, replayed(response)) == (200, False)
 
 
 async def test_twenty_at_once_have_one_effect(database_url: str) -> None:
     async with running_app(database_url) as one, running_app(database_url) as other:
-        answers = await asyncio.gather(*(report(app, [{"type": "a"}], "key") for app in [one, other] * 10))
-        first = [answer for answer in answers if answer.status_code == 200 and not replayed(answer)]
+        responses = await asyncio.gather(*(report(app, [{"type": "a"}], "key") for app in [one, other] * 10))
+        first = [response for response in responses if response.status_code == 200 and not replayed(response)]
         assert len(first) == 1
-        for answer in answers:
-            if answer.status_code == 409:
-                assert code(answer) == (409, "IDEMPOTENCY_IN_FLIGHT")
-                assert answer.headers["retry-after"] == "1"
+        for response in responses:
+            if response.status_code == 409:
+                assert code(response) == (409, "IDEMPOTENCY_IN_FLIGHT")
+                assert response.headers["retry-after"] == "1"
             else:
-                assert (answer.status_code, answer.json()) == (200, first[0].json())
+                assert (response.status_code, response.json()) == (200, first[0].json())
         assert await counts(one) == {"audit_events": 1, "idempotency_keys": 1}
 
 
@@ -224,8 +224,8 @@ async def test_twenty_registrations_at_once_have_one_effect(database_url: str) -
     async with running_app(database_url) as app:
         headers = bearer(await token_for(app.http, body)) | {"Idempotency-Key": "key"}
         asked = (app.http.post("/api/registry/agents", content=body, headers=headers) for _ in range(20))
-        answers = await asyncio.gather(*asked)
-        outcomes = [(answer.status_code, replayed(answer)) for answer in answers]
+        responses = await asyncio.gather(*asked)
+        outcomes = [(response.status_code, replayed(response)) for response in responses]
         assert outcomes.count((201, False)) == 1
         assert set(outcomes) <= {(201, False), (201, True), (409, False)}
         assert (await counts(app))["audit_events"] == 1
@@ -265,13 +265,13 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_done_and_no
                     await cut
             server.start()
             for _ in range(100):
-                answer = await http.post(EVENTS, json=body, headers=headers)
-                if answer.status_code != 409:
+                response = await http.post(EVENTS, json=body, headers=headers)
+                if response.status_code != 409:
                     break
                 await asyncio.sleep(0.05)
-            assert (answer.status_code, answer.json()["inserted"], replayed(answer)) == (200, 1, False)
+            assert (response.status_code, response.json()["inserted"], replayed(response)) == (200, 1, False)
             again = await http.post(EVENTS, json=body, headers=headers)
-            assert (again.json(), replayed(again)) == (answer.json(), True)
+            assert (again.json(), replayed(again)) == (response.json(), True)
         assert await holder.fetchval("SELECT count(*) FROM audit_events") == 1
     await holder.close()
 

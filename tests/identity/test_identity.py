@@ -17,10 +17,10 @@ SEED = ENVIRONMENT["CP_AID_SEED_HEX"]
 
 
 async def own(app: App) -> dict[str, Any]:
-    answer = await app.http.get(WELL_KNOWN)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    aitp.verify_manifest_json(answer.text, int(time.time()))
-    said: dict[str, Any] = json.loads(answer.text)["manifest"]
+    response = await app.http.get(WELL_KNOWN)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    aitp.verify_manifest_json(response.text, int(time.time()))
+    said: dict[str, Any] = json.loads(response.text)["manifest"]
     return said
 
 
@@ -35,10 +35,10 @@ async def test_it_is_signed_and_says_what_the_contract_says(database_url: str) -
         assert said["published_at"] == pytest.approx(time.time(), abs=5)
         assert "https://cp.example/.well-known/aitp-revocation-list" in json.dumps(said)
 
-        answer = await app.http.get(WELL_KNOWN)
-        assert answer.headers["cache-control"] == "max-age=3600"
+        response = await app.http.get(WELL_KNOWN)
+        assert response.headers["cache-control"] == "max-age=3600"
         alias = await app.http.get("/api/well-known/aitp-manifest")
-        assert (alias.content, alias.headers["cache-control"]) == (answer.content, "max-age=3600")
+        assert (alias.content, alias.headers["cache-control"]) == (response.content, "max-age=3600")
 
 
 async def test_without_tls_no_revocation_list_is_advertised(database_url: str) -> None:
@@ -60,8 +60,8 @@ async def test_it_is_rebuilt_when_under_an_hour_is_left(database_url: str) -> No
 async def test_it_never_takes_part_in_a_handshake(database_url: str) -> None:
     async with running_app(database_url) as app:
         for body in (b"", b"{}", b"\0"):
-            answer = await app.http.post("/api/aitp/handshake/hello", content=body)
-            assert (answer.status_code, answer.json()["code"]) == (501, "HANDSHAKE_UNSUPPORTED")
+            response = await app.http.post("/api/aitp/handshake/hello", content=body)
+            assert (response.status_code, response.json()["code"]) == (501, "HANDSHAKE_UNSUPPORTED")
 
 
 async def test_without_a_seed_each_start_is_someone_else(database_url: str) -> None:
@@ -77,7 +77,7 @@ async def test_without_a_seed_each_start_is_someone_else(database_url: str) -> N
 async def test_the_seed_is_in_no_answer(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with running_app(database_url) as app:
         paths = ("/api/health", "/api/metrics", "/api/openapi.json", WELL_KNOWN, "/api/audit", "/nope", "/api/readyz")
-        answers = [(await app.get(path)).text for path in paths]
-    shown = "".join(answers) + capsys.readouterr().out
+        responses = [(await app.get(path)).text for path in paths]
+    shown = "".join(responses) + capsys.readouterr().out
     assert SEED not in shown
     assert SEED[:16] not in shown

@@ -108,6 +108,6 @@ async def app(database_url: str) -> AsyncIterator[App]:
 
 async def report(app: App, *events: Any) -> None:
     """One batch over HTTP, all of it accepted."""
-    answer = await app.post("/api/events", list(events))
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["dropped"] == 0
+    response = await app.post("/api/events", list(events))
+    assert response.status_code == 200, response.text
+    assert response.json()["dropped"] == 0

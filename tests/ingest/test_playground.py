@@ -39,9 +39,9 @@ def delegation_event(token: str, delegatee: Agent) -> dict[str, Any]:
 
 
 async def rows(app: App, path: str) -> list[dict[str, Any]]:
-    answer = await app.get(path)
-    assert answer.status_code == 200, answer.text
-    [found] = answer.json().values()
+    response = await app.get(path)
+    assert response.status_code == 200, response.text
+    [found] = response.json().values()
     return list(found)
 
 

@@ -38,9 +38,9 @@ def sha256(token: str) -> str:
 
 
 async def rows(app: App, path: str) -> list[dict[str, Any]]:
-    answer = await app.get(path)
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = next(value for value in answer.json().values() if isinstance(value, list))
+    response = await app.get(path)
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = next(value for value in response.json().values() if isinstance(value, list))
     return found
 
 
@@ -157,10 +157,10 @@ async def test_strict_names_what_is_not_verified_and_stores_it(database_url: str
             {"type": "delegation.issued", "payload": {"jti": str(uuid4()), "parent_jti": JTI, "iss": "a", "sub": "b"}},
             {"type": "handshake.complete", "session_id": "s", "payload": {"tct": CLAIMS["false parties"]}},
         ]
-        answer = (await app.post("/api/events", events)).json()
-        assert (answer["inserted"], answer["dropped"]) == (6, 0)
+        response = (await app.post("/api/events", events)).json()
+        assert (response["inserted"], response["dropped"]) == (6, 0)
         refused = [{"index": index, "field": "token", "reason": "unverified"} for index in (1, 2, 4, 5)]
-        assert answer["errors"] == refused
+        assert response["errors"] == refused
         assert [row["verdict"] for row in await rows(app, "/api/tcts")] == ["verified"]
         assert [row["verdict"] for row in await rows(app, "/api/delegations")] == ["verified"]
         [session] = await rows(app, "/api/sessions")

@@ -10,9 +10,9 @@ from tests.support.app import App
 async def new_key(app: App, **body: Any) -> dict[str, Any]:
     """Create a key with an environment key; by default an administrator's."""
     given = {"name": "a key", **({} if "scopes" in body else {"role": "admin"}), **body}
-    answer = await app.post("/api/keys", given)
-    assert answer.status_code == 201, answer.text
-    created: dict[str, Any] = answer.json()
+    response = await app.post("/api/keys", given)
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
     return created
 
 
@@ -27,5 +27,5 @@ async def called(app: App, key: dict[str, Any] | str, method: str, path: str, **
 
 async def outcome(app: App, key: dict[str, Any] | str, path: str = "/api/whoami") -> tuple[int, str | None]:
     """The status and the code of a GET with this key."""
-    answer = await called(app, key, "GET", path)
-    return answer.status_code, answer.json().get("code")
+    response = await called(app, key, "GET", path)
+    return response.status_code, response.json().get("code")

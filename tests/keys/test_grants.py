@@ -126,8 +126,8 @@ async def test_a_refusal_names_what_goes_beyond(app: App, body: dict[str, Any], 
     own = {"expiresAt": ends, "ratePerMin": 50} if field != "scopes" else {}
     key = await new_key(app, scopes=["keys:admin"], **own)
     asked = {"name": "n", **body, **({"expiresAt": ends} if body.get("expiresAt") == 1 else {})}
-    answer = await called(app, key, "POST", "/api/keys", json=asked)
-    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (403, "GRANT_EXCEEDED", field)
+    response = await called(app, key, "POST", "/api/keys", json=asked)
+    assert (response.status_code, response.json()["code"], response.json()["field"]) == (403, "GRANT_EXCEEDED", field)
 
 
 @pytest.mark.anyio
@@ -140,8 +140,8 @@ async def test_a_key_cannot_raise_itself_or_rotate_a_stronger_one(app: App) -> N
         (strong, "PATCH", "", {"name": "mine"}),
         (strong, "POST", "/rotate", {}),
     ):
-        answer = await called(app, weak, method, f"/api/keys/{target['id']}{path}", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (403, "GRANT_EXCEEDED"), body
+        response = await called(app, weak, method, f"/api/keys/{target['id']}{path}", json=body)
+        assert (response.status_code, response.json()["code"]) == (403, "GRANT_EXCEEDED"), body
 
 
 @pytest.mark.anyio

@@ -67,8 +67,8 @@ async def test_an_expiry_takes_effect_to_the_second(app: App) -> None:
     app.clock.ahead = ends - app.clock() + timedelta(milliseconds=1) + app.clock.ahead
     assert await outcome(app, key) == (401, "API_KEY_EXPIRED")
     assert (await app.get("/api/keys?state=expired")).json()["keys"][0]["id"] == key["id"]
-    answer = await app.post(f"/api/keys/{key['id']}/rotate", {})
-    assert (answer.status_code, answer.json()["code"]) == (409, "KEY_NOT_ACTIVE")
+    response = await app.post(f"/api/keys/{key['id']}/rotate", {})
+    assert (response.status_code, response.json()["code"]) == (409, "KEY_NOT_ACTIVE")
 
 
 async def test_a_rotation_keeps_the_family_and_ends_the_old_key_after_the_overlap(app: App) -> None:
@@ -95,15 +95,15 @@ async def test_an_overlap_gives_no_more_time_than_the_key_had(app: App) -> None:
 
 async def test_without_an_overlap_the_old_key_ends_at_once(app: App) -> None:
     old = await new_key(app)
-    answer = await called(app, old, "POST", f"/api/keys/{old['id']}/rotate", json={"overlapSecs": 0})
-    assert answer.status_code == 201
+    response = await called(app, old, "POST", f"/api/keys/{old['id']}/rotate", json={"overlapSecs": 0})
+    assert response.status_code == 201
     assert await outcome(app, old) == (401, "API_KEY_EXPIRED")
 
 
 async def test_a_revoked_key_is_refused_and_its_row_stays(app: App) -> None:
     key = await new_key(app)
-    answer = await app.delete(f"/api/keys/{key['id']}", params={"reason": "leaked"})
-    assert answer.json() == {"id": key["id"], "revoked": True, "keys": [key["id"]]}
+    response = await app.delete(f"/api/keys/{key['id']}", params={"reason": "leaked"})
+    assert response.json() == {"id": key["id"], "revoked": True, "keys": [key["id"]]}
     assert await outcome(app, key) == (401, "API_KEY_REVOKED")
     shown = (await app.get("/api/keys?state=revoked")).json()["keys"]
     assert [(row["id"], row["revokedReason"]) for row in shown] == [(key["id"], "leaked")]
@@ -118,8 +118,8 @@ async def test_a_family_is_revoked_by_any_of_its_keys(app: App) -> None:
     second = (await app.post(f"/api/keys/{first['id']}/rotate", {})).json()
     third = (await app.post(f"/api/keys/{second['id']}/rotate", {})).json()
     other = await new_key(app)
-    answer = await app.delete(f"/api/keys/{second['id']}", params={"family": "true"})
-    assert set(answer.json()["keys"]) == {first["id"], second["id"], third["id"]}
+    response = await app.delete(f"/api/keys/{second['id']}", params={"family": "true"})
+    assert set(response.json()["keys"]) == {first["id"], second["id"], third["id"]}
     for key in (first, second, third):
         assert await outcome(app, key) == (401, "API_KEY_REVOKED")
     assert await outcome(app, other) == (200, None)
@@ -127,8 +127,8 @@ async def test_a_family_is_revoked_by_any_of_its_keys(app: App) -> None:
 
 async def test_name_and_rate_can_be_changed(app: App) -> None:
     key = await new_key(app, name="before")
-    answer = await app.http.patch(f"/api/keys/{key['id']}", json={"name": "after"}, headers=holding(API_KEY))
-    assert (answer.json()["name"], answer.json()["ratePerMin"]) == ("after", None)
+    response = await app.http.patch(f"/api/keys/{key['id']}", json={"name": "after"}, headers=holding(API_KEY))
+    assert (response.json()["name"], response.json()["ratePerMin"]) == ("after", None)
     assert (await called(app, key, "GET", "/api/whoami")).json()["actorName"] == "after"
     entry = (await audited(app))[0]
     assert (entry["action"], entry["details"]["name"]) == ("key.update", "after")
@@ -212,22 +212,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 async def test_bad_input_is_named(app: App) -> None:
     for body, field in BAD:
-        answer = await app.post("/api/keys", body)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID"), body
-        assert field in answer.json()["error"], answer.json()
+        response = await app.post("/api/keys", body)
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), body
+        assert field in response.json()["error"], response.json()
     key = await new_key(app)
     for overlap in (-1, 604_801, "5", None, 1.5):
-        answer = await app.post(f"/api/keys/{key['id']}/rotate", {"overlapSecs": overlap})
-        assert (answer.status_code, "overlapSecs" in answer.json()["error"]) == (400, True), overlap
-    answer = await app.post(f"/api/keys/{key['id']}/rotate", {"overlap": 0})
-    assert (answer.status_code, "overlap" in answer.json()["error"]) == (400, True)
+        response = await app.post(f"/api/keys/{key['id']}/rotate", {"overlapSecs": overlap})
+        assert (response.status_code, "overlapSecs" in response.json()["error"]) == (400, True), overlap
+    response = await app.post(f"/api/keys/{key['id']}/rotate", {"overlap": 0})
+    assert (response.status_code, "overlap" in response.json()["error"]) == (400, True)
     patches: list[dict[str, Any]] = [{"name": None}, {"name": "a\x01b"}, {"ratePerMin": "many"}, {"scopes": []}]
     for patch in patches:
-        answer = await called(app, API_KEY, "PATCH", f"/api/keys/{key['id']}", json=patch)
-        assert (answer.status_code, next(iter(patch)) in answer.json()["error"]) == (400, True), patch
+        response = await called(app, API_KEY, "PATCH", f"/api/keys/{key['id']}", json=patch)
+        assert (response.status_code, next(iter(patch)) in response.json()["error"]) == (400, True), patch
     for reason in ("r" * 501, "a\tb"):
-        answer = await app.delete(f"/api/keys/{key['id']}", params={"reason": reason})
-        assert (answer.status_code, "reason" in answer.json()["error"]) == (400, True)
+        response = await app.delete(f"/api/keys/{key['id']}", params={"reason": reason})
+        assert (response.status_code, "reason" in response.json()["error"]) == (400, True)
     assert (await app.get("/api/keys?state=lost")).json()["code"] == "FILTER_INVALID"
     assert await outcome(app, key) == (200, None)
 
@@ -235,8 +235,8 @@ async def test_bad_input_is_named(app: App) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")])
 async def test_ids_that_name_no_key(app: App, method: str, path: str) -> None:
     for id, refusal in (("no-uuid", (400, "ID_INVALID")), (str(uuid4()), (404, "NOT_FOUND"))):
-        answer = await called(app, API_KEY, method, f"/api/keys/{id}{path}", json={} if path else {"name": "n"})
-        assert (answer.status_code, answer.json()["code"]) == refusal
+        response = await called(app, API_KEY, method, f"/api/keys/{id}{path}", json={} if path else {"name": "n"})
+        assert (response.status_code, response.json()["code"]) == refusal
 
 
 async def test_use_is_marked_with_one_statement(app: App) -> None:

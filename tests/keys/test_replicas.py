@@ -195,8 +195,8 @@ async def test_guesses_spend_the_bucket_of_the_address(database_url: str) -> Non
         key = await new_key(app, ratePerMin=2)
         mistyped = key["key"][:-1] + ("0" if key["key"][-1] != "0" else "1")
         assert [(await outcome(app, mistyped))[0] for _ in range(4)] == [401, 401, 401, 429]
-        answers = [await called(app, key, "GET", "/api/whoami") for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200, 200, 429]
-        assert answers[0].headers["x-ratelimit-limit"] == "2"
-        assert answers[2].json()["bucket"] == "api-key"
+        responses = [await called(app, key, "GET", "/api/whoami") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 429]
+        assert responses[0].headers["x-ratelimit-limit"] == "2"
+        assert responses[2].json()["bucket"] == "api-key"
         assert (await app.http.get("/api/whoami", headers=holding(API_KEY))).status_code == 200

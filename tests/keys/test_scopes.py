@@ -124,11 +124,11 @@ async def test_every_endpoint(app: App, recorded: Recorded, holder: str) -> None
     for endpoint in GATED:
         recorded.reached.clear()
         path = endpoint.path.replace("{", "").replace("}", "")
-        answer = await recorded.http.request(endpoint.method, path, headers=headers, content=b"{")
+        response = await recorded.http.request(endpoint.method, path, headers=headers, content=b"{")
         if endpoint.scope is None or endpoint.scope in HOLDERS[holder]:
-            assert (answer.status_code, recorded.reached) == (204, [endpoint.name])
+            assert (response.status_code, recorded.reached) == (204, [endpoint.name])
         else:
-            assert (answer.status_code, recorded.reached) == (403, []), endpoint.name
-            body: dict[str, Any] = answer.json()
+            assert (response.status_code, recorded.reached) == (403, []), endpoint.name
+            body: dict[str, Any] = response.json()
             assert (body["code"], body["required"]) == ("SCOPE_MISSING", endpoint.scope)
     assert await value(app, "SELECT count(*) FROM idempotency_keys") == 0

@@ -120,15 +120,15 @@ class Shell:
 
     async def get(self, path: str) -> Any:
         async with httpx.AsyncClient(headers=AUTH, timeout=30) as http:
-            answer = await http.get(f"http://127.0.0.1:{self.port}{path}")
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+            response = await http.get(f"http://127.0.0.1:{self.port}{path}")
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def post(self, path: str, body: Any) -> Any:
         async with httpx.AsyncClient(headers=AUTH, timeout=30) as http:
-            answer = await http.post(f"http://127.0.0.1:{self.port}{path}", json=body)
-        assert answer.status_code in {200, 201}, answer.text
-        return answer.json()
+            response = await http.post(f"http://127.0.0.1:{self.port}{path}", json=body)
+        assert response.status_code in {200, 201}, response.text
+        return response.json()
 
     async def pages(self, path: str, name: str, size: int = 1000) -> list[dict[str, Any]]:
         """Every record of a list."""

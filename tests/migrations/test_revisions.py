@@ -33,5 +33,5 @@ def test_only_a_known_older_database_needs_an_upgrade() -> None:
 
 def test_knowing_the_revisions_needs_no_migration_tool() -> None:
     question = "import sys, aitp_cp.db.migrations; print(sorted({'alembic', 'sqlalchemy'} & sys.modules.keys()))"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
-    assert answer.stdout == "[]\n"
+    response = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    assert response.stdout == "[]\n"

@@ -49,11 +49,11 @@ async def test_an_agents_own_record_shows_none_of_it(database_url: str) -> None:
     async with running_app(database_url) as app:
         await registered(app, manifest(agent))
         await put(app, agent.aid, FULL)
-        for answer in (
+        for response in (
             await app.http.get("/api/registry/agents"),
             await app.http.get(f"/api/registry/agents/{agent.aid}"),
         ):
-            assert "team-rag" not in answer.text
+            assert "team-rag" not in response.text
 
 
 async def test_names_in_events_that_are_no_aids_may_have_notes_too(database_url: str) -> None:
@@ -93,8 +93,8 @@ async def test_the_list_is_by_owner_and_label(database_url: str) -> None:
             await put(app, f"aid-{n}", {"owner": f"team-{n % 2}", "labels": [f"label-{n}", "all"]})
 
         async def listed(**filters: str) -> list[str]:
-            answer = await app.get("/api/registry/notes", params=filters)
-            return [entry["aid"] for entry in answer.json()["notes"]]
+            response = await app.get("/api/registry/notes", params=filters)
+            return [entry["aid"] for entry in response.json()["notes"]]
 
         assert await listed() == ["aid-3", "aid-2", "aid-1", "aid-0"]
         assert await listed(owner="team-1") == ["aid-3", "aid-1"]

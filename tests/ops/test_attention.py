@@ -25,9 +25,9 @@ async def app(database_url: str) -> AsyncIterator[App]:
 
 async def asked(app: App) -> dict[str, Any]:
     app.rt.get(AttentionLines).clear()
-    answer = await app.get("/api/attention")
-    assert answer.status_code == 200, answer.text
-    shown: dict[str, Any] = answer.json()
+    response = await app.get("/api/attention")
+    assert response.status_code == 200, response.text
+    shown: dict[str, Any] = response.json()
     return shown
 
 
@@ -109,11 +109,11 @@ async def test_a_containment_whose_peers_have_not_confirmed(app: App) -> None:
     exp = int((app.rt.clock() + timedelta(hours=1)).timestamp())
     tct = {"jti": "0b8f6ad5-6b1a-4d4e-9d57-0f9c2a3b1c11", "iss": agent.aid, "sub": "peer", "grants": ["g"], "exp": exp}
     await report(app, {"type": "tct.issued", "payload": {"tct": tct}})
-    answer = await app.post(f"/api/registry/agents/{agent.aid}/contain", {"reason": "leaked"})
-    assert answer.status_code == 201, answer.text
+    response = await app.post(f"/api/registry/agents/{agent.aid}/contain", {"reason": "leaked"})
+    assert response.status_code == 201, response.text
     line = (await lines(app))["containment"]
     assert line["sentence"] == f"0 of 1 peers of {agent.aid}, which is contained, show that they know"
-    assert (line["count"], line["target"]) == (1, f"/console/containments/{answer.json()['containment']['id']}")
+    assert (line["count"], line["target"]) == (1, f"/console/containments/{response.json()['containment']['id']}")
 
 
 async def test_a_failing_source_leaves_the_others_standing(app: App) -> None:

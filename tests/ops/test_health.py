@@ -93,9 +93,9 @@ async def test_a_silent_database_costs_a_probe_two_seconds(database_url: str) ->
         await asyncio.sleep(NEXT_PING_SECS)
         proxy.stall()
         began = time.monotonic()
-        answers = await asyncio.gather(*(app.http.get(f"/api/{probe}") for probe in ("health", "readyz") * 5))
+        responses = await asyncio.gather(*(app.http.get(f"/api/{probe}") for probe in ("health", "readyz") * 5))
         assert 0.95 * PING_BUDGET_SECS < time.monotonic() - began < 2 * PING_BUDGET_SECS  # one ping for all of them
-        assert {answer.status_code for answer in answers} == {503}
+        assert {response.status_code for response in responses} == {503}
         assert (await app.http.get("/api/livez")).status_code == 200
         proxy.resume()
         await asyncio.sleep(NEXT_PING_SECS)

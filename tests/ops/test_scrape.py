@@ -13,10 +13,10 @@ PREFIX = "aitp_control_plane_"
 
 
 async def scraped(app: App) -> dict[str, list[tuple[dict[str, str], float]]]:
-    answer = await app.http.get("/api/metrics")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    response = await app.http.get("/api/metrics")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     samples: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(answer.text):
+    for family in text_string_to_metric_families(response.text):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
     return samples

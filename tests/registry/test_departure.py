@@ -18,8 +18,8 @@ AGENTS = "/api/registry/agents"
 
 
 async def remove(app: App, aid: str) -> tuple[int, dict[str, str]]:
-    answer = await app.http.delete(f"{AGENTS}/{aid}", headers=AUTH)
-    return answer.status_code, answer.json()
+    response = await app.http.delete(f"{AGENTS}/{aid}", headers=AUTH)
+    return response.status_code, response.json()
 
 
 async def add_short(app: App, count: int) -> list[Agent]:
@@ -38,8 +38,8 @@ async def test_an_operator_takes_an_agent_out(database_url: str) -> None:
     async with running_app(database_url) as app:
         await subscribe(app)
         await registered(app, manifest(agent))
-        answer = await app.http.delete(f"{AGENTS}/{agent.aid.replace(':', '%3A')}", headers=AUTH)
-        assert (answer.status_code, answer.json()) == (200, {"aid": agent.aid, "status": "deregistered"})
+        response = await app.http.delete(f"{AGENTS}/{agent.aid.replace(':', '%3A')}", headers=AUTH)
+        assert (response.status_code, response.json()) == (200, {"aid": agent.aid, "status": "deregistered"})
         assert (await app.http.get(AGENTS)).json() == {"agents": []}
 
         event = (await events_of(app))[-1]
@@ -49,7 +49,7 @@ async def test_an_operator_takes_an_agent_out(database_url: str) -> None:
         assert (row["action"], row["targetId"]) == ("agent.deregister", agent.aid)
         assert row["actorId"].startswith("apikey:")
         assert API_KEY not in str(row)
-        assert row["requestId"] == answer.headers["x-request-id"]
+        assert row["requestId"] == response.headers["x-request-id"]
         await app.enqueue()
         assert await value(app, "SELECT count(*) FROM webhook_deliveries WHERE event_type = 'agent.deregistered'") == 1
 
@@ -59,8 +59,8 @@ async def test_a_second_time_changes_nothing(database_url: str) -> None:
     async with running_app(database_url) as app:
         await registered(app, manifest(agent))
         done = 200, {"aid": agent.aid, "status": "deregistered"}
-        answers = await asyncio.gather(*(remove(app, agent.aid) for _ in range(10)))
-        assert answers == [done] * 10
+        responses = await asyncio.gather(*(remove(app, agent.aid) for _ in range(10)))
+        assert responses == [done] * 10
         assert await remove(app, agent.aid.replace("pubkey:", "pubkey:ed25519:")) == done
         assert [event["type"] for event in await events_of(app)] == ["agent.registered", "agent.deregistered"]
         assert len(await audit_of(app)) == 2
@@ -136,8 +136,8 @@ async def test_an_agent_that_renews_while_it_expires_is_either_but_not_lost(data
         renewals = [manifest(agent, published_at=int(app.clock().timestamp())) for agent in agents]
         renewing = asyncio.gather(*(register(app.http, body) for body in renewals))
         await asyncio.gather(*(expire_agents(app.rt) for _ in range(4)))
-        answers = await renewing
-        assert {answer.status_code for answer in answers} == {201}
+        responses = await renewing
+        assert {response.status_code for response in responses} == {201}
         assert await statuses(app) == {"active"}
 
 

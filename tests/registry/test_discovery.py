@@ -39,9 +39,9 @@ MEMBERS = {
 
 
 async def listed(app: App, **filters: str) -> list[dict[str, Any]]:
-    answer = await app.http.get(AGENTS, params=filters)
-    assert answer.status_code == 200
-    agents: list[dict[str, Any]] = answer.json()["agents"]
+    response = await app.http.get(AGENTS, params=filters)
+    assert response.status_code == 200
+    agents: list[dict[str, Any]] = response.json()["agents"]
     return agents
 
 
@@ -70,9 +70,9 @@ async def test_a_record_has_every_member(database_url: str) -> None:
         assert record["agentManifestHint"] == "https://agent.example/.well-known/aitp-manifest"
 
         for spelled in (quote(agent.aid, safe=""), agent.aid, agent.aid.replace("pubkey:", "pubkey:ed25519:")):
-            answer = await app.http.get(f"{AGENTS}/{spelled}")
-            assert answer.json() == record
-            assert answer.headers["cache-control"] == "public, max-age=30"
+            response = await app.http.get(f"{AGENTS}/{spelled}")
+            assert response.json() == record
+            assert response.headers["cache-control"] == "public, max-age=30"
 
 
 async def test_when_an_agent_was_last_seen(database_url: str) -> None:
@@ -183,8 +183,8 @@ async def test_manifests_come_along_only_when_asked_for(database_url: str) -> No
         for asked in ("include_manifest", "includeManifest"):
             (record,) = await listed(app, **{asked: "true"})
             assert record["manifestJson"].encode() == body
-        for answer in ("false", "0", "", "no"):
-            assert set((await listed(app, include_manifest=answer))[0]) == MEMBERS
+        for response in ("false", "0", "", "no"):
+            assert set((await listed(app, include_manifest=response))[0]) == MEMBERS
 
 
 async def test_the_manifest_as_bytes_whatever_became_of_the_agent(database_url: str) -> None:
@@ -195,11 +195,11 @@ async def test_the_manifest_as_bytes_whatever_became_of_the_agent(database_url: 
         url = (await listed(app))[0]["manifestUrl"]
 
         async def status() -> str:
-            answer = await app.http.get(url)
-            assert (answer.status_code, answer.content) == (200, body.encode())
-            assert answer.headers["content-type"] == "application/json"
-            assert answer.headers["cache-control"] == "max-age=60"
-            return answer.headers["x-aitp-agent-status"]
+            response = await app.http.get(url)
+            assert (response.status_code, response.content) == (200, body.encode())
+            assert response.headers["content-type"] == "application/json"
+            assert response.headers["cache-control"] == "max-age=60"
+            return response.headers["x-aitp-agent-status"]
 
         assert await status() == "active"
         app.clock.ahead = timedelta(minutes=11)
@@ -215,9 +215,9 @@ async def test_agents_nobody_knows(database_url: str) -> None:
     async with running_app(database_url) as app:
         for aid in (new_agent().aid, "x", "aid%3Apubkey%3A", "%F0%9F%98%80", "a" * 3000, "'; DROP TABLE agents"):
             for path in (f"{AGENTS}/{aid}", f"{AGENTS}/{aid}/manifest"):
-                answer = await app.http.get(path)
-                assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
-                assert answer.headers["cache-control"] == "no-store"
+                response = await app.http.get(path)
+                assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND")
+                assert response.headers["cache-control"] == "no-store"
 
 
 async def test_what_one_replica_changes_another_shows_within_a_second(database_url: str) -> None:

@@ -24,11 +24,11 @@ AGENT = new_agent()
 
 
 async def refused(app: App, body: bytes) -> tuple[int, str, str | None]:
-    answer = await app.http.post(ENROLL, content=body)
-    said = answer.json()
+    response = await app.http.post(ENROLL, content=body)
+    said = response.json()
     assert isinstance(said["error"], str)
     assert set(said) <= {"error", "code", "verifyCode"}
-    return answer.status_code, said["code"], said.get("verifyCode")
+    return response.status_code, said["code"], said.get("verifyCode")
 
 
 @pytest.mark.parametrize("suite", ["ed25519", "p256"])
@@ -36,10 +36,10 @@ async def test_a_manifest_is_exchanged_for_a_token(database_url: str, suite: Any
     agent = new_agent(suite)
     body = sdk_manifest(agent)
     async with running_app(database_url) as app:
-        answer = await app.http.post(ENROLL, content=body)
+        response = await app.http.post(ENROLL, content=body)
         assert await counts(app) == {}
-    said = answer.json()
-    assert answer.status_code == 200
+    said = response.json()
+    assert response.status_code == 200
     assert set(said) == {"token", "expiresIn", "aid", "jti", "exp"}
     assert (said["expiresIn"], said["aid"]) == (300, agent.aid)
     assert said["exp"] == pytest.approx(time.time() + 300, abs=3)
@@ -121,5 +121,5 @@ async def test_five_minutes_must_be_left(database_url: str) -> None:
 async def test_the_tagged_spelling_is_the_same_agent(database_url: str) -> None:
     tagged = AGENT.aid.replace("aid:pubkey:", "aid:pubkey:ed25519:")
     async with running_app(database_url) as app:
-        answer: httpx.Response = await app.http.post(ENROLL, content=manifest(AGENT, aid=tagged))
-    assert answer.json()["aid"] == AGENT.aid
+        response: httpx.Response = await app.http.post(ENROLL, content=manifest(AGENT, aid=tagged))
+    assert response.json()["aid"] == AGENT.aid

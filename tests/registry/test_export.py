@@ -35,9 +35,9 @@ async def test_an_export_holds_everything_with_the_agent_on_either_side(database
         await shake(app, other, new_agent())
         await report(app, {"type": "demo.event", "aid_b": agent.aid, "id": "one"})
 
-        answer = await app.get(path(agent.aid))
-        assert answer.headers["content-disposition"] == f'attachment; filename="agent-{agent.aid}.json"'
-        found = answer.json()
+        response = await app.get(path(agent.aid))
+        assert response.headers["content-disposition"] == f'attachment; filename="agent-{agent.aid}.json"'
+        found = response.json()
         assert list(found) == ["agent", "sessions", "tcts", "events", "exportedAt"]
         assert found["agent"]["aid"] == agent.aid
         assert [session["sessionId"] for session in found["sessions"]] == sessions[::-1]
@@ -79,5 +79,5 @@ async def test_an_export_needs_a_key_and_a_known_agent(database_url: str) -> Non
     async with running_app(database_url) as app:
         assert (await app.http.get(path(new_agent().aid))).status_code == 401
         for aid in (new_agent().aid, 'x"\r\nset-cookie: a=b'):
-            answer = await app.get(path(aid))
-            assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+            response = await app.get(path(aid))
+            assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND")

@@ -18,9 +18,9 @@ AGENTS = "/api/registry/agents"
 
 
 async def history(app: App, agent: Agent) -> list[dict[str, object]]:
-    answer = await app.get(f"{AGENTS}/{agent.aid}/manifests")
-    assert answer.status_code == 200, answer.text
-    manifests: list[dict[str, object]] = answer.json()["manifests"]
+    response = await app.get(f"{AGENTS}/{agent.aid}/manifests")
+    assert response.status_code == 200, response.text
+    manifests: list[dict[str, object]] = response.json()["manifests"]
     return manifests
 
 
@@ -35,8 +35,8 @@ async def test_every_manifest_is_kept_byte_for_byte(database_url: str) -> None:
         assert [entry["seq"] for entry in found] == [3, 2, 1]
         assert [entry["bytes"] for entry in found] == [len(body) for body in reversed(bodies)]
         for entry, body in zip(found, reversed(bodies), strict=True):
-            answer = await app.get(f"{AGENTS}/{agent.aid}/manifests/{entry['sha256']}")
-            assert (answer.content, answer.headers["content-type"]) == (body, "application/json")
+            response = await app.get(f"{AGENTS}/{agent.aid}/manifests/{entry['sha256']}")
+            assert (response.content, response.headers["content-type"]) == (body, "application/json")
         assert (await app.get(f"{AGENTS}/{agent.aid}/manifests/{'0' * 64}")).status_code == 404
         assert (await app.get(f"{AGENTS}/{new_agent().aid}/manifests")).status_code == 404
         assert (await app.http.get(f"{AGENTS}/{agent.aid}/manifests")).status_code == 401
@@ -58,8 +58,8 @@ async def test_of_two_manifests_from_one_second_the_last_one_is_newest(database_
             await registered(app, body)
         newest, second = await history(app, agent)
         assert (newest["seq"], second["seq"]) == (3, 2)
-        answer = await app.get(f"{AGENTS}/{agent.aid}/manifests/{newest['sha256']}")
-        assert answer.content == one
+        response = await app.get(f"{AGENTS}/{agent.aid}/manifests/{newest['sha256']}")
+        assert response.content == one
 
 
 async def test_a_registration_that_fails_keeps_nothing(database_url: str) -> None:
@@ -82,8 +82,8 @@ async def test_what_an_older_control_plane_registered_is_part_of_the_history(dat
         await execute(app, "DELETE FROM agent_manifests")
         await execute(app, "UPDATE agents SET manifest_sha256 = NULL")
         (shown,) = await history(app, agent)
-        answer = await app.get(f"{AGENTS}/{agent.aid}/manifests/{shown['sha256']}")
-        assert answer.content == old
+        response = await app.get(f"{AGENTS}/{agent.aid}/manifests/{shown['sha256']}")
+        assert response.content == old
         await registered(app, new)
         assert [entry["seq"] for entry in await history(app, agent)] == [2, 1]
         await execute(app, "DELETE FROM agents")

@@ -23,8 +23,8 @@ NOW = int(time.time())
 ONE_AGENT = {"agents": 1, "audit_events": 1, "admin_audit_log": 1, "enrollment_jtis": 1}
 
 
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", answer.json().get("aid"))
+def outcome(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json().get("code", response.json().get("aid"))
 
 
 async def record(app: App, aid: str) -> dict[str, Any]:
@@ -38,9 +38,9 @@ async def test_an_agent_is_registered_with_event_audit_and_deliveries(database_u
     body = sdk_manifest(agent, name="Ärger", caps=["cap.b", "cap.a"])
     async with running_app(database_url) as app:
         await subscribe(app)
-        answer = await register(app.http, body, **{"X-Aitp-Namespace": "team/a"})
-        assert answer.status_code == 201
-        said = answer.json()
+        response = await register(app.http, body, **{"X-Aitp-Namespace": "team/a"})
+        assert response.status_code == 201
+        said = response.json()
         assert said == {"aid": agent.aid, "displayName": "Ärger", "registeredAt": said["registeredAt"]}
 
         (event,) = await events_of(app)
@@ -51,7 +51,7 @@ async def test_an_agent_is_registered_with_event_audit_and_deliveries(database_u
         (row,) = await audit_of(app)
         assert (row["action"], row["actorId"]) == ("agent.register", f"enrollment:{agent.aid}")
         assert row["targetId"] == agent.aid
-        assert row["requestId"] == answer.headers["x-request-id"]
+        assert row["requestId"] == response.headers["x-request-id"]
 
         await app.enqueue()
         assert await counts(app) == ONE_AGENT | {"webhook_deliveries": 1}
@@ -69,8 +69,8 @@ async def test_it_is_all_of_that_or_nothing(database_url: str, table: str) -> No
         await subscribe(app)
         token = await token_for(app.http, body)
         await break_inserts(app, table)
-        answer = await register(app.http, body, token)
-        assert (answer.status_code, answer.json()) == (500, {"error": "unexpected failure", "code": "INTERNAL"})
+        response = await register(app.http, body, token)
+        assert (response.status_code, response.json()) == (500, {"error": "unexpected failure", "code": "INTERNAL"})
         assert await counts(app) == {}
 
         await mend_inserts(app, table)
@@ -134,12 +134,12 @@ async def test_tokens_that_are_none_for_this_registration(database_url: str) -> 
             "a tampered hash": forged(agent.aid, "0" * 64),
         }
         for why, token in tokens.items():
-            answer = await app.http.post("/api/registry/agents", content=body, headers=bearer(token))
-            assert outcome(answer) == (401, "TOKEN_INVALID"), why
-            assert token == "" or token not in answer.text
+            response = await app.http.post("/api/registry/agents", content=body, headers=bearer(token))
+            assert outcome(response) == (401, "TOKEN_INVALID"), why
+            assert token == "" or token not in response.text
         for headers in ({}, {"Authorization": f"Basic {good}"}, {"Authorization": good}):
-            answer = await app.http.post("/api/registry/agents", content=body, headers=headers)
-            assert outcome(answer) == (401, "TOKEN_INVALID")
+            response = await app.http.post("/api/registry/agents", content=body, headers=headers)
+            assert outcome(response) == (401, "TOKEN_INVALID")
         assert await counts(app) == {}
         assert outcome(await register(app.http, body, good)) == (201, agent.aid)
 
@@ -243,8 +243,8 @@ async def test_namespaces_that_are_none(database_url: str) -> None:
             body = manifest(new_agent())
             headers = httpx.Headers(bearer(await token_for(app.http, body)), encoding="utf-8")
             headers["X-Aitp-Namespace"] = namespace
-            answer = await app.http.post("/api/registry/agents", content=body, headers=headers)
-            assert outcome(answer) == (400, "BODY_INVALID"), namespace
+            response = await app.http.post("/api/registry/agents", content=body, headers=headers)
+            assert outcome(response) == (400, "BODY_INVALID"), namespace
         assert await counts(app) == {}
 
 

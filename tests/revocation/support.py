@@ -20,16 +20,16 @@ FROM generate_series(1, $1) AS n
 
 async def revoke(app: App, jti: UUID | str | None = None, **more: Any) -> str:
     """Revoke a token, a fresh one unless told otherwise; its id."""
-    answer = await app.post(ENTRIES, {"jti": str(jti or uuid4()), **more})
-    assert answer.status_code == 201, answer.text
-    stored: str = answer.json()["jti"]
+    response = await app.post(ENTRIES, {"jti": str(jti or uuid4()), **more})
+    assert response.status_code == 201, response.text
+    stored: str = response.json()["jti"]
     return stored
 
 
-def listed(answer: httpx.Response) -> list[str]:
+def listed(response: httpx.Response) -> list[str]:
     """The ids in a served list, in its order."""
-    assert answer.status_code == 200, answer.text
-    return [entry["jti"] for entry in answer.json()["revocation_list"]["entries"]]
+    assert response.status_code == 200, response.text
+    return [entry["jti"] for entry in response.json()["revocation_list"]["entries"]]
 
 
 async def get_list(app: App) -> list[str]:

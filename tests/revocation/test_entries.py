@@ -43,9 +43,9 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 
 async def entries(app: App, **params: Any) -> list[dict[str, Any]]:
-    answer = (await app.get(ENTRIES, params=params)).json()
-    assert answer["count"] == len(answer["entries"])
-    found: list[dict[str, Any]] = answer["entries"]
+    response = (await app.get(ENTRIES, params=params)).json()
+    assert response["count"] == len(response["entries"])
+    found: list[dict[str, Any]] = response["entries"]
     return found
 
 
@@ -64,8 +64,8 @@ async def audited(app: App) -> list[dict[str, Any]]:
 async def test_a_revocation_is_stored_announced_and_audited(app: App) -> None:
     jti = str(uuid4())
     body = {"jti": jti, "reason": "key compromised", "revokedAt": "2026-01-02T03:04:05.678Z"}
-    answer = await app.post(ENTRIES, body, headers={"X-Request-Id": "req-1"})
-    assert (answer.status_code, answer.json()) == (201, body | {"listed": True})
+    response = await app.post(ENTRIES, body, headers={"X-Request-Id": "req-1"})
+    assert (response.status_code, response.json()) == (201, body | {"listed": True})
     assert await entries(app) == [body | {"listed": True}]
 
     (event,) = await events(app)
@@ -97,9 +97,9 @@ async def test_the_event_names_the_parties_of_a_known_token(app: App) -> None:
 
 async def test_time_and_reason_may_be_left_out(app: App) -> None:
     before = iso(app.clock())
-    answer = (await app.post(ENTRIES, {"jti": str(uuid4())})).json()
-    assert before <= answer["revokedAt"] <= iso(app.clock())
-    assert answer["reason"] is None
+    response = (await app.post(ENTRIES, {"jti": str(uuid4())})).json()
+    assert before <= response["revokedAt"] <= iso(app.clock())
+    assert response["reason"] is None
 
 
 async def test_any_spelling_is_stored_in_lower_case(app: App) -> None:
@@ -111,25 +111,25 @@ async def test_any_spelling_is_stored_in_lower_case(app: App) -> None:
 
 async def test_times_are_read_as_iso_or_epoch(app: App) -> None:
     for given, stored in TIMES:
-        answer = await app.post(ENTRIES, {"jti": str(uuid4()), "revokedAt": given})
-        assert answer.json()["revokedAt"] == stored, given
+        response = await app.post(ENTRIES, {"jti": str(uuid4()), "revokedAt": given})
+        assert response.json()["revokedAt"] == stored, given
 
 
 async def test_the_time_may_be_spelled_as_in_the_list(app: App) -> None:
-    answer = await app.post(ENTRIES, {"jti": str(uuid4()), "revoked_at": 1767323045})
-    assert answer.json()["revokedAt"] == "2026-01-02T03:04:05.000Z"
+    response = await app.post(ENTRIES, {"jti": str(uuid4()), "revoked_at": 1767323045})
+    assert response.json()["revokedAt"] == "2026-01-02T03:04:05.000Z"
     both = {"revokedAt": "2026-01-02T03:04:06Z", "revoked_at": 1767323045}
-    answer = await app.post(ENTRIES, {"jti": str(uuid4()), **both})
-    assert answer.json()["revokedAt"] == "2026-01-02T03:04:06.000Z"
+    response = await app.post(ENTRIES, {"jti": str(uuid4()), **both})
+    assert response.json()["revokedAt"] == "2026-01-02T03:04:06.000Z"
 
 
 async def test_what_is_wrong_is_refused_and_changes_nothing(app: App) -> None:
     for change, code in WRONG:
-        answer = await app.post(ENTRIES, {"jti": str(uuid4()), **change})
-        assert (answer.status_code, answer.json()["code"]) == (400, code), change
+        response = await app.post(ENTRIES, {"jti": str(uuid4()), **change})
+        assert (response.status_code, response.json()["code"]) == (400, code), change
     for body in (b"", b"[]", b'"x"', b"{", b'{"jti":"\\ud800"}'):
-        answer = await app.http.post(ENTRIES, content=body, headers=AUTH)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID"), body
+        response = await app.http.post(ENTRIES, content=body, headers=AUTH)
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), body
     assert await entries(app) == []
     assert await events(app) == []
     assert await audited(app) == []
@@ -143,10 +143,10 @@ async def test_a_reason_may_have_500_characters_of_any_width(app: App) -> None:
 async def test_concurrent_revocations_are_one(app: App) -> None:
     jti = str(uuid4())
     posts = [app.post(ENTRIES, {"jti": jti, "reason": f"reason {n}", "revokedAt": n}) for n in range(8)]
-    answers = await asyncio.gather(*posts)
-    assert {answer.status_code for answer in answers} == {201}
+    responses = await asyncio.gather(*posts)
+    assert {response.status_code for response in responses} == {201}
     (stored,) = await entries(app)
-    assert all(answer.json() == stored for answer in answers)
+    assert all(response.json() == stored for response in responses)
     assert len(await events(app)) == 1
     assert len(await audited(app)) == 1
 
@@ -179,14 +179,14 @@ async def test_entries_are_paged_newest_first(app: App) -> None:
 
 
 async def test_a_filter_that_is_no_uuid_is_refused(app: App) -> None:
-    answer = await app.get(ENTRIES, params={"jti": "nonsense"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "JTI_INVALID")
+    response = await app.get(ENTRIES, params={"jti": "nonsense"})
+    assert (response.status_code, response.json()["code"]) == (400, "JTI_INVALID")
 
 
 async def test_entries_need_a_key(app: App) -> None:
     for method in ("GET", "POST"):
-        answer = await app.http.request(method, ENTRIES, json={"jti": str(uuid4())})
-        assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
+        response = await app.http.request(method, ENTRIES, json={"jti": str(uuid4())})
+        assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
 
 
 async def test_a_reported_revocation_does_not_enter_the_list(app: App) -> None:

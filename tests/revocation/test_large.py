@@ -108,8 +108,8 @@ async def test_a_child_that_dies_is_replaced() -> None:
 async def renewed(app: App, count: int) -> bool:
     """Whether the list has so many entries after a change; a slow moment has the last good one served, or none."""
     app.rt.get(PublishedList).changed()
-    answer = await app.http.get(LIST)
-    return answer.status_code == 200 and len(listed(answer)) == count
+    response = await app.http.get(LIST)
+    return response.status_code == 200 and len(listed(response)) == count
 
 
 async def test_a_long_list_survives_the_child(app: App) -> None:
@@ -135,8 +135,8 @@ async def test_no_child_outlives_a_killed_process(database_url: str, tmp_path: P
     with Process(database_url, tmp_path / "log") as server:
 
         async def is_long() -> bool:
-            answer = httpx.get(server.url + LIST, timeout=PATIENCE_SECS)
-            return answer.status_code == 200 and len(listed(answer)) == 1500
+            response = httpx.get(server.url + LIST, timeout=PATIENCE_SECS)
+            return response.status_code == 200 and len(listed(response)) == 1500
 
         await until(is_long, PATIENCE_SECS)
         ((child, command),) = signing_children(server.running.pid)

@@ -22,12 +22,12 @@ SOON_SECS = 15.0
 
 
 async def refused(app: App) -> bool:
-    answer = await app.http.get(LIST)
-    if answer.status_code != 503:
+    response = await app.http.get(LIST)
+    if response.status_code != 503:
         return False
-    assert answer.json()["code"] == "REVOCATION_UNAVAILABLE"
-    assert answer.headers["Retry-After"] == "30"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert response.json()["code"] == "REVOCATION_UNAVAILABLE"
+    assert response.headers["Retry-After"] == "30"
+    assert response.headers["Cache-Control"] == "no-store"
     return True
 
 
@@ -46,9 +46,9 @@ async def test_stopped_and_started(distant: App, proxy: Proxy, database_url: str
 
     for secs in (1, 59, 61, 150, 299):
         distant.clock.ahead = timedelta(seconds=secs)
-        answer = await distant.http.get(LIST)
-        assert (answer.status_code, answer.content) == (200, good.content)
-        assert answer.headers["ETag"] == good.headers["ETag"]
+        response = await distant.http.get(LIST)
+        assert (response.status_code, response.content) == (200, good.content)
+        assert response.headers["ETag"] == good.headers["ETag"]
     distant.clock.ahead = timedelta(seconds=301)
     assert await refused(distant)
     assert await refused(distant)
@@ -58,8 +58,8 @@ async def test_stopped_and_started(distant: App, proxy: Proxy, database_url: str
     await proxy.start()
 
     async def is_fresh() -> bool:
-        answer = await distant.http.get(LIST)
-        return answer.status_code == 200 and set(listed(answer)) == {*listed(good), meanwhile}
+        response = await distant.http.get(LIST)
+        return response.status_code == 200 and set(listed(response)) == {*listed(good), meanwhile}
 
     await until(is_fresh, SOON_SECS)
 
@@ -115,10 +115,10 @@ async def test_a_silent_database_holds_nobody_up(distant: App, proxy: Proxy, dat
     distant.clock.ahead = timedelta(seconds=61)
 
     started = time.monotonic()
-    answers = await asyncio.gather(*(distant.http.get(LIST) for _ in range(20)))
+    responses = await asyncio.gather(*(distant.http.get(LIST) for _ in range(20)))
     # All at once, when the first loses patience: not one after another, nor when the pool or the driver gives up.
     assert time.monotonic() - started < ACQUIRE_TIMEOUT_SECS
-    assert {answer.content for answer in answers} == {good.content}
+    assert {response.content for response in responses} == {good.content}
 
     async def answers_at_once() -> bool:
         asked = time.monotonic()
@@ -162,8 +162,8 @@ async def test_a_process_that_never_had_a_list_does_not_make_one_up(database_url
                 await keeper.execute("ROLLBACK")
 
                 async def is_there() -> bool:
-                    answer = await app.http.get(LIST)
-                    return answer.status_code == 200 and listed(answer) == [jti]
+                    response = await app.http.get(LIST)
+                    return response.status_code == 200 and listed(response) == [jti]
 
                 await until(is_there, SOON_SECS)
     finally:
@@ -173,6 +173,6 @@ async def test_a_process_that_never_had_a_list_does_not_make_one_up(database_url
 async def test_a_revocation_that_cannot_be_stored_is_refused(distant: App, proxy: Proxy) -> None:
     good = await distant.http.get(LIST)
     await proxy.stop()
-    answer = await distant.post("/api/revocation/entries", {"jti": "7c9e6679-7425-40de-944b-e07fc1f90ae7"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+    response = await distant.post("/api/revocation/entries", {"jti": "7c9e6679-7425-40de-944b-e07fc1f90ae7"})
+    assert (response.status_code, response.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
     assert (await distant.http.get(LIST)).content == good.content

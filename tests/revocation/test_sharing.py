@@ -29,9 +29,9 @@ async def post(app: App, key: str | None = None, **body: Any) -> httpx.Response:
 async def test_fifty_revocations_take_a_few_transactions(app: App) -> None:
     jtis = [str(uuid4()) for _ in range(50)]
     before = app.rt.db.commits
-    answers = await asyncio.gather(*(post(app, jti=jti, reason=jti) for jti in jtis))
+    responses = await asyncio.gather(*(post(app, jti=jti, reason=jti) for jti in jtis))
     assert app.rt.db.commits - before < 12
-    assert [(answer.status_code, answer.json()["jti"], answer.json()["reason"]) for answer in answers] == [
+    assert [(response.status_code, response.json()["jti"], response.json()["reason"]) for response in responses] == [
         (201, jti, jti) for jti in jtis
     ]
     audit = (await app.get("/api/audit")).json()["entries"]
@@ -44,16 +44,18 @@ async def test_fifty_revocations_take_a_few_transactions(app: App) -> None:
 async def test_lists_and_single_tokens_that_overlap_are_each_counted_once(app: App) -> None:
     jtis = [str(uuid4()) for _ in range(20)]
     bodies: list[dict[str, Any]] = [{"jtis": jtis[:12]}, *({"jti": jti} for jti in jtis), {"jtis": jtis[8:]}]
-    answers = await asyncio.gather(*(post(app, **body) for body in bodies))
-    assert {answer.status_code for answer in answers} == {201}
-    first, *_, last = (answer.json() for answer in answers)
+    responses = await asyncio.gather(*(post(app, **body) for body in bodies))
+    assert {response.status_code for response in responses} == {201}
+    first, *_, last = (response.json() for response in responses)
     assert [entry["jti"] for entry in first["entries"]] == jtis[:12]
     assert [entry["jti"] for entry in last["entries"]] == jtis[8:]
     assert first["revoked"] + first["alreadyRevoked"] == last["revoked"] + last["alreadyRevoked"] == 12
     rows = (await app.get("/api/audit")).json()["entries"]
     assert sum(row["details"].get("count", 1) for row in rows) == 20
     stored = (await app.get(ENTRIES)).json()["entries"]
-    shown = {entry["jti"]: entry for answer in answers for entry in answer.json().get("entries", [answer.json()])}
+    shown = {
+        entry["jti"]: entry for response in responses for entry in response.json().get("entries", [response.json()])
+    }
     assert sorted(stored, key=str) == sorted(shown.values(), key=str)
 
 
@@ -61,8 +63,8 @@ async def test_one_that_fails_takes_no_other_with_it(app: App) -> None:
     await execute(app, REFUSAL)
     await execute(app, REFUSE)
     reasons = ["bad" if number in {3, 17} else "good" for number in range(20)]
-    answers = await asyncio.gather(*(post(app, jti=str(uuid4()), reason=reason) for reason in reasons))
-    assert [answer.status_code for answer in answers] == [500 if reason == "bad" else 201 for reason in reasons]
+    responses = await asyncio.gather(*(post(app, jti=str(uuid4()), reason=reason) for reason in reasons))
+    assert [response.status_code for response in responses] == [500 if reason == "bad" else 201 for reason in reasons]
     assert len((await app.get(ENTRIES)).json()["entries"]) == 18
     assert len((await app.get("/api/audit")).json()["entries"]) == 18
 
@@ -70,15 +72,15 @@ async def test_one_that_fails_takes_no_other_with_it(app: App) -> None:
 async def test_keys_hold_inside_a_group(app: App) -> None:
     """One request under each key is done; another at the same time is refused, and a later one gets the same answer."""
     one, other = str(uuid4()), str(uuid4())
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         post(app, "a", jti=one), post(app, "a", jti=one), post(app, "b", jti=other), post(app, jti=str(uuid4()))
     )
-    assert sorted(answer.status_code for answer in answers) == [201, 201, 201, 409]
-    [refused] = [answer for answer in answers if answer.status_code == 409]
+    assert sorted(response.status_code for response in responses) == [201, 201, 201, 409]
+    [refused] = [response for response in responses if response.status_code == 409]
     assert refused.json()["code"] == "IDEMPOTENCY_IN_FLIGHT"
     again, reused, wrong = [await post(app, "a", jti=jti) for jti in (one, other, "x")]
     assert (again.status_code, again.headers["Idempotency-Replayed"], again.json()["jti"]) == (201, "true", one)
-    assert {(answer.status_code, answer.json()["code"]) for answer in (reused, wrong)} == {
+    assert {(response.status_code, response.json()["code"]) for response in (reused, wrong)} == {
         (422, "IDEMPOTENCY_KEY_REUSED")
     }
     assert len((await app.get("/api/audit")).json()["entries"]) == 3

@@ -24,11 +24,11 @@ async def insert(app: App, jti: UUID, revoked_at: str, reason: str | None = None
 
 
 async def test_an_empty_list_is_a_list(app: App) -> None:
-    answer = await app.http.get(LIST)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.headers["Cache-Control"] == "max-age=60"
-    body = answer.json()["revocation_list"]
+    response = await app.http.get(LIST)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "max-age=60"
+    body = response.json()["revocation_list"]
     assert (body["entries"], body["issuer"], body["version"]) == ([], app.rt.signer.aid, "aitp/0.3")
     assert body["expires_at"] - body["published_at"] == 3600
 
@@ -149,10 +149,10 @@ async def test_a_known_etag_needs_no_body(app: App) -> None:
         etag = (await app.http.get(path)).headers["ETag"]
         assert etag.startswith('"')
         for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-            answer = await app.http.get(path, headers={"If-None-Match": known})
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert answer.headers["ETag"] == etag
-            assert answer.headers["Cache-Control"] == "max-age=60"
+            response = await app.http.get(path, headers={"If-None-Match": known})
+            assert (response.status_code, response.content) == (304, b"")
+            assert response.headers["ETag"] == etag
+            assert response.headers["Cache-Control"] == "max-age=60"
         assert (await app.http.get(path, headers={"If-None-Match": '"other"'})).status_code == 200
 
 
@@ -167,9 +167,9 @@ async def test_head_has_the_headers_of_get(app: App) -> None:
 async def test_many_requests_share_one_renewal(app: App) -> None:
     await get_list(app)
     await revoke(app)
-    answers = await asyncio.gather(*(app.http.get(LIST) for _ in range(50)))
-    assert len({answer.headers["ETag"] for answer in answers}) == 1
-    assert {len(listed(answer)) for answer in answers} == {1}
+    responses = await asyncio.gather(*(app.http.get(LIST) for _ in range(50)))
+    assert len({response.headers["ETag"] for response in responses}) == 1
+    assert {len(listed(response)) for response in responses} == {1}
 
 
 async def test_the_age_of_the_list_is_measured(app: App) -> None:

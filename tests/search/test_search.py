@@ -18,9 +18,9 @@ JTI, HOP = str(uuid4()), str(uuid4())
 
 
 async def hits(app: App, q: str) -> list[dict[str, Any]]:
-    answer = await app.get("/api/search", params={"q": q})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["hits"]
+    response = await app.get("/api/search", params={"q": q})
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["hits"]
     return found
 
 
@@ -46,7 +46,7 @@ async def filled(app: App) -> dict[str, str]:
         await app.post("/api/keys", {"name": "a reporter", "role": "reporter"}),
         await app.post(f"/api/registry/agents/{other.aid}/contain", {"reason": "leaked"}),
     ]
-    assert all(answer.is_success for answer in made), [answer.text for answer in made]
+    assert all(response.is_success for response in made), [response.text for response in made]
     delivery = await app.post(f"/api/webhooks/{made[1].json()['id']}/test", {})
     return {
         "agent": one.aid,

@@ -21,9 +21,9 @@ def started(session: str, **more: Any) -> dict[str, Any]:
 
 
 async def ids(app: App, query: str = "") -> list[str]:
-    answer = await app.get(f"/api/sessions{query}")
-    assert answer.status_code == 200
-    return [session["sessionId"] for session in answer.json()["sessions"]]
+    response = await app.get(f"/api/sessions{query}")
+    assert response.status_code == 200
+    return [session["sessionId"] for session in response.json()["sessions"]]
 
 
 async def test_sessions_are_listed_newest_first(app: App) -> None:
@@ -83,9 +83,9 @@ async def test_one_session_comes_with_its_events_oldest_first(app: App) -> None:
 async def test_an_id_may_hold_whatever_its_sender_escapes(app: App, session: str) -> None:
     await report(app, started(session))
     for more in ("", "/export", "/replay"):
-        answer = await app.get(f"/api/sessions/{quote(session, safe='')}{more}")
-        assert answer.status_code == 200
-        assert [event["sessionId"] for event in answer.json()["events"]] == [session]
+        response = await app.get(f"/api/sessions/{quote(session, safe='')}{more}")
+        assert response.status_code == 200
+        assert [event["sessionId"] for event in response.json()["events"]] == [session]
 
 
 async def test_an_export_holds_the_session_its_tokens_and_all_its_events(app: App) -> None:
@@ -93,10 +93,10 @@ async def test_an_export_holds_the_session_its_tokens_and_all_its_events(app: Ap
     await report(app, started("s-1") | {"type": "handshake.complete", "payload": {"tct": tct}})
     for _ in range(3):  # more events of the same moment than a page holds
         await report(app, *(started("s-1", payload={"number": number}, id=str(uuid4())) for number in range(90)))
-    answer = await app.get("/api/sessions/s-1/export")
-    assert answer.headers["content-disposition"] == 'attachment; filename="session-s-1.json"'
-    assert answer.headers["content-type"] == "application/json"
-    whole = answer.json()
+    response = await app.get("/api/sessions/s-1/export")
+    assert response.headers["content-disposition"] == 'attachment; filename="session-s-1.json"'
+    assert response.headers["content-type"] == "application/json"
+    whole = response.json()
     assert list(whole) == ["session", "tcts", "events", "exportedAt"]
     assert [found["jti"] for found in whole["tcts"]] == [tct["jti"]]
     assert len({event["seq"] for event in whole["events"]}) == 271
@@ -111,17 +111,19 @@ async def test_an_export_holds_the_session_its_tokens_and_all_its_events(app: Ap
 async def test_an_export_of_nothing_or_in_no_known_format_is_refused(app: App) -> None:
     await report(app, started("s-1"))
     assert (await app.get("/api/sessions/nobody/export")).status_code == 404
-    answer = await app.get("/api/sessions/s-1/export?format=csv")
-    assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+    response = await app.get("/api/sessions/s-1/export?format=csv")
+    assert (response.status_code, response.json()["code"]) == (400, "BAD_REQUEST")
 
 
 async def test_no_session_id_breaks_the_header(app: App) -> None:
     await report(app, started(NASTY))
-    answer = await app.get("/api/sessions/" + "".join(f"%{byte:02x}" for byte in NASTY.encode()) + "/export")
-    assert answer.status_code == 200
-    assert answer.json()["session"]["sessionId"] == NASTY
-    assert "set-cookie" not in answer.headers
-    assert answer.headers["content-disposition"].startswith('attachment; filename="session-a__quoted___filename=x__Set')
+    response = await app.get("/api/sessions/" + "".join(f"%{byte:02x}" for byte in NASTY.encode()) + "/export")
+    assert response.status_code == 200
+    assert response.json()["session"]["sessionId"] == NASTY
+    assert "set-cookie" not in response.headers
+    assert response.headers["content-disposition"].startswith(
+        'attachment; filename="session-a__quoted___filename=x__Set'
+    )
 
 
 async def test_a_replay_is_a_window_on_the_events_of_a_session(app: App) -> None:

@@ -42,8 +42,8 @@ async def test_a_long_answer_is_whole_and_takes_little_memory(database_url: str,
         pid = process.running.pid
         before = resident(pid)
         size = seqs = most = 0
-        with httpx.stream("GET", f"{process.url}{path}", headers=AUTH, timeout=60) as answer:
-            for number, chunk in enumerate(answer.iter_bytes()):
+        with httpx.stream("GET", f"{process.url}{path}", headers=AUTH, timeout=60) as response:
+            for number, chunk in enumerate(response.iter_bytes()):
                 size += len(chunk)
                 seqs += chunk.count(b'"seq":')
                 most = max(most, resident(pid)) if number % 20 == 0 else most

@@ -10,8 +10,8 @@ from aitp_cp.web.endpoint import Endpoint
 from tests.plans.test_lists import LISTS
 
 
-def is_page(answer: Any) -> bool:
-    shapes = answer if isinstance(answer, tuple) else (answer,)
+def is_page(response: Any) -> bool:
+    shapes = response if isinstance(response, tuple) else (response,)
     return any(isinstance(shape, type(msgspec.Struct)) and "next_before" in shape.__struct_fields__ for shape in shapes)
 
 

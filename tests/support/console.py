@@ -39,13 +39,13 @@ class Browser:
     async def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = {**({"Cookie": cookie} if cookie else {}), **more.pop("headers", {})}
-        answer = await self.http.request(method, path, headers=headers, **more)
-        for line in answer.headers.get_list("set-cookie"):
+        response = await self.http.request(method, path, headers=headers, **more)
+        for line in response.headers.get_list("set-cookie"):
             for name, morsel in SimpleCookie(line).items():
                 self.cookies[name] = morsel.value
                 if not morsel.value:
                     del self.cookies[name]
-        return answer
+        return response
 
 
 @asynccontextmanager
@@ -61,6 +61,6 @@ async def signed_in(app: App, role: Role = Role.ADMIN, **key: Any) -> AsyncItera
     """A browser with a session of a fresh key of this role; the application needs a key of the environment."""
     async with browsing(app) as browser:
         made = await new_key(app, role=str(role), **key)
-        answer = await browser.sign_in(made["key"])
-        assert (answer.status_code, browser.session is not None) == (303, True), answer.text
+        response = await browser.sign_in(made["key"])
+        assert (response.status_code, browser.session is not None) == (303, True), response.text
         yield browser

@@ -13,9 +13,9 @@ def bearer(token: str, **headers: str) -> dict[str, str]:
 
 async def token_for(http: httpx.AsyncClient, body: bytes) -> str:
     """An enrollment token for this manifest."""
-    answer = await http.post("/api/registry/enroll", content=body)
-    assert answer.status_code == 200, answer.text
-    token: str = answer.json()["token"]
+    response = await http.post("/api/registry/enroll", content=body)
+    assert response.status_code == 200, response.text
+    token: str = response.json()["token"]
     return token
 
 
@@ -27,21 +27,21 @@ async def register(http: httpx.AsyncClient, body: bytes, token: str | None = Non
 
 async def registered(app: App, body: bytes, **headers: str) -> dict[str, Any]:
     """Register this manifest; what was answered."""
-    answer = await register(app.http, body, **headers)
-    assert answer.status_code == 201, answer.text
-    said: dict[str, Any] = answer.json()
+    response = await register(app.http, body, **headers)
+    assert response.status_code == 201, response.text
+    said: dict[str, Any] = response.json()
     return said
 
 
 async def events_of(app: App, **filters: str) -> list[dict[str, Any]]:
     """The log, oldest first."""
-    answer = await app.get("/api/events/history", params={"order": "asc", "limit": "1000", **filters})
-    events: list[dict[str, Any]] = answer.json()["events"]
+    response = await app.get("/api/events/history", params={"order": "asc", "limit": "1000", **filters})
+    events: list[dict[str, Any]] = response.json()["events"]
     return events
 
 
 async def audit_of(app: App) -> list[dict[str, Any]]:
     """The admin audit, oldest first."""
-    answer = await app.get("/api/audit", params={"limit": "1000"})
-    entries: list[dict[str, Any]] = answer.json()["entries"]
+    response = await app.get("/api/audit", params={"limit": "1000"})
+    entries: list[dict[str, Any]] = response.json()["entries"]
     return entries[::-1]

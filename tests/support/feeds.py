@@ -34,12 +34,12 @@ class Surroundings:
         if feed is not None:
             case.body = feed(self, case.body, n)
 
-    def learn(self, case: Case[Any], answer: Response) -> None:
-        if case.operation.label == ENROLL and answer.status_code == 200:
-            said = answer.json()
+    def learn(self, case: Case[Any], response: Response) -> None:
+        if case.operation.label == ENROLL and response.status_code == 200:
+            said = response.json()
             self.enrolled[said["aid"]] = case.body, said["token"]
-        if case.operation.label == CHALLENGE and answer.status_code == 200:
-            said, body = answer.json(), cast("Mapping[str, str]", case.body)
+        if case.operation.label == CHALLENGE and response.status_code == 200:
+            said, body = response.json(), cast("Mapping[str, str]", case.body)
             self.challenges.append((body["aid"], said["nonce"], said["audience"]))
 
     def credentials(self, case: Case[Any]) -> dict[str, str]:

@@ -38,8 +38,8 @@ Behaviour = Callable[[Received], Answer]
 HANG_SECS = 3600.0
 
 
-def always(answer: Answer) -> Behaviour:
-    return lambda _: answer
+def always(response: Answer) -> Behaviour:
+    return lambda _: response
 
 
 class Receiver:
@@ -134,31 +134,31 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
     return Received(method, path, headers, body, writer.get_extra_info("peername")[0])
 
 
-async def _answer(answer: Answer, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(answer.wait_secs)
-    if answer.after is not None:
-        await answer.after.wait()
-    if answer.drop:
+async def _answer(response: Answer, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(response.wait_secs)
+    if response.after is not None:
+        await response.after.wait()
+    if response.drop:
         return
-    writer.write(answer.raw if answer.raw is not None else _head(answer))
-    if answer.raw is None:
-        await _send_body(answer, writer)
+    writer.write(response.raw if response.raw is not None else _head(response))
+    if response.raw is None:
+        await _send_body(response, writer)
     await writer.drain()
-    await asyncio.sleep(answer.hold_secs)
+    await asyncio.sleep(response.hold_secs)
 
 
-def _head(answer: Answer) -> bytes:
-    headers = {"Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
-    phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "Odd"
-    lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+def _head(response: Answer) -> bytes:
+    headers = {"Content-Length": str(len(response.body)), "Connection": "close", **response.headers}
+    phrase = HTTPStatus(response.status).phrase if response.status in set(HTTPStatus) else "Odd"
+    lines = [f"HTTP/1.1 {response.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-async def _send_body(answer: Answer, writer: asyncio.StreamWriter) -> None:
-    if not answer.drip_secs:
-        writer.write(answer.body)
+async def _send_body(response: Answer, writer: asyncio.StreamWriter) -> None:
+    if not response.drip_secs:
+        writer.write(response.body)
         return
-    for byte in answer.body:
+    for byte in response.body:
         writer.write(bytes([byte]))
         await writer.drain()
-        await asyncio.sleep(answer.drip_secs)
+        await asyncio.sleep(response.drip_secs)

@@ -13,9 +13,9 @@ ISSUER = "https://issuer.example"
 
 
 async def create(app: App, issuer: str = ISSUER, **more: Any) -> dict[str, Any]:
-    answer = await app.post(ANCHORS, {"issuerUrl": issuer, **more})
-    assert answer.status_code == 201, answer.text
-    record: dict[str, Any] = answer.json()
+    response = await app.post(ANCHORS, {"issuerUrl": issuer, **more})
+    assert response.status_code == 201, response.text
+    record: dict[str, Any] = response.json()
     return record
 
 

@@ -71,21 +71,21 @@ async def test_anchors_are_listed_by_namespace(app: App) -> None:
 
 async def test_a_namespace_has_an_issuer_once(app: App) -> None:
     bodies = [{"issuerUrl": ISSUER, "label": str(number)} for number in range(6)]
-    answers = await asyncio.gather(*(app.post(ANCHORS, body) for body in bodies))
-    (created,) = [answer.json() for answer in answers if answer.status_code == 201]
-    refused = [answer for answer in answers if answer.status_code == 409]
+    responses = await asyncio.gather(*(app.post(ANCHORS, body) for body in bodies))
+    (created,) = [response.json() for response in responses if response.status_code == 201]
+    refused = [response for response in responses if response.status_code == 409]
     assert len(refused) == 5
-    for answer in refused:
-        assert answer.json()["code"] == "ALREADY_EXISTS"
-        assert answer.json()["existing"] == {"id": created["id"]}
+    for response in refused:
+        assert response.json()["code"] == "ALREADY_EXISTS"
+        assert response.json()["existing"] == {"id": created["id"]}
     assert len(await audited(app)) == 1
     await create(app, namespace="other")
 
 
 async def test_what_is_wrong_is_refused(app: App) -> None:
     for body in WRONG:
-        answer = await app.post(ANCHORS, body)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID"), body
+        response = await app.post(ANCHORS, body)
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), body
     assert (await app.get(ANCHORS)).json() == {"trustAnchors": []}
     assert await audited(app) == []
 
@@ -98,10 +98,10 @@ async def test_the_longest_of_everything_fits(app: App) -> None:
 
 async def test_a_patch_changes_what_it_gives(app: App) -> None:
     record = await create(app, label="one", jwksUrl="https://keys.example/jwks")
-    answer = await patch(app, record["id"], {"label": None, "namespace": "other"})
-    assert answer.status_code == 200
-    changed = {**record, "label": None, "namespace": "other", "updatedAt": answer.json()["updatedAt"]}
-    assert answer.json() == changed
+    response = await patch(app, record["id"], {"label": None, "namespace": "other"})
+    assert response.status_code == 200
+    changed = {**record, "label": None, "namespace": "other", "updatedAt": response.json()["updatedAt"]}
+    assert response.json() == changed
     assert (await app.get(f"{ANCHORS}/{record['id']}")).json() == changed
     assert [entry["action"] for entry in await audited(app)] == ["trust-anchor.update", "trust-anchor.create"]
 
@@ -109,16 +109,16 @@ async def test_a_patch_changes_what_it_gives(app: App) -> None:
 async def test_a_patch_that_changes_nothing_is_audited_like_any_other(app: App) -> None:
     record = await create(app, label="one")
     for change in ({"label": "one"}, {}):
-        answer = (await patch(app, record["id"], change)).json()
-        assert answer == {**record, "updatedAt": answer["updatedAt"]}
+        response = (await patch(app, record["id"], change)).json()
+        assert response == {**record, "updatedAt": response["updatedAt"]}
     assert [entry["action"] for entry in await audited(app)] == ["trust-anchor.update"] * 2 + ["trust-anchor.create"]
 
 
 async def test_a_patch_cannot_take_anothers_place(app: App) -> None:
     first, second = await create(app), await create(app, "https://other.example")
-    answer = await patch(app, second["id"], {"issuerUrl": ISSUER})
-    assert (answer.status_code, answer.json()["code"]) == (409, "ALREADY_EXISTS")
-    assert answer.json()["existing"] == {"id": first["id"]}
+    response = await patch(app, second["id"], {"issuerUrl": ISSUER})
+    assert (response.status_code, response.json()["code"]) == (409, "ALREADY_EXISTS")
+    assert response.json()["existing"] == {"id": first["id"]}
     assert (await app.get(f"{ANCHORS}/{second['id']}")).json() == second
     assert len(await audited(app)) == 2
 
@@ -127,15 +127,15 @@ async def test_a_patch_is_checked(app: App) -> None:
     record = await create(app)
     wrong = ({"issuerUrl": None}, {"issuerUrl": "nonsense"}, {"jwksUrl": "x:y"}, {"namespace": None}, {"label": 7})
     for change in wrong:
-        answer = await patch(app, record["id"], change)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID"), change
+        response = await patch(app, record["id"], change)
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), change
     assert (await app.get(f"{ANCHORS}/{record['id']}")).json() == record
 
 
 async def test_an_anchor_is_deleted_once(app: App) -> None:
     record = await create(app)
-    answer = await app.delete(f"{ANCHORS}/{record['id']}")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await app.delete(f"{ANCHORS}/{record['id']}")
+    assert (response.status_code, response.content) == (204, b"")
     assert (await app.delete(f"{ANCHORS}/{record['id']}")).status_code == 404
     newest = (await audited(app))[0]
     assert (newest["action"], newest["targetId"]) == ("trust-anchor.delete", record["id"])

@@ -45,14 +45,14 @@ UNUSABLE: list[tuple[str, tuple[int, bytes]]] = [
 
 async def jwks(app: App, record: dict[str, Any]) -> Any:
     """The cached set, or None while there is none."""
-    answer = await app.get(f"{ANCHORS}/{record['id']}/jwks")
-    if answer.status_code == 503:
-        assert answer.json()["code"] == "JWKS_NOT_CACHED"
+    response = await app.get(f"{ANCHORS}/{record['id']}/jwks")
+    if response.status_code == 503:
+        assert response.json()["code"] == "JWKS_NOT_CACHED"
         return None
-    assert answer.headers["Content-Type"] == "application/json"
+    assert response.headers["Content-Type"] == "application/json"
     shown = (await app.get(f"{ANCHORS}/{record['id']}")).json()
-    assert answer.headers["X-JWKS-Cached-At"] == shown["jwksCachedAt"]
-    return answer.json()
+    assert response.headers["X-JWKS-Cached-At"] == shown["jwksCachedAt"]
+    return response.json()
 
 
 async def cached(app: App, record: dict[str, Any], wanted: object = KEYS) -> None:
@@ -102,13 +102,13 @@ async def test_the_last_good_set_is_kept(by_hand: App, provider: Provider) -> No
     discoverable(provider)
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
     await refresher.run_due()
-    for path, answer in UNUSABLE:
-        provider.answers[path] = answer
+    for path, response in UNUSABLE:
+        provider.answers[path] = response
         asked = provider.asked[path]
         await later(by_hand, 901)
         await refresher.run_due()
         assert provider.asked[path] == asked + 1
-        assert await jwks(by_hand, record) == KEYS, answer
+        assert await jwks(by_hand, record) == KEYS, response
 
         at = (await by_hand.get(f"{ANCHORS}/{record['id']}")).json()["jwksCachedAt"]
         discoverable(provider)
@@ -265,5 +265,5 @@ async def test_a_set_of_an_older_control_plane_is_served(app: App) -> None:
     async with app.rt.db.connection() as conn:
         await conn.execute("UPDATE trust_anchors SET jwks_cache = '{\"keys\": []}', jwks_cached_at = now()")
         at = await conn.fetchval("SELECT jwks_cached_at FROM trust_anchors")
-    answer = await app.get(f"{ANCHORS}/{record['id']}/jwks")
-    assert (answer.status_code, answer.json(), answer.headers["X-JWKS-Cached-At"]) == (200, {"keys": []}, iso(at))
+    response = await app.get(f"{ANCHORS}/{record['id']}/jwks")
+    assert (response.status_code, response.json(), response.headers["X-JWKS-Cached-At"]) == (200, {"keys": []}, iso(at))

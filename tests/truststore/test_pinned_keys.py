@@ -28,9 +28,9 @@ WRONG: list[dict[str, Any]] = [
 
 
 async def pin(app: App, aid: str, key: str, **more: Any) -> dict[str, Any]:
-    answer = await app.post(PINNED, {"aid": aid, "pubkey": key, **more})
-    assert answer.status_code == 201, answer.text
-    record: dict[str, Any] = answer.json()
+    response = await app.post(PINNED, {"aid": aid, "pubkey": key, **more})
+    assert response.status_code == 201, response.text
+    record: dict[str, Any] = response.json()
     return record
 
 
@@ -101,8 +101,8 @@ async def test_a_spelling_that_an_older_control_plane_stored_is_found(app: App) 
 async def test_what_is_wrong_is_refused(app: App) -> None:
     agent = new_agent()
     for change in WRONG:
-        answer = await app.post(PINNED, {"aid": agent.aid, "pubkey": agent.key, **change})
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID"), change
+        response = await app.post(PINNED, {"aid": agent.aid, "pubkey": agent.key, **change})
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), change
     assert (await app.get(PINNED)).json() == {"pinnedKeys": []}
     assert await audited(app) == []
 
@@ -112,8 +112,8 @@ async def test_deleting_nothing_in_particular_deletes_nothing(app: App) -> None:
     await pin(app, agent.aid, agent.key)
     params: dict[str, str]
     for params in ({}, {"namespace": "default"}, {"aid": ""}):
-        answer = await app.delete(PINNED, params=params)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+        response = await app.delete(PINNED, params=params)
+        assert (response.status_code, response.json()["code"]) == (400, "BAD_REQUEST")
     assert len((await app.get(PINNED)).json()["pinnedKeys"]) == 1
 
 

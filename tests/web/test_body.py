@@ -27,16 +27,16 @@ async def pieces(size: int) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(("path", "limit"), [(ENROLL, SMALL), ("/api/registry/agents", SMALL), (EVENTS, LARGE)])
 async def test_the_limit_is_on_the_bytes_read(app: App, path: str, limit: int) -> None:
     for too_long in (b" " * (limit + 1), pieces(limit + 1)):
-        answer = await post(app, path, too_long)
-        assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+        response = await post(app, path, too_long)
+        assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
     for just_fits in (b" " * limit, pieces(limit)):
-        answer = await post(app, path, just_fits)
-        assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID")
+        response = await post(app, path, just_fits)
+        assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID")
 
 
 async def test_a_length_that_lies_changes_nothing(app: App) -> None:
-    answer = await post(app, ENROLL, b" " * (SMALL + 1), **{"Content-Length": "5"})
-    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    response = await post(app, ENROLL, b" " * (SMALL + 1), **{"Content-Length": "5"})
+    assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
 @pytest.mark.parametrize("path", [ENROLL, "/api/registry/agents", EVENTS])
@@ -65,17 +65,17 @@ async def test_a_length_that_lies_changes_nothing(app: App) -> None:
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else value,
 )
 async def test_what_is_no_json_or_cannot_be_kept(app: App, path: str, body: bytes) -> None:
-    answer = await post(app, path, body)
-    assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID")
-    assert set(answer.json()) == {"error", "code"}
+    response = await post(app, path, body)
+    assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID")
+    assert set(response.json()) == {"error", "code"}
 
 
 async def test_depth_is_bounded_before_anything_recurses(app: App) -> None:
-    answer = await post(app, ENROLL, b"[" * 30_000 + b"]" * 30_000)
-    assert (answer.status_code, answer.json()["code"]) == (400, "BODY_INVALID")
+    response = await post(app, ENROLL, b"[" * 30_000 + b"]" * 30_000)
+    assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID")
 
 
 async def test_the_content_type_does_not_matter(app: App) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8", ""):
-        answer = await post(app, EVENTS, b"[]", **{"Content-Type": content_type})
-        assert answer.status_code == 200
+        response = await post(app, EVENTS, b"[]", **{"Content-Type": content_type})
+        assert response.status_code == 200

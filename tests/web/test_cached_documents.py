@@ -43,8 +43,8 @@ def http(server: Process) -> Iterator[httpx.Client]:
         yield client
 
 
-def constant(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name not in VARYING}
+def constant(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name not in VARYING}
 
 
 def register(http: httpx.Client, name: str) -> str:
@@ -64,14 +64,14 @@ def names(http: httpx.Client) -> set[str]:
 @pytest.mark.parametrize("path", [MANIFEST, LIST, AGENTS, HEALTH, "/api/well-known/aitp-manifest", "/api/metrics"])
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://one.example"}, {"Origin": "https://two.example"}])
 def test_every_response_is_the_same(http: httpx.Client, path: str, headers: dict[str, str]) -> None:
-    answers = [http.get(path, headers={**headers, "X-Request-Id": f"ask-{number}"}) for number in range(4)]
-    assert [answer.headers["x-request-id"] for answer in answers] == [f"ask-{number}" for number in range(4)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert all(answer.headers["date"] for answer in answers)
+    responses = [http.get(path, headers={**headers, "X-Request-Id": f"ask-{number}"}) for number in range(4)]
+    assert [response.headers["x-request-id"] for response in responses] == [f"ask-{number}" for number in range(4)]
+    assert {response.status_code for response in responses} == {200}
+    assert all(response.headers["date"] for response in responses)
     if path != "/api/metrics":  # what it says moves by itself
-        assert len({answer.content for answer in answers}) == 1
-        assert all(constant(answer) == constant(answers[0]) for answer in answers)
-    allowed = answers[-1].headers.get("access-control-allow-origin")
+        assert len({response.content for response in responses}) == 1
+        assert all(constant(response) == constant(responses[0]) for response in responses)
+    allowed = responses[-1].headers.get("access-control-allow-origin")
     assert allowed == ("https://one.example" if headers.get("Origin") == "https://one.example" else None)
 
 
@@ -123,10 +123,18 @@ def counted(http: httpx.Client) -> float:
 def test_a_bucket_is_spent_and_refuses(dsn: str, tmp_path: Path) -> None:
     limits = {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PUBLIC_PER_IP_MIN": "5", "RATE_LIMIT_WINDOW_MS": "3600000"}
     with Process(dsn, tmp_path / "log", port=None, **limits) as server, httpx.Client(base_url=server.url) as http:
-        answers = [http.get(AGENTS) for _ in range(7)]
-        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
-        assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0", "0"]
-        assert answers[-1].json()["bucket"] == "public-ip"
+        responses = [http.get(AGENTS) for _ in range(7)]
+        assert [response.status_code for response in responses] == [200] * 5 + [429] * 2
+        assert [response.headers["x-ratelimit-remaining"] for response in responses] == [
+            "4",
+            "3",
+            "2",
+            "1",
+            "0",
+            "0",
+            "0",
+        ]
+        assert responses[-1].json()["bucket"] == "public-ip"
         assert {http.get(MANIFEST).status_code for _ in range(20)} == {200}
 
 

@@ -54,15 +54,15 @@ async def status(http: httpx.AsyncClient, method: str, path: str, **headers: str
 async def test_without_a_session_a_page_leads_to_the_login(database_url: str) -> None:
     async with gate(database_url) as http:
         for headers in ({}, AUTH):  # a key of the API opens nothing here
-            answer = await http.get("/console/events?type=a%26b", headers=headers)
-            assert (answer.status_code, answer.headers["location"]) == (
+            response = await http.get("/console/events?type=a%26b", headers=headers)
+            assert (response.status_code, response.headers["location"]) == (
                 303,
                 "/console/login?to=%2Fconsole%2Fevents%3Ftype%3Da%2526b",
             )
         assert await status(http, "HEAD", "/console/events") == 303
         assert await status(http, "GET", "/console/events", **{"X-Fragment": "list"}) == 401
-        answer = await http.post("/console/events", headers=OWN_PAGE)
-        assert (answer.status_code, answer.json()["code"]) == (401, "SIGN_IN_REQUIRED")
+        response = await http.post("/console/events", headers=OWN_PAGE)
+        assert (response.status_code, response.json()["code"]) == (401, "SIGN_IN_REQUIRED")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ async def test_without_a_session_a_page_leads_to_the_login(database_url: str) ->
 )
 async def test_unsafe_methods_are_for_our_own_pages(database_url: str, headers: dict[str, str], taken: bool) -> None:
     async with gate(database_url, CP_BASE_URL="https://cp.example/cp") as http:
-        answer = await http.post("/console/login", headers=headers)
-        assert answer.status_code == (200 if taken else 403), answer.text
-        assert taken or answer.json()["code"] == "CROSS_SITE_REFUSED"
+        response = await http.post("/console/login", headers=headers)
+        assert response.status_code == (200 if taken else 403), response.text
+        assert taken or response.json()["code"] == "CROSS_SITE_REFUSED"
 
 
 async def test_the_console_answers_for_known_hosts_only(database_url: str) -> None:

@@ -29,8 +29,8 @@ EXPOSED = {
 }
 
 
-def listed(answer: httpx.Response, name: str) -> set[str]:
-    return {item.strip() for item in answer.headers[name].split(",")}
+def listed(response: httpx.Response, name: str) -> set[str]:
+    return {item.strip() for item in response.headers[name].split(",")}
 
 
 async def preflight(app: App, path: str, origin: str = CONSOLE) -> httpx.Response:
@@ -40,28 +40,28 @@ async def preflight(app: App, path: str, origin: str = CONSOLE) -> httpx.Respons
 
 async def test_without_a_list_every_origin_may_read(app: App) -> None:
     for path in ("/api/livez", "/api/nope", "/api/audit", "/.well-known/aitp-manifest", "/.well-known/nope"):
-        answer = await app.http.get(path, headers={"Origin": CONSOLE})
-        assert answer.headers["access-control-allow-origin"] == "*", path
-        assert listed(answer, "access-control-expose-headers") == EXPOSED
-        assert answer.headers["vary"] == "Origin"
-        assert "access-control-allow-credentials" not in answer.headers
+        response = await app.http.get(path, headers={"Origin": CONSOLE})
+        assert response.headers["access-control-allow-origin"] == "*", path
+        assert listed(response, "access-control-expose-headers") == EXPOSED
+        assert response.headers["vary"] == "Origin"
+        assert "access-control-allow-credentials" not in response.headers
 
 
 async def test_nothing_outside_the_api_is_shared(app: App) -> None:
     for path in ("/", "/nope", "/apiary", "/.well-knownish"):
-        answer = await app.http.get(path, headers={"Origin": CONSOLE})
-        assert "access-control-allow-origin" not in answer.headers
+        response = await app.http.get(path, headers={"Origin": CONSOLE})
+        assert "access-control-allow-origin" not in response.headers
 
 
 async def test_the_matching_origin_of_a_list_is_echoed(shared_database_url: str) -> None:
     async with running_app(shared_database_url, CORS_ORIGIN=f"{CONSOLE}, {OTHER}") as app:
         for origin in (CONSOLE, OTHER):
-            for answer in (
+            for response in (
                 await app.http.get("/api/audit", headers={"Origin": origin}),
                 await preflight(app, "/api/audit", origin),
             ):
-                assert answer.headers["access-control-allow-origin"] == origin
-                assert answer.headers["vary"] == "Origin"
+                assert response.headers["access-control-allow-origin"] == origin
+                assert response.headers["vary"] == "Origin"
 
 
 @pytest.mark.parametrize(
@@ -69,32 +69,32 @@ async def test_the_matching_origin_of_a_list_is_echoed(shared_database_url: str)
 )
 async def test_no_other_origin_is_told_anything(shared_database_url: str, origin: str) -> None:
     async with running_app(shared_database_url, CORS_ORIGIN=f"{CONSOLE},{OTHER}") as app:
-        for answer in (
+        for response in (
             await app.http.get("/api/livez", headers={"Origin": origin}),
             await app.http.get("/api/livez"),
             await preflight(app, "/api/livez", origin),
         ):
-            assert not [name for name in answer.headers if name.startswith("access-control-")]
-            assert answer.headers["vary"] == "Origin"
+            assert not [name for name in response.headers if name.startswith("access-control-")]
+            assert response.headers["vary"] == "Origin"
 
 
 @pytest.mark.parametrize(
     "path", ["/api/audit", "/api/events", "/api/nope", "/api/registry/agents/x", "/.well-known/aitp-manifest"]
 )
 async def test_a_preflight_reaches_no_handler(app: App, path: str) -> None:
-    answer = await preflight(app, path)
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert listed(answer, "access-control-allow-methods") == METHODS
-    assert listed(answer, "access-control-allow-headers") == REQUEST_HEADERS
-    assert int(answer.headers["access-control-max-age"]) > 0
-    assert answer.headers["x-request-id"]
+    response = await preflight(app, path)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert listed(response, "access-control-allow-methods") == METHODS
+    assert listed(response, "access-control-allow-headers") == REQUEST_HEADERS
+    assert int(response.headers["access-control-max-age"]) > 0
+    assert response.headers["x-request-id"]
 
 
 async def test_errors_can_be_read_by_the_console(shared_database_url: str) -> None:
     async with running_app(shared_database_url, CORS_ORIGIN=CONSOLE, RATE_LIMIT_ENABLED="true") as app:
         for _ in range(70):
-            answer = await app.http.get("/api/registry/agents", headers={"Origin": CONSOLE})
-        assert answer.status_code == 429
-        assert answer.headers["access-control-allow-origin"] == CONSOLE
-        assert listed(answer, "access-control-expose-headers") == EXPOSED
+            response = await app.http.get("/api/registry/agents", headers={"Origin": CONSOLE})
+        assert response.status_code == 429
+        assert response.headers["access-control-allow-origin"] == CONSOLE
+        assert listed(response, "access-control-expose-headers") == EXPOSED

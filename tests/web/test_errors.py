@@ -13,9 +13,9 @@ pytestmark = pytest.mark.anyio
 
 async def test_an_unknown_route(app: App) -> None:
     for path in ("/", "/api", "/api/", "/api/nope", "/api/health/", "/API/HEALTH", "/.well-known/nope", "/x/y/z"):
-        answer = await app.http.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND"), path
-        assert set(answer.json()) == {"error", "code"}
+        response = await app.http.get(path)
+        assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND"), path
+        assert set(response.json()) == {"error", "code"}
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ async def test_an_unknown_route(app: App) -> None:
     ],
 )
 async def test_another_method(app: App, method: str, path: str, allowed: set[str]) -> None:
-    answer = await app.http.request(method, path)
-    assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert set(answer.headers["allow"].split(", ")) == allowed
+    response = await app.http.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert set(response.headers["allow"].split(", ")) == allowed
 
 
 async def test_head_is_get_without_its_body(app: App) -> None:
@@ -45,9 +45,9 @@ async def test_head_is_get_without_its_body(app: App) -> None:
 
 async def test_every_answer_forbids_sniffing_and_storing(app: App) -> None:
     for path in ("/api/livez", "/api/openapi.json", "/api/metrics", "/api/registry/agents", "/api/audit", "/nope"):
-        answer = await app.http.get(path)
-        assert answer.headers["x-content-type-options"] == "nosniff", path
-        assert answer.headers["cache-control"] == "no-store", path
+        response = await app.http.get(path)
+        assert response.headers["x-content-type-options"] == "nosniff", path
+        assert response.headers["cache-control"] == "no-store", path
 
 
 async def test_an_unexpected_failure_says_nothing_about_itself(database_url: str) -> None:
@@ -55,11 +55,11 @@ async def test_an_unexpected_failure_says_nothing_about_itself(database_url: str
         conn = await asyncpg.connect(database_url)
         await conn.execute("DROP TABLE admin_audit_log")
         await conn.close()
-        answer = await app.get("/api/audit")
-        assert (answer.status_code, answer.json()) == (500, {"error": "unexpected failure", "code": "INTERNAL"})
-        assert answer.headers["content-type"] == "application/json"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert len(answer.headers["x-request-id"]) == 36
+        response = await app.get("/api/audit")
+        assert (response.status_code, response.json()) == (500, {"error": "unexpected failure", "code": "INTERNAL"})
+        assert response.headers["content-type"] == "application/json"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert len(response.headers["x-request-id"]) == 36
         assert (await app.get("/api/events/history")).status_code == 200
 
 
@@ -67,25 +67,25 @@ async def test_a_database_that_is_gone(database_url: str) -> None:
     async with running_app(database_url) as app:
         await asyncio.to_thread(drop_database, database_url)
         for path in ("/api/audit", "/api/registry/agents", "/api/events/history"):
-            answer = await app.get(path)
-            assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE"), path
-            assert int(answer.headers["retry-after"]) >= 1
-            assert set(answer.json()) == {"error", "code"}
-            assert not {"postgres", "sql", "test_", "asyncpg"} & set(answer.json()["error"].lower().split())
+            response = await app.get(path)
+            assert (response.status_code, response.json()["code"]) == (503, "DATABASE_UNAVAILABLE"), path
+            assert int(response.headers["retry-after"]) >= 1
+            assert set(response.json()) == {"error", "code"}
+            assert not {"postgres", "sql", "test_", "asyncpg"} & set(response.json()["error"].lower().split())
 
 
 async def test_a_path_or_query_that_is_too_long(app: App) -> None:
     for path in ("/api/registry/agents?capability=" + "x" * 20_000, "/api/" + "x" * 20_000):
-        answer = await app.http.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (414, "URI_TOO_LONG")
+        response = await app.http.get(path)
+        assert (response.status_code, response.json()["code"]) == (414, "URI_TOO_LONG")
 
 
 async def test_too_many_header_bytes(app: App) -> None:
-    answer = await app.http.get("/api/livez", headers={"X-Large": "x" * 10_240})
-    assert (answer.status_code, answer.json()["code"]) == (431, "HEADERS_TOO_LARGE")
+    response = await app.http.get("/api/livez", headers={"X-Large": "x" * 10_240})
+    assert (response.status_code, response.json()["code"]) == (431, "HEADERS_TOO_LARGE")
     assert (await app.http.get("/api/livez", headers={"X-Large": "x" * 7000})).status_code == 200
 
 
 async def test_an_upgrade_to_a_web_socket_is_ignored(app: App) -> None:
-    answer = await app.http.get("/api/livez", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
-    assert answer.status_code == 200
+    response = await app.http.get("/api/livez", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    assert response.status_code == 200

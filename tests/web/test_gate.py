@@ -71,16 +71,16 @@ def test_everything_but_the_contracts_list_needs_a_key() -> None:
 
 @pytest.mark.parametrize("authorization", WRONG_CREDENTIALS)
 async def test_a_missing_or_wrong_key(app: App, authorization: str | bytes | None) -> None:
-    answer = await app.http.get("/api/audit", headers=claiming(authorization))
-    assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    response = await app.http.get("/api/audit", headers=claiming(authorization))
+    assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 async def test_no_gated_route_is_forgotten(app: App) -> None:
     for endpoint in GATED:
-        answer = await call(app.http, endpoint, "Bearer wrong")
-        assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY"), endpoint.path
-        assert answer.headers["www-authenticate"] == "Bearer"
+        response = await call(app.http, endpoint, "Bearer wrong")
+        assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY"), endpoint.path
+        assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ async def test_a_key_outside_ascii(shared_database_url: str) -> None:
 
 
 async def test_the_gate_comes_before_the_body(app: App) -> None:
-    answer = await app.http.post("/api/events", content=b"x" * 300_000)
-    assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
+    response = await app.http.post("/api/events", content=b"x" * 300_000)
+    assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
 
 
 async def test_the_log_and_the_audit_know_a_key_by_its_digest_only(
@@ -116,8 +116,8 @@ async def test_production_without_keys_closes_every_gated_route(
     async with running_app(shared_database_url, API_KEYS="", RATE_LIMIT_ENABLED="true", **environment) as app:
         for endpoint in GATED:
             for authorization in (None, f"Bearer {API_KEY}"):
-                answer = await call(app.http, endpoint, authorization)
-                assert (answer.status_code, answer.json()["code"]) == (503, "SERVER_MISCONFIGURED"), endpoint.path
+                response = await call(app.http, endpoint, authorization)
+                assert (response.status_code, response.json()["code"]) == (503, "SERVER_MISCONFIGURED"), endpoint.path
         assert (await app.http.get("/api/registry/agents")).status_code == 200
         assert (await app.http.get("/api/readyz")).status_code == 200
 
@@ -133,6 +133,6 @@ async def test_a_key_may_be_configured_by_its_digest(shared_database_url: str, p
     key = "schlüssel-in-der-umgebung-\u00e0"  # its UTF-8 ends in 0xA0, which Unicode takes for white space
     digest = hashlib.sha256(key.encode()).hexdigest()
     async with running_app(shared_database_url, API_KEYS=f"{OTHER_KEY},{prefix}{digest.upper()}") as app:
-        answer = await app.http.get("/api/whoami", headers=claiming(f"Bearer {key}"))
-        assert (answer.status_code, answer.json()["actor"]) == (200, f"apikey:{digest[:16]}")
+        response = await app.http.get("/api/whoami", headers=claiming(f"Bearer {key}"))
+        assert (response.status_code, response.json()["actor"]) == (200, f"apikey:{digest[:16]}")
         assert (await app.http.get("/api/whoami", headers=claiming(f"Bearer sha256:{digest}"))).status_code == 401

@@ -85,7 +85,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, monkeypa
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /api/registry/enroll HTTP/1.1\r\nHost: cp\r\nContent-Length: 9\r\n\r\n{")
     async with asyncio.timeout(10):
-        answer = await reader.read()  # to the end: the connection is closed
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"the body did not arrive in 0.3 s" in answer
+        response = await reader.read()  # to the end: the connection is closed
+    assert response.startswith(b"HTTP/1.1 400")
+    assert b"the body did not arrive in 0.3 s" in response
     writer.close()

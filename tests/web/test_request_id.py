@@ -15,24 +15,24 @@ BAD = ["", "x" * 129, "a b", "a/b", "ä", "a\tb", "<script>", 'a"', "a,b", "a;b"
 @pytest.mark.parametrize("offered", GOOD)
 async def test_the_clients_own_id_is_kept(app: App, offered: str) -> None:
     for path in ("/api/livez", "/nope", "/api/audit"):
-        answer = await app.http.get(path, headers={"X-Request-Id": offered})
-        assert answer.headers["x-request-id"] == offered
+        response = await app.http.get(path, headers={"X-Request-Id": offered})
+        assert response.headers["x-request-id"] == offered
 
 
 async def test_any_other_id_is_replaced_by_a_fresh_one(app: App) -> None:
-    answers = [await app.http.get("/api/livez", headers={b"X-Request-Id": offered.encode()}) for offered in BAD]
-    answers += [await app.http.get("/api/livez") for _ in range(3)]
-    fresh = [UUID(answer.headers["x-request-id"]) for answer in answers]
-    assert len(set(fresh)) == len(answers)
+    responses = [await app.http.get("/api/livez", headers={b"X-Request-Id": offered.encode()}) for offered in BAD]
+    responses += [await app.http.get("/api/livez") for _ in range(3)]
+    fresh = [UUID(response.headers["x-request-id"]) for response in responses]
+    assert len(set(fresh)) == len(responses)
 
 
 async def test_it_is_in_the_audit_row(database_url: str) -> None:
     agent = new_agent()
     async with running_app(database_url) as app:
         await register(app.http, manifest(agent), **{"X-Request-Id": "the-registration"})
-        answer = await app.http.delete(f"/api/registry/agents/{agent.aid}", headers=AUTH)
+        response = await app.http.delete(f"/api/registry/agents/{agent.aid}", headers=AUTH)
         rows = await audit_of(app)
-        assert [row["requestId"] for row in rows] == ["the-registration", answer.headers["x-request-id"]]
+        assert [row["requestId"] for row in rows] == ["the-registration", response.headers["x-request-id"]]
 
 
 async def test_it_is_in_the_log_line(app: App, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,10 +153,10 @@ async def test_ids_keys_and_unknown_webhooks(database_url: str, method: str, pat
     async with running_app(database_url, **LOCAL) as app:
         body = {"active": True} if method in {"PATCH", "PUT"} else None
         for id, status, code in (("x", 400, "ID_INVALID"), (str(uuid4()), 404, "NOT_FOUND")):
-            answer = await app.http.request(method, path.replace("{id}", id), json=body, headers=AUTH)
-            assert (answer.status_code, answer.json()["code"]) == (status, code)
-        answer = await app.http.request(method, path.replace("{id}", "x"), json=body)
-        assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_API_KEY")
+            response = await app.http.request(method, path.replace("{id}", id), json=body, headers=AUTH)
+            assert (response.status_code, response.json()["code"]) == (status, code)
+        response = await app.http.request(method, path.replace("{id}", "x"), json=body)
+        assert (response.status_code, response.json()["code"]) == (401, "INVALID_API_KEY")
         assert await audit_of(app) == []
 
 
@@ -228,14 +228,14 @@ async def test_a_change_that_cannot_be_audited_does_not_happen(database_url: str
         created = await subscribe(app, URL)
         await sql(app, "ALTER TABLE admin_audit_log ADD CONSTRAINT no_more CHECK (action = '') NOT VALID")
         path = f"/api/webhooks/{created['id']}"
-        for answer in (
+        for response in (
             await app.post("/api/webhooks", {"url": URL}),
             await app.http.patch(path, json={"active": False}, headers=AUTH),
             await app.post(f"{path}/test", {}),
             await app.post(f"{path}/circuit-breaker/reset", {}),
             await app.delete(path),
         ):
-            assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+            assert (response.status_code, response.json()["code"]) == (500, "INTERNAL")
         assert (await app.get("/api/webhooks")).json() == {"webhooks": [public(created)]}
         assert await log_of(app, created) == []
         scraped = (await app.http.get("/api/metrics")).text
@@ -252,12 +252,12 @@ async def test_a_secret_is_in_no_answer_but_the_first_and_in_no_other_table(
         ).json()
         await patch(app, created, secret=f"{secret}-2")
         await app.post(f"/api/webhooks/{created['id']}/test", {})
-        answers = [await app.get("/api/webhooks"), await app.get("/api/audit"), await app.get("/api/metrics")]
-        answers += [await app.get(f"/api/webhooks/{created['id']}{place}") for place in PLACES]
-        answers.append(
+        responses = [await app.get("/api/webhooks"), await app.get("/api/audit"), await app.get("/api/metrics")]
+        responses += [await app.get(f"/api/webhooks/{created['id']}{place}") for place in PLACES]
+        responses.append(
             await app.post("/api/webhooks", {"url": URL, "secret": secret}, headers={"Idempotency-Key": "k"})
         )
-        assert all(secret not in answer.text for answer in answers)
+        assert all(secret not in response.text for response in responses)
         tables = [name for (name,) in await sql(app, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         held = [
             table for table in tables if await sql(app, f"SELECT 1 FROM {table} AS t WHERE t::text LIKE '%{secret}%'")

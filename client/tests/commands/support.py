@@ -70,12 +70,12 @@ def enrolled(server: Process, name: str = "Test agent", **headers: str) -> Agent
     body = sdk_manifest(agent, name=name)
     token = httpx.post(f"{server.url}/api/registry/enroll", content=body).json()["token"]
     request_headers = {"Authorization": f"Bearer {token}", **headers}
-    answer = httpx.post(f"{server.url}/api/registry/agents", content=body, headers=request_headers)
-    assert answer.status_code == 201, answer.text
+    response = httpx.post(f"{server.url}/api/registry/agents", content=body, headers=request_headers)
+    assert response.status_code == 201, response.text
     return agent
 
 
 def report(server: Process, run_id: str, count: int = 1, **members: Any) -> None:
     batch = [{"id": str(uuid4()), "type": "cli.test", "run_id": run_id, **members} for _ in range(count)]
-    answer = httpx.post(f"{server.url}/api/events", json=batch, headers=AUTH)
-    assert answer.json()["inserted"] == count, answer.text
+    response = httpx.post(f"{server.url}/api/events", json=batch, headers=AUTH)
+    assert response.json()["inserted"] == count, response.text

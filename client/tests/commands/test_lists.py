@@ -238,8 +238,8 @@ def test_who_trusts_whom_and_what_needs_attention(server: Process) -> None:
     tct = {"iss": one.aid, "sub": other.aid, "jti": str(uuid4()), "grants": ["g"], "iat": 1779710400, "exp": 1979710400}
     report(server, uuid4().hex, type="tct.issued", payload={"tct": tct})
     shown = read(at(server, "trust", "edges", other.aid, "--json"))
-    answer = httpx.get(f"{server.url}/api/trust/edges", params={"aid": other.aid}, headers=AUTH).json()
-    assert shown == {**answer, "asOf": shown["asOf"]}
+    response = httpx.get(f"{server.url}/api/trust/edges", params={"aid": other.aid}, headers=AUTH).json()
+    assert shown == {**response, "asOf": shown["asOf"]}
     people = said(at(server, "trust", "edges", other.aid))
     assert f"trusts it {one.aid} {HARMLESS}" in people
     assert "blast radius 1 peers, 1 tokens, 0 agents by delegation, 0 more on the second hop" in people

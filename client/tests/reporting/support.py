@@ -40,11 +40,11 @@ class Sink:
         if (other := self.other(received)) is not None:
             return other
         batch = msgspec.json.decode(received.body)
-        answer = self.script(batch)
-        if answer is None or answer.status == 200:  # an answer that is lost was stored, too
+        response = self.script(batch)
+        if response is None or response.status == 200:  # an answer that is lost was stored, too
             self.batches.append([event for event in batch if event["id"] not in self._seen])
             self._seen.update(event["id"] for event in batch)
-        return answer or accepted(len(batch))
+        return response or accepted(len(batch))
 
 
 def accepted(events: int, **changed: Any) -> Answer:
