@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from aitp_cp.settings import Settings
-from tests.support import layout, scales, tables
+from tests.support import command_table, layout, scales, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -19,6 +19,7 @@ def rendered() -> dict[Path, str]:
         DOCS / "settings.md": _settings_page(),
         DOCS / "architecture.md": _with_table("architecture.md", "layout", layout.picture()),
         DOCS / "api.md": _api_page(),
+        DOCS / "cli.md": _with_table("cli.md", "commands", command_table.commands()),
         DOCS / "events.md": _with_table("events.md", "types", tables.event_types()),
         DOCS / "errors.md": _with_table("errors.md", "codes", tables.error_codes()),
         DOCS / "capacity.md": _capacity_page(),

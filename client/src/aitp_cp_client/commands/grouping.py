@@ -174,7 +174,9 @@ class TctOptions:
     active: Active = False
     expires_before: Annotated[
         datetime | None,
-        typer.Option(metavar="TIME", parser=read_expiry, help="Active ones that end until then (a time, or 7d)."),
+        typer.Option(
+            metavar="TIME", parser=read_expiry, help="Active ones that end until then (or 7d), the next first."
+        ),
     ] = None
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 100
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for scripts.")] = False
