@@ -7,7 +7,7 @@ the machine, and with `--page` into `docs/performance.md`.
 import argparse
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -69,8 +69,8 @@ async def bench(server: embedded.Server, folder: Path, parts: set[str], *, page:
         report.write_page("bench", report.page(rows))
 
 
-async def bench_growth(server: embedded.Server, folder: Path, *, page: bool) -> None:
-    measured = await growth.measure(server.dsn("control"), folder)
+async def bench_growth(server: embedded.Server, folder: Path, sizes: Sequence[int], *, page: bool) -> None:
+    measured = await growth.measure(server.dsn("control"), folder, sizes)
     growth.show(measured)
     growth.store(measured)
     if page:
@@ -89,13 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("table", "growth"), default="table")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of the table")
+    parser.add_argument("--sizes", nargs="+", type=int, default=growth.SIZES, help="numbers of events for `growth`")
     parser.add_argument("--page", action="store_true", help="write the table into docs/performance.md too")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, embedded.start(Path(name) / "pg") as server:
         folder = Path(name)
         asyncio.run(prepare(server))
         if asked.what == "growth":
-            uvloop.run(bench_growth(server, folder, page=asked.page))
+            uvloop.run(bench_growth(server, folder, asked.sizes, page=asked.page))
         else:
             uvloop.run(bench(server, folder, set(asked.only), page=asked.page))
 

@@ -1,7 +1,8 @@
 """The same reads on a longer and longer past: what is flat stays flat."""
 
+import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -9,18 +10,19 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from bench import history
+from bench import console, history
 from bench.fleet import KEY
 from bench.load import Outcome, drive, request
+from bench.reads import COLD_READS, COLD_SECS
 from bench.report import markdown, save
-from bench.servers import serving
+from bench.servers import Running, serving
 from bench.writes import enrol
 
 SIZES = (10_000, 1_000_000, 5_000_000)
 SECONDS = 1.5
 CONNECTIONS = 2
 P50_GROWTH, P99_GROWTH = 1.5, 3.0
-HEADER = ("endpoint", *(f"p50 / p99 ms at {size:,}" for size in SIZES), "growth of p50 / p99", "")
+LIMITS = f"growth of p50 / p99 (≤ {P50_GROWTH:g} / {P99_GROWTH:g})"
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,28 @@ PATHS = (
     "/api/audit",
     "/api/registry/agents",
     "/api/registry/agents?capability=bench.rare",
-    "/api/dashboard/overview?range=24h",
+    "/api/dashboard/overview?range=1h",
     "/api/dashboard/agents",
+    "/console/?range=1h",
+    "/console/agents",
+    "/console/agents/{aid}",
+    "/console/events",
+    "/console/events?aid={aid}",
+    "/console/sessions",
+    "/console/sessions?status=failed",
+    "/console/tokens",
+    "/console/tokens?issuer={aid}",
+    "/console/graph?aid={aid}",
+    "/console/revocations",
+    "/console/containments",
+    "/console/webhooks/{webhook}",
+    "/console/audit",
 )
+# Shared by everyone who asks within a second, so each read of them waits until nothing is shared any more.
+COLD = ("/api/dashboard/", "/console/?")
 
 
-async def measure(dsn: str, folder: Path) -> list[Measured]:
+async def measure(dsn: str, folder: Path, sizes: Sequence[int] = SIZES) -> list[Measured]:
     """Load up to each size in turn and read."""
     log = folder / "server.log"
     with serving(dsn, log) as server:
@@ -80,28 +98,41 @@ async def measure(dsn: str, folder: Path) -> list[Measured]:
     await history.revoke(dsn, 1000)
     names = {"aid": quote(min(aids), safe=""), "webhook": history.WEBHOOK}
     measured = [Measured(path, {}) for path in PATHS]
-    for first, last in zip((0, *SIZES), SIZES, strict=False):
+    for first, last in itertools.pairwise((0, *sizes)):
         await history.load(dsn, first, last)
-        with serving(dsn, log, RETENTION_ENABLED="false", REGISTRY_CACHE_MIB="0") as server:
+        with serving(dsn, log, RETENTION_ENABLED="false", REGISTRY_CACHE_MIB="0", **console.SETTINGS) as server:
+            credentials = {**KEY, "cookie": await console.sign_in(server)}
             for one in measured:
-                outcome = await _read(server.port, one.path.format(**names))
+                outcome = await _read(server, one.path.format(**names), credentials)
+                assert not outcome.refused, one.path
                 one.by_size[last] = outcome.percentile(0.50), outcome.percentile(0.99)
     return measured
 
 
-async def _read(port: int, path: str) -> Outcome:
-    await drive(port, _requests(path), connections=CONNECTIONS, seconds=0.3)
-    return await drive(port, _requests(path), connections=CONNECTIONS, seconds=SECONDS)
+async def _read(server: Running, path: str, credentials: dict[str, str]) -> Outcome:
+    requests = _requests(path, credentials)
+    await drive(server.port, requests, connections=CONNECTIONS, seconds=0.3)
+    if not path.startswith(COLD):
+        return await drive(server.port, requests, connections=CONNECTIONS, seconds=SECONDS)
+    outcome = Outcome()
+    for asked in itertools.islice(requests, COLD_READS):
+        await asyncio.sleep(COLD_SECS)
+        outcome.add(await drive(server.port, iter([asked]), connections=1, seconds=SECONDS))
+    return outcome
 
 
-def _requests(path: str) -> Iterator[bytes]:
+def _requests(path: str, credentials: dict[str, str]) -> Iterator[bytes]:
     """Never the same target twice, so that no answer comes from memory."""
     mark = "&" if "?" in path else "?"
-    return (request("GET", f"{path}{mark}again={number}", **KEY) for number in itertools.count())
+    return (request("GET", f"{path}{mark}again={number}", **credentials) for number in itertools.count())
+
+
+def header(measured: list[Measured]) -> tuple[str, ...]:
+    return ("endpoint", *(f"p50 / p99 ms at {size:,}" for size in measured[0].by_size), LIMITS, "")
 
 
 def show(measured: list[Measured]) -> None:
-    table = Table(*HEADER)
+    table = Table(*header(measured))
     for one in measured:
         table.add_row(*one.cells())
     Console(width=170).print(table)
@@ -112,4 +143,4 @@ def store(measured: list[Measured]) -> Path:
 
 
 def page(measured: list[Measured]) -> str:
-    return markdown(HEADER, [one.cells() for one in measured])
+    return markdown(header(measured), [one.cells() for one in measured])
