@@ -21,7 +21,7 @@ AROUND = {
     "tests/shape": "sizes of files and functions; documents against the code",
     "tests/deploy": "what is deployed: image, manifests, unit, alert rules, dashboard, backup",
     "tests/support": "a Postgres per run, a database per test, agents, proxies, receivers",
-    "bench": "The benchmark and its results.",
+    "bench": "The benchmark.",
     "examples": "Programs that the README's stories run.",
     "docs": "These pages; decisions, one a page, in decisions/.",
     "deploy": "Kubernetes, systemd, Prometheus, Grafana.",
