@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -215,6 +216,18 @@ async def test_hostile_text_is_shown_as_text(app: App) -> None:
         assert "⟨U+202E⟩" in page, path
         unmarked = re.sub(r'(?:data-copy|value|placeholder)="[^"]*"|<textarea.*?</textarea>', "", page, flags=re.DOTALL)
         assert not {"\u202e", "\u200b"} & set(unmarked), path
+
+
+async def test_what_is_copied_runs_nothing_in_a_shell(app: App) -> None:
+    words_of_a_shell = ("x;touch /tmp/p", "$(id)", "`id`", "a b", "it's", "<b>", "{}")
+    for aid in (*words_of_a_shell, "x\ntouch /tmp/p\n", "\x1b[201~id\r", "\x9b"):
+        await app.post("/api/events", {"events": [{"type": "handshake.failed", "aid_a": aid, "aid_b": "other"}]})
+        for path in (page_of(aid), f"/console/graph?aid={quote(aid, safe='')}", f"{page_of(aid)}/contain"):
+            page = await app.http.get(path)
+            copied = [html.unescape(text) for text in re.findall(r'data-copy="([^"]*)"', page.text, re.DOTALL)]
+            assert not [text for text in copied if re.search(r"[\x00-\x1f\x7f-\x9f]", text)], path
+            commands = [shlex.split(text) for text in copied if text.startswith("aitp-cp ")]
+            assert not commands or [words for words in commands if aid in words], (path, copied)
 
 
 async def test_a_list_of_many_agents_takes_few_statements(app: App) -> None:

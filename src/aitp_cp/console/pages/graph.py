@@ -1,5 +1,6 @@
 """Who trusts whom right now: around one agent, or where trust gathers."""
 
+import shlex
 from typing import Annotated
 
 import msgspec
@@ -54,7 +55,7 @@ async def graph(rt: Runtime, request: Request) -> Response:
     else:
         found = await region(rt.db.read(lambda conn: _around(rt, conn, query)))
     columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
-    command = f"aitp-cp trust edges {query.aid or ''}".rstrip()
+    command = shlex.join(["aitp-cp", "trust", "edges", *([query.aid] if query.aid else [])])
     view = GraphView(query, found, ranked, columns, lines, command)
     return await render(rt, request, "graph.html", view, title="Trust graph", live="tokens delegations revocations")
 

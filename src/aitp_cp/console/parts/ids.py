@@ -11,7 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from aitp_cp.console.parts.link import ROOT, link
-from aitp_cp.console.parts.text import MAX_SHOWN, NONE, text, visible
+from aitp_cp.console.parts.text import MAX_SHOWN, NONE, copy_button, text, visible
 from aitp_cp_client.wire.visible import all_visible, escaped
 
 HEAD, TAIL = 4, 4
@@ -55,8 +55,9 @@ def ident(value: object, path: str | None = None) -> Markup:
 
 def _copy(value: str, what: str) -> str:
     """Return the button beside an id; the script finds the id in the title where that is exact."""
-    own = "" if all_visible(value) else escape(value)
-    return f'<button type="button" class="copy" data-copy="{own}" aria-label="copy {what}"></button>'
+    if all_visible(value):
+        return f'<button type="button" class="copy" data-copy="" aria-label="copy {what}"></button>'
+    return copy_button(value, what)
 
 
 def short(value: str) -> str:

@@ -1,6 +1,8 @@
 """Text that somebody else wrote, with everything invisible in it made visible."""
 
 import contextlib
+import shlex
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -50,12 +52,20 @@ def json_text(value: msgspec.Raw | str) -> Markup:
     return Markup('<pre class="json" tabindex="0">{}</pre>').format(Markup("\n").join(map(visible, lines)))
 
 
-def cli(command: str) -> Markup:
-    """Return a command line that does the same as the page."""
-    return Markup(
-        '<details class="cli"><summary>as CLI</summary><code>{}</code>'
-        '<button type="button" class="copy" data-copy="{}" aria-label="copy the command"></button></details>'
-    ).format(visible(command), command)
+def cli(command: str, *values: object) -> Markup:
+    """Return a command line that does the same as the page; `values` replace each `{}` and are quoted for a shell."""
+    line = command.format(*(shlex.quote(str(value)) for value in values)) if values else command
+    return Markup('<details class="cli"><summary>as CLI</summary><code>{}</code>{}</details>').format(
+        visible(line), copy_button(line, "the command")
+    )
+
+
+def copy_button(value: str, what: str) -> Markup:
+    """Return what copies the text; nothing for control characters: pasted into a terminal, a line end runs it."""
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        return Markup("")
+    button = Markup('<button type="button" class="copy" data-copy="{}" aria-label="copy {}"></button>')
+    return button.format(value, what)
 
 
 def count(value: Any) -> str:
