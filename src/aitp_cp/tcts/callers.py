@@ -168,10 +168,10 @@ def told(row: Row[S], reports: Iterable[Reported[S]]) -> Row[S]:
 
 def by_key(reports: Iterable[tuple[K, Reported[S]]]) -> dict[K, list[Reported[S]]]:
     """The reports of each thing in their order, things in key order."""
-    found: dict[K, list[Reported[S]]] = {}
+    grouped: dict[K, list[Reported[S]]] = {}
     for key, report in reports:
-        found.setdefault(key, []).append(report)
-    return {key: found[key] for key in sorted(found)}
+        grouped.setdefault(key, []).append(report)
+    return {key: grouped[key] for key in sorted(grouped)}
 
 
 async def merge(

@@ -31,10 +31,10 @@ class Token:
     A verified text says everything, and a forged one nothing. Otherwise what comes first in that order is believed.
     """
 
-    def __init__(self, given: object, around: Mapping[str, Any] = _NO_CLAIMS, checked: Checked = UNCHECKED) -> None:
-        self.text = text_of(given)
+    def __init__(self, source: object, around: Mapping[str, Any] = _NO_CLAIMS, checked: Checked = UNCHECKED) -> None:
+        self.text = text_of(source)
         self.verdict = checked.verdict
-        members = given if isinstance(given, dict) and not isinstance(given, tokens.Redacted) else _NO_CLAIMS
+        members = source if isinstance(source, dict) and not isinstance(source, tokens.Redacted) else _NO_CLAIMS
         claims = members.get("claims")
         self._beside: Layers = (claims if isinstance(claims, dict) else _NO_CLAIMS, members, around)
         self._layers: Layers = self._beside
@@ -62,7 +62,7 @@ class Token:
 
     def first(self, read: Callable[[object], T | None], names: Names) -> T | None:
         """The first value under these names that `read` can use."""
-        return next((found for value in self.values(names) if (found := read(value)) is not None), None)
+        return next((result for value in self.values(names) if (result := read(value)) is not None), None)
 
     def issued_at(self) -> datetime | None:
         return self.first(as_numeric_date, ("iat",)) or self.first(moments.read, ("issued_at", "issuedAt"))
@@ -74,11 +74,11 @@ class Token:
         return next((as_strings(value) for value in self.values(names) if isinstance(value, list)), [])
 
 
-def text_of(given: object) -> str | None:
+def text_of(source: object) -> str | None:
     """The compact text of a reported token."""
-    text = tokens.text_of(given)
-    if text is None and isinstance(given, dict):
-        text = tokens.text_of(given.get("token"))
+    text = tokens.text_of(source)
+    if text is None and isinstance(source, dict):
+        text = tokens.text_of(source.get("token"))
     return text or None
 
 
@@ -90,9 +90,9 @@ def reported_token(payload: object, evidence: Evidence) -> Token | None:
 def reported_tokens(payload: object, evidence: Evidence) -> Iterator[Token]:
     members = as_object(payload)
     several = members.get("tcts")
-    for given in (members.get("tct"), *(several if isinstance(several, list) else ())):
-        if isinstance(given, (dict, str)):
-            yield Token(given, checked=evidence.of(text_of(given), Kind.TCT))
+    for source in (members.get("tct"), *(several if isinstance(several, list) else ())):
+        if isinstance(source, (dict, str)):
+            yield Token(source, checked=evidence.of(text_of(source), Kind.TCT))
 
 
 def counts(token: Token, evidence: Evidence) -> bool:

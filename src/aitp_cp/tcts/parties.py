@@ -42,7 +42,7 @@ async def refuse_revocations(conn: Connection, signed: Sequence[Revocation]) -> 
         return []
     foreign = await store.issued_by_others(conn, signed)
     return [
-        Refusal(said.event_id, *NOT_A_PARTY)
-        for said in signed
-        if said.event_id is not None and (said.jti, said.signer) in foreign
+        Refusal(revocation.event_id, *NOT_A_PARTY)
+        for revocation in signed
+        if revocation.event_id is not None and (revocation.jti, revocation.signer) in foreign
     ]

@@ -118,7 +118,7 @@ def revoked(report: Report, now: datetime) -> Iterator[Revocation]:
     if kind is None:
         return
     members = as_object(report.payload)
-    named, token = (_unless_forged(given, members, report) for given in (members, _described(members)))
+    named, token = (_unless_forged(source, members, report) for source in (members, _described(members)))
     jti = named.first(read_uuid, REVOKED_JTI) or token.first(read_uuid, REVOKED_JTI)
     if jti is None and kind == "delegation" and token.verdict is not Verdict.FORGED:
         jti = _own_jti(token)
@@ -141,14 +141,14 @@ def _described(members: Mapping[str, Any]) -> Any:
 def _delegation(report: Report) -> Token:
     """The described token, with the payload's members around it."""
     members = as_object(report.payload)
-    given = _described(members)
-    return Token(given, members, report.evidence.of(claims.text_of(given), Kind.DELEGATION))
+    source = _described(members)
+    return Token(source, members, report.evidence.of(claims.text_of(source), Kind.DELEGATION))
 
 
-def _unless_forged(given: Any, members: Mapping[str, Any], report: Report) -> Token:
+def _unless_forged(source: Any, members: Mapping[str, Any], report: Report) -> Token:
     """A token whose revocation is reported: any text may name it that is not forged."""
-    checked = report.evidence.of(claims.text_of(given), Kind.TCT)
-    return Token(given, members, checked if checked.verdict is Verdict.FORGED else UNCHECKED)
+    checked = report.evidence.of(claims.text_of(source), Kind.TCT)
+    return Token(source, members, checked if checked.verdict is Verdict.FORGED else UNCHECKED)
 
 
 def _own_jti(token: Token) -> UUID | None:
@@ -177,9 +177,9 @@ def _vouched(token: Token) -> UUID | None:
 
 def _binding(token: Token) -> str | None:
     for value in token.values(("cnf", "binding")):
-        found = _thumbprint(value)
-        if found is not None:
-            return found
+        thumbprint = _thumbprint(value)
+        if thumbprint is not None:
+            return thumbprint
     return None
 
 

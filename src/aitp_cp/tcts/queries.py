@@ -108,16 +108,7 @@ DELEGATION_COLUMNS = """jti, parent_jti, delegator_aid, delegatee_aid, scope, is
     revoked_at, revoked_reason, verdict, mismatch, conflict"""
 
 LIST_TCTS = {
-    order.name: TCT.page(
-        f"""
-        SELECT {TCT_COLUMNS} FROM issued_tcts
-        WHERE {{where}}
-        ORDER BY {order.sql}
-        LIMIT {{limit}} OFFSET {{offset}}
-        """,
-        order.sql,
-    )
-    for order in (TCT_ORDER, EXPIRING_ORDER)
+    order.name: TCT.page(order.select(TCT_COLUMNS, "issued_tcts"), order.sql) for order in (TCT_ORDER, EXPIRING_ORDER)
 }
 
 # By their issuer or holder also the tokens that their rows do not show. Each branch reads one row for each place in the
@@ -143,7 +134,7 @@ LIST_TCTS_OF_PARTY = {
 TCTS_OF_SESSION = TCT.page(
     f"""
     SELECT {TCT_COLUMNS} FROM issued_tcts
-    WHERE session_id = $1 AND {{after}}
+    WHERE session_id = $1 AND {{where}}
     ORDER BY {TCT_ORDER.sql}
     LIMIT {{limit}}
     """,
@@ -154,10 +145,10 @@ TCTS_OF_SESSION = TCT.page(
 TCTS_OF_AGENT = TCT.page(
     f"""
     SELECT {TCT_COLUMNS} FROM (
-        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE issuer_aid = $1 AND {{after}}
+        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE issuer_aid = $1 AND {{where}}
          ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
         UNION ALL
-        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{after}}
+        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{where}}
          ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
     ) AS either
     ORDER BY {TCT_ORDER.sql}
@@ -169,10 +160,10 @@ TCTS_OF_AGENT = TCT.page(
 DELEGATIONS_OF_AGENT = DELEGATION.page(
     f"""
     SELECT {DELEGATION_COLUMNS} FROM (
-        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegator_aid = $1 AND {{after}}
+        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegator_aid = $1 AND {{where}}
          ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
         UNION ALL
-        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegatee_aid = $1 AND delegator_aid <> $1 AND {{after}}
+        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegatee_aid = $1 AND delegator_aid <> $1 AND {{where}}
          ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
     ) AS either
     ORDER BY {DELEGATION_ORDER.sql}
@@ -181,15 +172,7 @@ DELEGATIONS_OF_AGENT = DELEGATION.page(
     DELEGATION_ORDER.sql,
 )
 
-LIST_DELEGATIONS = DELEGATION.page(
-    f"""
-    SELECT {DELEGATION_COLUMNS} FROM delegations
-    WHERE {{where}}
-    ORDER BY {DELEGATION_ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    DELEGATION_ORDER.sql,
-)
+LIST_DELEGATIONS = DELEGATION.page(DELEGATION_ORDER.select(DELEGATION_COLUMNS, "delegations"), DELEGATION_ORDER.sql)
 
 # A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
 TREE = DELEGATION.page(
@@ -236,15 +219,11 @@ async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: da
         where.always("NOT revoked")
         where.add("expires_at > {}", now)
         where.add("expires_at <= {}", filter.expires_before)
-    order.restrict(where, window.before)
-    of_party = filter.issuer is not None or filter.subject is not None
-    statement = (LIST_TCTS_OF_PARTY if of_party else LIST_TCTS)[order.name].format(
-        where=where.sql(),
-        limit=where.rows(window.rows),
-        offset=where.rows(window.offset),
-        most=where.bind(window.offset + window.rows) if of_party else "",
-    )
-    page = order.page(await conn.fetch(statement, *where.args), window)
+    if filter.issuer is None and filter.subject is None:
+        page = await order.fetch(conn, LIST_TCTS[order.name], where, window)
+    else:
+        most = where.bind(window.offset + window.rows)
+        page = await order.fetch(conn, LIST_TCTS_OF_PARTY[order.name], where, window, most=most)
     return Json(TctList, tcts=TCT.raw(page.rows), next_before=page.next_before)
 
 
@@ -284,11 +263,7 @@ async def list_delegations(
     where.add("delegatee_aid = {}", filter.delegatee)
     _add_verdict(where, filter.verdict)
     _add_active(where, now if filter.active else None)
-    DELEGATION_ORDER.restrict(where, window.before)
-    statement = LIST_DELEGATIONS.format(
-        where=where.sql(), limit=where.rows(window.rows), offset=where.rows(window.offset)
-    )
-    page = DELEGATION_ORDER.page(await conn.fetch(statement, *where.args), window)
+    page = await DELEGATION_ORDER.fetch(conn, LIST_DELEGATIONS, where, window)
     return Json(DelegationList, delegations=DELEGATION.raw(page.rows), next_before=page.next_before)
 
 
@@ -338,6 +313,4 @@ async def _tct_page(conn: Connection, query: str, key: str, after: Place | None,
 async def _page_of(conn: Connection, query: str, order: Order, key: str, window: Window) -> Page:
     where = Where()
     where.bind(key)
-    order.restrict(where, window.before)
-    statement = query.format(after=where.sql(), limit=where.bind(window.rows))
-    return order.page(await conn.fetch(statement, *where.args), window)
+    return await order.fetch(conn, query, where, window)

@@ -98,5 +98,5 @@ def as_json(names: list[str]) -> str:
 
 def as_names(text: str | None) -> list[str]:
     """Read a stored list of names; drop what an older control plane may have left that is not text."""
-    found = msgspec.json.decode(text) if text else None
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    names = msgspec.json.decode(text) if text else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

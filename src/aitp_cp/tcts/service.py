@@ -48,7 +48,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     await merge_tcts(conn, changes.tcts, now)
     merged = await merge_delegations(conn, changes.delegations, now) if changes.delegations else Merged([], [])
     caught = await standing.mark(conn, changes, revoked, now)
-    derived = await graph.find_derived(conn, [said.jti for said in signed]) if signed else []
+    derived = await graph.find_derived(conn, [revocation.jti for revocation in signed]) if signed else []
     await graph.add_work(conn, derived[REPORTED.rows :])
     written = {report.state.jti for report in changes.delegations} | {item.jti for item in derived[: REPORTED.rows]}
     written.update(await graph.release(conn, merged.moved))

@@ -193,19 +193,20 @@ async def remember_signed(conn: Connection, signed: Sequence[Revocation], now: d
 
 async def issued_by_others(conn: Connection, signed: Sequence[Revocation]) -> set[tuple[UUID, str]]:
     """Return which of these name something known that their signer has neither issued nor delegated."""
-    columns = zip(*((said.jti, said.signer, said.kind) for said in signed), strict=True)
-    return {(row["jti"], row["signer"]) for row in await conn.fetch(ISSUED_BY_OTHERS, *(list(one) for one in columns))}
+    columns = zip(*((revocation.jti, revocation.signer, revocation.kind) for revocation in signed), strict=True)
+    rows = await conn.fetch(ISSUED_BY_OTHERS, *map(list, columns))
+    return {(row["jti"], row["signer"]) for row in rows}
 
 
 async def parties(
     conn: Connection, tcts: Sequence[UUID], delegations: Sequence[UUID]
 ) -> tuple[dict[UUID, StoredParties], dict[UUID, StoredParties]]:
     """Return issuer and subject, and delegator and delegatee, of those that are known."""
-    found = []
+    known_parties = []
     for statement, jtis in ((PARTIES_OF_TCTS, tcts), (PARTIES_OF_DELEGATIONS, delegations)):
         rows = await conn.fetch(statement, jtis) if jtis else []
-        found.append({row[0]: StoredParties(frozenset((row[1], row[2])), row["reported_by"]) for row in rows})
-    return found[0], found[1]
+        known_parties.append({row[0]: StoredParties(frozenset((row[1], row[2])), row["reported_by"]) for row in rows})
+    return known_parties[0], known_parties[1]
 
 
 async def lock_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
