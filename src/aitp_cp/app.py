@@ -98,7 +98,7 @@ def openapi_document() -> bytes:
 
 
 async def open_app(rt: Runtime) -> Edge:
-    """The application of one process; what it starts, the runtime's exit stack stops.
+    """Return the application of one process; what it starts, the runtime's exit stack stops.
 
     Raises `DatabaseUnavailable`: the log is followed before the first request is served.
     """
@@ -117,7 +117,7 @@ async def open_app(rt: Runtime) -> Edge:
 
 
 def _edge(rt: Runtime, agents: AgentAccess, browsers: BrowserSessions) -> Edge:
-    """The API, and the console unless it is switched off."""
+    """Return the API, and the console unless it is switched off."""
     credentials = (rt.get(KeyCache), agents)
     if not rt.settings.console_enabled:
         return Edge(rt, Router(rt, ENDPOINTS, credentials, agents, browsers))
@@ -126,7 +126,7 @@ def _edge(rt: Runtime, agents: AgentAccess, browsers: BrowserSessions) -> Edge:
 
 
 def _provider(rt: Runtime) -> "Provider | None":
-    """The provider of single sign-on; its library is an extra, so only a process that uses it imports it."""
+    """Return the provider of single sign-on; its library is an extra, so only a process that uses it imports it."""
     if rt.settings.oidc_issuer is None:
         return None
     client = GuardedClient(_elsewhere(rt.settings), on_call=rt.tracer.call)
@@ -135,7 +135,7 @@ def _provider(rt: Runtime) -> "Provider | None":
 
 
 def _elsewhere(settings: Settings) -> Policy:
-    """The policy for identity providers: the allowlist names the hosts of webhooks."""
+    """Return the policy for identity providers: the allowlist names the hosts of webhooks."""
     return Policy(settings.production, (), settings.webhook_allowed_cidrs)
 
 

@@ -77,7 +77,7 @@ class ControlPlane:
         return await health.readiness(self._transport)
 
     async def whoami(self) -> WhoAmI:
-        """Who the key belongs to, and what it may do."""
+        """Return who the key belongs to, and what it may do."""
         return await keys.who_am_i(self._transport)
 
     async def search(self, q: str) -> list[Hit]:

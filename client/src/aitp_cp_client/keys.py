@@ -77,7 +77,7 @@ class Keys:
         return await self._transport.page(ApiKey, "keys", KEYS, params)
 
     def each(self, state: str = "active") -> AsyncIterator[ApiKey]:
-        """All of them, fetched page by page."""
+        """Yield all of them, fetched page by page."""
         return rows(partial(self.page, state))
 
     async def get(self, id: UUID | str) -> ApiKey:
@@ -133,7 +133,7 @@ class Keys:
 
 
 async def who_am_i(transport: Transport) -> WhoAmI:
-    """Who the key of this client belongs to."""
+    """Return who the key of this client belongs to."""
     return await transport.ask(WhoAmI, "/api/whoami")
 
 

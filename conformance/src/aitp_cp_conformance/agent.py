@@ -23,9 +23,9 @@ class Agent:
         return self._sdk.aid
 
     def pop_response(self, nonce: str, audience: str) -> bytes:
-        """The signed answer to a challenge."""
+        """Return the signed response to a challenge."""
         return self._sdk.sign_envelope("pop_response", json.dumps({"nonce": nonce, "audience": audience})).encode()
 
     def manifest(self, name: str, endpoint: str, capabilities: list[str], ttl_secs: int = 86_400) -> bytes:
-        """The signed envelope, published now."""
+        """Return the signed envelope, published now."""
         return self._sdk.build_manifest(name, endpoint, capabilities, ttl_secs=ttl_secs).encode()

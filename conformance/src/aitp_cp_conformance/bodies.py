@@ -13,17 +13,17 @@ MAX_DEPTH = 64
 
 
 def padded(size: int) -> bytes:
-    """A JSON object of exactly this many bytes."""
+    """Return a JSON object of exactly this many bytes."""
     return b'{"padding":"' + b"x" * (size - 14) + b'"}'
 
 
 def nested(depth: int) -> str:
-    """A JSON value that is this many levels deep."""
+    """Return a JSON value that is this many levels deep."""
     return "[" * depth + "]" * depth
 
 
 def in_pieces(body: bytes) -> Callable[[], AsyncIterator[bytes]]:
-    """The body without a Content-Length."""
+    """Yield the body without a Content-Length."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 16 * KIB):

@@ -89,7 +89,7 @@ def _say(lines: str) -> None:
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:
-    """The secrets of this checkout, made on first use and readable by their owner alone."""
+    """Return the secrets of this checkout, made on first use and readable by their owner alone."""
     home.mkdir(mode=0o755, exist_ok=True)
     path = home / SECRETS
     if not path.exists():

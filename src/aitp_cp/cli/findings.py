@@ -17,7 +17,7 @@ class Finding(NamedTuple):
 
 
 def findings(settings: Settings) -> list[Finding]:
-    """What is allowed but deserves a warning, or in production a failing check."""
+    """Return what is allowed but deserves a warning, or in production a failing check."""
     found: list[Finding] = []
     production = settings.production
     if settings.cors_origin is None:

@@ -72,12 +72,12 @@ class Server:
         self._lock: int | None = lock
 
     def dsn(self, database: str = "postgres") -> str:
-        """The URL of a database over the unix socket."""
+        """Return the URL of a database over the unix socket."""
         host = quote(str(self._place.socket_dir), safe="/")
         return f"postgresql://postgres@/{quote(database, safe='')}?host={host}&port={self.port or _DEFAULT_PORT}"
 
     def bin(self, name: str) -> Path:
-        """The path of a Postgres program such as `psql` or `pg_dump`."""
+        """Return the path of a Postgres program such as `psql` or `pg_dump`."""
         return self._place.bin_dir / name
 
     def stop(self) -> None:

@@ -71,7 +71,7 @@ def _cause(failure: BaseException | None) -> BaseException | None:
 
 
 def _is_final(failure: BaseException) -> bool:
-    """A timeout is caused by the cancellation that it brought about, which says nothing."""
+    """Return whether its cause says no more: that of a timeout is only the cancellation."""
     return isinstance(failure, TimeoutError) or _is_from_the_server(failure)
 
 

@@ -43,7 +43,7 @@ async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcom
 
 
 def _outcome(reply: Reply, now: datetime) -> Outcome:
-    """The status alone decides."""
+    """Judge a reply by its status alone."""
     status = reply.status
     if 200 <= status < 300:
         return Outcome(Verdict.DELIVERED, status)

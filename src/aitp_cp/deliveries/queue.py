@@ -200,7 +200,7 @@ def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:
 
 
 def _body(row: Record) -> bytes:
-    """An older control plane stored no body in some rows; made of the same columns, it is always the same."""
+    """Return the body; some rows of an older control plane have none, and get one made of the same columns."""
     if row["body"] is not None:
         return str(row["body"]).encode()
     return body_of(row["id"], row["event_type"], row["payload"].encode(), row["created_at"])

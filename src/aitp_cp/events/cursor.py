@@ -13,7 +13,7 @@ Verdict = Literal["known", "cursor_expired", "cursor_unknown"]
 
 
 def parse(text: str | None) -> int | None:
-    """The position a client names; None when it names none."""
+    """Return the position a client names; None when it names none."""
     if not text:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 19:
@@ -22,7 +22,7 @@ def parse(text: str | None) -> int | None:
 
 
 def judge(cursor: int, extent: LogExtent) -> Verdict:
-    """Whether the log still holds everything after a cursor, and the cursor itself.
+    """Return whether the log still holds everything after a cursor, and the cursor itself.
 
     A gap in the sequence proves no deletion, for a rollback leaves one too; the horizon does. Deletions that went past
     it (an older control plane's, or by hand) show only in a cursor that lies before everything there is.
@@ -36,7 +36,7 @@ def judge(cursor: int, extent: LogExtent) -> Verdict:
 
 
 def oldest(extent: LogExtent) -> int:
-    """The oldest position there is, or else the first one that can still come."""
+    """Return the oldest position there is, or else the first one that can still come."""
     return extent.deleted_through + 1 if extent.oldest is None else extent.oldest
 
 

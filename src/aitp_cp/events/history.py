@@ -166,7 +166,7 @@ def _branches(filter: HistoryFilter, where: Where) -> list[str]:
 
 
 def conditions(filter: HistoryFilter) -> Where:
-    """All filters but the side and `since`."""
+    """Return all filters but the side and `since`."""
     where = Where()
     add_type(where, filter.type)
     where.add("session_id = {}", filter.session_id)

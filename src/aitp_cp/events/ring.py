@@ -30,7 +30,7 @@ def frame_of(event: Event) -> Frame:
 
 
 def passes(filter: HistoryFilter, frame: Frame) -> bool:
-    """Whether a stream with this filter shows the frame; the aid may be on either side."""
+    """Return whether a stream with this filter shows the frame; the aid may be on either side."""
     return (
         (filter.type is None or filter.type == frame.type or _begins(filter.type, frame.type))
         and (filter.run_id is None or filter.run_id == frame.run_id)

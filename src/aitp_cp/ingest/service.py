@@ -137,7 +137,7 @@ def _unsigned(reports: Sequence[Report]) -> Counter[str]:
 
 
 def _speaker(report: Report) -> str | None:
-    """The side whose report this seems to be."""
+    """Return the side whose report this seems to be."""
     responds = isinstance(report.payload, dict) and report.payload.get("role") == "responder"
     sides = (report.aid_b, report.aid_a) if responds else (report.aid_a, report.aid_b)
     return sides[0] or sides[1]

@@ -51,7 +51,7 @@ async def _unfit(db: Database, reports: Sequence[Report], now: datetime) -> list
 
 
 async def _fits(db: Database, reports: Sequence[Report], now: datetime) -> bool:
-    """Whether the reports can be stored, in a transaction that leaves nothing."""
+    """Return whether the reports can be stored, in a transaction that leaves nothing."""
     try:
         async with db.transaction() as conn:
             await service.store_group(conn, reports, now)

@@ -96,7 +96,7 @@ def _line(severity: Severity, kind: str, sentence: str, target: str = "/system",
 
 
 def _of_this_process(rt: Runtime, now: datetime) -> Lines:
-    """What is known without the database."""
+    """Return what is known without the database."""
     behind = rt.get(Tail).behind()
     if behind > TAIL_SOON_SECS:
         severity: Severity = "bad" if behind > TAIL_BAD_SECS else "soon"
@@ -112,7 +112,7 @@ def _of_this_process(rt: Runtime, now: datetime) -> Lines:
 
 
 def _list(rt: Runtime) -> Lines:
-    """The signed list of revocations, as this process publishes it."""
+    """Return the signed list of revocations, as this process publishes it."""
     standing = rt.get(PublishedList).standing()
     target = "/revocations"
     starting = not standing.failing and standing.age_secs < LIST_STARTS_SECS

@@ -31,7 +31,7 @@ class NotHttp(Exception):
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """The bytes of a request; raises `ValueError` for a header that would break its line."""
+    """Return the bytes of a request; raises `ValueError` for a header that would break its line."""
     fields = {**headers, "Connection": "close"}
     if body is not None:
         fields["Content-Length"] = str(len(body))

@@ -15,7 +15,7 @@ _HIGH_CHARACTER = re.compile(rb'[\xee-\xf4](?:[^"\\]|\\.)*+"(:?)', re.DOTALL)
 
 
 def encode(value: object) -> bytes:
-    """The canonical bytes of a decoded JSON value.
+    """Return the canonical bytes of a decoded JSON value.
 
     Where RFC 8785 refuses (an integer beyond 2**53, which it would have to round), names are sorted by code point and
     every digit is kept. Raises `UnicodeEncodeError` for a lone surrogate and `RecursionError` for absurd nesting.

@@ -42,7 +42,7 @@ _DECODER = msgspec.json.Decoder(Claims)
 
 
 def mint(secret: bytes, aid: Aid, manifest_sha256: str, now: datetime, jti: str) -> Minted:
-    """A token that lets `aid` register exactly this manifest, once, within five minutes."""
+    """Return a token that lets `aid` register exactly this manifest, once, within five minutes."""
     issued_at = int(now.timestamp())
     claims = Claims(aid, SCOPE, issued_at, issued_at + LIFETIME_SECS, jti, manifest_sha256)
     body = base64url.encode(msgspec.json.encode(claims))
@@ -50,7 +50,7 @@ def mint(secret: bytes, aid: Aid, manifest_sha256: str, now: datetime, jti: str)
 
 
 def verify(secret: bytes, token: str, now: datetime) -> Claims:
-    """The claims of a token this secret signed; raises `TokenInvalid`.
+    """Return the claims of a token this secret signed; raises `TokenInvalid`.
 
     The caller still compares `sub` and `msh` with the manifest, and spends `jti`.
     """

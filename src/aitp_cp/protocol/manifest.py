@@ -44,7 +44,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def needs_thread(body: bytes) -> bool:
-    """Whether verifying this takes a millisecond (P-256) rather than a tenth of one (Ed25519)."""
+    """Return whether verifying this takes a millisecond (P-256) rather than a tenth of one (Ed25519)."""
     return aids.P256_PREFIX.encode() in body
 
 
@@ -99,7 +99,7 @@ def _refuse_nulls(fields: dict[str, Any]) -> None:
 
 
 def canonical_signature(signature: str) -> str:
-    """The signature without its optional suite tag: the SDK accepts Ed25519 signatures in both spellings."""
+    """Return the signature without its optional suite tag: the SDK accepts Ed25519 signatures in both spellings."""
     return signature.removeprefix(ED25519_TAG)
 
 
@@ -129,7 +129,7 @@ def _aid(fields: dict[str, Any]) -> Aid:
 
 
 def _display_name(fields: dict[str, Any], agent: Aid) -> str:
-    """The SDK lets an agent go without a name; it is then shown as its AID."""
+    """Return the name; an agent without one is shown as its AID."""
     name: str | None = fields.get("display_name")
     if name is None:
         return agent

@@ -173,7 +173,7 @@ def _salvaged(body: bytes) -> list[Any]:
 
 
 def _checked(item: Any) -> bytes:
-    """The item's sorted JSON with numbers as they were written, once it is known to be storable."""
+    """Return the item's sorted JSON with numbers as they were written, once it is known to be storable."""
     if isinstance(item, _Refused):
         raise item
     if not isinstance(item, dict):
@@ -207,7 +207,7 @@ def _check_payload_size(item: dict[str, Any]) -> None:
 
 
 def _id(item: dict[str, Any], text: bytes, reporter: Reporter) -> UUID | None:
-    """An item with a time is the same event when it comes again, even if nobody can read the time.
+    """Return the id; an item with a time is the same event when it comes again, even if the time is unreadable.
 
     A signed request can be sent again by whoever has seen it, so there an item must be the same event for certain.
     """
@@ -274,7 +274,7 @@ def _grants(value: object) -> list[str] | None:
 
 
 def _text(value: object) -> str | None:
-    """A name or id; integers are accepted as text, and an empty or otherwise odd one counts as not given."""
+    """Return a name or id; integers are accepted as text, and an empty or otherwise odd one counts as not given."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, tokens.Redacted):

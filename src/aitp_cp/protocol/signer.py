@@ -43,7 +43,7 @@ class _Envelope(msgspec.Struct):
 
 
 def signable(jti: str) -> bool:
-    """Whether the SDK signs a list holding this: only lowercase v4 UUIDs."""
+    """Return whether the SDK signs a list holding this: only lowercase v4 UUIDs."""
     return _SIGNABLE.fullmatch(jti) is not None
 
 
@@ -57,14 +57,14 @@ class Signer:
 
     @classmethod
     def from_seed(cls, seed_hex: str) -> "Signer":
-        """The identity of a 32-byte seed in hex; raises `ValueError` that does not repeat it."""
+        """Return the identity of a 32-byte seed in hex; raises `ValueError` that does not repeat it."""
         if _SEED.fullmatch(seed_hex) is None:
             raise ValueError("the identity seed must be 64 hex digits")
         return cls(aitp.AitpAgent.from_seed(bytes.fromhex(seed_hex)))
 
     @classmethod
     def generate(cls) -> "Signer":
-        """A fresh identity that ends with the process."""
+        """Return a fresh identity that ends with the process."""
         return cls(aitp.AitpAgent.from_seed(secrets.token_bytes(32)))
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class Signer:
         return Aid(self._agent.aid)
 
     def manifest(self, base_url: str) -> SignedManifest:
-        """The control plane's own envelope, valid for a day from now."""
+        """Return the control plane's own envelope, valid for a day from now."""
         origin = base_url.rstrip("/")
         body = self._agent.build_manifest(
             DISPLAY_NAME,
@@ -88,7 +88,7 @@ class Signer:
         return SignedManifest(body, datetime.fromtimestamp(expires_at, UTC))
 
     def revocation_list(self, entries: Iterable[RevocationEntry], ttl_secs: int) -> bytes:
-        """The signed envelope, in the order given; entries that are not `signable` are left out.
+        """Return the signed envelope, in the order given; entries that are not `signable` are left out.
 
         Takes about 4 ms for a thousand entries.
         """

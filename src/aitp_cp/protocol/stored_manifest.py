@@ -24,7 +24,7 @@ class _SignedEnvelope(msgspec.Struct):
 
 
 def published_at(text: str) -> datetime | None:
-    """When the stored manifest was published; None when it cannot be told."""
+    """Return when the stored manifest was published; None when it cannot be told."""
     try:
         return datetime.fromtimestamp(msgspec.json.decode(text, type=_Envelope).manifest.published_at, UTC)
     except (msgspec.MsgspecError, ValueError, OverflowError, OSError):
@@ -32,7 +32,7 @@ def published_at(text: str) -> datetime | None:
 
 
 def signature(text: str) -> str | None:
-    """The stored manifest's signature as `Manifest.signature` spells it; None when it cannot be told."""
+    """Return the stored manifest's signature as `Manifest.signature` spells it; None when it cannot be told."""
     try:
         return canonical_signature(msgspec.json.decode(text, type=_SignedEnvelope).manifest.signature)
     except (msgspec.MsgspecError, ValueError):

@@ -27,7 +27,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def claims_of(token: object) -> dict[str, Any] | None:
-    """The claims of a compact JWS, unverified; None for anything unreadable. Never raises."""
+    """Return the claims of a compact JWS, unverified; None for anything unreadable. Never raises."""
     if not isinstance(token, str) or len(token) > MAX_TOKEN:
         return None
     compact = _COMPACT.fullmatch(token)
@@ -41,7 +41,7 @@ def claims_of(token: object) -> dict[str, Any] | None:
 
 
 def synthetic_delegation_jti(token: str) -> UUID:
-    """The id of a single-hop delegation, which carries none: SHA-1 of its text under version 5."""
+    """Return the id of a single-hop delegation, which carries none: SHA-1 of its text under version 5."""
     digest = hashlib.sha1(f"aitp-delegation:{token}".encode(), usedforsecurity=False).digest()
     return UUID(bytes=digest[:16], version=5)
 
@@ -65,14 +65,14 @@ class Redacted(dict[str, Any]):
 
 
 def text_of(value: object) -> str | None:
-    """The text of a reported token, redacted or not."""
+    """Return the text of a reported token, redacted or not."""
     if isinstance(value, Redacted):
         return value.token
     return value if isinstance(value, str) else None
 
 
 def may_hold_token(text: bytes) -> bool:
-    """Whether `redact` could change the value of this JSON text; costs next to nothing."""
+    """Return whether `redact` could change the value of this JSON text; costs next to nothing."""
     return (
         b"eyJ" in text
         or b'"token"' in text

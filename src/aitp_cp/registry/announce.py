@@ -10,5 +10,5 @@ from aitp_cp.events.model import NewEvent
 
 
 def agent_event(kind: str, aid: str, payload: dict[str, Any], now: datetime) -> NewEvent:
-    """An event about an agent, which is its side A."""
+    """Return an event about an agent, which is its side A."""
     return NewEvent(id=uuid4(), type=kind, ts=now, aid_a=aid, payload=msgspec.json.encode(payload).decode())

@@ -30,13 +30,13 @@ from aitp_cp.registry.model import EnrollmentAnswer, NamespaceWish, Registered, 
 
 
 def enroll(secret: bytes, manifest: Manifest, now: datetime) -> EnrollmentAnswer:
-    """A token good for exactly this manifest, once, for five minutes."""
+    """Return a token good for exactly this manifest, once, for five minutes."""
     minted = enrollment_token.mint(secret, manifest.aid, manifest.canonical_sha256, now, str(uuid4()))
     return EnrollmentAnswer(minted.token, LIFETIME_SECS, manifest.aid, minted.jti, minted.exp)
 
 
 def check_token(secret: bytes, token: str | None, manifest: Manifest, now: datetime) -> Claims:
-    """The token's claims; raises `TokenInvalid` unless it was minted here for this agent and manifest."""
+    """Return the token's claims; raises `TokenInvalid` unless it was minted here for this agent and manifest."""
     claims = enrollment_token.verify(secret, token or "", now)
     if claims.sub != manifest.aid:
         raise TokenInvalid("the enrollment token belongs to another agent")
@@ -150,7 +150,7 @@ def check_fresh(known: StoredManifest, manifest: Manifest) -> bool:
 
 
 def _same_manifest(known: StoredManifest, manifest: Manifest) -> bool:
-    """Whether both carry the same signature: the rest of an envelope can be spelled in more than one way."""
+    """Return whether both carry the same signature: the rest of an envelope can be spelled in more than one way."""
     return signature(known.manifest_json) == manifest.signature
 
 

@@ -46,7 +46,7 @@ async def export(rt: Runtime, request: Request) -> Response:
 
 
 def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
-    """The agent's sessions, the tokens it issued or holds, and its newest events, each newest first."""
+    """Return the agent's sessions, the tokens it issued or holds, and its newest events, each newest first."""
     return [
         Many(
             "sessions",

@@ -27,17 +27,17 @@ async def list_agents(
 
 
 async def get_agent(conn: Connection, aid: str, now: datetime) -> AgentView:
-    """The agent's record, whatever its status; raises `NotFound`."""
+    """Return the agent's record, whatever its status; raises `NotFound`."""
     return (await get_expiring(conn, aid, now))[0]
 
 
 async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
-    """The agent's status, None for an agent that never registered."""
+    """Return the agent's status, None for an agent that never registered."""
     return await store.status_of(conn, aid, now)
 
 
 async def get_expiring(conn: Connection, aid: str, now: datetime) -> tuple[AgentView, datetime | None]:
-    """The same, with the time its manifest expires."""
+    """Return the same, with the time its manifest expires."""
     return existing(await store.find(conn, aid, now), "no such agent")
 
 
@@ -47,7 +47,7 @@ async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[Age
 
 
 async def get_manifest(conn: Connection, aid: str, now: datetime) -> StoredText:
-    """The manifest exactly as registered; raises `NotFound`."""
+    """Return the manifest exactly as registered; raises `NotFound`."""
     return existing(await store.manifest_text(conn, aid, now), "no such agent")
 
 

@@ -7,5 +7,5 @@ _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
 def matches(headers: Iterable[str], etag: str) -> bool:
-    """Whether any If-None-Match line names `etag`, compared weakly, or is `*`."""
+    """Return whether any If-None-Match line names `etag`, compared weakly, or is `*`."""
     return any(line.strip() == "*" or etag in _TAG.findall(line) for line in headers)

@@ -9,7 +9,7 @@ from aitp_cp.revocation.model import MAX_JTIS
 
 
 def read_jti(value: object) -> UUID:
-    """A UUID of any version and spelling; raises `JtiInvalid`."""
+    """Return a UUID of any version and spelling; raises `JtiInvalid`."""
     jti = read_uuid(value)
     if jti is None:
         raise JtiInvalid

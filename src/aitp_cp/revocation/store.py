@@ -70,7 +70,7 @@ GROUP BY 1
 
 
 async def insert_missing(conn: Connection, entries: Collection[Revocation], now: datetime) -> set[UUID]:
-    """Those that were not revoked yet; concurrent revocations of the same tokens are waited for."""
+    """Return those that were not revoked yet; concurrent revocations of the same tokens are waited for."""
     columns = [entry.jti for entry in entries], [entry.revoked_at for entry in entries]
     rows = await conn.fetch(INSERT_MISSING, *columns, [entry.reason for entry in entries], now)
     return {row["jti"] for row in rows}
@@ -94,7 +94,7 @@ async def revoked_since(conn: Connection, since: datetime, width: timedelta) -> 
 
 
 async def version(conn: Connection) -> int:
-    """The version of the table; another one means that entries were added, changed or removed."""
+    """Return the version of the table; another one means that entries were added, changed or removed."""
     return int(await conn.fetchval(VERSION))
 
 
@@ -104,6 +104,6 @@ async def count_listed(conn: Connection) -> int:
 
 
 async def read_all(conn: Connection) -> Stored:
-    """Every entry in the list's order, in chunks: JSON arrays of the ids, the epoch seconds and the reasons."""
+    """Return every entry in the list's order, in chunks: JSON arrays of the ids, the epoch seconds and the reasons."""
     at_least = await version(conn)
     return Stored(at_least, [row[0] for row in await conn.fetch(READ_ALL, CHUNK_ENTRIES)])

@@ -71,7 +71,7 @@ class SessionChange(msgspec.Struct, frozen=True):
         )
 
     def filled(self, other: Self) -> Self:
-        """The end comes from whoever reported one first."""
+        """Return both changes as one, with the end that was reported first."""
         aid_a = _side((self.aid_a, other.aid_a, other.aid_b), self.aid_b)
         aid_b = _side((self.aid_b, other.aid_b, other.aid_a), aid_a)
         ends = [change for change in (self, other) if change.ended is not None]
@@ -109,13 +109,13 @@ class SessionChange(msgspec.Struct, frozen=True):
 
 
 def _best(*names: str | None) -> list[str]:
-    """Those that are agents, or all of them where none is."""
+    """Return those that are agents, or all of them where none is."""
     known = [name for name in names if name is not None]
     return [name for name in known if is_agent(name)] or known
 
 
 def _side(names: Sequence[str | None], opposite: str | None) -> str | None:
-    """The first name for one side of a handshake, agents first; nobody shakes hands with himself."""
+    """Return the first name for one side of a handshake, agents first; nobody shakes hands with himself."""
     known = [name for name in names if name is not None and name != opposite]
     return next(iter(_best(*known)), names[0])
 

@@ -21,7 +21,7 @@ MAX_BOUNDARY = 32
 
 
 def changes_from(reports: Iterable[Report]) -> dict[str, list[Reported[SessionChange]]]:
-    """What `reports` say of each session, in key order; never raises."""
+    """Return what `reports` say of each session, in key order; never raises."""
     return by_key(
         (change.session_id, Reported(report.caller, change, report.id))
         for report in reports
@@ -67,7 +67,7 @@ def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str 
 
 
 def _error(value: object) -> str | None:
-    """The text of an error, or the message of an error object, or whatever it is as JSON."""
+    """Return the text of an error, or the message of an error object, or whatever it is as JSON."""
     if isinstance(value, dict):
         value = value.get("message") or value
     if value is None or isinstance(value, str):

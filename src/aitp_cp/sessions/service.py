@@ -36,14 +36,14 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
 
 
 def claims(report: Report, now: datetime) -> Iterator[Claim]:
-    """The session that a report would change."""
+    """Yield the session that a report would change."""
     change = reported(report)
     if change is not None:
         yield Claim((SESSION, change.session_id), frozenset(aid for aid in (change.aid_a, change.aid_b) if aid))
 
 
 async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
-    """The sides of those of the sessions that are known."""
+    """Return the sides of those of the sessions that are known."""
     sides = await store.sides(conn, [str(key) for kind, key in things if kind == SESSION])
     return {(SESSION, session_id): parties for session_id, parties in sides.items()}
 
@@ -62,5 +62,5 @@ async def get_session(conn: Connection, session_id: str) -> SessionView:
 
 
 async def sessions_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
-    """The next sessions that an agent took part in, newest first, and where to go on."""
+    """Return the next sessions that an agent took part in, newest first, and where to go on."""
     return await store.of_agent(conn, aid, after, limit)

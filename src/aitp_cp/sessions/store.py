@@ -192,7 +192,7 @@ async def list_sessions(conn: Connection, filter: SessionFilter, window: Window)
 
 
 async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
-    """The next sessions that an agent took part in, newest first, and where to go on."""
+    """Return the next sessions that an agent took part in, newest first, and where to go on."""
     page = await _newest(conn, Where(), aid, Window(limit, before=after))
     return VIEW.raw(page.rows), page.next
 

@@ -34,13 +34,13 @@ class State(Protocol):
         """This one, with what it lacks taken from `other`, which comes later."""
 
     def disputes(self, row: Self) -> bool:
-        """Whether it says otherwise than the row, about anything that matters."""
+        """Return whether it says otherwise than the row, about anything that matters."""
 
     def placed(self, before: Sequence[Self]) -> Self:
         """This one, as it stands to the states of other callers at this moment."""
 
     def columns(self) -> tuple[Any, ...]:
-        """What the row shows of it."""
+        """Return what the row shows of it."""
 
 
 S = TypeVar("S", bound=State)
@@ -86,7 +86,7 @@ class Row(msgspec.Struct, Generic[S], frozen=True, omit_defaults=True):
         return self.disputed or any(caller.state.disputes(shown) for caller in self.callers)
 
     def told(self, caller: str, state: S) -> Self:
-        """The row after one more report."""
+        """Return the row after one more report."""
         mine = next((known for known in self.callers if (known.caller, known.state.slot) == (caller, state.slot)), None)
         is_full = mine is None and self._is_full(state)
         if is_full and not state.slot:
@@ -103,7 +103,7 @@ class Row(msgspec.Struct, Generic[S], frozen=True, omit_defaults=True):
         )
 
     def _without_one(self) -> Self:
-        """The row without the last signed state that it does not show."""
+        """Return the row without the last signed state that it does not show."""
         shown = self.shown
         signed = [known for known in self.callers if known.state.slot]
         last = next((known for known in reversed(signed) if known.state.slot != shown.slot), signed[-1])
@@ -123,7 +123,7 @@ class Row(msgspec.Struct, Generic[S], frozen=True, omit_defaults=True):
 
 
 def _in_order(callers: Sequence[CallerState[S]]) -> tuple[CallerState[S], ...]:
-    """The callers as the log names them, of each what is signed before what it claims."""
+    """Return the callers as the log names them, of each what is signed before what it claims."""
     names = [known.caller for known in callers]
     return tuple(sorted(callers, key=lambda known: (names.index(known.caller), not known.state.slot, known.state.slot)))
 
@@ -149,13 +149,13 @@ def restored(stored: StoredRow[S], decoder: msgspec.json.Decoder[Row[S]]) -> Row
 
 
 def stored_states(row: Row[S]) -> str | None:
-    """The JSON for the table."""
+    """Return the JSON for the table."""
     kept = msgspec.structs.replace(row, left_out=())
     return msgspec.json.encode(kept).decode() if len(row.callers) > 1 or row.disputed else None
 
 
 def first_row(reports: Sequence[Reported[S]]) -> Row[S]:
-    """The row that these reports make where there was none."""
+    """Return the row that these reports make where there was none."""
     first = reports[0]
     return told(Row((CallerState(first.caller, first.state.placed(())),)), reports[1:])
 
@@ -167,7 +167,7 @@ def told(row: Row[S], reports: Iterable[Reported[S]]) -> Row[S]:
 
 
 def by_key(reports: Iterable[tuple[K, Reported[S]]]) -> dict[K, list[Reported[S]]]:
-    """The reports of each thing in their order, things in key order."""
+    """Return the reports of each thing in their order, things in key order."""
     grouped: dict[K, list[Reported[S]]] = {}
     for key, report in reports:
         grouped.setdefault(key, []).append(report)

@@ -47,13 +47,13 @@ class Token:
         return self.verdict is Verdict.VERIFIED
 
     def beside(self) -> "Token":
-        """What the report says beside the text."""
+        """Return what the report says beside the text."""
         plain = Token(None)
         plain._layers, plain._decoded = self._beside, _NO_CLAIMS
         return plain
 
     def values(self, names: Names) -> Iterator[Any]:
-        """Everything found under these names; the compact text is only read when the report does not suffice."""
+        """Yield everything found under these names; the compact text is only read when the report does not suffice."""
         for layer in self._layers:
             yield from (layer[name] for name in names if layer.get(name) is not None)
         if self._decoded is None:
@@ -61,7 +61,7 @@ class Token:
         yield from (self._decoded[name] for name in names if self._decoded.get(name) is not None)
 
     def first(self, read: Callable[[object], T | None], names: Names) -> T | None:
-        """The first value under these names that `read` can use."""
+        """Return the first value under these names that `read` can use."""
         return next((result for value in self.values(names) if (result := read(value)) is not None), None)
 
     def issued_at(self) -> datetime | None:
@@ -75,7 +75,7 @@ class Token:
 
 
 def text_of(source: object) -> str | None:
-    """The compact text of a reported token."""
+    """Return the compact text of a reported token."""
     text = tokens.text_of(source)
     if text is None and isinstance(source, dict):
         text = tokens.text_of(source.get("token"))
@@ -83,7 +83,7 @@ def text_of(source: object) -> str | None:
 
 
 def reported_token(payload: object, evidence: Evidence) -> Token | None:
-    """The first token of a payload's `tct` or `tcts[]` that counts."""
+    """Return the first token of a payload's `tct` or `tcts[]` that counts."""
     return next((token for token in reported_tokens(payload, evidence) if counts(token, evidence)), None)
 
 
@@ -96,7 +96,7 @@ def reported_tokens(payload: object, evidence: Evidence) -> Iterator[Token]:
 
 
 def counts(token: Token, evidence: Evidence) -> bool:
-    """Whether the token changes anything."""
+    """Return whether the token changes anything."""
     return token.is_verified if evidence.strict else token.verdict is not Verdict.FORGED
 
 
@@ -105,14 +105,14 @@ def as_object(value: object) -> Mapping[str, Any]:
 
 
 def as_numeric_date(value: object) -> datetime | None:
-    """A time as tokens have it (RFC 7519): seconds, never milliseconds; ISO-8601 does as well."""
+    """Return a time as tokens have it (RFC 7519): seconds, never milliseconds; ISO-8601 does as well."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return moments.read(value)
     return truncate(datetime.fromtimestamp(value, UTC)) if 0 <= value < _YEAR_10000_SECS else None
 
 
 def as_aid(value: object) -> str | None:
-    """An AID in its canonical spelling, or another name of at most 512 characters."""
+    """Return an AID in its canonical spelling, or another name of at most 512 characters."""
     if not isinstance(value, str) or not value:
         return None
     return aids.recognise(value) or bounded(value, MAX_AID)

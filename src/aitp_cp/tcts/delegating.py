@@ -57,7 +57,7 @@ async def merge_delegations(conn: Connection, reports: Reports, now: datetime) -
 def _dropped(
     before: Mapping[UUID, Row[DelegationChange]], after: Mapping[UUID, Row[DelegationChange]]
 ) -> list[tuple[UUID, UUID]]:
-    """The parents that delegations had and have no more; only a signed token takes one away."""
+    """Return the parents that delegations had and have no more; only a signed token takes one away."""
     return [
         (jti, parent)
         for jti in after.keys() & before.keys()
@@ -68,7 +68,7 @@ def _dropped(
 def _with_room(
     reports: Reports, stored: Mapping[UUID, Row[DelegationChange]], children: Counter[Link]
 ) -> tuple[Reports, list[Refusal], Counter[Link]]:
-    """The reports to merge, the refusals, and how many delegations each parent gains.
+    """Return the reports to merge, the refusals, and how many delegations each parent gains.
 
     Only the parents that a delegation's first caller names, or a signed token, count, for no others reach it.
     """

@@ -35,7 +35,7 @@ _SIDE = """(
 
 
 def _tokens(where: str, order: str) -> str:
-    """The newest or the longest living tokens of both sides, each side off its own index."""
+    """Return the newest or the longest living tokens of both sides, each side off its own index."""
     parts = {"verified": _VERIFIED, "live": _LIVE, "where": where, "order": order, "limit": MAX_TOKENS}
     return " UNION ALL ".join(
         (

@@ -62,7 +62,7 @@ class TctChange(msgspec.Struct, frozen=True):
         return self.audience != self.subject
 
     def merged(self, other: Self) -> Self:
-        """The parties of one report are taken together, never mixed; agents go before any other name.
+        """Return both reports as one. The parties of one of them are taken together; agents go before other names.
 
         Of two tokens that one issuer signed under one jti, the one that ends later.
         """
@@ -88,7 +88,7 @@ class TctChange(msgspec.Struct, frozen=True):
         )
 
     def _signed(self) -> tuple[Any, ...]:
-        """What `keep_hidden_tcts` orders by, too."""
+        """Return what `keep_hidden_tcts` orders by, too."""
         grants = msgspec.json.encode(self.grants)
         return self.expires_at is None, self.expires_at or self.issued_at, grants, self.audience, self.binding_cnf or ""
 
@@ -111,7 +111,7 @@ class TctChange(msgspec.Struct, frozen=True):
         )
 
     def _proven(self, other: Self) -> Self:
-        """A signed token replaces claims about the same parties. Of one between others nothing is taken."""
+        """Return the signed token over claims about the same parties; of one between others nothing is taken."""
         if self.slot:
             shown, mismatch = self, self.mismatch or (self.slot == other.slot and other.mismatch)
         elif confirms((other.issuer, other.subject), (self.issuer, self.subject)):
@@ -222,7 +222,7 @@ def slot_of(verdict: Verdict, pair: tuple[str, str]) -> str:
 
 
 def confirms(signed: tuple[str, str], claimed: tuple[str, str]) -> bool:
-    """Whether a signed token is between those that are claimed; names that cannot be agents count as missing."""
+    """Return whether a signed token is between those that are claimed; names that cannot be agents count as missing."""
     return all(name == claim or not is_agent(claim) for name, claim in zip(signed, claimed, strict=True))
 
 
@@ -287,7 +287,7 @@ class Children(msgspec.Struct, frozen=True):
     next_jti: UUID | None
 
     def following(self) -> Item | None:
-        """What is left of the item, None at its end."""
+        """Return what is left of the item, None at its end."""
         if self.next_jti is not None:
             return msgspec.structs.replace(self.item, from_jti=self.next_jti)
         return msgspec.structs.replace(self.item, from_jti=FIRST, again=False) if self.item.again else None

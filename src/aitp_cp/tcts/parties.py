@@ -17,7 +17,7 @@ NOT_A_PARTY = ("aid_a", "not a party")
 
 
 def claims(report: Report, now: datetime) -> Iterator[Claim]:
-    """The tokens and delegations that a report would change, but for what it revokes."""
+    """Yield the tokens and delegations that a report would change, but for what it revokes."""
     for token in issued(report, now):
         parties = frozenset((token.issuer, token.subject))
         yield Claim((TOKEN, token.jti), parties, proven=token.verdict is Verdict.VERIFIED)
@@ -27,7 +27,7 @@ def claims(report: Report, now: datetime) -> Iterator[Claim]:
 
 
 async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
-    """The parties of those of the tokens and delegations that are known."""
+    """Return the parties of those of the tokens and delegations that are known."""
     jtis = {kind: [key for of, key in things if of == kind and isinstance(key, UUID)] for kind in (TOKEN, DELEGATION)}
     tcts, delegations = await store.parties(conn, jtis[TOKEN], jtis[DELEGATION])
     return {

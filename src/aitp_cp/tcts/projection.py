@@ -39,7 +39,7 @@ REVOKED_AT = ("revoked_at", "revokedAt")
 
 
 def changes_from(reports: Sequence[Report], now: datetime) -> Changes:
-    """What `reports`, received at `now`, say; never raises."""
+    """Return what `reports`, received at `now`, say; never raises."""
     return Changes(
         by_key((change.jti, _reported(report, change)) for report in reports for change in issued(report, now)),
         [_reported(report, change) for report in reports for change in delegated(report, now)],
@@ -52,7 +52,7 @@ def _reported(report: Report, change: C) -> Reported[C]:
 
 
 def unproven(reports: Iterable[Report]) -> Iterator[Refusal]:
-    """The reports of which not every token is verified where only such tokens count."""
+    """Yield the reports of which not every token is verified where only such tokens count."""
     for report in reports:
         must_verify = report.evidence.strict or (report.evidence.own and report.type in ISSUING)
         if must_verify and not all(token.is_verified for token in _tokens(report)):
@@ -66,7 +66,7 @@ def _tokens(report: Report) -> list[Token]:
 
 
 def issued(report: Report, now: datetime) -> Iterator[TctChange]:
-    """Every token of the payload that counts and names its jti, issuer and subject."""
+    """Yield every token of the payload that counts and names its jti, issuer and subject."""
     if report.type not in ISSUING:
         return
     for token in claims.reported_tokens(report.payload, report.evidence):
@@ -91,7 +91,7 @@ def issued(report: Report, now: datetime) -> Iterator[TctChange]:
 
 
 def delegated(report: Report, now: datetime) -> Iterator[DelegationChange]:
-    """The delegation that the payload describes, when it counts and its parent and both sides are known."""
+    """Yield the delegation that the payload describes, when it counts and its parent and both sides are known."""
     if report.type != DELEGATING:
         return
     token = _delegation(report)
@@ -134,19 +134,19 @@ def _past(times: Iterable[datetime | None], now: datetime) -> datetime:
 
 
 def _described(members: Mapping[str, Any]) -> Any:
-    """What `tct` or `delegation` holds, else the payload itself."""
+    """Return what `tct` or `delegation` holds, else the payload itself."""
     return next((members[name] for name in ("tct", "delegation") if members.get(name) is not None), members)
 
 
 def _delegation(report: Report) -> Token:
-    """The described token, with the payload's members around it."""
+    """Return the described token, with the payload's members around it."""
     members = as_object(report.payload)
     source = _described(members)
     return Token(source, members, report.evidence.of(claims.text_of(source), Kind.DELEGATION))
 
 
 def _unless_forged(source: Any, members: Mapping[str, Any], report: Report) -> Token:
-    """A token whose revocation is reported: any text may name it that is not forged."""
+    """Return a token whose revocation is reported: any text may name it that is not forged."""
     checked = report.evidence.of(claims.text_of(source), Kind.TCT)
     return Token(source, members, checked if checked.verdict is Verdict.FORGED else UNCHECKED)
 
@@ -184,7 +184,7 @@ def _binding(token: Token) -> str | None:
 
 
 def _thumbprint(value: Any) -> str | None:
-    """The text in `cnf`, `cnf.jkt`, `binding.cnf` or `binding.cnf.jkt`."""
+    """Return the text in `cnf`, `cnf.jkt`, `binding.cnf` or `binding.cnf.jkt`."""
     for _ in range(3):
         if not isinstance(value, dict):
             return bounded(value, MAX_CNF)
@@ -227,7 +227,7 @@ DELEGATION_CLAIMS: tuple[Callable[[Token], Any], ...] = (
 
 
 def _differs(token: Token, parts: Iterable[Callable[[Token], Any]]) -> bool:
-    """Whether the claims beside a verified token differ from those that are signed."""
+    """Return whether the claims beside a verified token differ from those that are signed."""
     if not token.is_verified:
         return False
     beside = token.beside()

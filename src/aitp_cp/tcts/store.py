@@ -240,14 +240,14 @@ def _tct_state(row: Record) -> TctChange:
 
 
 def _delegation_values(change: DelegationChange) -> Sequence[Any]:
-    """The row shows the least of several parents."""
+    """Return the columns; of several parents the row shows the least."""
     scope = as_json(change.scope)
     times = change.issued_at, change.expires_at
     return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change), change.audience
 
 
 def _judged(change: TctChange | DelegationChange) -> tuple[str | None, bool]:
-    """What nobody could verify has no verdict, like a row of another control plane."""
+    """Return verdict and mismatch; what nobody could verify has no verdict, like a row of another control plane."""
     return None if change.verdict is Verdict.NONE else change.verdict.value, change.mismatch
 
 

@@ -144,5 +144,5 @@ def uuid_in_path(name: str, about: str) -> Param:
 
 
 def links(*targets: str, **takes: str) -> tuple[Link, ...]:
-    """A link to each of these endpoints, which all take the same."""
+    """Return a link to each of these endpoints, which all take the same."""
     return tuple(Link(target, takes) for target in targets)

@@ -96,7 +96,7 @@ async def _read(
 
 
 async def stream(parts: Sequence[Part], format: Format = Format.JSON, filename: str | None = None) -> StreamingResponse:
-    """The response made of `parts`, as an attachment when `filename` (without extension) is given.
+    """Return the response made of `parts`, as an attachment when `filename` (without extension) is given.
 
     What fails before the first chunk is still an ordinary error; after that the response is cut short.
     """
@@ -105,7 +105,7 @@ async def stream(parts: Sequence[Part], format: Format = Format.JSON, filename: 
 
 
 async def stream_bytes(pieces: AsyncIterator[bytes], media_type: str, filename: str | None = None) -> StreamingResponse:
-    """The response made of `pieces`, as an attachment when `filename` is given; fails as `stream` does."""
+    """Return the response made of `pieces`, as an attachment when `filename` is given; fails as `stream` does."""
     body = _chunked(pieces)
     first = await anext(body, b"")
     headers = {} if filename is None else {"Content-Disposition": attachment(filename)}
@@ -113,7 +113,7 @@ async def stream_bytes(pieces: AsyncIterator[bytes], media_type: str, filename: 
 
 
 def attachment(filename: str) -> str:
-    """A Content-Disposition (RFC 6266) whose header no filename can break; the exact name in RFC 5987 form."""
+    """Return a Content-Disposition (RFC 6266) whose header no filename can break; the exact name in RFC 5987 form."""
     stem, dot, extension = filename.rpartition(".")
     name = stem[:MAX_NAME] + dot + extension
     plain = _UNSAFE.sub("_", name)

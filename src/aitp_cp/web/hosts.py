@@ -42,7 +42,7 @@ class HostRule:
         self._own_origin = settings.console_origin or _origin_of(settings.cp_base_url)
 
     def applies_to(self, path: str) -> bool:
-        """Whether a request for this path may be refused for its `Host`."""
+        """Return whether a request for this path may be refused for its `Host`."""
         return self.active or self._console is not None or path.startswith(CONSOLE)
 
     def check_host(self, path: str, headers: Headers) -> None:
@@ -115,7 +115,7 @@ def _nobodys(name: str) -> bool:
 
 
 def _is_local(sender: str, headers: Headers) -> bool:
-    """Whether a page on this machine sends the request to the server that it came from."""
+    """Return whether a page on this machine sends the request to the server that it came from."""
     host = headers.get("host", "")
     return sender == f"http://{host}" and is_loopback(name_in(host) or "")
 

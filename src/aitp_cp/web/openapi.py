@@ -34,7 +34,7 @@ class Document:
 
 
 def document(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
-    """The whole document, from the endpoint table alone."""
+    """Return the whole document, from the endpoint table alone."""
     table = [endpoint for endpoint in endpoints if endpoint.documented]
     by_struct, components = schemas_of(*_shapes(table))
     paths: dict[str, dict[str, Any]] = {}

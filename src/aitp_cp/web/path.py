@@ -10,7 +10,7 @@ from aitp_cp_client.wire.aid import spelled
 
 
 def path_uuid(request: Request, name: str = "id") -> UUID:
-    """The id of that name, in any spelling of a UUID; raises `IdInvalid` (contract, section 2)."""
+    """Return the id of that name, in any spelling of a UUID; raises `IdInvalid` (contract, section 2)."""
     id = read_uuid(request.path_params[name])
     if id is None:
         raise IdInvalid
@@ -18,5 +18,5 @@ def path_uuid(request: Request, name: str = "id") -> UUID:
 
 
 def path_aid(request: Request) -> str:
-    """An AID in its canonical spelling; whatever else was given, as it came."""
+    """Return an AID in its canonical spelling; whatever else was given, as it came."""
     return spelled(request.path_params["aid"])

@@ -78,7 +78,7 @@ class Router:
                 await response(scope, receive, send)
 
     def _bounded(self, endpoint: Endpoint, work: Awaitable[T]) -> Awaitable[T]:
-        """A person is told within seconds that the database is silent; a program waits as the contract says."""
+        """Give a page up when the database is silent; a program waits as the contract says."""
         return self._rt.db.while_it_answers(work) if endpoint.of_console else work
 
     def _methods_at(self, path: str) -> Methods:

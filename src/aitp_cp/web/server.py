@@ -83,7 +83,7 @@ def build_server(
     listening: Callable[[], None] = _nothing,
     linger_secs: float = 0,
 ) -> Server:
-    """A server that trusts no forwarding header by itself and logs through our own handlers.
+    """Return a server that trusts no forwarding header by itself and logs through our own handlers.
 
     It leaves idle connections open for `linger_secs` after it has closed its listener.
     """

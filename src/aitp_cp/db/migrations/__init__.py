@@ -31,7 +31,7 @@ def classify(current: str | None) -> State:
 
 
 def needs_upgrade(current: str | None) -> bool:
-    """Whether revisions are missing. Raises SchemaAhead where there is nothing this code may do."""
+    """Return whether revisions are missing. Raises SchemaAhead where there is nothing this code may do."""
     state = classify(current)
     if state == "head":
         return False
