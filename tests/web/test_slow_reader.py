@@ -30,10 +30,18 @@ async def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     async def large(*_: object) -> Response:
         return Response(b"x" * SIZE)
 
-    endpoint = Endpoint("GET /large", large, "", tag="", gate=Gate.OPEN, responses={200: None})
+    async def aborted(*_: object) -> Response:
+        for connection in built.server_state.connections:
+            connection.transport.abort()
+        return Response(b"x")
+
+    endpoints = [
+        Endpoint(f"GET /{handler.__name__}", handler, "", tag="", gate=Gate.OPEN, responses={200: None})
+        for handler in (large, aborted)
+    ]
     settings = load({**ENVIRONMENT, "DATABASE_URL": database_url}, command="serve")
     async with open_runtime(settings) as rt:
-        built = build_server(Edge(rt, Router(rt, [endpoint])), host="127.0.0.1", port=0, drain=lambda: asyncio.sleep(0))
+        built = build_server(Edge(rt, Router(rt, endpoints)), host="127.0.0.1", port=0, drain=lambda: asyncio.sleep(0))
         running = asyncio.create_task(built.serve())
         while not built.started:
             await asyncio.sleep(0.01)
@@ -42,13 +50,13 @@ async def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         await running
 
 
-async def asked(server: Server) -> socket.socket:
+async def asked(server: Server, path: str = "/large") -> socket.socket:
     """A connection on which the request has been sent."""
     sock = socket.socket()
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, server.servers[0].sockets[0].getsockname())
-    await loop.sock_sendall(sock, b"GET /large HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n")
+    await loop.sock_sendall(sock, f"GET {path} HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n".encode())
     return sock
 
 
@@ -73,3 +81,11 @@ async def test_a_client_that_takes_its_time_is_given_everything(server: Server) 
                     await asyncio.sleep(0.01)
         assert loop.time() - began > 1.5 * PATIENCE_SECS
     assert received > SIZE
+
+
+async def test_a_client_that_leaves_under_its_answer_is_no_error(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with await asked(server, "/aborted") as sock:
+        assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+    assert [record.message for record in caplog.records if record.name == "uvicorn.error"] == []

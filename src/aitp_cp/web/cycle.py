@@ -20,6 +20,7 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.transport.is_closing():  # uvloop raises for what is written then
+            self.disconnected = True  # uvicorn hears of it later, and would log that nothing was answered
             return
         if message["type"] == "http.response.start" and not self.flow.write_paused:
             self._start(message["status"], [*self.default_headers, *message["headers"]])
