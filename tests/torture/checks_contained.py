@@ -30,6 +30,20 @@ def check_containments(record: Record, truth: Truth) -> Iterator[Finding]:
         yield Finding("containments", "wrong", f"{aid} was never to be contained")
 
 
+def check_reach(record: Record, truth: Truth) -> Iterator[Finding]:
+    """Whoever has shown that it holds the containment is confirmed, and nobody else."""
+    reach = {row["id"]: row for row in truth.reach}
+    for suspect in record.suspects.values():
+        for id in suspect.ids & reach.keys():
+            row, confirming = reach[id], suspect.confirming
+            confirmed = row["exposedPeers"]["confirmed"]
+            current = {client["client"] for client in row["clients"] if client["holds"] == "current"}
+            if row["listedAt"] is None or (suspect.confirmed and not confirming & current):
+                yield Finding("containments", "lost", f"nobody of {confirming} is shown to know of {suspect.aid}")
+            if confirmed > len(confirming):
+                yield Finding("containments", "wrong", f"{confirmed} of {confirming} count as knowing of {suspect.aid}")
+
+
 def _stored(record: Record, truth: Truth) -> set[str]:
     """The ids of the tokens that the log tells of."""
     shown = [row["payload"].get("tct") for row in truth.events if key_of(row) is not None]
@@ -73,4 +87,4 @@ def _check_entries(
 
 
 Check = Callable[[Record, Truth], Iterable[Finding]]
-CHECKS: tuple[Check, ...] = (check_containments,)
+CHECKS: tuple[Check, ...] = (check_containments, check_reach)

@@ -106,12 +106,17 @@ class Clients:
             )
         return None if answer.status >= 500 or asks_again else answer
 
-    async def insist(self, request: Request, dice: random.Random) -> Answer | None:
+    @property
+    def is_late(self) -> bool:
+        """Whether everything was mended long ago."""
+        return self.deadline is not None and asyncio.get_running_loop().time() > self.deadline
+
+    async def insist(self, request: Request, dice: random.Random, port: int | None = None) -> Answer | None:
         """Ask until told; None only when there is no answer long after everything was mended."""
         unsure = 0
-        while (answer := await self.attempt(request, dice)) is None:
+        while (answer := await self.attempt(request, dice, port)) is None:
             unsure += 1
-            if self.deadline is not None and asyncio.get_running_loop().time() > self.deadline:
+            if self.is_late:
                 self.record.complain(request.kind, "wrong", f"no answer to {request.method} {request.path}")
                 return None
             await asyncio.sleep(dice.uniform(*PAUSE_SECS))

@@ -42,7 +42,7 @@ def _is_valid(door: Door) -> bool | None:
 async def _try(clients: Clients, door: Door, replica: int, *, valid: bool) -> Row:
     dice, port = random.Random(0), clients.ports[replica]
     accepted: bool | None = None
-    while accepted is not valid and (clients.deadline is None or now() < clients.deadline):
+    while accepted is not valid and not clients.is_late:
         if accepted is not None:
             await asyncio.sleep(0.1)
         answer = await clients.attempt(trial(door), dice, port)

@@ -11,7 +11,7 @@ from uuid import UUID
 from tests.support.agents import Agent, new_agent, sdk_manifest
 from tests.support.app import AUTH
 from tests.torture.clients import Answer, Clients, Request
-from tests.torture.record import Anchor, Batch, Bulk, Enrolled, Hook, Record, Revoked
+from tests.torture.record import Anchor, Batch, Bulk, Enrolled, Hook, Record, Revoked, Suspect
 from tests.torture.reports import Scene, as_stored, token_id
 
 MOST_EVENTS = 20
@@ -49,6 +49,7 @@ class Load:
         self.over = asyncio.Event()
         self._receivers = receivers
         self.speakers: dict[str, Speaker] = {}  # by the worker that lets them speak
+        self.peers: list[tuple[Suspect, Speaker]] = []  # of contained agents, and able to show what they hold
         self._scene = Scene(random.Random(f"{record.seed}/scene"), record.tokens)
 
     async def run(self, roles: "list[Role]") -> None:

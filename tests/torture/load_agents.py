@@ -19,6 +19,7 @@ from tests.torture.reports import FAR, as_stored, signed_token, token_id
 LIST = "/.well-known/aitp-revocation-list"
 EVENTS = "/api/events"
 MOST_OWN_EVENTS = 5
+MOST_CONFIRMED = 5  # at the end, the newest
 
 
 async def speak(load: Load, name: str, dice: random.Random) -> None:
@@ -205,12 +206,37 @@ async def _confirm(load: Load, suspect: Suspect, peer: Agent, dice: random.Rando
     speaker = Speaker(peer)
     if not await _prove(load, speaker, dice):
         return
-    fetched = await load.clients.attempt(Request("signed lists", "GET", LIST, headers={}), dice)
-    if fetched is None or fetched.status != 200:
-        return
-    headers = {"If-None-Match": fetched.headers["etag"], "X-Aitp-Agent-Token": speaker.token or ""}
     suspect.confirming.add(peer.aid)
-    await load.clients.attempt(Request("signed lists", "GET", LIST, headers=headers, page=True), dice)
+    load.peers.append((suspect, speaker))
+    fetched = await load.clients.attempt(Request("signed lists", "GET", LIST, headers={}), dice)
+    if fetched is not None and fetched.status == 200:
+        await load.clients.attempt(_condition(speaker, fetched), dice)
+
+
+async def confirm_all(load: Load, dice: random.Random) -> None:
+    """Once all is calm, peers fetch the list until it holds the containment, and show that they do."""
+    for suspect, speaker in load.peers[-MOST_CONFIRMED:]:
+        if speaker.expires_soon or suspect.contained != "told":
+            continue
+        while True:
+            fetched = await load.clients.insist(Request("signed lists", "GET", LIST, headers={}), dice)
+            if fetched is None:
+                return
+            listed = {entry["jti"] for entry in fetched.body["revocation_list"]["entries"]}
+            if listed >= set(suspect.before):
+                break
+            if load.clients.is_late:
+                load.record.complain("containments", "lost", f"{suspect.aid} is in no list")
+                return
+            await asyncio.sleep(0.1)
+        shown = await load.clients.insist(_condition(speaker, fetched), dice, fetched.port)
+        # A new signing has another tag, and the old one still says which list the peer has.
+        suspect.confirmed = shown is not None and shown.status in {200, 304}
+
+
+def _condition(speaker: Speaker, fetched: Answer) -> Request:
+    headers = {"If-None-Match": fetched.headers["etag"], "X-Aitp-Agent-Token": speaker.token or ""}
+    return Request("signed lists", "GET", LIST, headers=headers, page=True)
 
 
 async def _look(load: Load, suspect: Suspect, dice: random.Random) -> None:

@@ -124,6 +124,7 @@ class Suspect:
     contained: Literal["no", "asked", "told"] = "no"
     released: Literal["no", "asked", "told"] = "no"
     confirming: set[str] = field(default_factory=set)
+    confirmed: bool = False  # all of them have, with this containment in their list
 
     @property
     def jtis(self) -> set[str]:

@@ -16,6 +16,7 @@ from tests.torture.doors import try_doors
 from tests.torture.faults import HURRY, Faults, Pace
 from tests.torture.load import Load
 from tests.torture.load_access import Doors
+from tests.torture.load_agents import confirm_all
 from tests.torture.readers import Readers, readings
 from tests.torture.record import Finding, Hook, Record
 from tests.torture.roles import roles
@@ -101,6 +102,7 @@ async def torture(world: World, record: Record, plan: Plan, say: Say) -> None:
         clients.deadline = asyncio.get_running_loop().time() + PATIENCE_SECS
         load.over.set()
         await loading
+        await confirm_all(load, random.Random(f"{record.seed}/peers"))
         say("readers read to the end")
         readers.calm()
         await _until_read(world, record)
@@ -161,6 +163,7 @@ async def settle(world: World, record: Record, say: Say) -> Truth:
     say("reckoning")
     found = await truth.read(world.dsn, [])
     found.lists, found.doors = lists, doors
+    found.reach = await truth.read_reach(world.replicas[0].port, [row["id"] for row in found.containments])
     return found
 
 

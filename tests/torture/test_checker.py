@@ -44,6 +44,7 @@ def enough(record: Record) -> bool:
         and {batch.proof for batch in record.batches if batch.told is not None} == PROOFS
         and any(token.verdict == "forged" for token in record.tokens.values())
         and any(suspect.released == "told" for suspect in record.suspects.values())
+        and any(suspect.confirming and suspect.contained == "told" for suspect in record.suspects.values())
         and any(key.revoked == "told" for family in record.families.values() for key in family.keys)
         and any(key.replaced for family in record.families.values() for key in family.keys)
         and any(family.actor is not None and family.told for family in record.families.values())
@@ -398,6 +399,18 @@ def release_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
     suspect = suspect_of(record, truth)
     next(row for row in truth.containments if row["aid"] == suspect.aid)["released"] = False
     return "containments", "lost", f"{suspect.aid} was released"
+
+
+def peer_forgotten(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = next(suspect for suspect in record.suspects.values() if suspect.confirmed)
+    next(row for row in truth.reach if row["id"] in suspect.ids)["clients"] = []
+    return "containments", "lost", f"shown to know of {suspect.aid}"
+
+
+def peer_called_safe(record: Record, truth: Truth) -> tuple[str, str, str]:
+    suspect = suspect_of(record, truth)
+    next(row for row in truth.reach if row["id"] in suspect.ids)["exposedPeers"]["confirmed"] = 99
+    return "containments", "wrong", f"count as knowing of {suspect.aid}"
 
 
 def a_key(record: Record, truth: Truth, revoked: bool = True) -> Row:

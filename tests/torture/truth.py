@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import httpx
 
+from tests.support.app import AUTH
+
 Row = dict[str, Any]
 
 _QUERIES = {
@@ -54,6 +56,7 @@ class Truth:
     containments: list[Row] = field(default_factory=list)
     doors: list[Row] = field(default_factory=list)  # what each replica says to keys and sessions, once all is calm
     lists: list[Row] = field(default_factory=list)
+    reach: list[Row] = field(default_factory=list)  # of each containment, with its id
 
     @property
     def last(self) -> int:
@@ -75,6 +78,13 @@ async def read_list(port: int) -> Row:
         answer = await http.get(f"http://127.0.0.1:{port}/.well-known/aitp-revocation-list", timeout=20)
     document: Row = answer.raise_for_status().json()
     return document
+
+
+async def read_reach(port: int, ids: list[str]) -> list[Row]:
+    """How far each containment has reached."""
+    url = f"http://127.0.0.1:{port}/api/containments"
+    async with httpx.AsyncClient(headers=AUTH, timeout=20) as http:
+        return [{**(await http.get(f"{url}/{id}/reach")).raise_for_status().json(), "id": id} for id in ids]
 
 
 def _row(row: asyncpg.Record) -> Row:
