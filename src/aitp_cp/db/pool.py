@@ -142,7 +142,8 @@ class Database:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
             try:
                 async with self._reserve.admitted(), self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn:
-                    yield conn
+                    with _loss_named(conn):
+                        yield conn
             except asyncpg.ReadOnlySQLTransactionError:
                 await self.renew_read_only()
                 raise
@@ -278,6 +279,27 @@ async def _commit(conn: Any, transaction: Any) -> None:
             conn.terminate()
             await asyncio.wait({commit})
     await commit
+
+
+@contextmanager
+def _loss_named(conn: Any) -> Iterator[None]:
+    """Raise what a lost connection is called, where the driver trips over it.
+
+    It runs a statement on a protocol that is None if the connection was lost as the statement had been prepared.
+    """
+    try:
+        yield
+    except AttributeError as failure:
+        if _is_open(conn):
+            raise
+        raise asyncpg.ConnectionDoesNotExistError from failure
+
+
+def _is_open(conn: Any) -> bool:
+    try:
+        return not conn.is_closed()
+    except asyncpg.InterfaceError:  # the driver's pool has taken it back
+        return False
 
 
 @contextmanager
