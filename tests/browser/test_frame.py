@@ -84,7 +84,21 @@ def test_an_event_appears_while_one_looks(tab: Tab, console: Process) -> None:
         tab.page.wait_for_selector(f"tbody tr:first-child:has-text('live.{index}')")
         delays.append(time.monotonic() - began)
     assert sorted(delays)[1] < 2
+    tab.page.wait_for_function("/^[0-9.]+\\/s$/.test(document.querySelector('[data-rate]').textContent)")
     assert tab.page.locator("tbody tr").count() > 100
+
+
+def test_the_palette_finds_while_one_types(tab: Tab) -> None:
+    tab.open("/console/system")
+    tab.page.keyboard.press("Control+k")
+    tab.page.keyboard.type("s-browser")
+    offered = tab.page.locator("#found [role=option]")
+    offered.first.wait_for()
+    assert tab.page.get_attribute("#palette", "aria-expanded") == "true"
+    tab.page.keyboard.press("ArrowDown")
+    assert tab.page.get_attribute("#palette", "aria-activedescendant") == "found-0"
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url("**/console/sessions/s-browser")
 
 
 def test_paused_it_counts_and_shows_when_asked(tab: Tab, console: Process) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -19,16 +20,16 @@ pytestmark = pytest.mark.anyio
 class Browser:
     """Reads the frames of one stream, without the network."""
 
-    def __init__(self, bell: Bell, is_valid: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, bell: Bell, is_valid: Callable[[], bool] = lambda: True, session: UUID | None = None) -> None:
         self.frames: list[bytes] = []
-        self._bell, self._is_valid = bell, is_valid
+        self._bell, self._is_valid, self._session = bell, is_valid, session
 
     async def listen(self) -> None:
         async def send(message: object) -> None:
             assert isinstance(message, dict)
             self.frames.append(message["body"])
 
-        with self._bell.opened(self._is_valid) as produce:
+        with self._bell.opened(self._is_valid, self._session) as produce:
             async with asyncio.timeout(None) as timeout:
                 await produce(Sink(send, timeout))
 
@@ -112,3 +113,18 @@ def test_a_topic_is_that_of_the_longest_beginning() -> None:
     assert of_event("anything") == ()
     assert of_action("webhook.circuit-breaker.reset") == (Topic.WEBHOOKS,)
     assert of_action("agent-notes.update") == (Topic.AGENTS,)
+
+
+async def test_a_session_holds_two_streams_and_the_oldest_gives_way(app: App) -> None:
+    bell, session = app.rt.get(Bell), uuid4()
+    browsers = [Browser(bell, session=session) for _ in range(3)]
+    others = [Browser(bell, session=uuid4()), Browser(bell), Browser(bell), Browser(bell)]
+    tasks = [asyncio.create_task(browser.listen()) for browser in [*others, *browsers]]
+    oldest = tasks[len(others)]
+    await asyncio.wait_for(oldest, 10)
+    assert browsers[0].frames[-1].startswith(b"retry: ")
+    assert [task.done() for task in tasks] == [task is oldest for task in tasks]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert app.rt.metrics.registry.get_sample_value("aitp_control_plane_console_streams_open") == 0

@@ -94,6 +94,7 @@ async def test_a_session_names_the_sides_that_are_silent(app: App) -> None:
     assert "side A reported nothing itself" in page
     assert "side B reported nothing itself" in page
     assert page.count('<li class="lane') == 4
+    assert page.count("received <time") == 2
     listed = (await app.http.get("/console/sessions?status=complete")).text
     assert listed.count('<tr id="k') == 1
     assert (await app.http.get("/console/sessions?status=failed")).text.count('<tr id="k') == 0

@@ -1,7 +1,11 @@
 """What every page of the console has in common (contract, section 22)."""
 
 import gzip
+import html
 import re
+import shlex
+from http.cookies import SimpleCookie
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -207,3 +211,45 @@ async def test_reports_of_the_policy_are_counted_and_nothing_else(app: App) -> N
 
 def test_no_page_is_documented() -> None:
     assert [each.name for each in ENDPOINTS if each.documented or not each.path.startswith("/console/")] == []
+
+
+async def test_a_page_is_a_request_to_the_api_as_well(app: App) -> None:
+    hostile = "'; touch /tmp/x; echo '\u202e"
+    page = (await app.http.get("/console/tokens", params={"issuer": hostile, "active": "on", "before": ""})).text
+    command = html.unescape(re.findall(r'data-copy="(curl [^"]*)"', page)[0])
+    tool, flag, header, url = shlex.split(command)
+    assert (tool, flag, header) == ("curl", "-H", "Authorization: Bearer $AITP_CP_API_KEY")
+    assert '"Authorization: Bearer $AITP_CP_API_KEY"' in command  # the shell puts the key in
+    assert url.startswith("http://cp.test/api/tcts?")
+    assert parse_qs(urlsplit(url).query) == {"issuer": [hostile], "active": ["on"]}
+    assert (await app.http.get(url)).status_code == 200
+    for path, api in (("events", "/api/events/history"), ("audit", "/api/audit"), ("keys", "/api/keys")):
+        assert api in (await app.http.get(f"/console/{path}")).text
+
+
+async def test_lists_show_the_namespace_that_was_chosen(app: App) -> None:
+    same = {"sec-fetch-site": "same-origin"}
+    for wrong in ("a b", "<b>", "x" * 129):
+        answer = await app.http.post("/console/preferences", data={"namespace": wrong}, headers=same)
+        assert answer.status_code in (400, 422), wrong
+    answer = await app.http.post("/console/preferences", data={"namespace": "team/a"}, headers=same)
+    chosen = SimpleCookie(answer.headers["set-cookie"])["acp-namespace"].value
+    cookie = {"cookie": f'acp-namespace="{chosen}"'}
+    for path in ("/console/agents", "/console/trust"):
+        assert re.search(r'name="namespace" value="team/a"', (await app.http.get(path, headers=cookie)).text), path
+        other = (await app.http.get(f"{path}?namespace=other", headers=cookie)).text
+        assert 'name="namespace" value="other"' in other
+        assert "ns: team/a" in other
+    answer = await app.http.get("/console/agents", headers={"cookie": "acp-namespace=<b>"})
+    assert (answer.status_code, "ns: " in answer.text) == (200, False)
+    answer = await app.http.post("/console/preferences", data={"theme": "dark"}, headers=same)
+    assert 'acp-namespace="";' in answer.headers.get_list("set-cookie")[0]
+
+
+async def test_the_palette_is_offered_what_the_search_finds(app: App) -> None:
+    await app.http.post("/api/events", json=[{"type": "handshake.started", "session_id": "s-palette"}])
+    found = await app.http.get("/console/search?q=s-palette")
+    assert (found.status_code, found.headers["location"]) == (303, "/console/sessions/s-palette")
+    offered = await app.http.get("/console/search?q=s-palette", headers={"x-fragment": "hits"})
+    assert (offered.status_code, "<html" in offered.text) == (200, False)
+    assert re.findall(r'href="([^"]+)"', offered.text) == ["/console/sessions/s-palette"]

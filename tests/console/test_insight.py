@@ -1,12 +1,15 @@
 """`/console/`, `/console/graph` and `/console/system`: what is wrong, who trusts whom, and this deployment."""
 
+import inspect
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from aitp_cp.console.parts.state import CONCERNS
 from aitp_cp.dashboard.first_screen import FirstScreens
+from aitp_cp.ops import attention
 from aitp_cp.ops.attention import AttentionLines
 from aitp_cp.ops.heartbeat import Heartbeat
 from aitp_cp.protocol.scopes import Role
@@ -128,3 +131,9 @@ async def test_without_the_scope_there_is_no_page_and_no_button(guarded: App) ->
     async with signed_in(guarded, Role.OPERATOR) as browser:
         assert "/console/agents/centre/contain" in (await browser.get("/console/graph?aid=centre")).text
     assert (await guarded.http.get("/console/system", headers={"Host": "localhost:4000"})).status_code == 303
+
+
+def test_every_concern_has_words() -> None:
+    kinds = set(re.findall(r'_line\(\s*(?:"\w+"|severity),\s*"([a-z-]+)"', inspect.getsource(attention)))
+    assert len(kinds) > 10
+    assert kinds == CONCERNS.keys()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from uuid import UUID
 
 import msgspec
 
@@ -22,6 +23,7 @@ from aitp_cp.web.sse import OPENING, Produce, Sink
 FRAME_SECS = 0.25  # between two frames: at most four a second
 CHECK_SECS = 0.5  # how late a stream notices that its session has ended, or that the process stops
 COMMENT_SECS = 15.0
+PER_SESSION = 2  # streams: one, and one more while the next tab takes over
 TICK_SECS = 2.0  # of what nothing announces
 BEHIND_SECS = 5.0  # without reading the log to its end: pages say that they are old
 CAPACITY_RETRY_SECS = 30
@@ -46,6 +48,7 @@ class Bell:
         self._counts: Counter[Topic] = Counter()
         self._changed = asyncio.Event()
         self._open = 0
+        self._of_sessions: dict[UUID | None, list[object]] = {}
         self._ticker: asyncio.TimerHandle | None = None
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -62,16 +65,28 @@ class Bell:
         self._ring(Counter(Topic))
 
     @contextmanager
-    def opened(self, is_valid: Callable[[], bool]) -> Iterator[Produce]:
-        """Hold one of the process's streams; raises `SseCapacity`. It ends soon after `is_valid` returns false."""
+    def opened(self, is_valid: Callable[[], bool], session: UUID | None = None) -> Iterator[Produce]:
+        """Hold one of the process's streams; raises `SseCapacity`. It ends soon after `is_valid` returns false.
+
+        A browser needs one. Beyond `PER_SESSION` of one session the oldest ends: it may be of a connection that is
+        lost without anybody knowing.
+        """
         if self._open >= self._rt.settings.console_streams:
             self._rt.metrics.sse_rejected.inc()
             raise SseCapacity(headers={"Retry-After": str(CAPACITY_RETRY_SECS)})
+        stream, streams = object(), self._of_sessions.setdefault(session, [])
+        streams.append(stream)
+        if session is not None:
+            del streams[:-PER_SESSION]
         self._count(+1)
         try:
-            yield lambda sink: self._run(sink, is_valid)
+            yield lambda sink: self._run(sink, lambda: is_valid() and stream in streams)
         finally:
             self._count(-1)
+            if stream in streams:
+                streams.remove(stream)
+            if not streams:
+                self._of_sessions.pop(session, None)
 
     async def _run(self, sink: Sink, is_valid: Callable[[], bool]) -> None:
         await sink.write(OPENING)

@@ -31,7 +31,8 @@ from aitp_cp.console.pages.trust import PAGES as TRUST
 from aitp_cp.console.pages.views import PAGES as VIEWS
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
-from aitp_cp.console.shell import PREFERENCES, Console, Entry, is_secure
+from aitp_cp.console.shell import NAMESPACE, PREFERENCES, Console, Entry, is_secure
+from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
@@ -73,18 +74,21 @@ async def static(rt: Runtime, request: Request) -> Response:
 
 async def live(rt: Runtime, request: Request) -> Response:
     bell, context = rt.get(Bell), context_of(request)
-    return EventStream(lambda: bell.opened(context.credential_is_valid))
+    session = None if context.principal is None else context.principal.session
+    return EventStream(lambda: bell.opened(context.credential_is_valid, session))
 
 
 async def set_preferences(rt: Runtime, request: Request) -> Response:
     form = await forms.read(request)
     response = see_other(own(form.get("to")))
     secure = is_secure(rt.settings)
-    for name, values in PREFERENCES.items():
-        if form.get(name) in values:
-            response.set_cookie(
-                f"acp-{name}", form.get(name), YEAR_SECS, path=ROOT, secure=secure, httponly=True, samesite="lax"
-            )
+    chosen = {f"acp-{name}": form.get(name) for name, values in PREFERENCES.items() if form.get(name) in values}
+    if namespace := form.get("namespace"):
+        chosen[NAMESPACE] = check_namespace(namespace)
+    else:
+        response.delete_cookie(NAMESPACE, path=ROOT, secure=secure, httponly=True, samesite="lax")
+    for name, value in chosen.items():
+        response.set_cookie(name, value, YEAR_SECS, path=ROOT, secure=secure, httponly=True, samesite="lax")
     return response
 
 

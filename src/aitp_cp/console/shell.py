@@ -16,7 +16,8 @@ from aitp_cp import __version__
 from aitp_cp.console.parts import GLOBALS
 from aitp_cp.console.parts.link import ROOT
 from aitp_cp.console.static_files import StaticFiles
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.settings import Settings
@@ -38,6 +39,9 @@ POLICY = (
 
 # Cookies that hold no secret and say nothing about who reads: how pages look. The first value is the default.
 PREFERENCES = {"theme": ("auto", "light", "dark"), "zone": ("utc", "local"), "density": ("close", "wide")}
+
+
+NAMESPACE = "acp-namespace"  # the cookie of the namespace that lists show; none for all of them
 
 
 class NavItem(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     theme: str
     zone: str
     density: str
+    namespace: str  # that lists show where they are not asked for another; empty for all
     nonce: str
     now: datetime
     seq: int  # a position of the log that the page holds everything up to; 0 where that is not known
@@ -76,6 +81,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     signed_in: bool
     scopes: frozenset[Scope]
     version: str
+    base_url: str  # of the API
     refused: Refused | None
 
     def may(self, scope: Scope | str) -> bool:
@@ -126,6 +132,7 @@ class Console:
                 if principal is not None and (entry.scope is None or entry.scope in principal.scopes)
             ],
             **{name: preference(request, name) for name in PREFERENCES},
+            namespace=namespace_of(request) or "",
             nonce=secrets.token_urlsafe(16),
             now=self._rt.clock(),
             seq=request.scope.get(POSITION, 0),
@@ -137,6 +144,7 @@ class Console:
             signed_in=principal is not None and principal is not ANYONE,
             scopes=context.scopes,
             version=__version__,
+            base_url=self._rt.settings.cp_base_url.rstrip("/"),
             refused=request.scope.get(REFUSED),
         )
 
@@ -203,6 +211,14 @@ def preference(request: Request, name: str) -> str:
     values = PREFERENCES[name]
     value = request.cookies.get(f"acp-{name}")
     return value if value in values else values[0]
+
+
+def namespace_of(request: Request) -> str | None:
+    """Return the namespace that the reader has chosen, None for all."""
+    try:
+        return check_namespace(request.cookies.get(NAMESPACE, ""))
+    except BodyInvalid:
+        return None
 
 
 def _refresh_secs(request: Request) -> int:

@@ -13,7 +13,7 @@ from aitp_cp.events import store
 from aitp_cp.events.history import of_aid, of_session
 from aitp_cp.events.invocations import invocations
 from aitp_cp.events.model import HistoryFilter, LogPage, LogSpan, NewEvent
-from aitp_cp.events.store import before_received, find, forget, known, newest_position
+from aitp_cp.events.store import before_received, find, forget, known, newest_position, received
 
 __all__ = [
     "adopt",
@@ -27,6 +27,7 @@ __all__ = [
     "next_of_types",
     "of_aid",
     "of_session",
+    "received",
 ]
 
 SCAN_ROWS = 5000  # events read in one go to find those of some types: an index scan of a few milliseconds

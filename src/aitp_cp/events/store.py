@@ -75,6 +75,7 @@ FIND = f"SELECT {VIEW.sql} FROM audit_events WHERE id = $1"
 
 NEWEST_POSITION = "SELECT coalesce(max(seq), 0) FROM audit_events"
 
+RECEIVED = "SELECT id, created_at FROM audit_events WHERE id = ANY($1::uuid[])"
 BEFORE_RECEIVED = """
 SELECT coalesce(min(seq) FILTER (WHERE created_at >= $1) - 1, max(seq), 0)
 FROM (SELECT seq, created_at FROM audit_events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT $2) AS newest
@@ -193,6 +194,11 @@ async def newest_position(conn: Connection) -> int:
 
 async def find(conn: Connection, event_id: UUID) -> Event | None:
     return VIEW.find(await conn.fetchrow(FIND, event_id))
+
+
+async def received(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """Return when these events arrived, which their reporters do not tell."""
+    return {row["id"]: row["created_at"] for row in await conn.fetch(RECEIVED, ids)}
 
 
 async def before_received(conn: Connection, since: datetime, rows: int = 5000) -> int:

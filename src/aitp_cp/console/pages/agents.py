@@ -18,6 +18,7 @@ from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.parts.times import moment_of
+from aitp_cp.console.shell import namespace_of
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Place, Window
 from aitp_cp.errors import BadRequest
@@ -108,7 +109,11 @@ class BulkView(msgspec.Struct, frozen=True):
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
-    query = _dated(read_query(request, AgentsFilter), rt.clock())
+    asked = _asked(query := _dated(read_query(request, AgentsFilter), rt.clock()))
+    chips = _chips(asked)
+    if query.namespace is None and (namespace := namespace_of(request)):
+        query = msgspec.structs.replace(query, namespace=namespace)
+        asked["namespace"] = namespace
     meets = Scope.EVENTS_READ in context_of(request).scopes
 
     async def read(conn: Connection) -> tuple[AgentList, list[AgentRow], list[str]]:
@@ -117,11 +122,10 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
         return page, await _rows(conn, page.agents, rt.clock(), meets=meets), others
 
     page, rows, others = await rt.db.read(read)
-    asked = _asked(query)
     view = AgentsView(
         rows=rows,
         filter=query,
-        chips=_chips(asked),
+        chips=chips,
         statuses=[*Status, "all"],
         windows=list(EXPIRES),
         query=list(asked.items()),

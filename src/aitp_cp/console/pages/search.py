@@ -4,7 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.page import render, screen, see_other
+from aitp_cp.console.page import is_fragment, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -37,12 +37,12 @@ class SearchView(msgspec.Struct, frozen=True):
 
 
 async def search(rt: Runtime, request: Request) -> Response:
-    """Lead to the one thing that was found, or list what there is."""
+    """Lead to the one thing that was found, or list what there is: so does the palette while one types."""
     query, scopes = read_query(request, SearchQuery), context_of(request).scopes
     result = await rt.db.read(lambda conn: service.search(conn, query.q, scopes, rt.clock()))
     rows = [Found(hit, _page_of(hit)) for hit in result.hits]
     # A token and its revocation are found by one id.
-    if rows and len({row.hit.id for row in rows}) == 1:
+    if rows and len({row.hit.id for row in rows}) == 1 and not is_fragment(request):
         return see_other(rows[0].url)
     return await render(rt, request, "search.html", SearchView(result.q, rows), title="Search")
 

@@ -1,6 +1,7 @@
 """Handshakes, and the sequence of what was reported about one."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 from msgspec import UNSET
@@ -38,6 +39,7 @@ class Report(msgspec.Struct, frozen=True):
 
     event: Event
     side: str
+    received_at: datetime | None
 
 
 class SessionPage(msgspec.Struct, frozen=True):
@@ -79,8 +81,9 @@ async def get_session(rt: Runtime, request: Request) -> Response:
         wanted = HistoryFilter(session_id=session.session_id)
         rows, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
         events = VIEW.decode(rows)
+        received = await log.received(conn, [event.id for event in events])
         names = await names_of(conn, (session.aid_a, session.aid_b, *(event.reported_by for event in events)))
-        reports = [Report(event, _side(session, event.reported_by)) for event in events]
+        reports = [Report(event, _side(session, event.reported_by), received.get(event.id)) for event in events]
         heard = {report.side for report in reports}
         silent = [side for side in ("A", "B") if side not in heard]
         return SessionPage(session, names, reports, silent, place is not None)

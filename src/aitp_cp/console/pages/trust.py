@@ -12,6 +12,7 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
 from aitp_cp.console.page import Region, action, region, render, screen, see_other
 from aitp_cp.console.parts.link import link
+from aitp_cp.console.shell import namespace_of
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid
 from aitp_cp.protocol.scopes import Scope
@@ -71,6 +72,7 @@ class TrustView(msgspec.Struct, frozen=True):
 
 async def show(rt: Runtime, request: Request) -> Response:
     query = read_query(request, TrustQuery)
+    query = msgspec.structs.replace(query, namespace=query.namespace or namespace_of(request))
     view = TrustView(
         anchors=await region(_anchors(rt, query)),
         pins=await region(_pins(rt, query)),

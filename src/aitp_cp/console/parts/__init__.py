@@ -8,9 +8,9 @@ from aitp_cp.console.parts.fields import between, choice
 from aitp_cp.console.parts.graph import graph
 from aitp_cp.console.parts.ids import aid, figure, ident, key, target
 from aitp_cp.console.parts.link import link, own
-from aitp_cp.console.parts.state import chip, chips, state
+from aitp_cp.console.parts.state import chip, chips, concern, state
 from aitp_cp.console.parts.table import pager, table
-from aitp_cp.console.parts.text import cli, count, json_text, text
+from aitp_cp.console.parts.text import cli, count, curl, json_text, text
 from aitp_cp.console.parts.times import ago, time
 
 GLOBALS: Mapping[str, Callable[..., Any]] = {
@@ -24,7 +24,9 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
         chips,
         choice,
         cli,
+        concern,
         count,
+        curl,
         figure,
         graph,
         ident,

@@ -1,6 +1,7 @@
 """Addresses of the console's pages: the only maker of `href` and `action`."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,9 +27,14 @@ def link(path: str, /, **query: Any) -> str:
         return quote(_written(query.pop(match[1])), safe="", errors="replace") or "-"
 
     filled = _PLACE.sub(place, path)
-    pairs = [(name.rstrip("_"), value) for name, value in query.items() if value not in (None, "", False, (), [])]
-    text = urlencode([(name, _all_written(value)) for name, value in pairs], doseq=True, errors="replace")
+    text = urlencode(written(query), doseq=True, errors="replace")
     return f"{ROOT}{filled}?{text}" if text else ROOT + filled
+
+
+def written(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as an address has them, without those that say nothing."""
+    pairs = [(name.rstrip("_"), value) for name, value in query.items() if value not in (None, "", False, (), [])]
+    return {name: _all_written(value) for name, value in pairs}
 
 
 def own(address: str) -> str:

@@ -25,6 +25,33 @@ def state(word: object, level: str | None = None) -> Markup:
     return Markup(f'<span class="state {level}">{glyph} {visible(shown[:40])}</span>')
 
 
+# What needs attention, by the kind that the API calls it.
+CONCERNS = {
+    "breaker": "webhook not called",
+    "clock": "clock",
+    "containment": "not all peers know",
+    "database": "database",
+    "deliveries": "deliveries wait",
+    "environment-keys": "keys of API_KEYS",
+    "expiring": "manifests expire",
+    "failures": "handshakes fail",
+    "job": "job failed",
+    "keys": "API keys expire",
+    "list": "signed list",
+    "lookalike": "look-alike name",
+    "outbox": "events not sent",
+    "signer": "identity",
+    "tail": "log behind",
+    "unowned": "no owner",
+    "unsigned": "cannot be listed",
+}
+
+
+def concern(kind: str, level: str) -> Markup:
+    """Return what a line of what needs attention is about, in a person's words."""
+    return state(CONCERNS.get(kind, kind), level)
+
+
 @lru_cache(maxsize=1024)
 def chip(word: object, level: str = "none") -> Markup:
     """Return a small label: a grant, a scope, a filter that is set."""

@@ -3,14 +3,20 @@
 import contextlib
 import shlex
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
+from urllib import parse as percent
 
 import msgspec
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from aitp_cp.console.parts.link import written
 from aitp_cp_client.wire.visible import all_visible, pieces
 
 MAX_SHOWN = 80
+OF_PAGES = frozenset({"expires", "format", "tab", "queued", "more", "rest"})  # parameters that no list of the API has
 MAX_JSON = 256 * 1024  # characters of a stored document on its page
 NONE = Markup('<span class="none">–</span>')
 
@@ -54,9 +60,32 @@ def json_text(value: msgspec.Raw | str) -> Markup:
 
 def cli(command: str, *values: object) -> Markup:
     """Return a command line that does the same as the page; `values` replace each `{}` and are quoted for a shell."""
-    line = command.format(*(shlex.quote(str(value)) for value in values)) if values else command
-    return Markup('<details class="cli"><summary>as CLI</summary><code>{}</code>{}</details>').format(
-        visible(line), copy_button(line, "the command")
+    return _line("as CLI", command.format(*(shlex.quote(str(value)) for value in values)) if values else command)
+
+
+@pass_context
+def curl(
+    context: Context, path: str, *values: object, body: Mapping[str, object] | None = None, **query: Any
+) -> Markup:
+    """Return the request that does the same as the page; `values` replace each `{}` of its path.
+
+    One without a body has the parameters of the page, then those of `query`. The shell puts the key in.
+    """
+    frame = context["frame"]
+    url = frame.base_url + path.format(*(percent.quote(str(value), safe=":", errors="replace") for value in values))
+    start = 'curl -H "Authorization: Bearer $AITP_CP_API_KEY"'
+    if body is not None:
+        text = msgspec.json.encode(body).decode()
+        sent = f"-H 'Content-Type: application/json' -d {shlex.quote(text)}" if body else "-X POST"
+        return _line("as curl", f"{start} {sent} {shlex.quote(url)}")
+    asked = {name: value for name, value in frame.query.items() if name not in OF_PAGES} | written(query)
+    text = percent.urlencode(asked, errors="replace")
+    return _line("as curl", f"{start} {shlex.quote(f'{url}?{text}' if text else url)}")
+
+
+def _line(name: str, line: str) -> Markup:
+    return Markup('<details class="cli"><summary>{}</summary><code>{}</code>{}</details>').format(
+        name, visible(line), copy_button(line, "the command")
     )
 
 

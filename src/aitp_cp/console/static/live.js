@@ -5,6 +5,7 @@ const RETRY_MS = 3000; // after a failure
 const SILENT_MS = 8000; // four times as long as between two frames
 const POLL_MS = 10000; // where there is no stream
 const MAX_ROWS = 500;
+const RATE_MS = 10000;
 const regions = new Map(); // by id: { topics, tag, dirty, busy, asked }
 const channel = new BroadcastChannel("acp-bell");
 const offset = Number(document.querySelector("[data-asof]")?.dataset.asof || Date.now()) - Date.now();
@@ -14,12 +15,13 @@ let last = null; // that frame, in the tab that holds the stream
 let away = false; // the server is silent, or cannot read its log
 let paused = false;
 let unseen = 0;
+let rung = []; // when events were heard of, and how many
 
 // The only place where text becomes nodes. What it is given comes from our own pages, where every value is escaped.
 const policy = globalThis.trustedTypes
   ? trustedTypes.createPolicy("console", { createHTML: (text) => text })
   : { createHTML: (text) => text };
-const parsed = (text) => new DOMParser().parseFromString(policy.createHTML(text), "text/html");
+export const parsed = (text) => new DOMParser().parseFromString(policy.createHTML(text), "text/html");
 
 export function follow() {
   for (const element of document.querySelectorAll("[data-live]")) {
@@ -88,6 +90,7 @@ function ring({ seq, topics, health }) {
     old("");
     topics = null;
   }
+  if (topics?.events) rung.push([heard, topics.events]);
   if (topics?.events && waits(document.querySelector("[data-next]"))) notice(topics.events);
   for (const [id, region] of regions) {
     if (topics === null || region.topics.some((topic) => topics[topic])) mark(id, region);
@@ -219,7 +222,8 @@ const steps = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 8
 function distance(secs) {
   const size = Math.abs(secs);
   const [, unit, name] = steps.find(([limit]) => size < limit);
-  const text = `${Math.floor(size / unit)} ${name}`;
+  const rest = secs < 0 && name === "min" ? ` ${Math.floor(size % unit)} s` : ""; // of what ends soon
+  const text = `${Math.floor(size / unit)} ${name}${rest}`;
   return secs >= 0 ? `${text} ago` : `in ${text}`;
 }
 
@@ -238,5 +242,19 @@ export function show(root) {
     if ("ago" in element.dataset) text = distance((Date.now() - millis) / 1000);
     else if (zone === "local") text = local(new Date(millis));
     if (text !== null && element.textContent !== text) element.textContent = text;
+  }
+}
+
+// Once a second: what ends within the hour counts down, and the log says how fast it grows. None of it is announced.
+export function tick() {
+  const now = Date.now();
+  for (const element of document.querySelectorAll("time[data-ago]")) {
+    const left = Number(element.dataset.time) - now;
+    if (left > -1000 && left < 3600e3) element.textContent = distance(-left / 1000);
+  }
+  rung = rung.filter(([at]) => now - at < RATE_MS);
+  const events = rung.reduce((sum, [, count]) => sum + count, 0) * 1000 / RATE_MS;
+  for (const element of document.querySelectorAll("[data-rate]")) {
+    element.textContent = heard ? `${events.toLocaleString("en", { maximumFractionDigits: events < 10 ? 1 : 0 })}/s` : "";
   }
 }
