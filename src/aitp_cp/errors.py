@@ -34,9 +34,6 @@ class Internal(AppError):
     pass
 
 
-# -- the request itself -------------------------------------------------------------------
-
-
 class BodyInvalid(AppError):
     status, code, sentence = 400, "BODY_INVALID", "the request body is not valid"
 
@@ -103,9 +100,6 @@ class HeadersTooLarge(AppError):
     status, code, sentence = 431, "HEADERS_TOO_LARGE", "the request headers are too large"
 
 
-# -- credentials and rate limits -------------------------------------------------------------
-
-
 class InvalidApiKey(AppError):
     status, code, sentence = 401, "INVALID_API_KEY", "missing or invalid API key"
 
@@ -160,14 +154,8 @@ class ServerMisconfigured(AppError):
     sentence = "there is no API key yet: create one with `aitp-cp keys create`, or set API_KEYS"
 
 
-# -- API keys ---------------------------------------------------------------------------------
-
-
 class KeyNotActive(AppError):
     status, code, sentence = 409, "KEY_NOT_ACTIVE", "the key has expired or was revoked"
-
-
-# -- idempotency ------------------------------------------------------------------------------
 
 
 class IdempotencyKeyInvalid(AppError):
@@ -183,9 +171,6 @@ class IdempotencyInFlight(AppError):
 class IdempotencyKeyReused(AppError):
     status, code = 422, "IDEMPOTENCY_KEY_REUSED"
     sentence = "this Idempotency-Key was used with another request body"
-
-
-# -- enrolment --------------------------------------------------------------------------------
 
 
 class ManifestInvalid(AppError):
@@ -239,9 +224,6 @@ class PlanChanged(AppError):
     sentence = "the agent's live tokens have changed since this plan: request a new dry run"
 
 
-# -- agents that report for themselves -----------------------------------------------------------
-
-
 class ProofInvalid(AppError):
     status, code, sentence = 401, "PROOF_INVALID", "the signed response to the challenge is not valid"
 
@@ -273,9 +255,6 @@ class HandshakeUnsupported(AppError):
     status, code, sentence = 501, "HANDSHAKE_UNSUPPORTED", "the control plane does not take part in handshakes"
 
 
-# -- revocation, webhooks, trust store ----------------------------------------------------------
-
-
 class JtiInvalid(AppError):
     status, code, sentence = 400, "JTI_INVALID", "jti is not a UUID"
 
@@ -301,9 +280,6 @@ class WebhooksLimit(AppError):
 
 class JwksNotCached(AppError):
     status, code, sentence = 503, "JWKS_NOT_CACHED", "no key set has been fetched for this anchor yet"
-
-
-# -- capacity -----------------------------------------------------------------------------------
 
 
 class IngestBusy(AppError):

@@ -82,8 +82,6 @@ class BrowserSessions(Loop):
         self._watched: dict[UUID, _Watch] = {}
         self._known: dict[bytes, _Known] = {}  # the last used at the end
 
-    # -- what the gate asks ---------------------------------------------------------------------
-
     async def find(self, headers: Headers, *, active: bool) -> Principal | None:
         token = self.cookies.read(headers)
         if token is None:
@@ -151,8 +149,6 @@ class BrowserSessions(Loop):
         if watch is not None:
             watch.ended = True
         self._known = {digest: known for digest, known in self._known.items() if known.principal.session != id}
-
-    # -- signing in and out ---------------------------------------------------------------------
 
     async def sign_in_by_key(self, request: Request, key: str) -> str:
         """Open a session for the holder of an API key, or confirm the one there is; return the cookie to set.

@@ -69,8 +69,6 @@ class KeyCache(Loop):
         with urgent():
             self.start()
 
-    # -- what the gate asks ---------------------------------------------------------------------
-
     def find(self, token: str, digest: bytes) -> Principal | None:
         key = self._keys.get(digest)
         if key is None:
@@ -107,8 +105,6 @@ class KeyCache(Loop):
     def used(self, principal: Principal, client_ip: str) -> None:
         if principal.key_id is not None:
             self._used[principal.key_id] = (time.time(), client_ip)
-
-    # -- what has changed -----------------------------------------------------------------------
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail with new events."""

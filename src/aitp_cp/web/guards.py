@@ -95,8 +95,6 @@ class GuardedProtocol(HttpToolsProtocol):
         super().pause_writing()
         self._connections.hurry()
 
-    # -- asked by the sweep ----------------------------------------------------------------------------
-
     @property
     def queued(self) -> int:
         """Requests that were sent ahead of the response that is due."""
@@ -114,8 +112,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_body:
             return now > self._head_since + BODY_TIMEOUT_SECS
         return now > self.active_at + self.timeout_keep_alive
-
-    # -- from bytes to pieces that hold at most one head -------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._ended or self._overflowed:
@@ -191,8 +187,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.parser.feed_data(head)
         except httptools.HttpParserError:
             self._refuse()
-
-    # -- callbacks of the parser -------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self.busy():  # no piece holds two heads; if one did, nothing of the second may be taken for the first
@@ -319,8 +313,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def _raise(self, refusal: AppError) -> NoReturn:
         self._refusal = refusal
         raise refusal
-
-    # -- the end of a response, and of the connection -----------------------------------------------------
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
