@@ -312,12 +312,10 @@ class Settings(BaseSettings):
     @field_validator("cors_origin")
     @classmethod
     def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if origins is None:
+            return None
         try:
-            return (
-                None
-                if origins is None
-                else tuple(origin if origin == "*" else rules.origin(origin) for origin in origins)
-            )
+            return tuple(origin if origin == "*" else rules.origin(origin) for origin in origins)
         except ValueError:
             raise ValueError(
                 "must be `*` or a list of origins such as https://console.example, without paths"
