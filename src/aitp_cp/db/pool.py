@@ -141,12 +141,17 @@ class Database:
             if not self._pool.opened:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
             try:
-                async with self._reserve.admitted(), self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn:
-                    with _loss_named(conn):
-                        yield conn
+                async with self._borrowed() as conn:
+                    yield conn
             except asyncpg.ReadOnlySQLTransactionError:
                 await self.renew_read_only()
                 raise
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
+        async with self._reserve.admitted(), self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn:
+            with _loss_named(conn):
+                yield conn
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
