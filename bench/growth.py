@@ -77,7 +77,7 @@ PATHS = (
     "/console/events",
     "/console/events?aid={aid}",
     "/console/sessions",
-    "/console/sessions?status=failed",
+    "/console/sessions?status=failed&limit=50",
     "/console/tokens",
     "/console/tokens?issuer={aid}",
     "/console/graph?aid={aid}",
