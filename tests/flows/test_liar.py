@@ -13,7 +13,8 @@ import httpx
 from aitp_cp_client import ControlPlane, Reporter, SigningKey
 from client.tests.commands.support import at, read
 from tests.cli.support import said
-from tests.containment.support import claimed
+from tests.containment.support import claimed, path, proven, signed
+from tests.support.agents import claims_in, new_agent
 from tests.support.app import AUTH
 from tests.support.process import Process
 from tests.support.rendered import ROOT
@@ -70,6 +71,19 @@ def test_the_commands_tell_the_verified_from_the_claimed(server: Process, tmp_pa
     assert re.search(rf"{jti} {agent} {peer} admin \S+ none shared key —", tokens)
     assert re.search(rf"{real['jti']} {peer} {agent} \S+ verified {agent} —", tokens)
     assert re.search(rf"{real['jti']} {peer} {agent} \S+ none shared key —", tokens)
+
+    true = signed(new_agent(), new_agent())  # ten false tokens under its id come first
+    claims = claims_in(true)
+    false = [signed(new_agent(), new_agent(), jti=claims["jti"]) for _ in range(10)]
+    for tokens_of in (false, [true]):
+        batch = [proven(token) for token in tokens_of]
+        httpx.post(f"{server.url}/api/events", json=batch, headers=AUTH).raise_for_status()
+    [own] = read(at(server, "tcts", "list", "--issuer", claims["iss"], "--json"))["tcts"]
+    assert (own["jti"], own["subject"], own["verdict"]) == (claims["jti"], claims["sub"], "verified")
+    contain = server.url + path(claims["iss"], "contain")
+    httpx.post(contain, json={"reason": "stolen"}, headers=AUTH).raise_for_status()
+    [own] = read(at(server, "tcts", "list", "--issuer", claims["iss"], "--json"))["tcts"]
+    assert own["revoked"]
 
     story = said(at(server, "sessions", "show", session))
     assert "status complete" in story
