@@ -23,7 +23,7 @@ from aitp_cp.tcts.views import (
 
 MAX_TREE_ROWS = 1000
 MAX_TREE_DEPTH = 32
-MAX_STATEMENTS = 100  # signed tokens that a row names beside its own; the list of their issuer or holder has them all
+MAX_STATEMENTS = 20  # signed tokens that a row names beside its own; the list of their issuer or holder has them all
 
 _TIMES = {name: shown(name) for name in ("issued_at", "expires_at", "revoked_at")}
 
@@ -42,10 +42,12 @@ TCT_COLUMNS = """jti, issuer_aid, subject_aid, audience_aid, grants, binding_cnf
     revoked, revoked_at, verdict, mismatch, conflict, reported_by, caller_states"""
 
 # Signed tokens that their rows do not show, in columns like theirs. The deny list revokes the id, the issuer the token.
-_HIDDEN = """
-SELECT hidden.*, since IS NOT NULL AS revoked, since AS revoked_at, 'verified' AS verdict, true AS conflict,
-       (SELECT caller_states FROM issued_tcts WHERE issued_tcts.jti = hidden.jti) AS caller_states
-FROM hidden_tcts AS hidden CROSS JOIN LATERAL (
+_HIDDEN_COLUMNS = """
+    hidden.*, since IS NOT NULL AS revoked, since AS revoked_at, 'verified' AS verdict, true AS conflict,
+    (SELECT caller_states FROM issued_tcts WHERE issued_tcts.jti = hidden.jti) AS caller_states
+"""
+_SINCE = """
+CROSS JOIN LATERAL (
     SELECT min(revoked_at) AS since FROM (
         SELECT revoked_at FROM signed_revocations
         WHERE jti = hidden.jti AND kind = 'tct' AND signer = hidden.issuer_aid
@@ -53,6 +55,14 @@ FROM hidden_tcts AS hidden CROSS JOIN LATERAL (
         SELECT revoked_at FROM revocation_entries WHERE jti = hidden.jti
     ) AS cause
 ) AS own
+"""
+_HIDDEN = f"SELECT {_HIDDEN_COLUMNS} FROM hidden_tcts AS hidden {_SINCE}"
+# By key, so that a page costs the same however many tokens have one id.
+_HIDDEN_OF_ROW = f"""
+SELECT {_HIDDEN_COLUMNS} FROM (
+    SELECT * FROM hidden_tcts WHERE hidden_tcts.jti = page.jti
+    ORDER BY issuer_aid, subject_aid, reported_by LIMIT {MAX_STATEMENTS}
+) AS hidden {_SINCE}
 """
 
 # What the row shows, with what others claim of it, and then what it does not show.
@@ -75,8 +85,8 @@ coalesce(CASE WHEN caller_states IS NOT NULL THEN (
             SELECT (state ->> 'issuer', state ->> 'subject') = (main.issuer_aid, main.subject_aid)) AS same (is_shown)
         WHERE main.jti = page.jti AND (is_shown OR state ->> 'verdict' IS DISTINCT FROM 'verified')
         UNION ALL
-        (SELECT NULL, reported_by, issuer_aid, subject_aid, verdict, expires_at, created_at, revoked_at
-         FROM ({_HIDDEN}) AS hidden WHERE hidden.jti = page.jti ORDER BY created_at LIMIT {MAX_STATEMENTS})
+        SELECT NULL, reported_by, issuer_aid, subject_aid, verdict, expires_at, created_at, revoked_at
+        FROM ({_HIDDEN_OF_ROW}) AS hidden
     ) AS said
 ) END, '[]')"""
 TCT = View(
