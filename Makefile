@@ -34,6 +34,8 @@ fmt: $(STAMP) ## format the code and fix what the linter can
 acceptance: $(STAMP) ## what is too heavy for `make test`, alone on its machine
 	@HOSTILE_CONNECTIONS=1000 $(BIN)/python -m pytest -n 0 -s tests/field/test_hostile_connections.py
 	@FAILOVER_PROMOTIONS=20 $(BIN)/python -m pytest -n 0 -s tests/field/test_failover.py
+	@CONSOLE_TABS=20 AXE=all $(BIN)/python -m pytest -n 0 -s tests/browser/test_frame.py
+	@CRAWL=auditor,operator,admin,operator-noscript $(BIN)/python -m pytest -n 0 -s tests/browser/test_story.py
 	@REPORTER_KILLS=1000 $(BIN)/python -m pytest -n 0 -s client/tests/reporting/test_live.py -k kill
 
 torture: $(STAMP) ## break everything for MINUTES (20), then look for what is lost; SEED repeats a run

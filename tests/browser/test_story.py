@@ -5,6 +5,8 @@
 
 import asyncio
 import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
@@ -22,6 +24,7 @@ from playwright.sync_api import Browser, Page, ViewportSize
 
 from client.tests.commands.support import enrolled
 from tests.browser.conftest import Tab
+from tests.browser.test_crawl import ID
 from tests.containment.support import proven, signed
 from tests.revocation.support import LIST
 from tests.support.agents import Agent, claims_in
@@ -29,10 +32,22 @@ from tests.support.app import API_KEY, AUTH
 from tests.support.postgres import migrated_database
 from tests.support.process import Process
 from tests.support.proxy import Between
+from tests.support.raw import receive, request
 from tests.support.signed import pop_response
 
 VIEWPORT = ViewportSize(width=1280, height=800)
-MOST_TABS = 80
+MOST_TABS, MOST_KINDS = 80, 60
+LINKS = "all => all.map(it => new URL(it.getAttribute('href'), document.baseURI).href)"
+FORMS = """all => all.map(it =>
+  `${it.getAttribute("method") || "get"} ${new URL(it.getAttribute("action"), document.baseURI).href}`)"""
+SEND = f"""(all, wanted) => {{
+  const form = all[({FORMS})(all).indexOf(wanted)];
+  form.noValidate = true;
+  form.requestSubmit();
+}}"""
+OWN_END = re.compile(r"/logout$|/signed-in/.*/end$")  # of the session that looks around
+FILE = re.compile(r"/(export|list)(\?|$)")
+REFUSED = re.compile(r"status of 4(00|01|04|09|22)|^4(00|04|09|22): |^401: .*/console/login$")
 WAITS = """
 SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
 WHERE datname = current_database() AND locktype = 'relation' AND NOT granted
@@ -300,3 +315,91 @@ def test_a_shift(operator: Tab, shift: Shift, receiver: str, picture: Callable[[
     tab_to(page, "Sign out")
     page.keyboard.press("Enter")
     page.wait_for_url("**/console/login*")
+
+
+def role_of(server: Process, role: str) -> str:
+    """Return a new key of this role."""
+    answer = httpx.post(f"{server.url}/api/keys", json={"name": role, "role": role}, headers=AUTH)
+    key: str = answer.raise_for_status().json()["key"]
+    return key
+
+
+@pytest.mark.skipif("CRAWL" not in os.environ, reason="a minute: `make acceptance`")
+@pytest.mark.parametrize("who", os.environ.get("CRAWL", "auditor").split(","))
+def test_no_link_and_no_form_is_broken(chromium: Browser, shift: Shift, receiver: str, who: str) -> None:
+    """As one role, with `-noscript` without script: every kind of page, and each form with what is in it."""
+    role, _, noscript = who.partition("-")
+    bad, _, _ = seed(shift.server, receiver)
+    context = chromium.new_context(viewport=VIEWPORT, java_script_enabled=not noscript)
+    tab = Tab(context.new_page(), shift.server.url)
+    tab.watch()
+    tab.open("/console/")
+    tab.page.fill("input[name=key]", API_KEY if role == "admin" else role_of(shift.server, role))
+    with tab.page.expect_navigation():
+        tab.page.keyboard.press("Enter")
+    seen, sent = set[str](), set[str]()
+    waiting = ["/console/", f"/console/agents/{quote(bad.aid, safe='')}"]
+    while waiting and len(seen) < MOST_KINDS:
+        path = waiting.pop(0)
+        if kind_of(path) in seen:
+            continue
+        seen.add(kind_of(path))
+        tab.open(path)
+        links: list[str] = tab.page.eval_on_selector_all("a[href]", LINKS)
+        assert all(link.startswith(f"{tab.url}/console/") for link in links), path
+        waiting += [link.removeprefix(tab.url) for link in links if not FILE.search(link)]
+        forms: list[str] = tab.page.eval_on_selector_all("form:has(button)", FORMS)
+        for form in forms:
+            if kind_of(form) in sent or OWN_END.search(form):
+                continue
+            tab.open(path)
+            if form not in tab.page.eval_on_selector_all(
+                "form:has(button)", FORMS
+            ):  # an action before has taken it away
+                continue
+            sent.add(kind_of(form))
+            with tab.page.expect_navigation():
+                tab.page.eval_on_selector_all("form:has(button)", SEND, form)
+            assert tab.page.locator("main#main h1").count() == 1, (path, form)
+    context.close()
+    assert {urlsplit(url).netloc for url in tab.asked} == {urlsplit(shift.server.url).netloc}
+    # A form that lacks what it needs is refused, on its page.
+    assert [each for each in tab.wrong if not REFUSED.search(each)] == []
+    assert ("post /console/agents/*/contain" in sent) is (role != "auditor")
+    assert {"/console/webhooks/*", "/console/tokens/*", "/console/trust"} <= seen
+    counted = httpx.get(f"{shift.server.url}/api/metrics", headers=AUTH).text
+    assert "console_csp_reports_total{" not in counted
+
+
+def kind_of(address: str) -> str:
+    """Return an address without its ids and its query; for a form with its method."""
+    method, _, url = address.rpartition(" ")
+    path = ID.sub("*", urlsplit(url).path)
+    return f"{method} {path}".strip()
+
+
+def test_fifty_consoles_outlive_a_restart(operator: Tab, shift: Shift) -> None:
+    server, page = shift.server, operator.page
+    operator.open("/console/")
+    sign_in(page)
+    operator.open("/console/events")
+    operator.ready()
+    (cookie,) = page.context.cookies()
+    ask = request(b"/console/live", b"Cookie: acp-dev=" + cookie["value"].encode(), b"Accept: text/event-stream")
+    with ExitStack() as stack:
+        streams = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(50)]
+        for stream in streams:
+            stream.settimeout(20)
+            stream.sendall(ask.replace(b"Host: cp", b"Host: 127.0.0.1"))
+            assert stream.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.terminate() == 0
+        for stream in streams:
+            assert b"retry: " in receive(stream)
+    page.wait_for_selector("#live.slow, #live.off")
+    began = time.monotonic()
+    server.start()
+    ready = time.monotonic()
+    page.wait_for_selector("#live.on")
+    print(f"\nstarted in {ready - began:.1f} s, streams back {time.monotonic() - ready:.1f} s later")
+    operator.wrong = [each for each in operator.wrong if "CONNECTION_REFUSED" not in each and "ERR_" not in each]
+    assert not re.search(r"\[(error|critical)\b|Traceback", server.log())
