@@ -19,18 +19,29 @@ async def test_a_server_that_refuses_the_connection_is_one_that_cannot_be_had(da
             await Database(url, max_size=2).open()
 
 
-async def test_a_connection_lost_under_a_prepared_statement_is_no_failure_of_ours(database_url: str) -> None:
-    """asyncpg raises AttributeError then; the same of a connection that is open is a mistake, and stays one."""
+@pytest.mark.parametrize("trips", [AttributeError("'NoneType' object has no attribute 'bind_execute'"), None])
+async def test_a_connection_that_was_lost_is_no_failure_of_ours(database_url: str, trips: Exception | None) -> None:
+    """Lost under a prepared statement the driver raises AttributeError; later, that its pool has the connection."""
     async with running_app(database_url) as app:
         with pytest.raises(DatabaseUnavailable):
-            await trip(app, is_lost=True)
+            await lose(app, trips)
+
+
+async def test_a_mistake_with_an_open_connection_stays_one(database_url: str) -> None:
+    async with running_app(database_url) as app:
         with pytest.raises(AttributeError):
-            await trip(app, is_lost=False)
+            await mistake(app)
 
 
-async def trip(app: App, *, is_lost: bool) -> None:
+async def mistake(app: App) -> None:
+    async with app.rt.db.connection() as conn:
+        conn.no_such_method()  # type: ignore[attr-defined]
+
+
+async def lose(app: App, trips: Exception | None) -> None:
     async with app.rt.db.connection() as borrowed:
         conn: Any = borrowed
-        if is_lost:
-            conn.terminate()
-        raise AttributeError("'NoneType' object has no attribute 'bind_execute'")
+        conn.terminate()
+        if trips is not None:
+            raise trips
+        await conn.fetchval("SELECT 1")

@@ -141,17 +141,15 @@ class Database:
             if not self._pool.opened:
                 raise DatabaseUnavailable(headers={"Retry-After": "1"})
             try:
-                async with self._borrowed() as conn:
+                async with (
+                    self._reserve.admitted(),
+                    self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn,
+                    _named_loss(conn),
+                ):
                     yield conn
             except asyncpg.ReadOnlySQLTransactionError:
                 await self.renew_read_only()
                 raise
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Connection]:
-        async with self._reserve.admitted(), self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn:
-            with _loss_named(conn):
-                yield conn
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -286,15 +284,16 @@ async def _commit(conn: Any, transaction: Any) -> None:
     await commit
 
 
-@contextmanager
-def _loss_named(conn: Any) -> Iterator[None]:
-    """Raise what a lost connection is called, where the driver trips over it.
+@asynccontextmanager
+async def _named_loss(conn: Any) -> AsyncIterator[None]:
+    """Raise `ConnectionDoesNotExistError` for what the driver raises when the borrowed connection was lost before.
 
-    It runs a statement on a protocol that is None if the connection was lost as the statement had been prepared.
+    After a lost connection's first failure the driver says that its pool has it. If it was lost just as a statement
+    had been prepared, the driver trips over a protocol that is None.
     """
     try:
         yield
-    except AttributeError as failure:
+    except (AttributeError, asyncpg.InterfaceError) as failure:
         if _is_open(conn):
             raise
         raise asyncpg.ConnectionDoesNotExistError from failure
