@@ -27,23 +27,23 @@ def state(word: object, level: str | None = None) -> Markup:
 
 # What needs attention, by the kind that the API calls it.
 CONCERNS = {
-    "breaker": "webhook not called",
+    "breaker": "breaker open",
     "clock": "clock",
-    "containment": "not all peers know",
+    "containment": "containment",
     "database": "database",
-    "deliveries": "deliveries wait",
+    "deliveries": "deliveries",
     "environment-keys": "keys of API_KEYS",
-    "expiring": "manifests expire",
-    "failures": "handshakes fail",
-    "job": "job failed",
-    "keys": "API keys expire",
+    "expiring": "manifests",
+    "failures": "handshakes",
+    "job": "job",
+    "keys": "API keys",
     "list": "signed list",
     "lookalike": "look-alike name",
-    "outbox": "events not sent",
+    "outbox": "deliveries",
     "signer": "identity",
-    "tail": "log behind",
+    "tail": "log",
     "unowned": "no owner",
-    "unsigned": "cannot be listed",
+    "unsigned": "signed list",
 }
 
 
