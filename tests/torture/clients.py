@@ -13,8 +13,8 @@ import httpx
 from tests.support.app import AUTH
 from tests.torture.record import Record
 
-# After the last fault is mended an answer must come within this time.
-PATIENCE_SECS = 60.0
+# After the last fault is mended an answer must come within this time, on a machine with much else to do.
+PATIENCE_SECS = 120.0
 PAUSE_SECS = (0.05, 0.4)
 TIMEOUTS_SECS = (1.0, 2.0, 5.0)
 # The only ways to say "ask again": everything else is an answer.

@@ -62,7 +62,8 @@ class Faults:
         ends = loop.time() + secs
         deck = self._shuffled()
         while (left := ends - loop.time()) > 0 or not self._record.faults.keys() >= self._kinds.keys():
-            await asyncio.sleep(min(max(left, 0), self.dice.uniform(self._pace.least, self._pace.most)))
+            pause = self.dice.uniform(self._pace.least, self._pace.most)
+            await asyncio.sleep(min(left, pause) if left > 0 else pause)
             self._begin(deck.pop())
             deck = deck or self._shuffled()
         async with asyncio.timeout(MENDING_SECS):
@@ -164,9 +165,10 @@ class Faults:
         replica, secs = self.dice.choice([one for one in self._world.replicas if one.reader is None]), self.a_while()
         async with replica.busy:
             with suppress(ProcessLookupError):
-                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+                _, most = resource.prlimit(replica.pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (0, most))
                 await asyncio.sleep(secs)
-                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (most, most))
 
     async def stall_a_log_reader(self) -> None:
         readers = [one.reader for one in self._world.replicas if one.reader is not None]

@@ -23,7 +23,7 @@ from tests.torture.roles import roles
 from tests.torture.truth import Truth
 from tests.torture.world import SECRET, World, opened
 
-CALM_SECS = 60.0
+CALM_SECS = 120.0
 DRAIN_SECS = 600.0
 UNFINISHED = """
 SELECT (
