@@ -11,12 +11,13 @@ from aitp_cp.accounts.service import Accounts, is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console import forms
+from aitp_cp.console.once import make_once
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
 from aitp_cp.idempotency.model import ApiResponse
-from aitp_cp.idempotency.service import Effect, once_for, run_once
+from aitp_cp.idempotency.service import Effect
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.keys.model import (
@@ -32,7 +33,6 @@ from aitp_cp.keys.model import (
 )
 from aitp_cp.keys.routes import grantor_of
 from aitp_cp.protocol.scopes import ROLES, Role, Scope
-from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.path import path_uuid
@@ -127,17 +127,10 @@ async def revoke(rt: Runtime, request: Request) -> Response:
 
 async def _shown_once(rt: Runtime, request: Request, form: forms.Form, effect: Effect) -> Response:
     """Make a key and show it. The same form sent again, as a reload does, makes none and shows none."""
-    once = read_uuid(form.get("once"))
-    if once is None:
-        raise BadRequest("the form is not whole: open the page of keys again")
-    place = once_for("console.keys", context_of(request).actor, str(once), msgspec.json.encode(form.fields))
-    answer = await run_once(rt.db, place, effect, rt.clock())
-    if answer.refusal is not None:
-        raise answer.refusal
-    made = answer.body if isinstance(answer.body, CreatedKey) else None
-    if made is not None:
+    made = await make_once(rt, request, form, "keys", effect)
+    if isinstance(made, CreatedKey):
         await rt.get(KeyCache).changed(made.id)
-    view = MadeView(None if made is None else made.key)
+    view = MadeView(made.key if isinstance(made, CreatedKey) else None)
     return await render(rt, request, "key_made.html", view, title="A new key", secret=True)
 
 

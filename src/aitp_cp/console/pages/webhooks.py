@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
+from aitp_cp.console.once import make_once
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
@@ -19,13 +20,10 @@ from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.errors import BadRequest
 from aitp_cp.idempotency.model import ApiResponse
-from aitp_cp.idempotency.service import once_for, run_once
 from aitp_cp.outbound import GuardedClient
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.protocol.vocabulary import DELIVERABLE
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.context import context_of
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import PageQuery, read_query
 from aitp_cp.webhooks import service
@@ -80,21 +78,15 @@ def status_of(health: WebhookHealth) -> str:
 
 async def create(rt: Runtime, request: Request) -> Response:
     form, actor = await forms.read(request), actor_of(rt, request)
-    once = read_uuid(form.get("once"))
-    if once is None:
-        raise BadRequest("the form is not whole: open the page of webhooks again")
     new = NewWebhook(await _url(rt, form), _types(form), _secret(form), active=form.get("active") == "on")
 
     async def effect(conn: Connection) -> ApiResponse:
         created, replayed = await service.create(conn, new, actor, rt.clock(), rt.settings.webhooks_max)
         return ApiResponse(201, created, replayed)
 
-    place = once_for("console.webhooks", context_of(request).actor, str(once), msgspec.json.encode(form.fields))
-    answer = await run_once(rt.db, place, effect, rt.clock())
-    if answer.refusal is not None:
-        raise answer.refusal
-    made = answer.body if isinstance(answer.body, CreatedWebhook) else None
-    return await _shown_once(rt, request, SecretView(None, None) if made is None else SecretView(made.id, made.secret))
+    made = await make_once(rt, request, form, "webhooks", effect)
+    view = SecretView(made.id, made.secret) if isinstance(made, CreatedWebhook) else SecretView(None, None)
+    return await _shown_once(rt, request, view)
 
 
 async def edit(rt: Runtime, request: Request) -> Response:
