@@ -143,9 +143,10 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Runtime, Edge]]:
     """Open the application on a database that answers and has this version's schema."""
     tracer = _tracer(settings)
     async with AsyncExitStack() as stack:
+        # Last: while anything still makes spans, an export to a collector that is away would not end.
+        stack.push_async_callback(asyncio.to_thread, tracer.close)
         rt, app = await _await_database(stack, settings, tracer)
         logging.count_dropped(rt.metrics.log_lines_dropped.inc)
-        rt.stack.push_async_callback(asyncio.to_thread, tracer.close)
         yield rt, app
 
 
