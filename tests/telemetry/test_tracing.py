@@ -70,9 +70,9 @@ async def test_outbound_calls_show_where_they_went_and_never_what_they_carried(
     database_url: str, tmp_path: Path
 ) -> None:
     async with receiver(Answer(500)) as broken, Provider() as provider:
-        provider.say("/hidden-path", {"keys": []})
-        hook = {"url": f"{broken.url}/hidden-path?key=hidden-query", "secret": "hidden-secret"}
-        anchor = {"issuerUrl": "https://issuer.example", "jwksUrl": f"{provider.url}/hidden-path"}
+        provider.say("/undisclosed-path", {"keys": []})
+        hook = {"url": f"{broken.url}/undisclosed-path?key=undisclosed-query", "secret": "undisclosed-secret"}
+        anchor = {"issuerUrl": "https://issuer.example", "jwksUrl": f"{provider.url}/undisclosed-path"}
         closed = free_port()
         with (
             Collector() as collector,
@@ -85,12 +85,12 @@ async def test_outbound_calls_show_where_they_went_and_never_what_they_carried(
             ) as server,
         ):
             async with httpx.AsyncClient(base_url=server.url, headers=AUTH) as http:
-                for body in (hook, {"url": f"http://127.0.0.1:{closed}/hidden-path"}):
+                for body in (hook, {"url": f"http://127.0.0.1:{closed}/undisclosed-path"}):
                     created = (await http.post("/api/webhooks", json=body)).json()
                     assert (await http.post(f"/api/webhooks/{created['id']}/test")).status_code == 202
                 assert (await http.post("/api/trust-anchors", json=anchor)).status_code == 201
             await broken.wait_for(1)
-            await provider.asked_for("/hidden-path")
+            await provider.asked_for("/undisclosed-path")
             # An attempt in flight is finished, what is waiting is sent.
             assert await asyncio.to_thread(server.terminate) == 0
         posted, fetched = broken.port, provider.port
@@ -110,7 +110,7 @@ async def test_outbound_calls_show_where_they_went_and_never_what_they_carried(
     assert failed == [True, False, True]
     assert parent(collector, post).name == "webhook delivery"
     assert parent(collector, get).name == "job truststore.jwks"
-    assert "hidden" not in str(collector.spans)
+    assert "undisclosed" not in str(collector.spans)
     assert not {"traceparent", "tracestate"} & set(broken.got[0].headers)
 
 
