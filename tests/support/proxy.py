@@ -143,6 +143,8 @@ class Proxy:
                 passed = data[: self._take(len(data))] if metered else data
                 if link.dead:
                     continue
+                if writer.is_closing():  # uvloop takes a write to an aborted end for a mistake
+                    break
                 writer.write(passed)
                 await writer.drain()
                 if len(passed) < len(data):

@@ -4,7 +4,6 @@ import structlog
 
 from aitp_cp.cli.exits import DATABASE
 from aitp_cp.db import WRITABLE, Connection, fitness, numbering
-from aitp_cp.db.connect import connect
 from aitp_cp.db.migrations import classify
 from aitp_cp.db.migrations.adoption import misplaced
 from aitp_cp.db.schema import current_revision
@@ -17,8 +16,7 @@ async def require_fit(dsn: str) -> None:
     """Exit with the reason if the database cannot be used; raise the driver's errors."""
     if reason := await fitness.unfit(dsn):
         stop(f"this database cannot be served: {reason}", DATABASE)
-    conn = await connect(dsn, command_timeout=fitness.COMMAND_TIMEOUT_SECS)
-    try:
+    async with fitness.session(dsn) as conn:
         state = classify(await current_revision(conn))
         if state == "behind":
             remedy = "run `aitp-cp migrate`, or start with `serve --migrate`"
@@ -31,8 +29,6 @@ async def require_fit(dsn: str) -> None:
             await _repair_sequence(conn)
         else:
             log.warning("database_read_only", effect="not ready until the server accepts writes")
-    finally:
-        conn.terminate()
 
 
 async def _repair_sequence(conn: Connection) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 
 from aitp_cp.db.connect import connect
+from aitp_cp.db.loss import named_loss
 
 OLDEST_SERVER = 14
 COMMAND_TIMEOUT_SECS = 5.0
@@ -30,7 +31,7 @@ _BY_TRANSACTION = (
 
 async def unfit(dsn: str) -> str | None:
     """Return why this database can never serve, in a sentence that says what to do; raises the driver's errors."""
-    async with _session(dsn) as conn:
+    async with session(dsn) as conn:
         reason = await unfit_server(conn)
     return reason or await pooled_by_transaction(dsn)
 
@@ -69,7 +70,7 @@ async def undurable(conn: asyncpg.Connection) -> str | None:
 async def pooled_by_transaction(dsn: str) -> str | None:
     """Return a sentence when two sessions share a server process, or a session has no transactions of its own."""
     for _ in range(2):  # one lost connection is an accident; one lost at every BEGIN is a pooler that refuses it
-        async with _session(dsn) as one, _session(dsn) as other:
+        async with session(dsn) as one, session(dsn) as other:
             with suppress(asyncpg.ConnectionDoesNotExistError):
                 return _BY_TRANSACTION if await _share(one, other) else None
     return _BY_TRANSACTION
@@ -92,10 +93,12 @@ async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
 
 
 @asynccontextmanager
-async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Connect for as long as the block lasts; a loss is raised as `ConnectionDoesNotExistError`."""
     conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
     try:
-        yield conn
+        async with named_loss(conn):
+            yield conn
     finally:
         conn.terminate()
 

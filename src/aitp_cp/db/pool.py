@@ -14,6 +14,7 @@ from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db.bounded import while_true, within
 from aitp_cp.db.connect import connect
 from aitp_cp.db.connections import Connections, OnStatement
+from aitp_cp.db.loss import named_loss
 from aitp_cp.db.reserve import Reserve, urgent
 from aitp_cp.db.standby import READER, Position, Standby, Unfit, position
 from aitp_cp.errors import RETRIABLE, Conflict, DatabaseUnavailable, ShuttingDown
@@ -144,7 +145,7 @@ class Database:
                 async with (
                     self._reserve.admitted(),
                     self._pool.acquire(ACQUIRE_TIMEOUT_SECS) as conn,
-                    _named_loss(conn),
+                    named_loss(conn),
                 ):
                     yield conn
             except asyncpg.ReadOnlySQLTransactionError:
@@ -282,28 +283,6 @@ async def _commit(conn: Any, transaction: Any) -> None:
             conn.terminate()
             await asyncio.wait({commit})
     await commit
-
-
-@asynccontextmanager
-async def _named_loss(conn: Any) -> AsyncIterator[None]:
-    """Raise `ConnectionDoesNotExistError` for what the driver raises when the borrowed connection was lost before.
-
-    After a lost connection's first failure the driver says that its pool has it. If it was lost just as a statement
-    had been prepared, the driver trips over a protocol that is None.
-    """
-    try:
-        yield
-    except (AttributeError, asyncpg.InterfaceError) as failure:
-        if _is_open(conn):
-            raise
-        raise asyncpg.ConnectionDoesNotExistError from failure
-
-
-def _is_open(conn: Any) -> bool:
-    try:
-        return not conn.is_closed()
-    except asyncpg.InterfaceError:  # the driver's pool has taken it back
-        return False
 
 
 @contextmanager
