@@ -29,8 +29,6 @@ pytestmark = pytest.mark.anyio
 
 ENTRIES = 100_000
 MAX_LAG_SECS = 0.020
-# Another program of the machine may hold a core up; that does not happen each time.
-ATTEMPTS = 5
 PATIENCE_SECS = 30.0
 
 SEED = "11" * 32
@@ -38,7 +36,10 @@ CHUNKS = [b'[["00000000-0000-4000-8000-000000000001","00000000-0000-1000-8000-00
 
 
 class Lag:
-    """The longest time for which the loop did not come back to this task."""
+    """The longest time that the loop's thread worked before it came back to this task.
+
+    Its processor time is taken, for another program of the machine may hold a core up.
+    """
 
     async def __aenter__(self) -> "Lag":
         self.worst = 0.0
@@ -51,22 +52,19 @@ class Lag:
 
     async def _measure(self) -> None:
         while True:
-            before = time.perf_counter()
+            before = time.thread_time()
             await asyncio.sleep(0.001)
-            self.worst = max(self.worst, time.perf_counter() - before - 0.001)
+            self.worst = max(self.worst, time.thread_time() - before)
 
 
 async def test_a_long_list_does_not_hold_the_loop_up(app: App) -> None:
     published = app.rt.get(PublishedList)
     async with app.rt.db.connection() as conn:
         await fill(conn, ENTRIES)
-    lags: list[float] = []
-    while not lags or (min(lags) > MAX_LAG_SECS and len(lags) < ATTEMPTS):
-        published.changed()
-        async with Lag() as lag:
-            signed = await published.get()
-        lags.append(lag.worst)
-    assert min(lags) <= MAX_LAG_SECS, lags
+    published.changed()
+    async with Lag() as lag:
+        signed = await published.get()
+    assert lag.worst <= MAX_LAG_SECS
     aitp.verify_revocation_list(signed.body.decode(), app.rt.signer.aid)
     assert signed.body.count(b'"jti":') == ENTRIES
 
