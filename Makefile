@@ -19,7 +19,7 @@ run: $(STAMP) ## serve on :4000 with an embedded Postgres and kept development s
 	@$(BIN)/aitp-cp dev
 
 test: check ## lint, types, floors and the whole test suite
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(STAMP) ## lint, types and floors only
 	@$(BIN)/ruff check $(SOURCES)
