@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from bench.fleet import batches, report
 from bench.load import HOST, Outcome, drive, request
@@ -21,7 +22,7 @@ CONSOLES = 50
 EVENTS_PER_SEC = 100
 REFRESH_SECS = 1.15  # of a region that changes all the time: a second, and up to 0.3 s at random
 SECONDS = 4.0
-PAGES = ("/console/", "/console/events", "/console/sessions")
+PAGES = ("/console/", "/console/events", "/console/sessions", "/console/agents")
 NEWER = re.compile(rb'data-next="([^"]+)"')
 FORM = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
 SETTINGS = {"CP_BASE_URL": "https://bench", "CONSOLE_STREAMS": str(CONSOLES)}  # cookies are kept over https alone
@@ -30,12 +31,13 @@ SETTINGS = {"CP_BASE_URL": "https://bench", "CONSOLE_STREAMS": str(CONSOLES)}  #
 async def measure(dsn: str, log: Path, aids: Sequence[str]) -> AsyncIterator[Row]:
     with serving(dsn, log, **SETTINGS) as server:
         cookie = await sign_in(server)
-        for page in PAGES:
+        for page in (*PAGES, f"/console/agents/{quote(aids[0])}"):
             pages = itertools.repeat(request("GET", page, cookie=cookie))
             await drive(server.port, pages, connections=1, seconds=0.3)
             before = server.cpu_secs()
             outcome = await drive(server.port, pages, connections=1, seconds=SECONDS / 2)
-            yield http_row(f"`GET {page}`, 1 M events", outcome, Target(p99_ms=50), server.cpu_secs() - before)
+            shown = page.replace(quote(aids[0]), "{aid}")
+            yield http_row(f"`GET {shown}`, 1 M events", outcome, Target(p99_ms=50), server.cpu_secs() - before)
         yield await consoles(server, cookie, aids)
 
 
