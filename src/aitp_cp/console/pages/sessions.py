@@ -21,15 +21,21 @@ from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service
 from aitp_cp.sessions.model import ORDER, SessionFilter, SessionList, SessionView, Status
-from aitp_cp.web.query import read_query
+from aitp_cp.web.query import Limit, read_query
 
 MAX_REPORTS = 500
+
+
+class SessionsFilter(SessionFilter, frozen=True, kw_only=True, rename="camel"):
+    """That of the list, in pages that a person reads."""
+
+    limit: Limit = 100
 
 
 class SessionsView(msgspec.Struct, frozen=True):
     rows: list[SessionView]
     names: Mapping[str, str]
-    filter: SessionFilter
+    filter: SessionsFilter
     statuses: list[str]
     next_url: str | None
 
@@ -53,7 +59,7 @@ class SessionPage(msgspec.Struct, frozen=True):
 
 
 async def list_sessions(rt: Runtime, request: Request) -> Response:
-    query = read_query(request, SessionFilter)
+    query = read_query(request, SessionsFilter)
     window = query.window(ORDER)
 
     async def listed(conn: Connection) -> tuple[SessionList, Mapping[str, str]]:
@@ -66,7 +72,7 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
 
 
 async def export_sessions(rt: Runtime, request: Request) -> Response:
-    query = read_query(request, SessionFilter)
+    query = read_query(request, SessionsFilter)
 
     async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | None]:
         page = (await service.list_sessions(conn, query, window)).read()
@@ -120,8 +126,8 @@ PAGES = (
         scope=Scope.EVENTS_READ,
         nav="Sessions",
         bulk=True,
-        query=SessionFilter,
+        query=SessionsFilter,
     ),
-    screen(path="/sessions/export", handler=export_sessions, scope=Scope.EVENTS_READ, bulk=True, query=SessionFilter),
+    screen(path="/sessions/export", handler=export_sessions, scope=Scope.EVENTS_READ, bulk=True, query=SessionsFilter),
     screen(path="/sessions/{id}", handler=get_session, scope=Scope.EVENTS_READ),
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import TypedDict, TypeVar, Unpack
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 CELL = re.compile(r"<td(?=[ >])(?! colspan)")
 
@@ -29,7 +29,8 @@ def table(rows: Sequence[T], label: str, *heads: str, caller: Callable[[T], Mark
 
     Below 700 px each cell shows the head of its column: `data-head` of each `td` that does not span columns.
     """
-    body = Markup("").join(_with_heads(caller(row), heads) for row in rows) + look.get("last", Markup(""))
+    marks = [f'<td data-head="{escape(head)}"' for head in heads]
+    body = Markup("".join(_with_heads(caller(row), marks) for row in rows)) + look.get("last", Markup(""))
     empty = look.get("empty")
     if not body.strip():
         return Markup('<p class="empty">{}</p>').format(empty) if empty else Markup("")
@@ -40,10 +41,10 @@ def table(rows: Sequence[T], label: str, *heads: str, caller: Callable[[T], Mark
     ).format(look.get("id", "list"), label, Markup(' class="wrap"') if look.get("wrap") else "", names, body)
 
 
-def _with_heads(row: Markup, heads: Sequence[str]) -> Markup:
+def _with_heads(row: Markup, marks: Sequence[str]) -> str:
     """Return a row whose cells name their columns; only templates write `<td`, all else in it is escaped."""
-    marks = chain((Markup('<td data-head="{}"').format(head) for head in heads), repeat("<td"))
-    return Markup(CELL.sub(lambda _: next(marks), row))
+    start, *cells = CELL.split(row)
+    return start + "".join(chain.from_iterable(zip(chain(marks, repeat("<td")), cells, strict=False)))
 
 
 def pager(next_url: str | None, shown: int, of: str = "") -> Markup:
