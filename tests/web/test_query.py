@@ -190,7 +190,7 @@ def test_flags(on: bool, texts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("text", ["tru", "2", "y", " true", "none", "\0"])
 def test_what_is_no_flag_is_refused_by_name(text: str) -> None:
     """A dry run that is misspelled must not become an act."""
-    with pytest.raises(FilterInvalid, match="include_manifest"):
+    with pytest.raises(FilterInvalid, match="includeManifest"):
         query(include_manifest=text)
 
 

@@ -167,17 +167,18 @@ def _reader(shape: type, field: Field) -> Callable[[str], Any]:
     kind, refusal = inner.type, getattr(shape, "REFUSAL", FilterInvalid)
     if isinstance(kind, IntType):
         return partial(_integer, kind, field.default)
-    text = partial(_text, field.name)
+    name = camel(field.name)  # as the document has it
+    text = partial(_text, name)
     if isinstance(kind, BoolType):
-        return _strict(lambda value: BOOLEANS.get(text(value).lower()), refusal, f"{field.name} is true or false")
+        return _strict(lambda value: BOOLEANS.get(text(value).lower()), refusal, f"{name} is true or false")
     if isinstance(kind, DateTimeType):
-        return _strict(lambda value: parse_moment(text(value)), refusal, f"{field.name} is not an ISO-8601 time")
+        return _strict(lambda value: parse_moment(text(value)), refusal, f"{name} is not an ISO-8601 time")
     if isinstance(kind, UUIDType):
-        return _strict(lambda value: _uuid(text(value)), refusal, f"{field.name} is not a UUID")
+        return _strict(lambda value: _uuid(text(value)), refusal, f"{name} is not a UUID")
     if isinstance(kind, EnumType):
-        return _one_of({member.value: member for member in kind.cls}, text, refusal, field.name)
+        return _one_of({member.value: member for member in kind.cls}, text, refusal, name)
     if isinstance(kind, LiteralType):
-        return _one_of({str(value): value for value in kind.values}, text, refusal, field.name)
+        return _one_of({str(value): value for value in kind.values}, text, refusal, name)
     return (lambda value: spelled(text(value))) if inner.extra == IS_AID else text
 
 
