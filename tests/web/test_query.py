@@ -164,7 +164,7 @@ def test_what_is_no_moment_is_refused_by_name(text: str) -> None:
 
 def test_uuids_in_any_spelling_or_refused_by_name() -> None:
     assert strict(root_jti=JTI).root_jti == UUID(JTI)
-    with pytest.raises(BadRequest, match="root_jti"):
+    with pytest.raises(BadRequest, match="rootJti"):
         strict(rootJti="x")
 
 
