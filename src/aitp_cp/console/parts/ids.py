@@ -55,9 +55,7 @@ def ident(value: object, path: str | None = None) -> Markup:
 
 def _copy(value: str, what: str) -> str:
     """Return the button beside an id; the script finds the id in the title where that is exact."""
-    if all_visible(value):
-        return f'<button type="button" class="copy" data-copy="" aria-label="copy {what}"></button>'
-    return copy_button(value, what)
+    return copy_button("" if all_visible(value) else value, what)
 
 
 def short(value: str) -> str:
