@@ -86,7 +86,7 @@ PATHS = (
     "/console/webhooks/{webhook}",
     "/console/audit",
 )
-# Shared by everyone who asks within a second, so each read of them waits until nothing is shared any more.
+# Everyone who asks within a second gets the same response, so each read waits until that one has expired.
 COLD = ("/api/dashboard/", "/console/?")
 
 

@@ -32,8 +32,8 @@ async def test_a_start_is_cut_off_anywhere(database_url: str, monkeypatch: pytes
         size = await bytes_of_a_start(between)
         for cut in range(CUTS):
             between.cut_after(size * cut // CUTS)
-            mended = asyncio.get_running_loop().call_later(0.2, between.cut_after, None)
+            restored = asyncio.get_running_loop().call_later(0.2, between.cut_after, None)
             async with process.opened(settings(between.dsn)) as (rt, _):
-                mended.cancel()
+                restored.cancel()
                 between.cut_after(None)
                 assert await rt.db.ping(5)

@@ -13,7 +13,7 @@ import httpx
 from tests.support.app import AUTH
 from tests.torture.record import Record
 
-# After the last fault is mended an answer must come within this time, on a machine with much else to do.
+# Once the last fault has ended, a response must come within this time, on a busy machine too.
 PATIENCE_SECS = 120.0
 PAUSE_SECS = (0.05, 0.4)
 TIMEOUTS_SECS = (1.0, 2.0, 5.0)
@@ -108,7 +108,7 @@ class Clients:
 
     @property
     def is_late(self) -> bool:
-        """Whether everything was mended long ago."""
+        """Return whether the time that a response may take after the last fault is over."""
         return self.deadline is not None and asyncio.get_running_loop().time() > self.deadline
 
     async def insist(self, request: Request, dice: random.Random, port: int | None = None) -> Answer | None:

@@ -13,7 +13,7 @@ MOST = 50  # of each kind, the newest
 
 
 async def try_doors(record: Record, ports: Sequence[int]) -> list[Row]:
-    """Try every door at every replica until it is as it should be, or for so long as an answer may take."""
+    """Try every door at every replica until each behaves as it should, for at most `PATIENCE_SECS`."""
     clients = Clients(ports, record)
     clients.deadline = now() + PATIENCE_SECS
     doors = [*key_doors(record)[-MOST:], *session_doors(record)[-MOST:]]

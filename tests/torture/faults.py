@@ -56,7 +56,7 @@ class Faults:
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, secs: float) -> None:
-        """For so long, and until each kind has come; returns when the last one is mended."""
+        """Inject faults for this long and until each kind has occurred; return when the last one has ended."""
         tasks = [asyncio.create_task(self._hurry()), *(asyncio.create_task(one.tend()) for one in self._world.replicas)]
         loop = asyncio.get_running_loop()
         ends = loop.time() + secs

@@ -180,18 +180,21 @@ class Load:
 
     async def _revoke(self, entry: Revoked, reason: str, dice: random.Random) -> None:
         entry.asked.add(reason)
-        body = json.dumps({"jti": entry.jti.upper(), "reason": reason}).encode()
-        headers = keyed(reason) if dice.random() < 0.3 else AUTH
-        request = Request("revocations", "POST", "/api/revocation/entries", body, headers)
-        if dice.random() < 0.1:
-            await self.clients.vanish(request, dice)
-            return
-        answer = await self.clients.insist(request, dice)
+        answer = await self._post_entries(reason, {"jti": entry.jti.upper(), "reason": reason}, dice)
         if answer is not None and answer.status == 201:
             entry.answers.add((answer.body["revokedAt"], answer.body["reason"]))
             entry.told_at = entry.told_at or time.time()
         elif answer is not None:
             self.record.complain("revocations", "wrong", f"{entry.jti}: {answer}")
+
+    async def _post_entries(self, name: str, body: object, dice: random.Random) -> Answer | None:
+        """Ask for revocations, some with an idempotency key; None where the client did not wait or gave up."""
+        headers = keyed(name) if dice.random() < 0.3 else AUTH
+        request = Request("revocations", "POST", "/api/revocation/entries", json.dumps(body).encode(), headers)
+        if dice.random() < 0.1:
+            await self.clients.vanish(request, dice)
+            return None
+        return await self.clients.insist(request, dice)
 
     async def revoke_many(self, name: str, dice: random.Random) -> None:
         """Tokens are revoked by one request, some of which have been revoked before."""
@@ -202,13 +205,7 @@ class Load:
         entries = [self.record.revocations.setdefault(jti, Revoked(jti)) for jti in jtis]
         for entry in entries:
             entry.asked.add(name)
-        body = json.dumps({"jtis": jtis, "reason": name}).encode()
-        headers = keyed(name) if dice.random() < 0.3 else AUTH
-        request = Request("revocations", "POST", "/api/revocation/entries", body, headers)
-        if dice.random() < 0.1:
-            await self.clients.vanish(request, dice)
-            return
-        answer = await self.clients.insist(request, dice)
+        answer = await self._post_entries(name, {"jtis": jtis, "reason": name}, dice)
         if answer is None:
             return
         said = answer.body

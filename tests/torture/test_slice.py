@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.torture.faults import ON_POSTGRES, ON_REPLICAS
 
 ROOT = Path(__file__).resolve().parents[2]
-# With starting, mending and reckoning about three times as long in all; on a loaded machine far longer.
+# Starting, recovering and checking make the run about three times as long; on a busy machine, far longer.
 SECS = float(os.environ.get("TORTURE_SECS", "10"))
 SEED = os.environ.get("TORTURE_SEED", "8")
 
