@@ -305,8 +305,9 @@ async def pin(rt: Runtime, request: Request) -> Response:
     known = aids.recognise(aid)
     if known is None:
         raise BadRequest("only the key of an AID can be pinned")
-    given = form.get("namespace") or None, form.get("label")[:128] or None
-    key = pinned_keys.read_key(NewPinnedKey(known, aids.public_key(known), namespace=given[0], label=given[1]))
+    members = {"aid": known, "pubkey": aids.public_key(known)}
+    members |= {name: form.get(name) for name in ("namespace", "label") if form.get(name)}
+    key = pinned_keys.read_key(convert(members, NewPinnedKey))
     async with rt.db.transaction() as conn:
         await pinned_keys.upsert(conn, key, actor_of(rt, request), rt.clock())
     return see_other(link("/agents/{aid}", aid=aid))

@@ -34,6 +34,7 @@ from aitp_cp.keys.model import (
 from aitp_cp.keys.routes import grantor_of
 from aitp_cp.protocol.scopes import ROLES, Role, Scope
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.body import convert
 from aitp_cp.web.context import context_of
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
@@ -89,7 +90,7 @@ async def create(rt: Runtime, request: Request) -> Response:
     if role not in list(map(str, Role)) or days not in LIFETIMES or not (rate.isdecimal() and len(rate) < 10):
         raise BadRequest("a key needs a role, an end from the list, and a rate in digits or none")
     ends = iso(rt.clock() + timedelta(days=int(days))) if days else None
-    new = NewKey(form.get("name")[:200], role=Role(role), expires_at=ends, rate_per_min=int(rate) or None)
+    new = convert({"name": form.get("name"), "role": role, "expiresAt": ends, "ratePerMin": int(rate) or None}, NewKey)
 
     async def effect(conn: Connection) -> ApiResponse:
         created = await service.create(conn, new, grantor, rt.clock())
