@@ -9,6 +9,7 @@ from aitp_cp.errors import BodyInvalid
 from aitp_cp.web.body import read_body
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
+SENT = "aitp_cp.form"  # in the scope of a request
 MAX_FIELDS = 2000  # a bulk action names each row that was ticked
 
 
@@ -37,4 +38,11 @@ async def read(request: Request) -> Form:
         raise BodyInvalid("the form is not valid") from refused
     if any("\0" in value for _, value in fields):
         raise BodyInvalid("the form holds a NUL character")
-    return Form(tuple(fields))
+    request.scope[SENT] = form = Form(tuple(fields))
+    return form
+
+
+def sent(request: Request) -> Form | None:
+    """Return the form that the request was read to hold, None before that."""
+    form: Form | None = request.scope.get(SENT)
+    return form

@@ -16,10 +16,11 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.forms import Form
+from aitp_cp.console.forms import Form, sent
 from aitp_cp.console.parts.link import ROOT, link, own
 from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of, first_values, page_of
 from aitp_cp.console.static_files import accepts_gzip
+from aitp_cp.console.typed import put_back
 from aitp_cp.db import Connection
 from aitp_cp.errors import AppError, IdempotencyKeyReused, Internal
 from aitp_cp.events.tail import Tail
@@ -115,9 +116,9 @@ def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
             if refused.status not in SHOWN or not (page.scope is None or page.scope in context.scopes):
                 raise
             context.error = refused
-            sent = address_of(request).partition("?")[0]
+            path = address_of(request).partition("?")[0]
             sentence = SENTENCES.get(refused.code, refused.message)
-            request.scope[REFUSED] = Refused(sentence, refused.code, "/".join(sent.split("/")[:segments]))
+            request.scope[REFUSED] = Refused(sentence, refused.code, "/".join(path.split("/")[:segments]))
             answer = await page.handler(rt, request)
             answer.status_code = refused.status
             return answer
@@ -153,8 +154,10 @@ async def render(
     started = timing.perf_counter()
     # In a thread: a thousand rows take tens of milliseconds.
     if region is None:
-        text = await asyncio.to_thread(console.page, template, view, frame)
-        response = _page(request, text, how.get("status", 200), secret=how.get("secret", False))
+        text, secret = await asyncio.to_thread(console.page, template, view, frame), how.get("secret", False)
+        if (form := sent(request)) is not None and not secret:
+            text = await asyncio.to_thread(put_back, text, form, address_of(request).partition("?")[0])
+        response = _page(request, text, how.get("status", 200), secret=secret)
         response.headers["content-security-policy"] = console.policy(frame.nonce)
         if frame.refresh_secs:
             response.headers["refresh"] = str(frame.refresh_secs)

@@ -59,8 +59,6 @@ class ContainView(msgspec.Struct, frozen=True):
     includes: list[str]
     held: str
     helds: list[str]
-    reason: str
-    ticket: str
     problem: str | None
     changes: list[str]
     fresh: bool
@@ -117,8 +115,6 @@ async def _page(
         includes=list(get_args(Include)),
         held=body.held_delegations,
         helds=list(get_args(HeldDelegations)),
-        reason="" if form is None else form.get("reason"),
-        ticket="" if form is None else form.get("ticket"),
         problem=problem,
         changes=[] if form is None else _changes(form, counts),
         fresh=is_fresh(rt, request),

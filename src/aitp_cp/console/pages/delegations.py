@@ -59,7 +59,6 @@ class DelegationPage(msgspec.Struct, frozen=True):
     plan: RevocationPlan
     fresh: bool
     changed: bool
-    reason: str
     kind: str
 
 
@@ -111,7 +110,7 @@ async def revoke_delegation(rt: Runtime, request: Request) -> Response:
     here = link("/delegations/{jti}", jti=jti)
     if await revoke(rt, request, form, view.plan, here):
         return see_other(here)
-    return await _page(rt, request, msgspec.structs.replace(view, changed=True, reason=form.get("reason")), 409)
+    return await _page(rt, request, msgspec.structs.replace(view, changed=True), 409)
 
 
 async def _page(rt: Runtime, request: Request, view: DelegationPage, status: int = 200) -> Response:
@@ -145,7 +144,6 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
         plan=plan,
         fresh=is_fresh(rt, request),
         changed=False,
-        reason="",
         kind="delegations",
     )
 

@@ -72,7 +72,9 @@ class EnrolView(msgspec.Struct, frozen=True):
 async def show(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:  # the page needs no row, but what it offers does
         await server_time(conn)
-    return await render(rt, request, "enrol.html", EnrolView(""), title="Enrol an agent")
+    refused = forms.sent(request)
+    view = EnrolView("") if refused is None else await _view(rt, refused.get("manifest"))
+    return await render(rt, request, "enrol.html", view, title="Enrol an agent")
 
 
 async def check(rt: Runtime, request: Request) -> Response:

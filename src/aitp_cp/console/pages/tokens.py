@@ -58,7 +58,6 @@ class TokenView(msgspec.Struct, frozen=True):
     plan: RevocationPlan
     fresh: bool
     changed: bool
-    reason: str
     kind: str
 
 
@@ -89,7 +88,7 @@ async def revoke_token(rt: Runtime, request: Request) -> Response:
     here = link("/tokens/{jti}", jti=jti)
     if await revoke(rt, request, form, view.plan, here):
         return see_other(here)
-    return await _page(rt, request, msgspec.structs.replace(view, changed=True, reason=form.get("reason")), 409)
+    return await _page(rt, request, msgspec.structs.replace(view, changed=True), 409)
 
 
 async def _page(rt: Runtime, request: Request, view: TokenView, status: int = 200) -> Response:
@@ -110,7 +109,6 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> TokenView:
         plan=plan,
         fresh=is_fresh(rt, request),
         changed=False,
-        reason="",
         kind="tokens",
     )
 

@@ -45,7 +45,8 @@ class ViewsView(msgspec.Struct, frozen=True):
 
 
 async def show(rt: Runtime, request: Request) -> Response:
-    url = request.query_params.get("url", "")
+    refused = forms.sent(request)
+    url = request.query_params.get("url", "") if refused is None else refused.get("url")
     async with rt.db.connection() as conn:
         rows = [SavedView(**row) for row in await conn.fetch(LIST, _subject(request), MAX_VIEWS)]
     view = ViewsView(rows, url if _is_ours(url) else None)
