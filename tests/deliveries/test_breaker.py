@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aitp_cp.deliveries.dispatcher import LEASE
+from aitp_cp.deliveries.dispatcher import LEASE, Dispatcher
 from tests.deliveries.support import (
     LOCAL,
     breaker_of,
@@ -68,6 +68,22 @@ async def test_it_opens_after_so_many_failures_in_a_row(database_url: str) -> No
         assert breaker["failures"] == 3
         assert breaker["nextProbeAt"] - breaker["openedAt"] == 60_000
         assert began.timestamp() - 0.001 <= breaker["openedAt"] / 1000 <= app.clock().timestamp()
+
+
+async def test_claims_do_not_outrun_it(database_url: str) -> None:
+    """While failures wait to be recorded their places are taken, or fast failures would spend the whole queue."""
+    async with receiver(Answer(500)) as there, running_app(database_url, **{**LOCAL, **THREE}) as app:
+        webhook, dispatcher = await subscribe(app, there.url), app.rt.get(Dispatcher)
+        await report(app, 20)
+        async with app.rt.db.connection() as conn, conn.transaction():
+            await conn.execute("SELECT FROM webhooks FOR UPDATE")  # records wait for this row
+            for _ in range(4):
+                await dispatcher.turn()
+                await until(lambda: not dispatcher.in_flight)
+        assert len(there.got) == 2
+        dispatcher.start()
+        await opened(app, webhook)
+        assert len(there.got) in (3, 4)
 
 
 async def test_a_success_in_between_starts_the_count_anew(database_url: str) -> None:

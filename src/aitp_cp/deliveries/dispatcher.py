@@ -42,6 +42,8 @@ class Dispatcher(LeasedLoop[Attempt, Outcome]):
         self._rules = Rules(settings.webhook_retry_attempts, settings.webhook_breaker_failure_threshold, reset)
         self._client = client
         self._slow: dict[UUID, float] = {}  # when the slow response came, by the loop's clock
+        # A failed attempt keeps its place until it is recorded or its lease ends: claims would outrun the breaker.
+        self._failed: dict[UUID, tuple[UUID, float]] = {}  # by delivery: the webhook, and when by the loop's clock
         self._probe_look = 0.0
 
     async def claim(self, conn: Connection, room: int) -> Sequence[Attempt]:
@@ -69,11 +71,16 @@ class Dispatcher(LeasedLoop[Attempt, Outcome]):
         if outcome.verdict is Verdict.DELIVERED:
             log.debug("webhook_delivered", **fields)
         else:
+            self._failed[attempt.id] = (attempt.webhook_id, clock())
             log.warning("webhook_not_delivered", **fields, outcome=outcome.verdict.value, reason=outcome.error)
         return outcome
 
     async def record(self, conn: Connection, done: Sequence[Done[Attempt, Outcome]]) -> None:
-        await results.record(conn, done, self._rules)
+        try:
+            await results.record(conn, done, self._rules)
+        finally:
+            for one in done:
+                self._failed.pop(one.item.id, None)
         if any(one.result.verdict is not Verdict.DELIVERED for one in done):
             self.wake()  # there is a new due time
 
@@ -84,14 +91,15 @@ class Dispatcher(LeasedLoop[Attempt, Outcome]):
         return self.poll_secs if secs is None else min(max(secs, CONTENDED_SECS), self.poll_secs)
 
     def _claim(self, room: int, taken: Sequence[Attempt] = ()) -> Claim:
-        since = asyncio.get_running_loop().time() - SLOW_FOR_SECS
-        self._slow = {id: at for id, at in self._slow.items() if at > since}
-        in_flight = (attempt.webhook_id for attempt in (*self.in_flight, *taken))
+        now = asyncio.get_running_loop().time()
+        self._slow = {id: at for id, at in self._slow.items() if at > now - SLOW_FOR_SECS}
+        failed = ((id, webhook) for id, (webhook, at) in self._failed.items() if at > now - LEASE.total_seconds())
+        attempts = dict(failed) | {attempt.id: attempt.webhook_id for attempt in (*self.in_flight, *taken)}
         return Claim(
             lease=LEASE,
             lease_token=uuid4(),
             room=room,
             per_webhook=PER_WEBHOOK,
             max_attempts=self._rules.max_attempts,
-            in_flight=Counter([*in_flight, *self._slow]),
+            in_flight=Counter([*attempts.values(), *self._slow]),
         )
