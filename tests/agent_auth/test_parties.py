@@ -57,13 +57,21 @@ async def test_two_agents_report_a_real_handshake_each_with_its_key(database_url
                 "type": "handshake.complete",
                 "session_id": done.session_id,
                 "id": "done",
+                "grants": held.claims["grants"],
                 "payload": {"role": role, "tct": token},
             }
-            assert (await reported(app, agent, event))["errors"] == []
+            begun = started(done.session_id, aid_a=one.aid, aid_b=two.aid)
+            assert (await reported(app, agent, begun, event))["errors"] == []
         shown = await session(app, done.session_id)
         assert shown is not None
         assert (shown["aidA"], shown["aidB"], shown["status"]) == (one.aid, two.aid, "complete")
+        assert (shown["grants"], shown["conflict"]) == (done.initiator.claims["grants"], False)
         assert {token["subject"] for token in (await tokens(app)).values()} == {one.aid, two.aid}
+        claimed = {**event, "grants": ["admin"], "payload": {}}
+        await app.post(EVENTS, [claimed])
+        shown = await session(app, done.session_id)
+        assert shown is not None
+        assert (shown["grants"], shown["conflict"]) == (done.initiator.claims["grants"], True)
 
 
 async def test_who_is_no_party_of_a_session_changes_nothing_in_it(database_url: str) -> None:

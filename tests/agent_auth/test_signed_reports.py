@@ -5,14 +5,24 @@ from typing import Any
 
 import pytest
 
-from tests.agent_auth.support import EVENTS, bearer, refusal, registered_agent, reported, send_signed, token_of
+from tests.agent_auth.support import (
+    EVENTS,
+    TOKEN,
+    bearer,
+    nonce_for,
+    refusal,
+    registered_agent,
+    reported,
+    send_signed,
+    token_of,
+)
 from tests.deliveries.support import delivering, subscribe
 from tests.support.agents import Suite, new_agent
 from tests.support.app import App, running_app
 from tests.support.enrolment import events_of
 from tests.support.receiver import Answer, receiver
 from tests.support.rows import value
-from tests.support.signed import COVERED, signed_by_hand, signed_by_library
+from tests.support.signed import COVERED, pop_response, signed_by_hand, signed_by_library
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +76,16 @@ async def test_a_proxy_may_rewrite_host_and_the_query_is_signed(database_url: st
         headers = signed_by_library(agent, BODY, app.rt.signer.aid, url=f"https://elsewhere.example{EVENTS}?a=%7E")
         assert await post(app, {**headers, "Host": "inside.example"}, path=f"{EVENTS}?a=%7E") == (200, "", None)
         assert await post(app, headers, path=f"{EVENTS}?a=~") == (401, "SIGNATURE_INVALID", "key")
+
+
+async def test_the_audience_has_two_spellings(database_url: str) -> None:
+    """Section 1: an AID is one however it is spelled."""
+    async with running_app(database_url) as app:
+        agent = await registered_agent(app)
+        tagged = app.rt.signer.aid.replace("aid:pubkey:", "aid:pubkey:ed25519:")
+        assert await post(app, signed_by_library(agent, BODY, tagged)) == (200, "", None)
+        proof = pop_response(agent.sdk, await nonce_for(app, agent), tagged)
+        assert (await app.http.post(TOKEN, content=proof)).status_code == 200
 
 
 async def test_refusals_name_the_reason_and_store_nothing(database_url: str) -> None:

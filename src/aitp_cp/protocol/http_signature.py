@@ -102,7 +102,7 @@ def verify(request: SignedRequest, audience: Aid, now: int) -> VerifiedRequest:
     signature_input = _read_input(_only(request.fields, "signature-input"))
     signature = _read_signature(_only(request.fields, "signature"), signature_input.label)
     _check_times(signature_input, now)
-    if _only(request.fields, "aitp-audience", "audience") != audience:
+    if aids.recognise(_only(request.fields, "aitp-audience", "audience")) != audience:
         raise _invalid("audience", "Aitp-Audience is not the AID of this control plane")
     digests = _read_digests(_only(request.fields, "content-digest", "digest"))
     if not verifies(signature_input.aid, signature, _signature_base(request, signature_input)):

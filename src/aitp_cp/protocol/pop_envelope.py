@@ -35,7 +35,7 @@ def read(body: bytes, audience: Aid, now: datetime) -> PopEnvelope:
     if envelope.get("message_type") != MESSAGE_TYPE:
         raise proof_invalid("envelope", f"message_type must be {MESSAGE_TYPE}")
     payload = _object(envelope.get("payload"))
-    if payload.get("audience") != audience:
+    if aids.recognise(payload.get("audience")) != audience:
         raise proof_invalid("audience", "payload.audience is not the AID of this control plane")
     aid = aids.recognise(_object(envelope.get("sender")).get("agent_id"))
     if aid is None:

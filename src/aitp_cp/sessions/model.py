@@ -31,7 +31,8 @@ RANK = {Status.STARTED: 0, Status.FAILED: 1, Status.COMPLETE: 2}
 class SessionChange(msgspec.Struct, frozen=True):
     """What a caller reported of one session; `completed_at` and `error` belong to `status`.
 
-    `ended` is the caller's place among those that reported an end, by their first report of one.
+    `ended` is the caller's place among those that reported an end, by their first report of one. `claimed` tells that
+    some of the grants stand on the caller's word: not in a verified token between the two sides.
     """
 
     session_id: str
@@ -45,7 +46,12 @@ class SessionChange(msgspec.Struct, frozen=True):
     started_at: datetime | None
     completed_at: datetime | None
     ended: int | None = None
+    claimed: bool = True
     slot: ClassVar[str] = ""  # nobody signs a session
+
+    @property
+    def is_in_columns(self) -> bool:
+        return self.claimed == bool(self.grants)
 
     def merged(self, other: Self) -> Self:
         """`complete` wins over `failed`, and either over `started`."""
@@ -68,6 +74,7 @@ class SessionChange(msgspec.Struct, frozen=True):
             started_at=least(self.started_at, other.started_at),
             completed_at=completed_at,
             ended=least(self.ended, other.ended),
+            claimed=self.claimed or other.claimed,
         )
 
     def filled(self, other: Self) -> Self:
@@ -88,16 +95,19 @@ class SessionChange(msgspec.Struct, frozen=True):
             started_at=self.started_at or other.started_at,
             completed_at=end.completed_at,
             ended=end.ended,
+            claimed=(self if self.grants else other).claimed,
         )
 
     def disputes(self, row: Self) -> bool:
         """About who took part, on whichever side, about the end, or about the grants.
 
-        Each side of a handshake has a clock and a boundary of its own, and sees itself as the first.
+        Each side of a handshake has a clock and a boundary of its own, and sees itself as the first. It also holds a
+        token of its own, so grants of two verified tokens may differ.
         """
         third_agent = len({self.aid_a, self.aid_b, row.aid_a, row.aid_b} - {None}) > 2
         other_end = Status.STARTED not in {self.status, row.status} and self.status != row.status
-        return third_agent or other_end or differ(self.grants, row.grants)
+        other_grants = (self.claimed or row.claimed) and differ(self.grants, row.grants)
+        return third_agent or other_end or other_grants
 
     def placed(self, before: Sequence[Self]) -> Self:
         if self.status is Status.STARTED or self.ended is not None:
@@ -105,7 +115,7 @@ class SessionChange(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, ended=sum(change.ended is not None for change in before))
 
     def columns(self) -> tuple[Any, ...]:
-        return msgspec.structs.astuple(msgspec.structs.replace(self, ended=None))
+        return msgspec.structs.astuple(msgspec.structs.replace(self, ended=None, claimed=True))
 
 
 def _best(*names: str | None) -> list[str]:

@@ -7,7 +7,7 @@ from aitp_cp.protocol import json_numbers
 from aitp_cp.protocol.reports import Report
 from aitp_cp.sessions.model import SessionChange, Status
 from aitp_cp.tcts.callers import Reported, by_key
-from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_aid, as_object, as_strings, bounded, reported_token
+from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_aid, as_object, as_strings, bounded, reported_token, reported_tokens
 from aitp_cp.tcts.merging import union
 
 STATUS_OF = {
@@ -36,18 +36,30 @@ def reported(report: Report) -> SessionChange | None:
         return None
     payload = as_object(report.payload)
     aid_a, aid_b = _sides(report, payload)
+    grants = union(as_strings(payload.get("grants")) if report.grants is None else report.grants)
     return SessionChange(
         session_id=report.session_id,
         status=status,
         aid_a=aid_a,
         aid_b=aid_b,
-        grants=union(as_strings(payload.get("grants")) if report.grants is None else report.grants),
+        grants=grants,
         run_id=report.run_id,
         boundary=bounded(payload.get("boundary"), MAX_BOUNDARY),
         error=_error(payload.get("error")) if status is Status.FAILED else None,
         started_at=report.ts if status is Status.STARTED else None,
         completed_at=report.ts if status is Status.COMPLETE else None,
+        claimed=not set(grants) <= _signed_grants(report, frozenset((aid_a, aid_b))),
     )
+
+
+def _signed_grants(report: Report, sides: frozenset[str | None]) -> set[str]:
+    """Return what the verified tokens of the report grant that one of these sides issued to the other."""
+    return {
+        grant
+        for token in reported_tokens(report.payload, report.evidence)
+        if token.is_verified and {token.first(as_aid, ISSUER), token.first(as_aid, SUBJECT)} == sides
+        for grant in token.strings(("grants",))
+    }
 
 
 def _sides(report: Report, payload: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -41,18 +41,20 @@ def _values(change: SessionChange) -> Sequence[Any]:
 
 
 def _state(row: Record) -> SessionChange:
+    grants = as_names(row["grants"])
     return SessionChange(
         session_id=row["session_id"],
         # An older control plane may have left others; a report of any end replaces them.
         status=Status(row["status"]) if row["status"] in RANK else Status.STARTED,
         aid_a=row["aid_a"],
         aid_b=row["aid_b"],
-        grants=as_names(row["grants"]),
+        grants=grants,
         run_id=row["run_id"],
         boundary=row["boundary"],
         error=row["error"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        claimed=bool(grants),
     )
 
 

@@ -27,6 +27,10 @@ class State(Protocol):
     def slot(self) -> str:
         """Which of its caller's states this is; "" holds everything that nobody signed."""
 
+    @property
+    def is_in_columns(self) -> bool:
+        """Return whether the row's columns hold all of it."""
+
     def merged(self, other: Self) -> Self:
         """Both reports of one caller in one."""
 
@@ -129,7 +133,7 @@ def _in_order(callers: Sequence[CallerState[S]]) -> tuple[CallerState[S], ...]:
 
 
 class StoredRow(msgspec.Struct, Generic[S], frozen=True):
-    """A row as its table holds it: `states` is the JSON of a `Row`, None while the row's owner alone has reported."""
+    """A row as its table holds it: `states` is the JSON of a `Row`, None while the columns say it all."""
 
     shown: S
     owner: str | None
@@ -151,7 +155,8 @@ def restored(stored: StoredRow[S], decoder: msgspec.json.Decoder[Row[S]]) -> Row
 def stored_states(row: Row[S]) -> str | None:
     """Return the JSON for the table."""
     kept = msgspec.structs.replace(row, left_out=())
-    return msgspec.json.encode(kept).decode() if len(row.callers) > 1 or row.disputed else None
+    in_columns = len(row.callers) == 1 and row.callers[0].state.is_in_columns and not row.disputed
+    return None if in_columns else msgspec.json.encode(kept).decode()
 
 
 def first_row(reports: Sequence[Reported[S]]) -> Row[S]:

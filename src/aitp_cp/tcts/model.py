@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -43,6 +43,7 @@ class TctChange(msgspec.Struct, frozen=True):
     session_id: str | None
     verdict: Verdict = Verdict.NONE
     mismatch: bool = False  # reported with claims that differ from those that are signed
+    is_in_columns: ClassVar[bool] = True
 
     @property
     def slot(self) -> str:
@@ -151,6 +152,7 @@ class DelegationChange(msgspec.Struct, frozen=True):
     verdict: Verdict = Verdict.NONE
     mismatch: bool = False  # reported with claims that differ from those that are signed
     audience: str | None = None  # who issued the token that it rests on, if that is signed
+    is_in_columns: ClassVar[bool] = True
 
     @property
     def slot(self) -> str:
