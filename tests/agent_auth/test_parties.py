@@ -19,12 +19,13 @@ from aitp_cp_client.wire.aid import Aid
 from tests.agent_auth.support import EVENTS, registered_agent, reported
 from tests.containment.support import signed
 from tests.support.agents import claims_in, handshake, new_agent
-from tests.support.app import App, running_app
+from tests.support.app import OTHER_KEY, App, running_app
 from tests.support.enrolment import events_of
 
 pytestmark = pytest.mark.anyio
 
 REFUSED = [{"index": 0, "field": "aid_a", "reason": "not a party"}]
+OTHER = {"Authorization": f"Bearer {OTHER_KEY}"}
 CLAIMS_COUNT = {"OBSERVED_ARTIFACT_VERIFICATION": "off"}
 A, B, C = (Aid(new_agent().aid) for _ in range(3))
 
@@ -213,7 +214,8 @@ async def test_what_rests_on_a_token_that_the_row_does_not_show_ends_with_it(dat
         jti = str(uuid4())
         liars = [new_agent() for _ in range(10)]
         false = [{"type": "tct.issued", "payload": {"tct": {"token": signed(one, holder, jti=jti)}}} for one in liars]
-        await app.post(EVENTS, [{**event, "id": str(place)} for place, event in enumerate(false)])
+        # Another caller comes first, so that its tokens are those that the row shows.
+        await app.post(EVENTS, [{**event, "id": str(place)} for place, event in enumerate(false)], headers=OTHER)
         given = [delegation(one, holder, third, jti) for one in (issuer, liars[0])]
         told = [
             {"type": "tct.issued", "payload": {"tct": {"token": signed(issuer, holder, jti=jti)}}, "id": "own"},
