@@ -20,7 +20,7 @@ AID = Aid(new_agent().aid)
 NOW = datetime(2026, 10, 1, 12, 0, 0, 500_000, UTC)
 MSH = "ab" * 32
 JTI = "9b1c9a3e-0c0f-4b7e-9d6e-0d1e2f3a4b5c"
-CLAIMS: dict[str, Any] = {"sub": AID, "scope": "register", "iat": 1, "exp": 2**40, "jti": JTI, "msh": MSH}
+CLAIMS: dict[str, Any] = {"sub": AID, "scope": "register", "iat": 1, "exp": 2**37, "jti": JTI, "msh": MSH}
 
 
 def forge(claims: object, secret: bytes = SECRET) -> str:
@@ -78,6 +78,8 @@ def test_another_secret_or_scope_is_refused() -> None:
         {**CLAIMS, "exp": "soon"},
         {**CLAIMS, "exp": True},
         {**CLAIMS, "exp": None},
+        {**CLAIMS, "exp": 2**40},  # beyond the year 9999
+        {**CLAIMS, "exp": 10**18},
         {**CLAIMS, "jti": ""},
         {**CLAIMS, "jti": "j" * 65},
         {**CLAIMS, "sub": 5},

@@ -4,8 +4,10 @@ import hashlib
 import hmac
 import re
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from aitp_cp.errors import TokenInvalid
 from aitp_cp_client.wire import base64url
@@ -15,6 +17,8 @@ LIFETIME_SECS = 300
 SCOPE = "register"
 MAX_TOKEN = 2048
 MAX_JTI = 64
+
+Seconds = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # of the epoch, to the end of the year 9999
 
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{43})")
 
@@ -28,12 +32,12 @@ class Minted(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a token says: `msh` is the hex SHA-256 of the canonical envelope, times are epoch seconds."""
+    """What a token says: `msh` is the hex SHA-256 of the canonical envelope."""
 
     sub: str
     scope: str
-    iat: int
-    exp: int
+    iat: Seconds
+    exp: Seconds
     jti: str
     msh: str
 
