@@ -1,13 +1,14 @@
 """Who may call what (contract, section 3)."""
 
 import hashlib
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.web.endpoint import Endpoint, Gate
-from tests.support.app import API_KEY, OTHER_KEY, App, running_app
+from tests.support.app import API_KEY, AUTH, OTHER_KEY, App, running_app
 
 pytestmark = pytest.mark.anyio
 
@@ -136,3 +137,18 @@ async def test_a_key_may_be_configured_by_its_digest(shared_database_url: str, p
         response = await app.http.get("/api/whoami", headers=claiming(f"Bearer {key}"))
         assert (response.status_code, response.json()["actor"]) == (200, f"apikey:{digest[:16]}")
         assert (await app.http.get("/api/whoami", headers=claiming(f"Bearer sha256:{digest}"))).status_code == 401
+
+
+async def test_an_id_that_must_be_a_uuid_and_is_not(app: App) -> None:
+    """In every path that has one, whatever the id holds; and the gate comes first."""
+    checked = 0
+    for endpoint in ENDPOINTS:
+        if not endpoint.uuids or endpoint.of_console:
+            continue
+        checked += 1
+        for id in ("x", "a%00b", "%00", str(uuid4()) + "%00", "%ff"):
+            path = endpoint.path.replace("{id}", id).replace("{deliveryId}", str(uuid4()))
+            assert (await app.http.request(endpoint.method, path)).status_code == 401
+            response = await app.http.request(endpoint.method, path, headers=AUTH, content=b"{}")
+            assert (response.status_code, response.json()["code"]) == (400, "ID_INVALID"), path
+    assert checked > 10

@@ -15,7 +15,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aitp_cp.errors import (
     AppError,
-    BadRequest,
     HeadersTooLarge,
     Internal,
     RateLimited,
@@ -199,8 +198,6 @@ def _check_head(scope: Scope, header_bytes: int) -> None:
         raise UriTooLong
     if header_bytes > MAX_HEADER_BYTES:
         raise HeadersTooLarge
-    if "\0" in path:
-        raise BadRequest("the path holds a NUL character")
 
 
 async def _close_websocket(scope: Scope, receive: Receive, send: Send) -> None:

@@ -123,6 +123,11 @@ class Endpoint:
         return self.path.replace("{", ":").replace("}", "")
 
     @property
+    def uuids(self) -> frozenset[str]:
+        """The parameters of the path that must be UUIDs."""
+        return frozenset(param.name for param in self.params if param.kind.get("format") == "uuid")
+
+    @property
     def is_list(self) -> bool:
         return self.query is not None and issubclass(self.query, PageQuery)
 
