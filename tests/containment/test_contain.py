@@ -185,6 +185,7 @@ async def test_lists_of_containments(app: App) -> None:
     "body",
     [
         {"reason": ""},
+        {"reason": " \n"},
         {"reason": "x" * 501},
         {"reason": None},
         {"reason": "x\0"},

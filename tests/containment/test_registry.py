@@ -38,7 +38,7 @@ async def test_a_contained_agent_leaves_discovery(app: App) -> None:
     for status in ("expired", "deregistered"):
         assert await listed(app, status=status) == []
     record = await app.http.get(path(bad.aid))
-    assert record.headers["cache-control"] == "no-store"
+    assert (record.headers["x-aitp-agent-status"], record.headers["cache-control"]) == ("contained", "no-store")
     assert record.json()["status"] == "contained"
     assert record.json()["containedAt"] == done["containment"]["containedAt"]
     text = await app.http.get(path(bad.aid, "manifest"))

@@ -14,7 +14,8 @@ from aitp_cp.web.query import AidFilter, PageQuery
 MAX_REASON = 500
 ORDER = Order("containments", Key("contained_at", datetime, descending=True), Key("id", UUID, descending=True))
 
-Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON)]
+# A blank one tells the audit nothing.
+Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON, pattern=r"\S")]
 
 
 class NewContainment(msgspec.Struct, frozen=True, rename="camel"):

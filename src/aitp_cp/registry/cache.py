@@ -21,6 +21,7 @@ KEPT_SECS = 5.0  # how old `lastSeenAt` may be: nothing announces that it has mo
 MAX_BEHIND_SECS = 2.0  # twice the interval at which the tail reads without being notified
 MAX_LISTS = 1000  # all of them are looked through when an agent changes
 RECORD_MAX_AGE_SECS, MANIFEST_MAX_AGE_SECS = 30, 60
+STATUS_HEADER = "X-Aitp-Agent-Status"  # of record and manifest, so that a proxy need not read JSON
 
 
 class CachedRead(msgspec.Struct, frozen=True):
@@ -125,10 +126,11 @@ def _joined(event: Event) -> Collection[str | None] | None:
 async def _agent(rt: Runtime, aid: str) -> CachedRead:
     async with rt.db.connection() as conn:
         agent, expires_at = await service.get_expiring(conn, aid, rt.clock())
+    headers = {STATUS_HEADER: agent.status}
     if agent.status != Status.ACTIVE:
-        return CachedRead(json_response(agent), None)
+        return CachedRead(json_response(agent, headers=headers), None)
     cached, until = _cacheable(rt, RECORD_MAX_AGE_SECS, expires_at)
-    headers = {"Cache-Control": cached if cached == "no-store" else f"public, {cached}"}
+    headers["Cache-Control"] = cached if cached == "no-store" else f"public, {cached}"
     return CachedRead(json_response(agent, headers=headers), until)
 
 
@@ -137,7 +139,7 @@ async def _manifest(rt: Runtime, aid: str) -> CachedRead:
         stored = await service.get_manifest(conn, aid, rt.clock())
     cached, until = _cacheable(rt, MANIFEST_MAX_AGE_SECS, stored.expires_at if stored.status == Status.ACTIVE else None)
     contained = stored.contained_at is not None
-    headers = {"Cache-Control": "no-store" if contained else cached, "X-Aitp-Agent-Status": stored.status}
+    headers = {"Cache-Control": "no-store" if contained else cached, STATUS_HEADER: stored.status}
     return CachedRead(json_bytes(stored.text, headers=headers), until)
 
 
