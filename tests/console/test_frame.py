@@ -227,6 +227,30 @@ async def test_a_page_is_a_request_to_the_api_as_well(app: App) -> None:
         assert api in (await app.http.get(f"/console/{path}")).text
 
 
+async def test_a_page_is_a_command_with_its_filters(app: App) -> None:
+    hostile = "a'; touch /tmp/x; '"
+    for path, query, command in (
+        ("agents", {"q": "re", "status": "all"}, "aitp-cp agents list --status=all --find=re"),
+        ("audit", {"actor": hostile}, f"aitp-cp audit list {shlex.quote(f'--actor={hostile}')}"),
+        ("tokens", {"active": "true", "expires": "24h"}, "aitp-cp tcts list --active --expires-before=24h"),
+        ("graph", {"minTokens": "2", "everything": "on"}, "aitp-cp trust edges"),
+        ("events", {"runId": "7", "type": "tct.*"}, "aitp-cp events export '--type=tct.*' --run=7"),
+    ):
+        page = (await app.http.get(f"/console/{path}", params=query)).text
+        assert command in [html.unescape(each) for each in re.findall(r'data-copy="(aitp-cp [^"]*)"', page)], path
+    # Discovery does not show what operators note, so no request lists these.
+    page = (await app.http.get("/console/agents?unowned=true")).text
+    assert "aitp-cp agents list" not in page
+    assert "curl" not in page
+
+
+async def test_parameters_that_a_page_does_not_have_change_nothing(app: App) -> None:
+    odd = dict.fromkeys(("format", "path", "act", "id", "aid", "value", "self", "query", "context"), "x")
+    for endpoint in (each for each in ENDPOINTS if each.method == "GET" and "{" not in each.path):
+        if not endpoint.streaming:
+            assert (await app.http.get(endpoint.path, params=odd)).status_code < 500, endpoint.path
+
+
 async def test_lists_show_the_namespace_that_was_chosen(app: App) -> None:
     same = {"sec-fetch-site": "same-origin"}
     for wrong in ("a b", "<b>", "x" * 129):

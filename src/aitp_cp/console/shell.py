@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 FRAGMENT = "x-fragment"
 POSITION = "aitp_cp.position"  # in the scope of a request
 REFUSED = "aitp_cp.refused"  # likewise
-PLACES = frozenset({"before", "offset", "after", "order", "refresh"})
+ASIDE = frozenset({"before", "offset", "after", "order", "refresh", "format"})  # parameters that filter nothing
 REFRESH_SECS = range(2, 601)
 REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
 POLICY = (
@@ -64,7 +64,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     live: str  # topics, separated by spaces
     path: str  # of this page, with its query
-    query: dict[str, str]  # of this page, without its place in a list
+    query: dict[str, str]  # of this page, without its place in a list and its format
     nav: list[NavItem]
     theme: str
     zone: str
@@ -125,7 +125,7 @@ class Console:
             title=title,
             live=live,
             path=page_of(request),
-            query={name: value for name, value in first_values(request).items() if value and name not in PLACES},
+            query={name: value for name, value in first_values(request).items() if value and name not in ASIDE},
             nav=[
                 NavItem(entry.label, entry.path, entry.holds(path))
                 for entry in self._entries

@@ -138,7 +138,7 @@ class AgentPage(msgspec.Struct, frozen=True):
     notes: NotesView | None
     namesakes: list[Namesake]
     mixed: bool
-    pinnable: bool
+    public_key: str | None
     tab: str
     newest: bool
     tabs: list[Tab]
@@ -159,7 +159,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
     agent, noted, namesakes, contained, known = await rt.db.read(lambda conn: _about(conn, rt, aid))
     if not known:
         raise NotFound("no agent of this AID is registered, and no event, token or delegation names it")
-    data: Region[TabData] = Region(None)
+    canonical, data = aids.recognise(aid), Region[TabData](None)
     if wants(request, "tab"):
         data = await region(rt.db.read(lambda conn: READERS[tab](conn, rt, aid, before)))
     view = AgentPage(
@@ -170,7 +170,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
         notes=noted,
         namesakes=namesakes,
         mixed=agent is not None and mixes_scripts(agent.display_name),
-        pinnable=aids.recognise(aid) is not None,
+        public_key=None if canonical is None else aids.public_key(canonical),
         tab=tab,
         newest=before is None,
         tabs=[Tab(name, link("/agents/{aid}", aid=aid, tab=name), name == tab) for name in tabs],

@@ -1,6 +1,5 @@
 """The admin audit: who did what, and what else happened in the same request."""
 
-import shlex
 from typing import get_args
 
 import msgspec
@@ -32,7 +31,6 @@ class AuditView(msgspec.Struct, frozen=True):
     actions: list[str]
     next_url: str | None
     address: str
-    command: str
     newest: bool
 
 
@@ -54,7 +52,6 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
         actions=sorted(get_args(Action)),
         next_url=onward(request, page.next_before),
         address=_address(rt, request),
-        command=_command(request, query),
         newest=query.before is None and query.until is None,
     )
     return await render(rt, request, "audit.html", view, title="Audit", live="audit")
@@ -75,20 +72,6 @@ async def get_entry(rt: Runtime, request: Request) -> Response:
 async def export_entries(rt: Runtime, request: Request) -> Response:
     query = read_query(request, AuditExportQuery)
     return await export(rt, query, actor_of(rt, request), rt.clock())
-
-
-def _command(request: Request, query: AuditFilter) -> str:
-    """Return the command that lists the same."""
-    options = {
-        "actor": query.actor,
-        "action": query.action,
-        "target": query.target,
-        "request": query.request_id,
-        "since": request.query_params.get("since"),
-        "until": request.query_params.get("until"),
-    }
-    given = [f"--{name}={value}" for name, value in options.items() if value]
-    return shlex.join(["aitp-cp", "audit", "list", *given])
 
 
 def _address(rt: Runtime, request: Request) -> str:

@@ -1,6 +1,5 @@
 """Who trusts whom right now: around one agent, or where trust gathers."""
 
-import shlex
 from typing import Annotated
 
 import msgspec
@@ -43,7 +42,6 @@ class GraphView(msgspec.Struct, frozen=True):
     ranked: Region[MostTrusted]
     columns: list[list[Node]]
     lines: list[Line]
-    command: str
 
 
 async def graph(rt: Runtime, request: Request) -> Response:
@@ -55,8 +53,7 @@ async def graph(rt: Runtime, request: Request) -> Response:
     else:
         found = await region(rt.db.read(lambda conn: _around(rt, conn, query)))
     columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
-    command = shlex.join(["aitp-cp", "trust", "edges", *([query.aid] if query.aid else [])])
-    view = GraphView(query, found, ranked, columns, lines, command)
+    view = GraphView(query, found, ranked, columns, lines)
     return await render(rt, request, "graph.html", view, title="Trust graph", live="tokens delegations revocations")
 
 

@@ -10,12 +10,13 @@ from aitp_cp.console.parts.ids import aid, figure, ident, key, target
 from aitp_cp.console.parts.link import link, own
 from aitp_cp.console.parts.state import chip, chips, concern, state
 from aitp_cp.console.parts.table import pager, table
-from aitp_cp.console.parts.text import cli, count, curl, json_text, text
+from aitp_cp.console.parts.text import act, cli, count, curl, json_text, text
 from aitp_cp.console.parts.times import ago, time
 
 GLOBALS: Mapping[str, Callable[..., Any]] = {
     part.__name__: part
     for part in (
+        act,
         ago,
         aid,
         bars,

@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from urllib import parse as percent
 
@@ -16,8 +16,10 @@ from aitp_cp.console.parts.link import written
 from aitp_cp_client.wire.visible import all_visible, pieces
 
 MAX_SHOWN = 80
-OF_PAGES = frozenset({"expires", "format", "tab", "queued", "more", "rest"})  # parameters that no list of the API has
+# Parameters of pages that the API does not have; two of them because discovery does not show what operators note.
+OF_PAGES = frozenset({"expires", "tab", "queued", "more", "rest", "everything", "delegations", "owner", "unowned"})
 MAX_JSON = 256 * 1024  # characters of a stored document on its page
+CURL = 'curl -H "Authorization: Bearer $AITP_CP_API_KEY"'  # the shell puts the key in
 NONE = Markup('<span class="none">–</span>')
 
 
@@ -58,29 +60,41 @@ def json_text(value: msgspec.Raw | str) -> Markup:
     return Markup('<pre class="json" tabindex="0">{}</pre>').format(Markup("\n").join(map(visible, lines)))
 
 
-def cli(command: str, *values: object) -> Markup:
-    """Return a command line that does the same as the page; `values` replace each `{}` and are quoted for a shell."""
-    return _line("as CLI", command.format(*(shlex.quote(str(value)) for value in values)) if values else command)
+def cli(command: str, /, *values: object, **options: object) -> Markup:
+    """Return a command line that does the same as the page; `values` replace each `{}` and are quoted for a shell.
+
+    Of the options those are written that say something; what is True is a flag.
+    """
+    named = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, "", False)}
+    flags = [name if value is True else f"{name}={value}" for name, value in named.items()]
+    line = command.format(*(shlex.quote(str(value)) for value in values)) if values else command
+    return _line("as CLI", " ".join([line, *map(shlex.quote, flags)]))
 
 
 @pass_context
-def curl(
-    context: Context, path: str, *values: object, body: Mapping[str, object] | None = None, **query: Any
-) -> Markup:
-    """Return the request that does the same as the page; `values` replace each `{}` of its path.
+def curl(context: Context, path: str, /, *values: object, **query: Any) -> Markup:
+    """Return the request that shows the same as the page; `values` replace each `{}` of its path.
 
-    One without a body has the parameters of the page, then those of `query`. The shell puts the key in.
+    It has the parameters of the page, then those of `query`.
     """
-    frame = context["frame"]
-    url = frame.base_url + path.format(*(percent.quote(str(value), safe=":", errors="replace") for value in values))
-    start = 'curl -H "Authorization: Bearer $AITP_CP_API_KEY"'
-    if body is not None:
-        text = msgspec.json.encode(body).decode()
-        sent = f"-H 'Content-Type: application/json' -d {shlex.quote(text)}" if body else "-X POST"
-        return _line("as curl", f"{start} {sent} {shlex.quote(url)}")
-    asked = {name: value for name, value in frame.query.items() if name not in OF_PAGES} | written(query)
+    asked = {name: value for name, value in context["frame"].query.items() if name not in OF_PAGES} | written(query)
     text = percent.urlencode(asked, errors="replace")
-    return _line("as curl", f"{start} {shlex.quote(f'{url}?{text}' if text else url)}")
+    url = _url(context, path, values)
+    return _line("as curl", f"{CURL} {shlex.quote(f'{url}?{text}' if text else url)}")
+
+
+@pass_context
+def act(context: Context, name: str, request: str, /, *values: object, **members: object) -> Markup:
+    """Return the request that does what a form does: `act("revoke", "DELETE /api/keys/{}", id)`, with its body."""
+    method, _, path = request.partition(" ")
+    body = f" -H 'Content-Type: application/json' -d {shlex.quote(msgspec.json.encode(members).decode())}"
+    start = f"{CURL} -X {method}{body if members else ''}"
+    return _line(f"as curl: {name}", f"{start} {shlex.quote(_url(context, path, values))}")
+
+
+def _url(context: Context, path: str, values: Sequence[object]) -> str:
+    base: str = context["frame"].base_url
+    return base + path.format(*(percent.quote(str(value), safe=":", errors="replace") for value in values))
 
 
 def _line(name: str, line: str) -> Markup:
