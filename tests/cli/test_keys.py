@@ -50,6 +50,8 @@ def test_rotating_and_revoking(database_url: str) -> None:
     refused = run("keys", "rotate", fresh["id"], DATABASE_URL=database_url)
     assert (refused.returncode, "KEY_NOT_ACTIVE" in refused.stderr) == (1, True)
     assert run("keys", "revoke", str(uuid4()), DATABASE_URL=database_url).returncode == 3
+    endless = run("keys", "revoke", old["id"], "--reason", "r" * 501, DATABASE_URL=database_url)
+    assert (endless.returncode, "at most 500 characters" in endless.stderr) == (1, True)
 
 
 def test_a_key_acts_as_the_one_that_it_replaces(database_url: str) -> None:
@@ -60,11 +62,11 @@ def test_a_key_acts_as_the_one_that_it_replaces(database_url: str) -> None:
 def test_a_database_that_is_not_ready_for_keys(database_url: str) -> None:
     set_revision(database_url, "0001_baseline")
     behind = run("keys", "list", DATABASE_URL=database_url)
-    assert (behind.returncode, "aitp-cp migrate" in behind.stderr) == (3, True)
+    assert (behind.returncode, "aitp-cp migrate" in behind.stderr) == (1, True)
     set_revision(database_url, "9999_future")
     assert "newer than this version" in run("keys", "list", DATABASE_URL=database_url).stderr
     away = run("keys", "list", DATABASE_URL=f"postgresql://u:canary@127.0.0.1:{free_port()}/x")
-    assert (away.returncode, "canary" in away.stderr) == (3, False)
+    assert (away.returncode, "canary" in away.stderr) == (5, False)
 
 
 @pytest.mark.parametrize("wrong", [("a\x1bb", "--role", "admin"), ("x", "--role", "admin", "--expires", "2020-01-01")])

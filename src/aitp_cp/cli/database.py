@@ -15,7 +15,7 @@ DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @contextmanager
-def failures_explained(*more: type[Exception]) -> Iterator[None]:
+def failures_explained(*more: type[Exception], code: int = DATABASE) -> Iterator[None]:
     """Leave with a sentence instead of a traceback; the driver's own texts may repeat the address with its password.
 
     `more` are failures that come from the database alone where this is used, such as `OSError`.
@@ -24,4 +24,4 @@ def failures_explained(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except caught as failure:
-        stop(f"the database {sentence(failure)}; see DATABASE_URL and run `aitp-cp check`", DATABASE)
+        stop(f"the database {sentence(failure)}; see DATABASE_URL and run `aitp-cp check`", code)

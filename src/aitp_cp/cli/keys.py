@@ -12,7 +12,7 @@ import msgspec
 from aitp_cp.audit.model import Actor
 from aitp_cp.cli import running
 from aitp_cp.cli.database import failures_explained
-from aitp_cp.cli.exits import DATABASE, settings_or_stop
+from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp.clock import iso_or_none, now
 from aitp_cp.db import Connection, Database
 from aitp_cp.db.migrations import classify
@@ -23,6 +23,7 @@ from aitp_cp.keys.model import ORDER, Grantor, KeyQuery, NewKey, Rotation
 from aitp_cp.settings import Settings
 from aitp_cp_client import ApiKey, ControlPlaneError, CreatedKey, RevokedKeys, Rows
 from aitp_cp_client.commands.connection import refusals_explained
+from aitp_cp_client.commands.exits import REFUSED, UNAVAILABLE
 from aitp_cp_client.commands.key_options import KeyOptions, Work
 from aitp_cp_client.commands.keys import over_http
 from aitp_cp_client.commands.output import stop
@@ -38,7 +39,7 @@ def run(work: Work) -> None:
         over_http(work)
         return
     settings = settings_or_stop("tool")
-    with refusals_explained(), failures_explained(OSError, TimeoutError):
+    with refusals_explained(), failures_explained(OSError, TimeoutError, code=UNAVAILABLE):
         running.run(lambda ending: _run(settings, work))
 
 
@@ -57,9 +58,9 @@ async def _require_head(db: Database) -> None:
     async with db.connection() as conn:
         state = classify(await current_revision(conn))
     if state == "behind":
-        stop("the database schema is behind: run `aitp-cp migrate`", DATABASE)
+        stop("the database schema is behind: run `aitp-cp migrate`", REFUSED)
     if state == "ahead":
-        stop("the database schema is newer than this version: use the version that migrated it", DATABASE)
+        stop("the database schema is newer than this version: use the version that migrated it", REFUSED)
 
 
 class DatabaseKeys:

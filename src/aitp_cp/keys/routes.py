@@ -14,7 +14,6 @@ from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.keys.model import (
-    MAX_REASON,
     ORDER,
     CreatedKey,
     Grantor,
@@ -125,8 +124,6 @@ async def update(rt: Runtime, request: Request) -> Response:
 
 async def revoke(rt: Runtime, request: Request) -> Response:
     id, query = path_uuid(request), read_query(request, RevokeQuery)
-    if query.reason is not None and (len(query.reason) > MAX_REASON or not query.reason.isprintable()):
-        raise FilterInvalid(f"reason is text of at most {MAX_REASON} characters, without control characters")
     async with rt.db.transaction() as conn:
         revoked = await service.revoke(conn, id, query.reason, actor_of(rt, request), rt.clock(), family=query.family)
     rt.get(KeyCache).revoked(revoked.keys)

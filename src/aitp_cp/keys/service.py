@@ -17,11 +17,20 @@ from aitp_cp.audit.service import Action
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import ApiKeyExpired, ApiKeyRevoked, BodyInvalid, GrantExceeded, KeyNotActive, existing
+from aitp_cp.errors import (
+    ApiKeyExpired,
+    ApiKeyRevoked,
+    BodyInvalid,
+    FilterInvalid,
+    GrantExceeded,
+    KeyNotActive,
+    existing,
+)
 from aitp_cp.events import service as log
 from aitp_cp.events.model import NewEvent
 from aitp_cp.keys import store
 from aitp_cp.keys.model import (
+    MAX_REASON,
     ApiKey,
     CreatedKey,
     Grantor,
@@ -127,8 +136,10 @@ async def revoke(
 ) -> RevokedKey:
     """Revoke a key, or with `family` all of its family, rotations that run at the same time included.
 
-    What was revoked before stays as it was. Raises `NotFound`.
+    What was revoked before stays as it was. Raises `FilterInvalid` and `NotFound`.
     """
+    if reason is not None and (len(reason) > MAX_REASON or not reason.isprintable()):
+        raise FilterInvalid(f"reason is text of at most {MAX_REASON} characters, without control characters")
     target = await _target(conn, id)
     await store.lock(conn, [target.family, target.id])  # a rotation holds the family's first row, too
     revoked = await store.revoke(conn, target, reason, now, family=family)
