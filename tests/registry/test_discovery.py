@@ -75,12 +75,25 @@ async def test_a_record_has_every_member(database_url: str) -> None:
             assert response.headers["cache-control"] == "public, max-age=30"
 
 
-async def test_when_an_agent_was_last_seen(database_url: str) -> None:
+@pytest.mark.parametrize("side", ["aid_a", "aid_b"])
+async def test_when_an_agent_was_last_seen(database_url: str, side: str) -> None:
+    """Whoever reports reads that at once, although the record and the list were in memory before."""
     async with running_app(database_url) as app:
         agent = await add(app, "One")
-        await app.post("/api/events", [{"type": "tick", "aid_a": agent.aid}])
-        (record,) = await listed(app, aid=agent.aid)
-        assert ISO.fullmatch(record["lastSeenAt"])
+
+        async def last_seen() -> list[str | None]:
+            (in_list,), record = await listed(app), await app.http.get(f"{AGENTS}/{agent.aid}")
+            return [in_list["lastSeenAt"], record.json()["lastSeenAt"]]
+
+        await settled(app)
+        assert await last_seen() == [None, None]
+        await app.post("/api/events", [{"type": "tick", side: agent.aid}])
+        first, again = await last_seen()
+        assert first == again
+        assert ISO.fullmatch(str(first))
+        app.clock.ahead += timedelta(seconds=2)
+        await app.post("/api/events", [{"type": "tick", side: agent.aid}])
+        assert str((await last_seen())[1]) > str(first)
 
 
 async def test_the_filters(database_url: str) -> None:

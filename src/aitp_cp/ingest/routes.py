@@ -16,6 +16,7 @@ from aitp_cp.ingest.verifier import Verifier
 from aitp_cp.ingest.writer import Writer
 from aitp_cp.protocol.reports import Batch, Reporter, normalise
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
@@ -45,6 +46,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
         if batch.reports or key is not None:
             once = None if key is None else once_for(ENDPOINT, caller, key, body)
             stored = await writer.submit(Submission(batch, once))
+            rt.get(RegistryCache).seen({aid for report in batch.reports for aid in (report.aid_a, report.aid_b)})
         else:
             stored = _nothing(batch)
         _count(rt, stored)

@@ -17,7 +17,7 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web.memo import Memo
 from aitp_cp.web.responses import Response, json_bytes, json_response, max_age
 
-KEPT_SECS = 5.0  # how old `lastSeenAt` may be: nothing announces that it has moved
+KEPT_SECS = 5.0  # how old `lastSeenAt` in a list may be: reports that pour in must not empty the cache
 MAX_BEHIND_SECS = 2.0  # twice the interval at which the tail reads without being notified
 MAX_LISTS = 1000  # all of them are looked through when an agent changes
 RECORD_MAX_AGE_SECS, MANIFEST_MAX_AGE_SECS = 30, 60
@@ -28,12 +28,14 @@ class CachedRead(msgspec.Struct, frozen=True):
     """A response, until when it is true at most, and for a list what it depends on.
 
     `aids` are the agents in the list; None when any agent counts, for a later page shifts with those before it.
+    `unseen` are those of whom nobody had reported anything.
     """
 
     response: Response
     until: datetime | None
     capability: str | None = None
     aids: frozenset[str] | None = frozenset()
+    unseen: frozenset[str] = frozenset()
 
 
 class _Registered(msgspec.Struct, rename="camel"):
@@ -51,7 +53,7 @@ class RegistryCache(Memo[CachedRead]):
         self._lists: set[ListFilter] = set()
 
     def size(self, value: CachedRead) -> int:
-        return len(value.response.body) + 100 * len(value.aids or ())
+        return len(value.response.body) + 100 * (len(value.aids or ()) + len(value.unseen))
 
     def usable(self, value: CachedRead) -> bool:
         return self._behind() <= MAX_BEHIND_SECS and (value.until is None or self._rt.clock() < value.until)
@@ -88,8 +90,18 @@ class RegistryCache(Memo[CachedRead]):
         self.forget(("agent", aid), ("manifest", aid))
         self._forget_lists(lambda page: _depends(page, aid, joins))
 
+    def seen(self, aids: Collection[str | None]) -> None:
+        """Forget the records of agents that a report names, and lists that show one of them as never seen."""
+        self.forget(*(("agent", aid) for aid in aids))
+        for key in list(self._lists):
+            page = self.peek(key)
+            if page is not None and not page.unseen.isdisjoint(aids):
+                self._lists.discard(key)
+                self.forget(key)
+
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail with new events."""
+        self.seen({aid for event in events for aid in (event.aid_a, event.aid_b)})
         for event in events:
             if event.type.startswith("agent.") and event.aid_a is not None:
                 self.changed(event.aid_a, _joined(event) if event.type == "agent.registered" else ())
@@ -149,7 +161,8 @@ async def _page(rt: Runtime, filter: ListFilter) -> CachedRead:
         page, until = await service.list_agents(conn, filter, rt.clock(), window)
     first = window.offset == 0 and window.before is None
     aids = frozenset(agent.aid for agent in page.agents) if first else None
-    return CachedRead(json_response(page), until, filter.capability, aids)
+    unseen = frozenset(agent.aid for agent in page.agents if agent.last_seen_at is None)
+    return CachedRead(json_response(page), until, filter.capability, aids, unseen)
 
 
 def _cacheable(rt: Runtime, most_secs: int, expires_at: datetime | None) -> tuple[str, datetime | None]:
