@@ -10,10 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from aitp_cp.console.parts import fields
 from aitp_cp.console.routes import ENDPOINTS
 from aitp_cp.console.static_files import FOLDER
+from aitp_cp.ops.figures import Figures
 from aitp_cp.web.endpoint import Gate
+from tests.support.agents import new_agent, sdk_manifest
 from tests.support.app import App, running_app
+from tests.support.enrolment import registered
 
 pytestmark = pytest.mark.anyio
 
@@ -260,14 +264,29 @@ async def test_lists_show_the_namespace_that_was_chosen(app: App) -> None:
     chosen = SimpleCookie(answer.headers["set-cookie"])["acp-namespace"].value
     cookie = {"cookie": f'acp-namespace="{chosen}"'}
     for path in ("/console/agents", "/console/trust"):
-        assert re.search(r'name="namespace" value="team/a"', (await app.http.get(path, headers=cookie)).text), path
+        assert '<option value="team/a" selected>' in (await app.http.get(path, headers=cookie)).text, path
         other = (await app.http.get(f"{path}?namespace=other", headers=cookie)).text
-        assert 'name="namespace" value="other"' in other
+        assert '<option value="other" selected>' in other
         assert "ns: team/a" in other
     answer = await app.http.get("/console/agents", headers={"cookie": "acp-namespace=<b>"})
     assert (answer.status_code, "ns: " in answer.text) == (200, False)
     answer = await app.http.post("/console/preferences", data={"theme": "dark"}, headers=same)
     assert 'acp-namespace="";' in answer.headers.get_list("set-cookie")[0]
+
+
+async def test_namespaces_in_use_are_offered(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = new_agent()
+    for namespace in ("anchors", "other"):
+        await app.http.post("/api/trust-anchors", json={"issuerUrl": "https://idp.example", "namespace": namespace})
+    await app.http.post("/api/pinned-keys", json={"aid": agent.aid, "pubkey": agent.key, "namespace": "pins"})
+    await registered(app, sdk_manifest(agent))
+    await app.rt.get(Figures).refresh()
+    page = (await app.http.get("/console/agents")).text
+    display, filters = re.findall(r'<select name="namespace">(.*?)</select>', page)
+    offered = ["", "anchors", "default", "other", "pins"]
+    assert re.findall('value="([^"]*)"', display) == re.findall('value="([^"]*)"', filters) == offered
+    monkeypatch.setattr(fields, "MAX_NAMESPACES", 3)
+    assert (await app.http.get("/console/agents")).text.count('<input name="namespace"') == 2
 
 
 async def test_the_palette_is_offered_what_the_search_finds(app: App) -> None:

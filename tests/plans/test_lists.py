@@ -326,6 +326,7 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
         lambda conn: registry.first_registered(conn, NOW, 1000),
+        lambda conn: registry.namespaces(conn, 200),
         lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
         session_list(limit=20, since=DAY_AGO),
     ],
@@ -376,6 +377,7 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: truststore.list_pinned(conn, None, Window(100)),
         lambda conn: truststore.list_pinned(conn, None, Window(100, 0, ("ns-3", RARE))),
         lambda conn: truststore.list_pinned(conn, "ns-3", Window(100, 0, ("ns-3", RARE))),
+        lambda conn: truststore.namespaces(conn, 200),
     ],
     "GET /api/registry/notes": [
         note_list(),

@@ -17,6 +17,7 @@ from aitp_cp.console.parts import GLOBALS
 from aitp_cp.console.parts.link import ROOT
 from aitp_cp.console.static_files import StaticFiles
 from aitp_cp.errors import BodyInvalid, NotFound
+from aitp_cp.ops.figures import Figures
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -70,6 +71,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     density: str
     namespace: str  # that lists show where they are not asked for another; empty for all
+    namespaces: frozenset[str]  # that are in use
     nonce: str
     now: datetime
     seq: int  # a position of the log that the page holds everything up to; 0 where that is not known
@@ -133,6 +135,7 @@ class Console:
             ],
             **{name: preference(request, name) for name in PREFERENCES},
             namespace=namespace_of(request) or "",
+            namespaces=self._rt.get(Figures).namespaces,
             nonce=secrets.token_urlsafe(16),
             now=self._rt.clock(),
             seq=request.scope.get(POSITION, 0),

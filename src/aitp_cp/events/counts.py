@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from aitp_cp.db import Connection
+from aitp_cp.db.distinct import distinct
 from aitp_cp.events.model import EventTypes, TypeCount
 from aitp_cp.protocol.vocabulary import VOCABULARY
 
@@ -17,17 +18,7 @@ COUNT_DUE = """
 SELECT count(*) FROM (SELECT created_at FROM audit_events ORDER BY seq LIMIT $2) AS first WHERE created_at < $1
 """
 
-
-# Hops from one type to the next along the index on (type, ts): the cost is by types, not by events.
-KNOWN_TYPES = """
-WITH RECURSIVE kind AS (
-    (SELECT type FROM audit_events ORDER BY type LIMIT 1)
-    UNION ALL
-    SELECT (SELECT type FROM audit_events WHERE type > kind.type ORDER BY type LIMIT 1) FROM kind
-    WHERE kind.type IS NOT NULL
-)
-SELECT type FROM kind WHERE type IS NOT NULL LIMIT $1
-"""
+KNOWN_TYPES = distinct("audit_events", "type")
 
 MAX_TYPES = 500  # of the log: reporters choose types
 COUNTED = 50_000  # events; 30 ms

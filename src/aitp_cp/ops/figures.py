@@ -16,11 +16,13 @@ from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.registry import store as registry
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
+from aitp_cp.truststore import store as truststore
 from aitp_cp.webhooks import store as webhooks
 
 LIMIT = 100_000  # each count ends here, so that none grows with its table
 MAX_LABELS = 200
 MAX_TYPES = MAX_LABELS - len(VOCABULARY)  # other types with a label of their own; reporters cannot use up the rest
+MAX_NAMESPACES = 200  # that can be chosen from a list
 OTHER = "other"
 BREAKER_STATES = ("closed", "open", "half_open")
 
@@ -30,6 +32,7 @@ class Figures:
 
     def __init__(self, rt: Runtime) -> None:
         self.clock_offset_secs: float | None = None  # this process's clock less the database's
+        self.namespaces: frozenset[str] = frozenset()  # in use, as far as the console offers them to choose from
         self._rt = rt
         self._types: set[str] = set()
         self._counted_history = False
@@ -69,6 +72,8 @@ class Figures:
                 metrics.webhook_breakers.labels(state=state).set(breakers.get(state, 0))
             for state, count in (await keys.count_by_state(conn, self._rt.clock(), LIMIT)).items():
                 metrics.api_keys.labels(state=state).set(count)
+            trusted = await truststore.namespaces(conn, MAX_NAMESPACES)
+            self.namespaces = frozenset(trusted.union(await registry.namespaces(conn, MAX_NAMESPACES)))
             now = self._rt.clock()
             live = await accounts.count_live(conn, now, self._rt.get(Accounts).seen_after(now), LIMIT)
             metrics.console_sessions.set(live)

@@ -8,6 +8,7 @@ import msgspec
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.arrays import stored_array
+from aitp_cp.db.distinct import distinct
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.db.sweep import OldRows
@@ -168,6 +169,8 @@ SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, la
 FROM agents {WITH_CONTAINMENT} ORDER BY {ORDER.sql} LIMIT $2
 """
 
+NAMESPACES = distinct("agents", "namespace")
+
 LONG_GONE = OldRows("agents", "deregistered_at", "status = 'deregistered'")
 OLD_TOKENS = OldRows("enrollment_jtis", "expires_at")
 
@@ -303,6 +306,11 @@ async def count_by_status(conn: Connection, limit: int) -> tuple[int, int]:
     """Return how many are active and how many expired, among the first `limit` of the table."""
     active, expired = await conn.fetchrow(COUNT_BY_STATUS, limit) or (0, 0)
     return active, expired
+
+
+async def namespaces(conn: Connection, limit: int) -> list[str]:
+    """Return the first namespaces that agents are or were in."""
+    return [row["namespace"] for row in await conn.fetch(NAMESPACES, limit)]
 
 
 async def first_registered(conn: Connection, now: datetime, limit: int) -> list[AgentSummary]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection, Where
+from aitp_cp.db.distinct import distinct
 from aitp_cp.db.keyset import Order, Page, Window
 from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
 from aitp_cp.db.views import View
@@ -34,6 +35,8 @@ LIST = ANCHOR_ORDER.list(
 FIND = f"SELECT {ANCHOR.sql} FROM trust_anchors WHERE id = $1"
 
 LOCK = f"{FIND} FOR UPDATE"
+
+NAMESPACES = (distinct("trust_anchors", "namespace"), distinct("pinned_keys", "namespace"))
 
 FIND_ID = "SELECT id FROM trust_anchors WHERE namespace = $1 AND issuer_url = $2"
 
@@ -207,6 +210,12 @@ async def upsert_pinned(conn: Connection, key: PinnedKey, added_by: str, now: da
 async def delete_pinned(conn: Connection, namespace: str, aid: str, spelling: str) -> bool:
     """Return whether there was such a key."""
     return await conn.fetchval(DELETE_PINNED, namespace, aid, spelling) is not None
+
+
+async def namespaces(conn: Connection, limit: int) -> set[str]:
+    """Return the first namespaces that anchors and pinned keys are in."""
+    rows = [row for statement in NAMESPACES for row in await conn.fetch(statement, limit)]
+    return {row["namespace"] for row in rows}
 
 
 async def _page(conn: Connection, query: str, order: Order, namespace: str | None, window: Window) -> Page:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aitp_cp.console.parts.chart import bars, spark
-from aitp_cp.console.parts.fields import between, choice
+from aitp_cp.console.parts.fields import between, choice, namespaces
 from aitp_cp.console.parts.graph import graph
 from aitp_cp.console.parts.ids import aid, figure, ident, key, target
 from aitp_cp.console.parts.link import link, own
@@ -34,6 +34,7 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
         json_text,
         key,
         link,
+        namespaces,
         own,
         pager,
         spark,

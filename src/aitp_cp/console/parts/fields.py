@@ -6,6 +6,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+MAX_NAMESPACES = 200  # beyond them a list is no help
 MOMENT = "2026-01-31T12:00Z"
 
 
@@ -22,6 +23,16 @@ def choice(
         for value, word in options.items()
     )
     return Markup('<label>{} <select name="{}">{}</select></label>').format(label, name, drawn)
+
+
+@pass_context
+def namespaces(context: Context, chosen: str | None, every: str) -> Markup:
+    """Return the list of namespaces to choose one from, or where there are too many for that, a field to type it."""
+    known: frozenset[str] = context["frame"].namespaces
+    if len(known) >= MAX_NAMESPACES:
+        field = '<label>namespace <input name="namespace" value="{}" placeholder="{}" maxlength="128"></label>'
+        return Markup(field).format(chosen or "", every)
+    return choice("namespace", "namespace", sorted(known | {*filter(None, [chosen])}), chosen, every)
 
 
 @pass_context
