@@ -9,9 +9,14 @@ from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
 
 class AppError(Exception):
-    """An error response; `extra` adds members to the body, `headers` adds headers."""
+    """An error response; `extra` adds members to the body, `headers` adds headers.
+
+    Each 401 has the challenge that HTTP asks for (RFC 9110, section 15.5.2; contract, section 3).
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
@@ -27,7 +32,7 @@ class AppError(Exception):
         super().__init__(message or self.sentence)
         self.message = message or self.sentence
         self.extra = dict(extra or {})
-        self.headers = dict(headers or {})
+        self.headers = {**(CHALLENGE if self.status == 401 else {}), **(headers or {})}
 
 
 class Internal(AppError):

@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from aitp_cp import errors
 from tests.support.app import App, running_app
 from tests.support.postgres import drop_database
 
@@ -48,6 +49,15 @@ async def test_every_answer_forbids_sniffing_and_storing(app: App) -> None:
         response = await app.http.get(path)
         assert response.headers["x-content-type-options"] == "nosniff", path
         assert response.headers["cache-control"] == "no-store", path
+
+
+def test_every_401_has_a_challenge() -> None:
+    """RFC 9110, section 15.5.2; also where the credential is a token, a proof or a signature."""
+    refusals = [kind for kind in vars(errors).values() if getattr(kind, "status", 0) == 401]
+    assert len(refusals) > 5
+    for kind in refusals:
+        refusal = kind("/") if kind is errors.StepUpRequired else kind()
+        assert refusal.headers == {"WWW-Authenticate": "Bearer"}
 
 
 async def test_an_unexpected_failure_says_nothing_about_itself(database_url: str) -> None:

@@ -1,14 +1,13 @@
 """Agents at the gate: with a token, or a request that they signed (contract, section 20)."""
 
 from aitp_cp.agent_auth import standing
-from aitp_cp.errors import AgentTokenInvalid
 from aitp_cp.protocol import http_signature
 from aitp_cp.protocol.agent_token import PREFIX, AgentTokens
 from aitp_cp.protocol.http_signature import Digest, SignedRequest
 from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.principal import BEARER, Kind, Principal
+from aitp_cp.web.principal import Kind, Principal
 from aitp_cp_client.wire.aid import Aid
 
 SCOPES = frozenset({Scope.EVENTS_WRITE})
@@ -26,11 +25,7 @@ class AgentAccess:
 
     def find(self, token: str, digest: bytes) -> Principal | None:
         """Return the agent of a token; raises `AgentTokenInvalid`."""
-        try:
-            claims = self._tokens.read_token(token, self._rt.clock())
-        except AgentTokenInvalid as refused:
-            refused.headers |= BEARER
-            raise
+        claims = self._tokens.read_token(token, self._rt.clock())
         return Principal(
             actor=f"agent:{claims.sub}",
             kind=Kind.AGENT,

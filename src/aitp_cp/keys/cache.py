@@ -28,7 +28,7 @@ from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, is_token
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import KEY_CREATED, KEY_REVOKED, KEY_ROTATED
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.principal import BEARER, Kind, Principal
+from aitp_cp.web.principal import Kind, Principal
 
 TRUST_SECS = 60.0  # how long memory is trusted while the log cannot be followed
 MARK_EVERY_SECS = 60.0  # a key in use costs one row in one statement a minute
@@ -73,11 +73,11 @@ class KeyCache(Loop):
         key = self._keys.get(digest)
         if key is None:
             if not is_token(token, API_KEY_PREFIX):
-                raise InvalidApiKey(headers=BEARER)
+                raise InvalidApiKey
         elif key.key_id in self._revoked:
-            raise ApiKeyRevoked(headers=BEARER)
+            raise ApiKeyRevoked
         elif key.expires_at is not None and key.expires_at <= self.rt.clock():
-            raise ApiKeyExpired(headers=BEARER)
+            raise ApiKeyExpired
         if self._unconfirmed_secs() > TRUST_SECS:
             raise DatabaseUnavailable("no key can be confirmed: the log is unreadable", headers={"Retry-After": "1"})
         return key
@@ -91,7 +91,7 @@ class KeyCache(Loop):
         self.exist = True
         state = key.state(self.rt.clock())
         if state != "active":
-            raise (ApiKeyRevoked if state == "revoked" else ApiKeyExpired)(headers=BEARER)
+            raise (ApiKeyRevoked if state == "revoked" else ApiKeyExpired)()
         if changes == self._changes:  # what was read may be older than a change that was read meanwhile
             self._keep([key])
         return _principal(key)

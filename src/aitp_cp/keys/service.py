@@ -46,7 +46,6 @@ from aitp_cp.keys.model import (
 from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS, digest_of, new_token
 from aitp_cp.protocol.scopes import ROLES, Scope, in_order
 from aitp_cp.protocol.vocabulary import KEY_CREATED, KEY_REVOKED, KEY_ROTATED
-from aitp_cp.web.principal import BEARER
 from aitp_cp_client.wire import moments
 
 
@@ -170,7 +169,7 @@ async def _lock(conn: Connection, grantor: Grantor, now: datetime, *ids: UUID) -
     for key_id in own:
         state = "revoked" if key_id not in locked else locked[key_id].state(now)
         if state != "active":
-            raise (ApiKeyRevoked if state == "revoked" else ApiKeyExpired)(headers=BEARER)
+            raise (ApiKeyRevoked if state == "revoked" else ApiKeyExpired)()
     return dict(locked)
 
 

@@ -27,7 +27,7 @@ from aitp_cp.web.context import RequestContext
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.environment_keys import EnvironmentKeys
 from aitp_cp.web.hosts import HostRule
-from aitp_cp.web.principal import ANYONE, BEARER, Agents, Credentials, Kind, Principal, Sessions
+from aitp_cp.web.principal import ANYONE, Agents, Credentials, Kind, Principal, Sessions
 from aitp_cp.web.ratelimit import TokenBuckets
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -181,7 +181,7 @@ class Gatekeeper:
         token = bearer(headers) or ""
         digest = _digest(token)
         kind = self._kinds.get(token[:4])
-        refusal: AppError = InvalidApiKey(headers=BEARER)
+        refusal: AppError = InvalidApiKey()
         principal = self._environment.find(digest)
         if principal is not None:
             return principal

@@ -13,8 +13,6 @@ from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES, Scope
 from aitp_cp_client.wire.aid import Aid
 
-BEARER = {"WWW-Authenticate": "Bearer"}  # with every 401
-
 
 class Kind(StrEnum):
     """`anonymous` only where the gate is open: in development, without any key."""
