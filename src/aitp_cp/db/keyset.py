@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.clock import EPOCH
+from aitp_cp.db import times
 from aitp_cp.db.pages import PAGE_BYTES, within_bytes
 from aitp_cp.db.pool import Connection, Record
 from aitp_cp.db.where import Where
@@ -144,7 +145,8 @@ def _decoded(cursor: str) -> list[Any]:
 
 def _written(value: Any) -> Any:
     if isinstance(value, datetime):  # finer than what the API shows: older rows have microseconds
-        return (value.astimezone(UTC) - EPOCH) // _MICROSECOND
+        micros = times.micros_beyond(value)
+        return (value.astimezone(UTC) - EPOCH) // _MICROSECOND if micros is None else [micros]
     return value
 
 
@@ -152,6 +154,8 @@ def _value(kind: type, written: Any) -> Any:
     """Convert a value of a cursor; raise `ValueError`, `OverflowError` or `TypeError` if no row can hold it."""
     if kind is datetime and type(written) is int:
         return EPOCH + written * _MICROSECOND
+    if kind is datetime and isinstance(written, list) and [type(micros) for micros in written] == [int]:
+        return times.beyond(written[0])
     if kind is UUID and isinstance(written, str):
         return UUID(written)
     if kind is int and type(written) is int and abs(written) <= _MAX_BIGINT:

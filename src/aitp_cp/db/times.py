@@ -1,11 +1,12 @@
 """Read times from the database: as text for the API, and as Python's `datetime`.
 
 PostgreSQL's calendar is longer than Python's and has infinities, which an older control plane used for "never". A time
-beyond Python's range is read, and shown, as the first or the last moment of that range.
+beyond Python's range is read, and shown, as the first or the last moment of that range, and written back unchanged: a
+cursor at it must not pass, or repeat, others that look the same.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
 
 FIRST = datetime.min.replace(tzinfo=UTC)
@@ -18,6 +19,23 @@ _FIRST_MICROS = (FIRST - _EPOCH) // _MICROSECOND
 _LAST_MICROS = (LAST - _EPOCH) // _MICROSECOND
 _INFINITY = 2**63 - 1
 _MINUS_INFINITY = -(2**63)
+_POSTGRES = range(-211_813_488_000_000_000, 9_223_371_331_200_000_000)  # 4714 BC to 294276
+
+
+class _Beyond(tzinfo):
+    """UTC, noting what the first or last moment stands for: encoders refuse a subclass of `datetime`."""
+
+    def __init__(self, micros: int) -> None:
+        self.micros = micros
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str:
+        return "UTC"
 
 
 class _Connection(Protocol):
@@ -44,17 +62,28 @@ WHEN {column} < '0001-01-01' THEN '0001-01-01T00:00:00.000Z'
 ELSE to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
 
 
+def beyond(micros: int) -> datetime:
+    """Return the first or last moment, standing for that many microseconds since 2000; raise `ValueError`."""
+    if _FIRST_MICROS < micros < _LAST_MICROS or not (micros in _POSTGRES or micros in (_INFINITY, _MINUS_INFINITY)):
+        raise ValueError(micros)
+    return (FIRST if micros < 0 else LAST).replace(tzinfo=_Beyond(micros))
+
+
+def micros_beyond(moment: datetime) -> int | None:
+    """Return what a first or last moment stands for; None for any other time."""
+    if moment != LAST and moment != FIRST:
+        return None
+    unknown = _INFINITY if moment == LAST else _MINUS_INFINITY  # of no row: everything there is lies before it
+    return moment.tzinfo.micros if isinstance(moment.tzinfo, _Beyond) else unknown
+
+
 def _decode(micros: tuple[int]) -> datetime:
     value = micros[0]
-    if _FIRST_MICROS <= value <= _LAST_MICROS:
+    if _FIRST_MICROS < value < _LAST_MICROS:
         return _EPOCH + timedelta(0, 0, value)  # by position, a third cheaper than by keyword
-    return FIRST if value < 0 else LAST
+    return beyond(value)
 
 
 def _encode(moment: datetime) -> tuple[int]:
-    """Write the extremes as infinities: a cursor at one of them must pass everything beyond it."""
-    if moment == LAST:
-        return (_INFINITY,)
-    if moment == FIRST:
-        return (_MINUS_INFINITY,)
-    return ((moment - _EPOCH) // _MICROSECOND,)
+    micros = micros_beyond(moment)
+    return ((moment - _EPOCH) // _MICROSECOND if micros is None else micros,)
