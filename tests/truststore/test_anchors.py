@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.app import App
+from tests.support.rows import execute
 from tests.truststore.support import ANCHORS, ISSUER, audited, create, patch
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +131,15 @@ async def test_a_patch_is_checked(app: App) -> None:
         response = await patch(app, record["id"], change)
         assert (response.status_code, response.json()["code"]) == (400, "BODY_INVALID"), change
     assert (await app.get(f"{ANCHORS}/{record['id']}")).json() == record
+
+
+async def test_a_patch_is_not_refused_for_what_an_older_control_plane_left(app: App) -> None:
+    record = await create(app)
+    await execute(app, "UPDATE trust_anchors SET namespace = 'a b', issuer_url = 'ours', jwks_url = ''")
+    changed = (await patch(app, record["id"], {"label": "known"})).json()
+    assert (changed["label"], changed["namespace"], changed["issuerUrl"]) == ("known", "a b", "ours")
+    assert (await patch(app, record["id"], {"issuerUrl": "theirs"})).status_code == 400
+    assert (await patch(app, record["id"], {"namespace": "c d"})).status_code == 400
 
 
 async def test_an_anchor_is_deleted_once(app: App) -> None:
