@@ -167,6 +167,17 @@ async def test_who_dies_in_the_last_attempt_has_spent_it(database_url: str) -> N
         assert there.got == []
 
 
+async def test_a_count_beyond_every_limit_stops_nothing_else(database_url: str) -> None:
+    """An older control plane, or a hand, may have left any integer; one such row once failed every claim."""
+    async with receiver() as there, running_app(database_url, **LOCAL) as app:
+        webhook, fine = await subscribe(app, there.url), await subscribe(app, there.url)
+        await report(app)
+        await sql(app, "UPDATE webhook_deliveries SET attempts = 2147483647 WHERE webhook_id = $1", UUID(webhook["id"]))
+        app.rt.get(Dispatcher).start()
+        assert [one["attempts"] for one in await ended(app, fine, 1)] == [1]
+        assert [one["attempts"] for one in await ended(app, webhook, 1, "failed")] == [2147483647]
+
+
 async def test_a_lost_lease_records_nothing(database_url: str) -> None:
     async with running_app(database_url, **LOCAL) as app:
         webhook = await subscribe(app, "http://127.0.0.1:9/")

@@ -23,7 +23,7 @@ LEASE_PICKED = """
 UPDATE webhook_deliveries AS d
 -- Attempts: counted when leased. A delivery whose process died in the last one has failed.
 SET status = CASE WHEN d.attempts < $2 THEN 'in_flight' ELSE 'failed' END,
-    attempts = greatest(d.attempts, least(d.attempts + 1, $2)),
+    attempts = greatest(d.attempts, least(d.attempts, $2 - 1) + 1),  -- an older count may be the greatest integer
     error = CASE WHEN d.attempts < $2 THEN d.error ELSE coalesce(d.error, 'the last attempt was cut short') END,
     next_retry_at = NULL,
     -- Lease: nobody else claims the delivery before it ends; a result counts only under this claim's token.
