@@ -1,5 +1,6 @@
 """API keys in the console: shown once, made and changed only soon after a proof of who the person is."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -10,8 +11,14 @@ from tests.keys.support import new_key, outcome
 from tests.support.app import API_KEY, App, running_app
 from tests.support.console import Browser, browsing, signed_in
 from tests.support.rows import value
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE datname = current_database() AND NOT granted AND relation = 'api_keys'::regclass
+"""
 
 
 @pytest.fixture
@@ -49,6 +56,22 @@ async def test_a_key_is_made_and_shown_once(app: App) -> None:
         assert "nightly &lt;b&gt;report" in page
         assert key not in page
         assert key[:8] in page
+
+
+async def test_a_form_that_is_still_being_worked_on_offers_no_fresh_one(app: App) -> None:
+    """A second press would make a second key."""
+    async with signed_in(app) as browser:
+        form = await form_of(browser)
+        async with app.rt.db.transaction() as conn:
+            await conn.execute("LOCK TABLE api_keys IN EXCLUSIVE MODE")
+            first = asyncio.create_task(browser.post("/console/keys", form))
+            await until(lambda: conn.fetchval(WAITING))
+            answer = await browser.post("/console/keys", form)
+        assert answer.status_code == 409
+        assert "It is not known whether this was done" in answer.text
+        assert 'name="once"' not in answer.text
+        assert key_in((await first).text)
+        assert await value(app, "SELECT count(*) FROM api_keys") == 2
 
 
 async def test_a_key_is_rotated_and_revoked(app: App) -> None:

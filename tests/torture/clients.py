@@ -99,7 +99,9 @@ class Clients:
         except ValueError:
             self.record.complain(request.kind, "wrong", f"{given.status_code} without JSON: {given.text[:200]}")
             return None
-        asks_again = (answer.status, answer.code) in ASK_AGAIN or (request.page and answer.status == 503)
+        asks_again = (answer.status, answer.code) in ASK_AGAIN
+        if request.page:
+            asks_again = answer.status == 503 or "IDEMPOTENCY_IN_FLIGHT" in given.text
         if answer.status >= 500 and not asks_again:
             self.record.complain(
                 request.kind, "wrong", f"{request.method} {request.path}: {answer.status} {given.text}"

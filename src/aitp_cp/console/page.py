@@ -22,7 +22,7 @@ from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused,
 from aitp_cp.console.static_files import accepts_gzip
 from aitp_cp.console.typed import put_back
 from aitp_cp.db import Connection
-from aitp_cp.errors import AppError, IdempotencyKeyReused, Internal
+from aitp_cp.errors import AppError, IdempotencyInFlight, IdempotencyKeyReused, Internal
 from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -113,6 +113,8 @@ def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
             return await act.handler(rt, request)
         except AppError as refused:
             context = context_of(request)
+            if isinstance(refused, IdempotencyInFlight):
+                raise  # the page would offer a fresh form while this one is still being worked on
             if refused.status not in SHOWN or not (page.scope is None or page.scope in context.scopes):
                 raise
             context.error = refused

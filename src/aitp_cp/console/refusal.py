@@ -9,7 +9,7 @@ from starlette.routing import compile_path
 
 from aitp_cp.console.parts.link import ROOT
 from aitp_cp.console.shell import POLICY, Console, address_of, is_secure
-from aitp_cp.errors import AppError, NotFound
+from aitp_cp.errors import AppError, IdempotencyInFlight, NotFound
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.cors import RawHeaders
@@ -87,11 +87,12 @@ class ConsoleEdge:
 
 
 def _outcome(request: Request, error: AppError) -> str:
-    """Return what is known of an action that failed: one that was not admitted has not begun."""
+    """Return what is known of an action that failed: one that was not admitted has not begun, another may still run."""
     context = context_of(request)
     endpoint = context.endpoint
     admitted = endpoint is not None and (endpoint.gate is not Gate.SESSION or context.principal is not None)
-    return NOT_KNOWN if error.status >= 500 and admitted else NOT_DONE
+    runs = error.status >= 500 or isinstance(error, IdempotencyInFlight)
+    return NOT_KNOWN if runs and admitted else NOT_DONE
 
 
 def _is_ours(path: str) -> bool:
