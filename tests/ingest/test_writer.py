@@ -6,13 +6,15 @@ from uuid import uuid4
 import pytest
 
 from aitp_cp.clock import now
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, Database
 from aitp_cp.db.group_commit import GROUPS_AT_ONCE, SECOND_GROUP_SIZE
-from aitp_cp.db.locks import LOG, lock
+from aitp_cp.db.locks import GRAPH, LOG, lock, lock_agent
 from aitp_cp.errors import ShuttingDown
 from aitp_cp.ingest.model import Submission
 from aitp_cp.ingest.writer import Writer
-from tests.ingest.support import submission
+from tests.containment.support import claimed
+from tests.ingest.support import store, submission
+from tests.support.agents import new_agent
 from tests.support.app import App
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +97,16 @@ async def test_the_end_writes_what_is_waiting_and_takes_nothing_more(app: App) -
     assert await stored(app) == 600
     with pytest.raises(ShuttingDown):
         await writer.submit(submission(*events(1)))
+
+
+async def test_a_group_that_the_server_ends_to_free_others_is_stored_all_the_same(db: Database) -> None:
+    """A deadlock: the group holds its agents and waits for the graph, whose holder waits for one of them."""
+    agent = new_agent().aid
+    async with db.connection() as watching, db.connection() as conn:
+        await conn.execute("SET deadlock_timeout = '60s'")  # so that the group is the one to end
+        async with conn.transaction():
+            await lock(conn, GRAPH)
+            group = asyncio.create_task(store(db, claimed(agent, new_agent().aid)))
+            await waiting_groups(watching, 1)
+            await lock_agent(conn, agent)
+    assert await group == 1

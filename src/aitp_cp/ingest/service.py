@@ -43,7 +43,7 @@ async def store(db: Database, submissions: Sequence[Submission], now: datetime) 
         try:
             async with db.transaction() as conn:
                 stored = iter(await _store_in(conn, rest, now) if rest else [])
-        except Overtaken:
+        except (Overtaken, Conflict):  # the server ends one of those that wait for each other, whose fault it is or not
             continue
         except AgentsBusy as held:
             busy |= {index for index, each in enumerate(submissions) if _names(each, held.aids, now)}
