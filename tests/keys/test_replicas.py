@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -18,6 +18,7 @@ from tests.events.support import Reader
 from tests.keys.support import called, holding, new_key, outcome
 from tests.support.app import API_KEY, App, running_app
 from tests.support.listening import Listening, listening
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -105,11 +106,8 @@ async def test_a_replaced_log_is_a_replaced_set_of_keys(app: App) -> None:
 
 async def test_the_tail_brings_what_others_changed(app: App) -> None:
     made = await on_the_command_line(app, Role.AUDITOR)
-    started = time.monotonic()
     cache = app.rt.get(KeyCache)
-    while made.id not in cache._digests:
-        assert time.monotonic() - started < 1.0
-        await asyncio.sleep(0.01)
+    await until(lambda: made.id in cache._digests)
     assert app.rt.get(Tail).last > 0
 
 
@@ -174,19 +172,13 @@ async def test_the_first_key_opens_or_closes_the_gate(database_url: str, product
         assert await outcome(app, unknown) == before
         made = await on_the_command_line(app, Role.ADMIN)
         assert await outcome(app, made.key) == (200, None)
-        await _until(lambda: app.rt.get(KeyCache).exist)
+        await until(lambda: app.rt.get(KeyCache).exist)
         assert await outcome(app, "nothing") == (401, "INVALID_API_KEY")
         revoked = await called(app, made.key, "DELETE", f"/api/keys/{made.id}")
         assert revoked.status_code == 200
     async with running_app(database_url, **environment) as again:  # a row that is not live keeps it closed
         assert await outcome(again, "nothing") == (401, "INVALID_API_KEY")
         assert await outcome(again, made.key) == (401, "API_KEY_REVOKED")
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 async def test_guesses_spend_the_bucket_of_the_address(database_url: str) -> None:
