@@ -24,6 +24,11 @@ def test_the_library(server: Process, tmp_path: Path) -> None:
     assert output.splitlines() == ["1 stored", "tool.called nightly", "404 NOT_FOUND"]
 
 
+def test_the_agent(server: Process, tmp_path: Path) -> None:
+    (script,) = README.blocks("An agent that reports for itself", "python")
+    assert README.run([sys.executable, "-c", script], server.url, tmp_path) == "True 1\n"
+
+
 def test_every_exit_code_is_in_the_table() -> None:
     codes = [row.split("|")[1].strip() for row in README.section("The command").splitlines() if row.startswith("| ")]
     assert codes[1:] == [word for word in LEGEND.split() if word.isdigit()]

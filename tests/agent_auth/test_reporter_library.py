@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aitp_cp_client import ControlPlane, Reporter, SigningKey
+from aitp_cp_client import ControlPlane, ControlPlaneError, Reporter, SigningKey
 from tests.support.agents import new_agent, sdk_manifest
 from tests.support.app import API_KEY
 from tests.support.process import Process
@@ -16,9 +16,12 @@ async def test_agents_report_through_the_library_with_a_token_and_with_their_key
     database_url: str, tmp_path: Path
 ) -> None:
     agent = new_agent()
-    with Process(database_url, tmp_path / "log", TELEMETRY="require") as server:
+    with Process(database_url, tmp_path / "log", TELEMETRY="require", ENROLMENT="proof") as server:
         async with ControlPlane(server.url, API_KEY) as control_plane:
-            await control_plane.agents.enroll_and_register(sdk_manifest(agent))
+            with pytest.raises(ControlPlaneError, match="PROOF_REQUIRED"):
+                await control_plane.agents.enroll_and_register(sdk_manifest(agent))
+            async with control_plane.agents.registered(lambda: sdk_manifest(agent).decode(), agent=agent.sdk):
+                pass
             for identity in (agent.sdk, SigningKey.from_seed(agent.seed)):
                 async with Reporter(server.url, identity) as reporter:
                     reporter.report("demo.event")

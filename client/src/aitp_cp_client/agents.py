@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,10 @@ import msgspec
 from aitp_cp_client.containments import Containment, ContainOptions
 from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.paging import Rows, rows
+from aitp_cp_client.proof import AgentToken, SdkAgent, agent_token
+from aitp_cp_client.published import manifest as published_manifest
 from aitp_cp_client.transport import Call, Transport, encode, segment
+from aitp_cp_client.wire.aid import canonical
 
 log = logging.getLogger("aitp_cp_client.agents")
 
@@ -185,30 +188,55 @@ class Agents:
         call = Call(method="POST", path="/api/registry/enroll", body=envelope, gated=False)
         return (await self._transport.send(call)).read(Enrollment)
 
-    async def register(self, envelope: bytes, token: str, namespace: str | None = None) -> Registration:
-        """Register the manifest with its token. Retried under one idempotency key if no response arrives."""
+    async def prove(self, agent: SdkAgent, pinned: str | None = None) -> AgentToken:
+        """Return a token that proves the key of an `aitp.AitpAgent`.
+
+        The agent signs for the AID `pinned`, else for that in the control plane's verified manifest.
+        """
+        audience = canonical((await published_manifest(self._transport)).aid if pinned is None else pinned)
+        return await agent_token(self._transport, agent, audience)
+
+    async def register(
+        self, envelope: bytes, token: str, namespace: str | None = None, *, proof: str | None = None
+    ) -> Registration:
+        """Register the manifest with its token. Retried under one idempotency key if no response arrives.
+
+        `proof` is an agent token: needed under `ENROLMENT=proof`, and to change the namespace of a known agent.
+        """
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
         if namespace is not None:
             headers["X-Aitp-Namespace"] = namespace
+        if proof is not None:
+            headers["X-Aitp-Agent-Token"] = proof
         call = Call(method="POST", path=AGENTS, headers=headers, body=envelope, gated=False)
         return (await self._transport.send(call)).read(Registration)
 
-    async def enroll_and_register(self, envelope: bytes, namespace: str | None = None) -> Registration:
-        """Enrol and register one signed manifest."""
-        return await self.register(envelope, (await self.enroll(envelope)).token, namespace)
+    async def enroll_and_register(
+        self, envelope: bytes, namespace: str | None = None, *, agent: SdkAgent | None = None
+    ) -> Registration:
+        """Enrol and register one signed manifest; with `agent` it proves its key, too."""
+        proof = None if agent is None else (await self.prove(agent)).token
+        return await self.register(envelope, (await self.enroll(envelope)).token, namespace, proof=proof)
 
     @asynccontextmanager
     async def registered(
-        self, build_manifest: Callable[[], str], namespace: str | None = None, renew_secs: float | None = None
+        self,
+        build_manifest: Callable[[], str],
+        namespace: str | None = None,
+        renew_secs: float | None = None,
+        *,
+        agent: SdkAgent | None = None,
     ) -> AsyncIterator[Registration]:
         """Register on entry, and renew the registration with a new manifest until the exit.
 
         `build_manifest` returns a fresh envelope at each call. It is renewed after `renew_secs`, or after half of its
-        lifetime. Raises `ControlPlaneError` on entry only: a renewal that fails is logged and tried again.
+        lifetime. With `agent` each registration proves its key. Raises `ControlPlaneError` on entry only: a renewal
+        that fails is logged and tried again.
         """
+        register = partial(self.enroll_and_register, namespace=namespace, agent=agent)
         envelope = build_manifest().encode()
-        registration = await self.enroll_and_register(envelope, namespace)
-        renewing = asyncio.create_task(self._renew(build_manifest, namespace, renew_secs or _half_life(envelope)))
+        registration = await register(envelope)
+        renewing = asyncio.create_task(_renew(build_manifest, register, renew_secs or _half_life(envelope)))
         try:
             yield registration
         finally:
@@ -216,19 +244,20 @@ class Agents:
             with suppress(asyncio.CancelledError):
                 await renewing
 
-    async def _renew(self, build_manifest: Callable[[], str], namespace: str | None, pause: float) -> None:
-        wait = pause
-        while True:
-            await asyncio.sleep(wait)
-            try:
-                await self.enroll_and_register(build_manifest().encode(), namespace)
-                wait = pause
-            except Exception as error:  # also of `build_manifest`: the task must outlive it
-                retry_after, code = (
-                    (error.retry_after, error.code) if isinstance(error, ControlPlaneError) else (None, "?")
-                )
-                wait = max(min(RENEW_RETRY_SECS, pause / 2), retry_after or 0.0)
-                log.warning("registration_not_renewed code=%s error=%s", code, type(error).__name__)
+
+async def _renew(
+    build_manifest: Callable[[], str], register: Callable[[bytes], Awaitable[Registration]], pause: float
+) -> None:
+    wait = pause
+    while True:
+        await asyncio.sleep(wait)
+        try:
+            await register(build_manifest().encode())
+            wait = pause
+        except Exception as error:  # also of `build_manifest`: the task must outlive it
+            retry_after, code = (error.retry_after, error.code) if isinstance(error, ControlPlaneError) else (None, "?")
+            wait = max(min(RENEW_RETRY_SECS, pause / 2), retry_after or 0.0)
+            log.warning("registration_not_renewed code=%s error=%s", code, type(error).__name__)
 
 
 def _half_life(envelope: bytes) -> float:

@@ -12,6 +12,7 @@ from aitp_cp_client.keys import ApiKey, CreatedKey, RevokedKeys, WhoAmI
 from aitp_cp_client.notes import AgentNotes, Hit
 from aitp_cp_client.options import Retries, Timeouts
 from aitp_cp_client.paging import Rows
+from aitp_cp_client.proof import AgentToken
 from aitp_cp_client.published import Manifest, RevocationList
 from aitp_cp_client.reporting.model import Counters, Limits
 from aitp_cp_client.reporting.reporter import Reporter, ThreadReporter
@@ -26,6 +27,7 @@ __all__ = [
     "Agent",
     "AgentActivity",
     "AgentNotes",
+    "AgentToken",
     "AnchorPatch",
     "ApiKey",
     "Attempt",

@@ -2,32 +2,19 @@
 
 import time
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 from urllib.parse import urlsplit
-
-import msgspec
 
 from aitp_cp_client.errors import ControlPlaneError
 from aitp_cp_client.options import bearer
+from aitp_cp_client.proof import SdkAgent, agent_token
 from aitp_cp_client.published import manifest
 from aitp_cp_client.signing import Request, SigningKey, signed_headers
-from aitp_cp_client.transport import Call, Response, Transport, encode
+from aitp_cp_client.transport import Transport
 from aitp_cp_client.wire.aid import Aid, canonical
 
 EVENTS = "/api/events"
-CHALLENGE = "/api/agent-auth/challenge"
-TOKEN = "/api/agent-auth/token"  # noqa: S105 - a path
 RENEW_SECS = 60  # before a token expires: longer than a request takes
-
-
-@runtime_checkable
-class SdkAgent(Protocol):
-    """What is needed of an `aitp.AitpAgent`."""
-
-    @property
-    def aid(self) -> str: ...
-
-    def sign_envelope(self, message_type: str, payload_json: str) -> str: ...
 
 
 Identity = str | SigningKey | SdkAgent
@@ -106,19 +93,9 @@ class _Signature:
         return error.status == 401 and error.extra.get("reason") == "audience" and self._audience.forget()
 
 
-class _Challenge(msgspec.Struct):
-    nonce: str
-
-
-class _Token(msgspec.Struct, rename="camel"):
-    token: str
-    expires_in: int
-
-
 class _AgentToken:
     def __init__(self, agent: SdkAgent, transport: Transport, audience: _Audience) -> None:
         self._agent = agent
-        self._aid = agent.aid
         self._transport = transport
         self._audience = audience
         self._headers: Mapping[str, str] = {}
@@ -136,15 +113,8 @@ class _AgentToken:
         return error.status == 401 and was_good
 
     async def _renew(self) -> None:
-        """Sign the nonce for the AID that was pinned or verified, never for one that the challenge names."""
-        audience = await self._audience.read()
-        challenge = (await self._post(CHALLENGE, encode({"aid": self._aid}))).read(_Challenge)
-        payload = encode({"nonce": challenge.nonce, "audience": audience}).decode()
-        envelope = self._agent.sign_envelope("pop_response", payload)
-        asked_at = time.monotonic()
-        granted = (await self._post(TOKEN, envelope.encode())).read(_Token)
+        """Get a token for the AID that was pinned or verified."""
+        audience, asked_at = await self._audience.read(), time.monotonic()
+        granted = await agent_token(self._transport, self._agent, audience)
         self._headers = {"Authorization": bearer(granted.token)}
         self._good_until = asked_at + granted.expires_in - RENEW_SECS
-
-    async def _post(self, path: str, body: bytes) -> Response:
-        return await self._transport.send(Call(method="POST", path=path, body=body, gated=False))
