@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -174,20 +175,23 @@ async def test_reports_with_a_key_are_counted_for_the_agent_that_they_speak_for(
     async with running_app(database_url, TELEMETRY="warn") as app:
         one, two = await registered_agent(app), await registered_agent(app)
         sides = {"type": "handshake.started", "aid_a": one.aid, "aid_b": two.aid}
+        held = {"jti": str(uuid4()), "iss": two.aid, "sub": one.aid}
         events = [
             {**sides, "session_id": "s1", "id": "1"},
             {**sides, "session_id": "s1", "id": "2", "payload": {"role": "responder"}},
             {**sides, "session_id": "s1", "id": "3"},
             {"type": "x", "aid_b": two.aid, "id": "4"},
             {"type": "x", "id": "5"},
+            {"type": "handshake.complete", "session_id": "s2", "id": "7", "payload": {"tct": held}},
+            {"type": "tct.issued", "id": "8", "payload": {"tct": held}},
         ]
         for _ in range(2):  # a repeated report is no further one
             assert (await app.post(EVENTS, events)).status_code == 200
         await reported(app, one, {**sides, "session_id": "s1", "id": "6"})
         agents = (await app.get("/api/dashboard/agents")).json()["agents"]
         counts = {agent["aid"]: (agent["unsignedReports"], agent["lastUnsignedReportAt"]) for agent in agents}
-        assert counts[one.aid][0] == 2
-        assert counts[two.aid][0] == 2
+        assert counts[one.aid][0] == 3
+        assert counts[two.aid][0] == 3
         assert all(last is not None for _, last in counts.values())
 
 

@@ -21,6 +21,7 @@ from aitp_cp.protocol.reports import MAX_PROBLEMS, Problem, Report
 from aitp_cp.registry import presence
 from aitp_cp.sessions import service as sessions
 from aitp_cp.tcts import service as tcts
+from aitp_cp.tcts.claims import ISSUER, SUBJECT, as_aid, reported_token
 
 # In lock order: the graph of tokens before any row, tokens before sessions. Agents and the log come last.
 PROJECTIONS = (tcts.PROJECTION, sessions.PROJECTION)
@@ -137,10 +138,13 @@ def _unsigned(reports: Sequence[Report]) -> Counter[str]:
 
 
 def _speaker(report: Report) -> str | None:
-    """Return the side whose report this seems to be."""
+    """Return the side whose report this seems to be: of a handshake the holder of the token, if nobody is named."""
     responds = isinstance(report.payload, dict) and report.payload.get("role") == "responder"
     sides = (report.aid_b, report.aid_a) if responds else (report.aid_a, report.aid_b)
-    return sides[0] or sides[1]
+    token = None if any(sides) else reported_token(report.payload, report.evidence)
+    if token is None:
+        return sides[0] or sides[1]
+    return token.first(as_aid, SUBJECT if report.type in sessions.PROJECTION.types else ISSUER)
 
 
 def _event(report: Report) -> NewEvent:
