@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
@@ -75,8 +76,8 @@ async def test_a_record_has_every_member(database_url: str) -> None:
             assert response.headers["cache-control"] == "public, max-age=30"
 
 
-@pytest.mark.parametrize("side", ["aid_a", "aid_b"])
-async def test_when_an_agent_was_last_seen(database_url: str, side: str) -> None:
+@pytest.mark.parametrize("named", ["aid_a", "aid_b", "by its token"])
+async def test_when_an_agent_was_last_seen(database_url: str, named: str) -> None:
     """Whoever reports reads that at once, although the record and the list were in memory before."""
     async with running_app(database_url) as app:
         agent = await add(app, "One")
@@ -85,14 +86,20 @@ async def test_when_an_agent_was_last_seen(database_url: str, side: str) -> None
             (in_list,), record = await listed(app), await app.http.get(f"{AGENTS}/{agent.aid}")
             return [in_list["lastSeenAt"], record.json()["lastSeenAt"]]
 
+        async def report() -> None:
+            token = {"jti": str(uuid4()), "iss": agent.aid, "sub": "peer"}
+            by_token = {"type": "handshake.complete", "session_id": "s", "payload": {"tct": token}}
+            event = {"type": "tick", named: agent.aid} if named.startswith("aid") else by_token
+            assert (await app.post("/api/events", [event])).json()["inserted"] == 1
+
         await settled(app)
         assert await last_seen() == [None, None]
-        await app.post("/api/events", [{"type": "tick", side: agent.aid}])
+        await report()
         first, again = await last_seen()
         assert first == again
         assert ISO.fullmatch(str(first))
         app.clock.ahead += timedelta(seconds=2)
-        await app.post("/api/events", [{"type": "tick", side: agent.aid}])
+        await report()
         assert str((await last_seen())[1]) > str(first)
 
 

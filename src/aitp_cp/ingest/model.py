@@ -31,14 +31,19 @@ class Submission(NamedTuple):
 
 
 class StoredGroup(NamedTuple):
-    """The ids that were new in a group, and by id what is stored and projects nothing."""
+    """The ids that were new in a group, by id what is stored and projects nothing, and the agents heard of."""
 
     new: set[UUID]
     refusals: dict[UUID, Refusal]
+    seen: frozenset[str] = frozenset()
 
 
 class Stored(NamedTuple):
-    """The response to a submission, once its events are committed; `counts` is None where it is an older response."""
+    """The response to a submission, once its events are committed; `counts` is None where it is an older response.
+
+    `seen` are the agents whose `last_seen_at` the commit has moved.
+    """
 
     response: ApiResponse
     counts: IngestAnswer | None
+    seen: frozenset[str] = frozenset()

@@ -46,7 +46,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
         if batch.reports or key is not None:
             once = None if key is None else once_for(ENDPOINT, caller, key, body)
             stored = await writer.submit(Submission(batch, once))
-            rt.get(RegistryCache).seen({aid for report in batch.reports for aid in (report.aid_a, report.aid_b)})
+            rt.get(RegistryCache).seen(stored.seen)
         else:
             stored = _nothing(batch)
         _count(rt, stored)

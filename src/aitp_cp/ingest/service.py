@@ -72,7 +72,7 @@ async def _store_in(conn: Connection, submissions: Sequence[Submission], now: da
         [(submission.once, ApiResponse(200, counted)) for submission, counted in zip(fresh, counts, strict=True)],
         now,
     )
-    done = iter([Stored(response, counted) for response, counted in zip(kept, counts, strict=True)])
+    done = iter([Stored(response, counted, stored.seen) for response, counted in zip(kept, counts, strict=True)])
     return [_settled(claim) if claim is not None else next(done) for claim in claims]
 
 
@@ -103,13 +103,13 @@ async def store_group(conn: Connection, reports: Sequence[Report], now: datetime
     if await parties.overtaken(conn, fresh):
         raise Overtaken
     follow = await containment.enforce(conn, caught, now) if caught else []
-    await presence.seen(conn, aids, now, _unsigned(fresh))
+    seen = await presence.seen(conn, aids, now, _unsigned(fresh))
     forged = [alarms.event_of(id, alarm, now) for id, alarm in alarms.alarms_of(fresh).items()]
     new = await log.append(conn, [*map(_event, fresh), *follow, *forged], now)
     stored = {report.id for report in fresh}
     if not stored <= new.keys():
         raise Overtaken
-    return StoredGroup(stored, {refusal.event_id: refusal for refusal in refusals})
+    return StoredGroup(stored, {refusal.event_id: refusal for refusal in refusals}, seen)
 
 
 def _counted(submission: Submission, stored: StoredGroup) -> IngestAnswer:

@@ -1,9 +1,9 @@
 """When an agent was last heard of."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from aitp_cp.db import Connection
+from aitp_cp.db import Connection, Record
 
 # Locked in key order, like every multi-row write; a row moved within the last second is left alone.
 SEEN = """
@@ -15,6 +15,7 @@ FROM (
     FOR NO KEY UPDATE
 ) AS heard
 WHERE agents.aid = heard.aid
+RETURNING agents.aid
 """
 
 SEEN_UNSIGNED = """
@@ -31,13 +32,19 @@ FROM (
     FOR NO KEY UPDATE OF agents
 ) AS heard
 WHERE agents.aid = heard.aid
+RETURNING agents.aid
 """
 
 
-async def seen(conn: Connection, aids: Collection[str], now: datetime, unsigned: Mapping[str, int]) -> None:
-    """Note that reports by or about these agents came in at `now`; `unsigned` counts those with a shared key."""
+async def seen(conn: Connection, aids: Collection[str], now: datetime, unsigned: Mapping[str, int]) -> frozenset[str]:
+    """Note that reports by or about these agents came in at `now`; `unsigned` counts those with a shared key.
+
+    Return the agents whose rows have changed.
+    """
+    rows: Sequence[Record] = ()
     if unsigned:  # one statement for both: rows are locked in key order once
         everybody = sorted({*aids, *unsigned})
-        await conn.execute(SEEN_UNSIGNED, everybody, now, [unsigned.get(aid, 0) for aid in everybody])
+        rows = await conn.fetch(SEEN_UNSIGNED, everybody, now, [unsigned.get(aid, 0) for aid in everybody])
     elif aids:
-        await conn.execute(SEEN, list(aids), now)
+        rows = await conn.fetch(SEEN, list(aids), now)
+    return frozenset(row["aid"] for row in rows)
