@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from client.tests.support import collected, handshake_report
 from tests.support.agents import new_agent, sdk_manifest
 from tests.support.process import Process
 from tests.support.receiver import receiver
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -179,6 +181,24 @@ async def test_a_revocation_is_in_the_verified_list(control_plane: ControlPlane)
     assert (pinned.issuer, pinned.pinned) == (aid, True)
     assert str(jti) in pinned.jtis
     assert (await control_plane.revocation_list()).pinned is False
+
+
+async def test_a_list_that_is_held_is_not_sent_again(server: Process, control_plane: ControlPlane) -> None:
+    proof = (await control_plane.agents.prove(new_agent().sdk)).token
+    held = await control_plane.revocation_list()
+    for _ in range(3):  # it is signed anew once a minute
+        before, held = held, await control_plane.revocation_list(held=held, proof=proof)
+        if held == before:
+            break
+    assert held == before
+    await until(lambda: re.search(r"status\W+304\b", server.log()))
+
+
+async def test_a_tag_alone_is_no_list(control_plane: ControlPlane) -> None:
+    held = await control_plane.revocation_list()
+    with pytest.raises(ControlPlaneError) as refused:
+        await control_plane.revocation_list(pinned=new_agent().aid, held=held)
+    assert refused.value.code == "UNVERIFIED"
 
 
 async def test_documents_of_another_signer_do_not_verify(control_plane: ControlPlane) -> None:

@@ -88,9 +88,16 @@ class ControlPlane:
         """Return the control plane's verified manifest; see `published.manifest`."""
         return await published.manifest(self._transport, pinned)
 
-    async def revocation_list(self, pinned: str | None = None, max_age: timedelta | None = None) -> RevocationList:
+    async def revocation_list(
+        self,
+        pinned: str | None = None,
+        max_age: timedelta | None = None,
+        *,
+        held: RevocationList | None = None,
+        proof: str | None = None,
+    ) -> RevocationList:
         """Return the verified revocation list; see `published.revocation_list`."""
-        return await published.revocation_list(self._transport, pinned, max_age)
+        return await published.revocation_list(self._transport, pinned, max_age, held=held, proof=proof)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -41,6 +41,7 @@ class RevocationList(msgspec.Struct, frozen=True):
     expires_at: datetime
     entries: list[Listed]
     envelope: str
+    etag: str | None = None
 
     @property
     def jtis(self) -> frozenset[str]:
@@ -71,17 +72,26 @@ async def manifest(transport: Transport, pinned: str | None = None) -> Manifest:
 
 
 async def revocation_list(
-    transport: Transport, pinned: str | None = None, max_age: timedelta | None = None
+    transport: Transport,
+    pinned: str | None = None,
+    max_age: timedelta | None = None,
+    *,
+    held: RevocationList | None = None,
+    proof: str | None = None,
 ) -> RevocationList:
     """Return the list, verified to be signed by `pinned`, not expired, and not older than `max_age`.
 
     Without `pinned` the issuer is the AID in the server's own manifest: that proves the signature, not the identity
-    of the signer. Raises like `manifest`.
+    of the signer. `held` is fetched again only if it has changed; with `proof`, an agent token, that also shows the
+    operator that this agent holds it. Raises like `manifest`.
     """
     issuer = canonical((await manifest(transport)).aid if pinned is None else pinned)
-    response = await transport.send(Call(path=REVOCATION_LIST, gated=False))
-    _verified(response, lambda: verification.verify_revocation_list(response.body, issuer))
-    signed = msgspec.json.decode(response.body, type=_Envelope, strict=False).revocation_list
+    offered = {"If-None-Match": None if held is None else held.etag, "X-Aitp-Agent-Token": proof}
+    headers = {name: value for name, value in offered.items() if value is not None}
+    response = await transport.send(Call(path=REVOCATION_LIST, headers=headers, gated=False, answers=(304,)))
+    body = held.envelope.encode() if held is not None and response.status == 304 else response.body
+    _verified(response, lambda: verification.verify_revocation_list(body, issuer))
+    signed = msgspec.json.decode(body, type=_Envelope, strict=False).revocation_list
     if max_age is not None and datetime.now(UTC) - signed.published_at > max_age:
         raise _unverified(response, "the list is older than max_age")
     return RevocationList(
@@ -90,7 +100,8 @@ async def revocation_list(
         published_at=signed.published_at,
         expires_at=signed.expires_at,
         entries=signed.entries,
-        envelope=response.body.decode(),
+        envelope=body.decode(),
+        etag=response.headers.get("etag"),
     )
 
 
