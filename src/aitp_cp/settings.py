@@ -69,8 +69,12 @@ class Settings(BaseSettings):
         20, description="Maximum connections in the pool of one process."
     )
     api_keys: Secrets = Field((), description="Comma-separated keys with every scope, or `sha256:<64 hex>` of them.")
-    console_idle_minutes: Positive = Field(30, description="Minutes until an unused session of the console ends.")
-    console_max_hours: Positive = Field(12, description="Hours until any session of the console ends.")
+    console_idle_minutes: Annotated[int, Field(ge=1, le=525_600)] = Field(
+        30, description="Minutes until an unused session of the console ends; at most a year."
+    )
+    console_max_hours: Annotated[int, Field(ge=1, le=8760)] = Field(
+        12, description="Hours until any session of the console ends; at most a year."
+    )
     console_origin: str | None = Field(
         None, description="Origin such as `https://console.example`: the console answers there only, the API does not."
     )

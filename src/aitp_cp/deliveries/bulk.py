@@ -1,12 +1,13 @@
 """Queue many deliveries at once: counted first if wanted, audited, in bounded steps (contract, section 12)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
+from aitp_cp.clock import kept_from
 from aitp_cp.db import Connection
 from aitp_cp.deliveries import missing, resending
 from aitp_cp.deliveries.bulk_model import Queued, Range, Resend, filter_of, span_of
@@ -46,9 +47,8 @@ async def recover(conn: Connection, act: Act, body: Range) -> Queued:
 
 async def replay_missing(conn: Connection, act: Act, body: Range) -> Queued:
     """Enqueue what a webhook missed in a span of time. Raises `NotFound` and `BodyInvalid`."""
-    kept_from = act.now - timedelta(days=act.kept_days) if act.kept_days else None
-    dry_run = act.actor is None
-    queued = await missing.replay(conn, act.webhook_id, body, kept_from=kept_from, dry_run=dry_run, now=act.now)
+    oldest, dry_run = kept_from(act.now, act.kept_days), act.actor is None
+    queued = await missing.replay(conn, act.webhook_id, body, kept_from=oldest, dry_run=dry_run, now=act.now)
     if act.actor is not None:
         target, details = str(act.webhook_id), _details(body, queued)
         await audit.record(conn, "webhook.replay-missing", act.actor, target, details, act.now)

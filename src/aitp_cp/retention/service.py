@@ -1,11 +1,12 @@
 """The retention sweep (contract, section 16)."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from aitp_cp.accounts import store as accounts
 from aitp_cp.agent_auth import store as agent_auth
 from aitp_cp.audit import store as audit
+from aitp_cp.clock import kept_from
 from aitp_cp.db import Connection, server_time
 from aitp_cp.db.locks import RETENTION, try_lock
 from aitp_cp.db.sweep import OldRows
@@ -79,5 +80,4 @@ def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | Non
     """Return the time before which rows of the table are due, None when they are kept for ever."""
     if policy.days is None:
         return now
-    days: int = getattr(settings, policy.days)
-    return now - timedelta(days=days) if days else None
+    return kept_from(now, getattr(settings, policy.days))
