@@ -55,17 +55,19 @@ def report(console: Process, *events: Mapping[str, object]) -> None:
 def something_to_see(console: Process) -> None:
     handshake = {"session_id": "s-browser", "aid_a": "aid:pubkey:AAAA1111", "aid_b": "aid:pubkey:BBBB2222"}
     report(console, {"type": "handshake.started", **handshake}, {"type": "handshake.complete", **handshake})
-    for name in ("researcher", "rese\u0430rcher"):
-        body = manifest(new_agent(), display_name=name)
+    wide = new_agent()
+    for agent, name in ((new_agent(), "researcher"), (new_agent(), "rese\u0430rcher"), (wide, "W" * 250)):
+        body = manifest(agent, display_name=name)
         token = httpx.post(f"{console.url}/api/registry/enroll", content=body).json()["token"]
         httpx.post(f"{console.url}/api/registry/agents", content=body, headers=bearer(token)).raise_for_status()
     bad, peer = (new_agent().aid for _ in range(2))
-    claims = {"jti": JTI, "iss": bad, "sub": peer, "exp": 4_000_000_000}
+    claims = {"jti": JTI, "iss": bad, "sub": wide.aid, "aud": peer, "exp": 4_000_000_000, "grants": ["w" * 120]}
     report(console, {"type": "tct.issued", "payload": {"tct": claims}})
     done = httpx.post(f"{console.url}{path_of(bad, 'contain')}", json=REASON).raise_for_status().json()
     CONTAINED[:] = [
         f"/console/containments/{done['containment']['id']}",
-        f"/console/agents/{quote(peer, safe='')}/contain",
+        f"/console/agents/{quote(wide.aid, safe='')}/contain",
+        f"/console/agents/{quote(wide.aid, safe='')}?tab=audit",
     ]
     report(console, *({"type": f"filler.{index}", "run_id": "filler"} for index in range(120)))
 
@@ -229,6 +231,7 @@ def test_every_page_can_be_used_by_all(chromium: Browser, console: Process, them
     paths = [*PAGES, *CONTAINED]
     for path in paths if "AXE" in os.environ else paths[width == 360 :: 2]:
         page.goto(console.url + path)
+        page.evaluate("document.querySelectorAll('main details').forEach((each) => each.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, "scrolls sideways")
         result = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
         found += [(path, each["id"], each["nodes"][0]["html"]) for each in result.response["violations"]]
