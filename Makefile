@@ -36,6 +36,8 @@ acceptance: $(STAMP) ## what is too heavy for `make test`, alone on its machine
 	@FAILOVER_PROMOTIONS=20 $(BIN)/python -m pytest -n 0 -s tests/field/test_failover.py
 	@CONSOLE_TABS=20 AXE=all $(BIN)/python -m pytest -n 0 -s tests/browser/test_frame.py
 	@CRAWL=auditor,operator,admin,operator-noscript $(BIN)/python -m pytest -n 0 -s tests/browser/test_story.py
+	@EXPLORE=1 $(BIN)/python -m pytest -n 4 tests/protocol tests/tcts tests/ingest tests/containment tests/keys tests/agent_auth \
+		tests/field/test_callers_of_one_row.py
 	@REPORTER_KILLS=1000 $(BIN)/python -m pytest -n 0 -s client/tests/reporting/test_live.py -k kill
 
 torture: $(STAMP) ## break everything for MINUTES (20), then look for what is lost; SEED repeats a run

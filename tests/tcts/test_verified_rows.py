@@ -277,7 +277,11 @@ signed_alike = st.builds(
 def test_no_signed_token_is_lost_where_a_row_has_no_room(
     told: Told, story: list[Row], room: int, data: st.DataObject
 ) -> None:
-    """What is signed and not shown stands apart, in any order and division of one caller's reports, and by callers."""
+    """What is signed and not shown stands apart, in any order and division of one caller's reports.
+
+    Of several callers nothing is lost either, but whose report of a hidden token is kept can depend on the division: a
+    token that the row shows for a while, and then no more, is kept as its last caller reported it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callers, "MAX_CALLERS", room)
         alone = told.tables_after("warn", [[(A, step)] for step in story])
@@ -287,8 +291,8 @@ def test_no_signed_token_is_lost_where_a_row_has_no_room(
         steps = list(zip(names, story, strict=True))
         together = [list(batch) for _, batch in groupby(steps, key=lambda step: step[0])]
         several = told.tables_after("warn", together)
-        assert several["hidden_tcts"] == told.tables_after("warn", [[step] for step in steps])["hidden_tcts"]
-    for tables in (alone, several):
+        each = told.tables_after("warn", [[step] for step in steps])
+    for tables in (alone, several, each):
         assert pairs_of(tables) == {
             (claims["jti"], claims["iss"], claims["sub"])
             for step in story
