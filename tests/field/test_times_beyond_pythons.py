@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from aitp_cp.app import ENDPOINTS
+from aitp_cp.console.routes import ENDPOINTS as OF_CONSOLE
 from aitp_cp.db.times import FIRST, LAST
 from aitp_cp.ops.jobs import refresh
-from aitp_cp.web.endpoint import Endpoint
+from aitp_cp.web.endpoint import Endpoint, Gate
 from aitp_cp.worker import shared_jobs
 from tests.support.agents import new_agent
 from tests.support.app import AUTH, App, running_app
+from tests.support.console import signed_in
 from tests.support.rows import execute, value
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.anyio
 ABSURD = ["infinity", "-infinity", "294276-12-31 23:59:59+00", "0044-03-15 00:00:00+00 BC"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 UUIDS = [f"0000000{n}-0000-4000-8000-000000000000" for n in range(1, 5)]
+STANDS_ON = {"api_keys", "console_sessions"}  # what the browser itself stands on
 AIDS = [new_agent().aid for _ in ABSURD]
 
 # Four rows in every table that holds a time; the n-th gets the n-th absurd one.
@@ -102,6 +105,10 @@ def readable() -> list[Endpoint]:
     ]
 
 
+def is_page(endpoint: Endpoint) -> bool:
+    return endpoint.method == "GET" and endpoint.gate is Gate.SESSION and not endpoint.streaming
+
+
 def parameters(endpoint: Endpoint) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(endpoint.query)} if endpoint.query else set()
 
@@ -113,7 +120,11 @@ def targets(endpoint: Endpoint) -> list[str]:
         more = {"status": "all", "offset": "2", "active": "true", "aid": AIDS[0], "order": "asc", "range": "30d"}
         return [endpoint.path, *(f"{endpoint.path}?{name}={text}" for name, text in more.items() if name in names)]
     ids = [f"s{n}" for n in range(1, 5)] if "/sessions/" in endpoint.path else UUIDS
-    return [endpoint.path.replace("{aid}", aid).replace("{id}", id) for aid, id in zip(AIDS, ids, strict=True)]
+    rows = [
+        endpoint.path.replace("{aid}", aid).replace("{id}", id).replace("{jti}", id)
+        for aid, id in zip(AIDS, ids, strict=True)
+    ]
+    return [*rows, f"{rows[0]}?offset=1"] if "offset" in parameters(endpoint) else rows
 
 
 def times_in(node: Any) -> list[str]:
@@ -137,6 +148,23 @@ async def test_every_endpoint_gets_past_them(app: App) -> None:
                 failed += [f"{table}: GET {target} says {text}" for text in odd]
         sound = ", ".join(f"{name} = {'NULL' if name == 'deleted_at' else 'now()'}" for name in columns)
         await execute(app, f"UPDATE {table} SET {sound}")
+    assert failed == []
+
+
+async def test_every_page_of_the_console_gets_past_them(app: App) -> None:
+    """Kind 3.4: no page fails, and no region of one."""
+    pages = [target for endpoint in OF_CONSOLE if is_page(endpoint) for target in targets(endpoint)]
+    assert len(pages) > 40
+    failed: list[str] = []
+    async with signed_in(app) as browser:
+        tables_of_rows = [(table, columns) for table, columns in await tables(app) if table not in STANDS_ON]
+        for table, columns in tables_of_rows:
+            await spoil(app, table, columns)
+        await execute(app, "UPDATE webhooks SET deleted_at = NULL")
+        for page in pages:
+            response = await browser.get(page)
+            if response.status_code >= 500 or "(INTERNAL)" in response.text:
+                failed.append(f"{response.status_code} {page}")
     assert failed == []
 
 

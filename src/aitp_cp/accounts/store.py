@@ -36,7 +36,8 @@ RETURNING {SESSION.sql}
 """
 
 PAGE = f"""
-SELECT {SESSION.sql} FROM console_sessions WHERE ended_at IS NULL AND {{where}} ORDER BY {ORDER.sql} LIMIT {{limit}}
+SELECT {SESSION.sql} FROM console_sessions WHERE ended_at IS NULL AND {{where}} ORDER BY {ORDER.sql}
+LIMIT {{limit}} OFFSET {{offset}}
 """
 
 COUNT = """

@@ -14,7 +14,7 @@ FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAI
 
 # The newest ones, so that the cost ends.
 REGISTERED_SINCE = """
-SELECT date_bin($2, registered_at, 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
+SELECT date_bin($2, LEAST(registered_at, '9999-12-31'), 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
     SELECT registered_at FROM agents WHERE registered_at >= $1 ORDER BY registered_at DESC LIMIT 100000
 ) AS newest
 GROUP BY 1

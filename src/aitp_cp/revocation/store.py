@@ -62,7 +62,7 @@ ORDER BY place / $1
 
 # The newest ones, so that the cost ends.
 REVOKED_SINCE = """
-SELECT date_bin($2, revoked_at, 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
+SELECT date_bin($2, LEAST(revoked_at, '9999-12-31'), 'epoch'::timestamptz) AS bucket, count(*) AS count FROM (
     SELECT revoked_at FROM revocation_entries WHERE revoked_at >= $1 ORDER BY revoked_at DESC LIMIT 100000
 ) AS newest
 GROUP BY 1
