@@ -22,7 +22,7 @@ def manifest() -> str:
 
 
 async def main(url: str = "http://127.0.0.1:4000", stay_secs: str = "0") -> None:
-    async with ControlPlane(url) as cp, cp.agents.registered(manifest), Reporter(url, key) as reporter:
+    async with ControlPlane(url) as cp, cp.agents.registered(manifest, agent=agent), Reporter(url, key) as reporter:
         bob = peer.build_manifest("bob", "https://bob.example/aitp", [GRANT])
         ours, theirs = agent.new_session(pinned_keys=[peer.aid]), peer.new_responder(pinned_keys=[agent.aid])
         hello = ours.build_hello(bob, [GRANT])

@@ -9,29 +9,12 @@ from aitp_cp_conformance import expect
 from aitp_cp_conformance.agent import Agent
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.deployment import Deployment, event
+from aitp_cp_conformance.proving import TOKEN, answered, challenge, token_of
 from aitp_cp_conformance.registered import main_agent, other_agent
 from aitp_cp_conformance.wire import Response
 
-CHALLENGE = "/api/agent-auth/challenge"
-TOKEN = "/api/agent-auth/token"  # noqa: S105 - a path
 EVENTS = "/api/events"
 KIND = "conformance.agent"
-
-
-async def challenge(cp: Deployment, agent: Agent) -> dict[str, object]:
-    body: dict[str, object] = (await cp.public.post(CHALLENGE, {"aid": agent.aid})).ok()
-    return body
-
-
-async def answered(cp: Deployment, agent: Agent) -> bytes:
-    """Return the agent's signed answer to a fresh challenge."""
-    asked = await challenge(cp, agent)
-    return agent.pop_response(str(asked["nonce"]), str(asked["audience"]))
-
-
-async def token_of(cp: Deployment, agent: Agent) -> str:
-    token: str = (await cp.public.post(TOKEN, await answered(cp, agent))).ok()["token"]
-    return token
 
 
 async def main_token(cp: Deployment) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 from aitp_cp_conformance import expect
 from aitp_cp_conformance.agent import Agent
-from aitp_cp_conformance.agent_auth import CHALLENGE
 from aitp_cp_conformance.agents import ENDPOINT, new_agent
 from aitp_cp_conformance.check import check
 from aitp_cp_conformance.cleanup import agent_path
 from aitp_cp_conformance.deployment import Deployment
+from aitp_cp_conformance.proving import CHALLENGE
 from aitp_cp_conformance.registered import ENROLL
 from aitp_cp_conformance.reported import claims, delegated, find_delegation, find_tct, issued, new_jti
 from aitp_cp_conformance.revocation import listed

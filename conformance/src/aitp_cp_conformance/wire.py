@@ -41,6 +41,10 @@ class Response:
         shown = _excerpt(self.body) if self.status >= 400 else ""
         return f"{self.request}{_excerpt(self.sent)} answered {self.status}{shown}"
 
+    def refused_with(self, code: str) -> bool:
+        """Return whether it is a 403 with this code."""
+        return self.status == 403 and f'"{code}"'.encode() in self.body
+
     @property
     def json(self) -> Any:
         """The decoded body; raises `Broken` unless body and Content-Type are JSON."""
@@ -70,9 +74,14 @@ class Wire:
         self.on_answer: Callable[[Response], None] = lambda _: None
 
     async def send(self, method: str, target: str, body: Any, headers: Headers) -> Response:
-        """Send a request, and again after each 429; raise `Skipped` when the waits exceed `patience_secs`."""
+        """Send a request, and again after each 429.
+
+        Raises `Skipped` when the waits exceed `patience_secs`, and for reports where only agents may report.
+        """
         while True:
             response = await self.send_once(method, target, body, headers)
+            if response.refused_with("SIGNATURE_REQUIRED"):
+                raise Skipped("only agents may report: TELEMETRY=require")
             if response.status != 429:
                 return response
             await self._wait_for_rate_limit(response)
