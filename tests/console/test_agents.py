@@ -6,15 +6,16 @@ import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from aitp_cp.console.pages import agent as agent_page
+from aitp_cp.console.pages.agents import FILTERS
 from aitp_cp.protocol.scopes import Role
 from tests.support.agents import Agent, manifest, new_agent
 from tests.support.app import App, running_app
-from tests.support.console import signed_in
+from tests.support.console import browsing, signed_in
 from tests.support.enrolment import audit_of, registered
 from tests.support.rows import execute, value
 
@@ -107,6 +108,26 @@ async def test_agents_as_a_file_with_one_row_in_the_audit(app: App) -> None:
     assert (await app.http.get("/console/agents/export")).status_code == 400
     rows = await app.http.get("/api/audit", params={"action": "agents.export"})
     assert [row["details"]["truncated"] for row in rows.json()["entries"]] == [False, False]
+
+
+async def test_a_filter_holds_for_later_pages_files_and_bulk_actions(app: App) -> None:
+    for _ in range(2):
+        await add(app, "researcher", ttl_secs=3600)
+    values = {"unowned": "true", "expires": "24h", "owner": "", "aid": "", "status": ""}
+    values |= {"expires_before": "2999-01-01T00:00:00.000Z", "expires_after": "2020-01-01T00:00:00.000Z"}
+    chosen = {name: values.get(name, "researcher") for name in FILTERS}
+    chosen |= {"capability": "cap.read", "namespace": "default"}
+    for name, wanted in chosen.items():
+        if not wanted:  # none or one matches; the status has a test of its own
+            continue
+        page = (await app.http.get("/console/agents", params={name: wanted, "limit": "1"})).text
+        addresses = [html.unescape(each) for each in re.findall(r'href="([^"]*(?:export|before=)[^"]*)"', page)]
+        assert len(addresses) == 3, name
+        assert all(parse_qs(urlsplit(each).query)[name] == [wanted] for each in addresses), name
+        assert f'<input type="hidden" name="{name}" value="{wanted}">' in page
+        async with browsing(app) as browser:
+            plan = await browser.post("/console/agents/deregister", {name: wanted, "all": "1"})
+        assert "2 agents would leave" in plan.text, name
 
 
 async def test_agents_are_deregistered_together_as_planned(closed: App) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -16,7 +16,7 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.console import forms
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
-from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.link import link, written
 from aitp_cp.console.parts.times import moment_of
 from aitp_cp.console.shell import namespace_of
 from aitp_cp.db import Connection
@@ -41,7 +41,6 @@ MAX_BULK = 500
 MAX_EXPORT = 10_000
 SOON = timedelta(hours=24)
 EXPIRES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
-FILTERS = ("q", "status", "namespace", "capability", "expires", "owner", "unowned", "looks_like")
 COLUMNS = {
     "aid": lambda agent: agent.aid,
     "claimed name": lambda agent: agent.display_name,
@@ -61,6 +60,14 @@ class AgentsFilter(OperatorFilter, frozen=True, kw_only=True, rename="camel"):
     limit: Annotated[int, Meta(ge=1, le=500, description="rows")] = PAGE_ROWS
     expires: Annotated[str | None, Meta(description="24h, 7d or 30d: the manifest ends within that time")] = None
     format: Annotated[str | None, Meta(description="csv or jsonl: as a file")] = None
+
+
+# What chooses agents, and so has to be the same in the list, its further pages, its files and a bulk action.
+FILTERS = tuple(
+    name
+    for name in AgentsFilter.__struct_fields__
+    if name not in {"limit", "offset", "before", "format", "include_manifest"}
+)
 
 
 class AgentRow(msgspec.Struct, frozen=True):
@@ -109,8 +116,9 @@ class BulkView(msgspec.Struct, frozen=True):
 
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
-    asked = _asked(query := _dated(read_query(request, AgentsFilter), rt.clock()))
-    chips = _chips(asked)
+    query = read_query(request, AgentsFilter)
+    asked = _asked(query)
+    query, chips = _dated(query, rt.clock()), _chips(asked)
     if query.namespace is None and (namespace := namespace_of(request)):
         query = msgspec.structs.replace(query, namespace=namespace)
         asked["namespace"] = namespace
@@ -139,7 +147,8 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
 
 async def export(rt: Runtime, request: Request) -> Response:
     """Stream what matches, at most `MAX_EXPORT` agents; the file tells whether there are more."""
-    query, now = _dated(read_query(request, AgentsFilter), rt.clock()), rt.clock()
+    now, query = rt.clock(), read_query(request, AgentsFilter)
+    asked, query = _asked(query), _dated(query, now)
     if query.format not in ("csv", "jsonl"):
         raise BadRequest("format is csv or jsonl")
 
@@ -150,7 +159,7 @@ async def export(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
         beyond, _ = await service.list_agents(conn, query, now, Window(1, MAX_EXPORT))
         truncated = bool(beyond.agents)
-        details = {**_asked(query), "format": query.format, "truncated": truncated}
+        details = {**asked, "format": query.format, "truncated": truncated}
         await audit.record(conn, "agents.export", actor_of(rt, request), "agents", details, now)
     agents = pages(rt, page_at, at_most=MAX_EXPORT)
     name = f"agents-{now:%Y%m%dT%H%M%SZ}"
@@ -235,16 +244,16 @@ def _dated(query: AgentsFilter, now: datetime) -> AgentsFilter:
     return msgspec.structs.replace(query, expires_before=now + EXPIRES[query.expires])
 
 
-def _asked(query: AgentsFilter) -> dict[str, Any]:
+def _asked(query: AgentsFilter) -> dict[str, str]:
     """Return the filters that are set, as the address of the page has them."""
-    values = {name: getattr(query, name) for name in FILTERS}
-    return {name: value for name, value in values.items() if value and (name, value) != ("status", Status.ACTIVE)}
+    values = written({name: getattr(query, name) for name in FILTERS})
+    return {name: value for name, value in values.items() if (name, value) != ("status", Status.ACTIVE)}
 
 
-def _chips(asked: dict[str, Any]) -> list[Chip]:
+def _chips(asked: dict[str, str]) -> list[Chip]:
     return [
         Chip(
-            name.replace("_", " ") if value is True else f"{name.replace('_', ' ')}: {value}",
+            name.replace("_", " ") if value == "true" else f"{name.replace('_', ' ')}: {value}",
             link("/agents", **{other: kept for other, kept in asked.items() if other != name}),
         )
         for name, value in asked.items()
