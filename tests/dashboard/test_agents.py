@@ -78,3 +78,18 @@ async def test_agents_are_seen_that_a_report_names_only_in_its_token(app: App) -
     assert all(found["lastSeenAt"] for found in await shown(app))
     found = (await app.http.get(f"/api/registry/agents/{responder.aid}")).json()
     assert found["lastSeenAt"]
+
+
+async def test_every_agent_is_found_page_by_page(app: App) -> None:
+    aids = [(await enrolled(app)).aid for _ in range(5)]
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await app.get("/api/dashboard/agents", params={"limit": 2, "before": cursor})).json()
+        found += [agent["aid"] for agent in page["agents"]]
+        cursor = page.get("nextBefore")
+    assert found == [agent["aid"] for agent in await shown(app)]
+    assert sorted(found) == sorted(aids)
+    for wrong, code in (({"before": "x"}, "FILTER_INVALID"), ({"offset": 100_001}, "OFFSET_TOO_LARGE")):
+        response = await app.get("/api/dashboard/agents", params=wrong)
+        assert (response.status_code, response.json()["code"]) == (400, code)

@@ -85,12 +85,15 @@ INSERT INTO agent_notes (aid, owner, updated_by, updated_at) SELECT 'aid:' || n,
 
 EVENT = "INSERT INTO audit_events (id, type, ts, aid_a, payload, seq)"
 CASES = (
-    Case(
-        "/api/registry/agents",
-        "agents",
-        "aid",
-        "INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, manifest_expires_at,"
-        f" registered_at) VALUES ('{{n}}', 'n', {AGENT}, {{at}})",
+    *(
+        Case(
+            path,
+            "agents",
+            "aid",
+            "INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json,"
+            f" manifest_expires_at, registered_at) VALUES ('{{n}}', 'n', {AGENT}, {{at}})",
+        )
+        for path in ("/api/registry/agents", "/api/dashboard/agents")
     ),
     Case(
         "/api/registry/agents",
@@ -306,7 +309,9 @@ def encoded(*members: Any) -> str:
 
 async def test_a_tree_and_the_log_in_order_take_no_such_cursor(filled: App) -> None:
     """Row A7: where `before` means nothing it is refused rather than ignored."""
-    for case, other in ((CASES[8], "rootJti=" + HOOK), (CASES[2], "order=asc"), (CASES[2], "after=0")):
+    by_path = {case.path: case for case in CASES}
+    history, tree = by_path["/api/events/history"], by_path["/api/delegations"]
+    for case, other in ((tree, "rootJti=" + HOOK), (history, "order=asc"), (history, "after=0")):
         _, cursor = await page(filled, case, limit=1)
         refused = await filled.get(f"{case.path}?{other}&before={cursor}")
         assert (refused.status_code, refused.json()["code"]) == (400, "FILTER_INVALID")

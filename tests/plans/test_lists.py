@@ -319,15 +319,18 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: audit.has_more_than(conn, AuditExportQuery(target=RARE), 100_000),
         lambda conn: audit.find(conn, JTI),
     ],
+    "GET /api/dashboard/agents": [
+        lambda conn: registry.summaries(conn, NOW, Window(1000)),
+        lambda conn: registry.summaries(conn, NOW, Window(1000, before=(DAY_AGO, BUSY))),
+        lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
+    ],
     "dashboard": [
         lambda conn: agent_standing.registered_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: revocation.revoked_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetchval(edges.COUNT_LIVE, NOW),
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetch(invocations.SINCE, DAY_AGO, 10, DAY_AGO + invocations.BUCKET),
-        lambda conn: registry.first_registered(conn, NOW, 1000),
         lambda conn: registry.namespaces(conn, 200),
-        lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
         session_list(limit=20, since=DAY_AGO),
     ],
     "GET /api/search": [

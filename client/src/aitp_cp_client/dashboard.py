@@ -1,11 +1,13 @@
 """The overview, the per-agent table, who trusts whom, and what needs attention."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.sessions import Session
 from aitp_cp_client.transport import Transport
 
@@ -193,10 +195,6 @@ class _Replicas(msgspec.Struct):
     replicas: list[Replica]
 
 
-class _Activities(msgspec.Struct):
-    agents: list[AgentActivity]
-
-
 class Dashboard:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -204,8 +202,14 @@ class Dashboard:
     async def overview(self, range: Range = "24h") -> Overview:
         return await self._transport.ask(Overview, "/api/dashboard/overview", {"range": range})
 
-    async def agents(self) -> list[AgentActivity]:
-        return (await self._transport.ask(_Activities, "/api/dashboard/agents")).agents
+    async def agents(self, limit: int = 1000, offset: int = 0, before: str | None = None) -> Rows[AgentActivity]:
+        """Return at most 1000 agents, in the order of registration."""
+        params = {"limit": limit, "offset": offset, "before": before}
+        return await self._transport.page(AgentActivity, "agents", "/api/dashboard/agents", params)
+
+    def each_agent(self) -> AsyncIterator[AgentActivity]:
+        """Iterate over all agents, page by page."""
+        return rows(self.agents)
 
     async def edges(
         self, aid: str, *, live_only: bool = True, min_tokens: int = 1, grant: str | None = None

@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from aitp_cp.events.model import CapabilityCount
 from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts.edges import Level
-from aitp_cp.web.query import AidFilter
+from aitp_cp.web.query import AidFilter, PageQuery
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -77,8 +77,15 @@ class AgentActivity(msgspec.Struct, frozen=True, rename="camel"):
     last_unsigned_report_at: str | None
 
 
-class AgentActivities(msgspec.Struct, frozen=True):
+class AgentActivities(msgspec.Struct, frozen=True, rename="camel"):
     agents: list[AgentActivity]
+    next_before: str | UnsetType = UNSET
+
+
+class ActivityQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
+    """A list that once had no limit but this one."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="number of rows, clamped")] = 1000
 
 
 class Activity(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.dashboard import service, trust
 from aitp_cp.dashboard.model import (
+    ActivityQuery,
     AgentActivities,
     AgentEdges,
     EdgesQuery,
@@ -17,8 +18,10 @@ from aitp_cp.dashboard.model import (
     OverviewQuery,
     Range,
 )
+from aitp_cp.db.keyset import Window
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.model import ORDER
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.endpoint import Endpoint, links
 from aitp_cp.web.memo import Memo
@@ -56,16 +59,18 @@ async def overview(rt: Runtime, request: Request) -> Response:
 
 
 async def agents(rt: Runtime, request: Request) -> Response:
-    key = ("agents", rt.db.reads_primary())
-    return json_bytes(await rt.get(Screens).get(key, lambda: _agents(rt, rt.clock())))
+    query = read_query(request, ActivityQuery)
+    window = query.window(ORDER)
+    key = (query, rt.db.reads_primary())
+    return json_bytes(await rt.get(Screens).get(key, lambda: _agents(rt, window, rt.clock())))
 
 
 async def _overview(rt: Runtime, span: Range, now: datetime) -> bytes:
     return encode(await rt.db.read(lambda conn: service.overview(conn, span, now)))
 
 
-async def _agents(rt: Runtime, now: datetime) -> bytes:
-    return encode(await rt.db.read(lambda conn: service.agents(conn, now)))
+async def _agents(rt: Runtime, window: Window, now: datetime) -> bytes:
+    return encode(await rt.db.read(lambda conn: service.agents(conn, window, now)))
 
 
 async def edges(rt: Runtime, request: Request) -> Response:
@@ -100,6 +105,7 @@ ENDPOINTS = (
         "What each agent did",
         scope=Scope.DASHBOARD_READ,
         bulk=True,
+        query=ActivityQuery,
         responses={200: AgentActivities},
         leads_to=(
             *links("GET /api/registry/agents/{aid}", aid="$response.body#/agents/0/aid"),

@@ -30,7 +30,6 @@ from aitp_cp.sessions.model import SessionCount, SessionFilter, Status
 
 RECENT_SESSIONS = 20
 TOP_CAPABILITIES = 10
-MAX_AGENTS = 1000
 UNKNOWN_BOUNDARY = "unknown"
 
 
@@ -67,11 +66,12 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
     )
 
 
-async def agents(conn: Connection, now: datetime) -> AgentActivities:
-    """Return every agent with what it did, in the order of registration; at most a thousand."""
-    page = await registry.first_registered(conn, now, MAX_AGENTS)
+async def agents(conn: Connection, window: Window, now: datetime) -> AgentActivities:
+    """Return a page of all agents with what each did, in the order of registration."""
+    page, next_before = await registry.summaries(conn, now, window)
     activities = await store.of_agents(conn, [agent.aid for agent in page])
-    return AgentActivities([_activity(agent, activities.get(agent.aid) or Activity(agent.aid)) for agent in page])
+    shown = [_activity(agent, activities.get(agent.aid) or Activity(agent.aid)) for agent in page]
+    return AgentActivities(shown, next_before)
 
 
 def _activity(agent: AgentSummary, activity: Activity) -> AgentActivity:

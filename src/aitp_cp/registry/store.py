@@ -163,11 +163,10 @@ SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status 
 FROM (SELECT CASE WHEN {CONTAINED} THEN 'contained' ELSE status END AS status FROM agents LIMIT $1) AS sample
 """
 
-FIRST_REGISTERED = f"""
-SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$1")}, registered_at, last_seen_at, unsigned_reports,
-       last_unsigned_report_at
-FROM agents {WITH_CONTAINMENT} ORDER BY {ORDER.sql} LIMIT $2
-"""
+SUMMARIES = ORDER.select(
+    "aid, display_name, {status}, registered_at, last_seen_at, unsigned_reports, last_unsigned_report_at",
+    f"agents {WITH_CONTAINMENT}",
+)
 
 NAMESPACES = distinct("agents", "namespace")
 
@@ -313,8 +312,13 @@ async def namespaces(conn: Connection, limit: int) -> list[str]:
     return [row["namespace"] for row in await conn.fetch(NAMESPACES, limit)]
 
 
-async def first_registered(conn: Connection, now: datetime, limit: int) -> list[AgentSummary]:
-    return [AgentSummary(**row) for row in await conn.fetch(FIRST_REGISTERED, now, limit)]
+async def summaries(
+    conn: Connection, now: datetime, window: Window
+) -> tuple[list[AgentSummary], str | msgspec.UnsetType]:
+    """Return a page of all agents, in the order of registration, and the cursor of the next one."""
+    where = Where()
+    page = await ORDER.fetch(conn, SUMMARIES, where, window, status=EFFECTIVE_STATUS.format(now=where.bind(now)))
+    return [AgentSummary(**row) for row in page.rows], page.next_before
 
 
 def _add_status(where: Where, status: str, moment: str) -> None:
