@@ -121,6 +121,8 @@ class _Reader(HTMLParser):
             self._form = None
         elif tag == "details":
             self._folds.pop()
+        elif tag == "select":
+            self._list = ""
         elif tag == "textarea":
             self.fields[-1].tag.closes = self._place()
 
