@@ -142,6 +142,20 @@ async def test_a_patch_is_not_refused_for_what_an_older_control_plane_left(app: 
     assert (await patch(app, record["id"], {"namespace": "c d"})).status_code == 400
 
 
+async def test_the_audit_holds_no_password_that_an_older_control_plane_let_in(app: App) -> None:
+    record = await create(app)
+    urls = "issuer_url = 'https://u:p@ss@issuer.example/a@b', jwks_url = 'https://:hidden@issuer.example/keys'"
+    await execute(app, f"UPDATE trust_anchors SET {urls}")
+    await patch(app, record["id"], {"label": "known"})
+    await app.delete(f"{ANCHORS}/{record['id']}")
+    for entry in (await audited(app))[:2]:
+        details = entry["details"]
+        assert (details["issuerUrl"], details["jwksUrl"]) == (
+            "https://issuer.example/a@b",
+            "https://issuer.example/keys",
+        )
+
+
 async def test_an_anchor_is_deleted_once(app: App) -> None:
     record = await create(app)
     response = await app.delete(f"{ANCHORS}/{record['id']}")

@@ -105,7 +105,7 @@ async def _already_exists(conn: Connection, anchor: AnchorView) -> AlreadyExists
 def _details(anchor: AnchorView) -> dict[str, object]:
     return {
         "namespace": anchor.namespace,
-        "issuerUrl": anchor.issuer_url,
-        "jwksUrl": anchor.jwks_url,
+        "issuerUrl": urls.without_credentials(anchor.issuer_url),
+        "jwksUrl": anchor.jwks_url and urls.without_credentials(anchor.jwks_url),
         "label": anchor.label,
     }

@@ -1,10 +1,13 @@
 """URLs of identity providers, from an administrator or a discovery document."""
 
+import re
+
 from aitp_cp.errors import AppError
 from aitp_cp.outbound import parse_url
 from aitp_cp.truststore.model import MAX_URL
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
+_CREDENTIALS = re.compile(r"^([^/?#]*//)[^/?#]*@")
 
 
 def complaint(url: str) -> str | None:
@@ -25,3 +28,8 @@ def complaint(url: str) -> str | None:
 def discovery_url(issuer_url: str) -> str:
     """Return the URL of an issuer's configuration (OpenID Connect Discovery 1.0, section 4)."""
     return issuer_url.rstrip("/") + DISCOVERY_PATH
+
+
+def without_credentials(url: str) -> str:
+    """Return the URL without user and password, which an older control plane let in."""
+    return _CREDENTIALS.sub(r"\1", url)
