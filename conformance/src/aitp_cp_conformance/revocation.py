@@ -131,10 +131,10 @@ async def future_date(cp: Deployment) -> None:
 @check("11", "`jtis` revokes up to 1000 tokens at once, answered in the order of the request", extension=True)
 async def bulk(cp: Deployment) -> None:
     revocation, jtis = await cp.shared(revoked), [new_jti() for _ in range(3)]
-    requested = [jtis[0].upper(), revocation.jti, jtis[1], jtis[2]]
+    requested = [jtis[0].upper(), revocation.jti, *jtis[1:], jtis[0]]
     body = (await revoke(cp, jtis=requested, reason=cp.run)).ok(201)
     expect.equal([entry["jti"] for entry in body["entries"]], [jti.lower() for jti in requested], "the order")
-    expect.equal((body["revoked"], body["alreadyRevoked"]), (3, 1), "the numbers of new and existing entries")
+    expect.equal((body["revoked"], body["alreadyRevoked"]), (3, 2), "the numbers of new and existing entries")
     expect.equal(body["entries"][1], revocation.response.json, "the entry that existed before")
     for jti in jtis:
         expect.equal(len(await _events(cp, jti)), 1, "the number of tct.revoked events of each token")
@@ -148,7 +148,6 @@ async def bad_bulk(cp: Deployment) -> None:
     expect.that("1" in refused.json["error"], "the error does not name the index of the invalid id")
     wrong: tuple[dict[str, Any], ...] = (
         {"jtis": []},
-        {"jtis": [jti, jti.upper()]},
         {"jtis": [jti], "jti": jti},
         {"jtis": jti},
     )
