@@ -50,9 +50,9 @@ async def measure(dsn: str, server: Running, shape: str, rows: int) -> dict[str,
         others = asyncio.create_task(_report(http))
         await asyncio.sleep(1)
         started = time.perf_counter()
-        answer = await http.post("/api/revocation/entries", json={"jti": str(root)})
+        response = await http.post("/api/revocation/entries", json={"jti": str(root)})
         took = {"answered": time.perf_counter() - started}
-        assert answer.status_code == 201, answer.text
+        assert response.status_code == 201, response.text
         took["listed"] = await _listed(http, root)
         while await conn.fetchval(WORK):  # noqa: ASYNC110 - another process settles
             await asyncio.sleep(0.1)
@@ -77,8 +77,8 @@ async def _report(http: httpx.AsyncClient) -> None:
             {"type": "delegation.issued", "payload": {"jti": child, "parent_jti": jti, "iss": "other", "sub": "x"}},
         ]
         started = time.perf_counter()
-        answer = await http.post("/api/events", json=events)
-        assert answer.status_code == 200, answer.text
+        response = await http.post("/api/events", json=events)
+        assert response.status_code == 200, response.text
         REPORTS.append(time.perf_counter() - started)
         await asyncio.sleep(0.02)
 

@@ -47,10 +47,10 @@ async def sign_in(server: Running) -> str:
     body = f"key={API_KEY}".encode()
     head = "\r\n".join(f"{name}: {value}" for name, value in {**FORM, "content-length": str(len(body))}.items())
     writer.write(f"POST /console/login HTTP/1.1\r\nhost: bench\r\n{head}\r\n\r\n".encode() + body)
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    response = (await reader.readuntil(b"\r\n\r\n")).decode()
     writer.close()
-    cookies = re.findall(r"(?i)^set-cookie: ([^;]+)", answer, re.MULTILINE)
-    assert cookies, answer
+    cookies = re.findall(r"(?i)^set-cookie: ([^;]+)", response, re.MULTILINE)
+    assert cookies, response
     return "; ".join(cookies)
 
 
@@ -87,6 +87,6 @@ async def _refreshing(server: Running, cookie: str, outcome: Outcome) -> None:
     while time.perf_counter() < deadline:
         await asyncio.sleep(REFRESH_SECS)
         ask = request("GET", html.unescape(newer[1].decode()), cookie=cookie, x_fragment="rows")
-        answer = await drive(server.port, iter([ask]), connections=1, seconds=1)
-        newer = NEWER.search(answer.body) or newer
-        outcome.add(answer)
+        response = await drive(server.port, iter([ask]), connections=1, seconds=1)
+        newer = NEWER.search(response.body) or newer
+        outcome.add(response)

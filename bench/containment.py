@@ -59,9 +59,9 @@ async def measure(dsn: str, port: int, tokens: int) -> dict[str, float]:
         plan = (await http.post(path, params={"dryRun": "true"}, json={"reason": "bench"})).json()
         took = {"dry run": time.perf_counter() - started}
         started = time.perf_counter()
-        answer = await http.post(path, json={"reason": "bench", "expect": plan["planDigest"]})
+        response = await http.post(path, json={"reason": "bench", "expect": plan["planDigest"]})
         took["answered"] = time.perf_counter() - started
-        assert answer.status_code == 201, answer.text
+        assert response.status_code == 201, response.text
         started = time.perf_counter()
         while (await http.get(LIST)).text.count('"jti"') < plan["listEntriesAfter"]:
             await asyncio.sleep(0.02)

@@ -100,15 +100,15 @@ class _Connection(asyncio.Protocol):
         self._transport.write(following)
 
 
-def _complete(answer: bytes) -> bool:
-    end = answer.find(HEAD_END)
+def _complete(response: bytes) -> bool:
+    end = response.find(HEAD_END)
     if end < 0:
         return False
-    head = answer[:end].lower()
+    head = response[:end].lower()
     at = head.find(b"\r\ncontent-length: ")
     if at < 0:
-        return b"\r\ntransfer-encoding: chunked" not in head or answer.endswith(LAST_CHUNK)
-    return len(answer) >= end + 4 + int(head[at + 18 :].split(b"\r\n", 1)[0])
+        return b"\r\ntransfer-encoding: chunked" not in head or response.endswith(LAST_CHUNK)
+    return len(response) >= end + 4 + int(head[at + 18 :].split(b"\r\n", 1)[0])
 
 
 async def drive(port: int, requests: Iterator[bytes], *, connections: int, seconds: float) -> Outcome:

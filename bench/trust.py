@@ -119,9 +119,9 @@ def _signed(key: SigningKey, body: bytes, audience: str) -> bytes:
 
 async def _get(server: Running, path: str) -> Any:
     reader, writer = await asyncio.open_connection(HOST, server.port)
-    _, answer = await ask(reader, writer, request("GET", path, **KEY))
+    _, response = await ask(reader, writer, request("GET", path, **KEY))
     writer.close()
-    return json.loads(answer)
+    return json.loads(response)
 
 
 async def revoke_many(server: Running) -> Row:

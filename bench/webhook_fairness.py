@@ -106,8 +106,8 @@ async def compare(sides: dict[str, httpx.AsyncClient], there: Receiver, load: Lo
     made = []
     for side, http in sides.items():
         for path in (*[f"of/{side}"] * load.webhooks, ONE_MORE[side]):
-            answer = await http.post("/api/webhooks", json={"url": f"{there.url}/{path}"})
-            made.append((http, f"/api/webhooks/{answer.json()['id']}"))
+            response = await http.post("/api/webhooks", json={"url": f"{there.url}/{path}"})
+            made.append((http, f"/api/webhooks/{response.json()['id']}"))
     await report(sides, load.events_per_sec, SETTLE_SECS)
     for ages in there.ages.values():
         ages.clear()

@@ -47,8 +47,8 @@ async def _enrol_some(port: int, waiting: Iterator[tuple[str, bytes]], outcome: 
     reader, writer = await asyncio.open_connection(HOST, port)
     for _, manifest in waiting:
         began = time.perf_counter()
-        _, answer = await ask(reader, writer, request("POST", "/api/registry/enroll", manifest))
-        bearer = {"authorization": f"Bearer {json.loads(answer)['token']}"}
+        _, response = await ask(reader, writer, request("POST", "/api/registry/enroll", manifest))
+        bearer = {"authorization": f"Bearer {json.loads(response)['token']}"}
         status, _ = await ask(reader, writer, request("POST", "/api/registry/agents", manifest, **bearer))
         outcome.latencies.append(time.perf_counter() - began)
         outcome.refused += status != 201

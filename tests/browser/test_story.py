@@ -319,8 +319,8 @@ def test_a_shift(operator: Tab, shift: Shift, receiver: str, picture: Callable[[
 
 def role_of(server: Process, role: str) -> str:
     """Return a new key of this role."""
-    answer = httpx.post(f"{server.url}/api/keys", json={"name": role, "role": role}, headers=AUTH)
-    key: str = answer.raise_for_status().json()["key"]
+    response = httpx.post(f"{server.url}/api/keys", json={"name": role, "role": role}, headers=AUTH)
+    key: str = response.raise_for_status().json()["key"]
     return key
 
 

@@ -57,8 +57,8 @@ async def met(app: App, one: Agent, other: Agent) -> None:
         {"type": "handshake.complete", "payload": {"tct": tct}, **common},
         {"type": "delegation.issued", "payload": {**hop, "scope": ["demo"]}, **common},
     ]
-    answer = await app.post("/api/events", {"events": reports})
-    assert answer.json()["inserted"] == 2, answer.text
+    response = await app.post("/api/events", {"events": reports})
+    assert response.json()["inserted"] == 2, response.text
 
 
 async def test_agents_with_what_operators_ask_of_them(app: App) -> None:
@@ -158,10 +158,10 @@ async def test_every_tab_of_an_agent(app: App) -> None:
     await registered(app, manifest(one, display_name="researcher", published_at=int(time.time()) + 60))
     shown = {}
     for tab in TABS:
-        answer = await app.http.get(page_of(one, tab))
-        assert answer.status_code == 200, answer.text
-        shown[tab] = answer.text
-        assert "Its name looks like" in answer.text
+        response = await app.http.get(page_of(one, tab))
+        assert response.status_code == 200, response.text
+        shown[tab] = response.text
+        assert "Its name looks like" in response.text
         fragment = await app.http.get(page_of(one, tab), headers={"x-fragment": "tab"})
         assert fragment.text.startswith('<section id="tab"')
     assert "handshake.complete" in shown["timeline"]
@@ -190,8 +190,8 @@ async def test_notes_pins_and_departures(closed: App) -> None:
     path = page_of(agent)
     async with signed_in(closed) as browser:
         form = {"owner": "team-rag", "labels": "a, b,,a ", "note": "one\r\ntwo"}
-        answer = await browser.post(f"{path}/notes", form)
-        assert (answer.status_code, answer.headers["location"]) == (303, path)
+        response = await browser.post(f"{path}/notes", form)
+        assert (response.status_code, response.headers["location"]) == (303, path)
         stored = (await closed.get(f"/api/registry/agents/{agent.aid}/notes")).json()
         assert (stored["owner"], stored["labels"], stored["note"]) == ("team-rag", ["a", "b"], "one\ntwo")
         assert "team-rag" in (await browser.get(path)).text

@@ -60,8 +60,8 @@ async def test_events_and_audited_changes_ring_for_what_they_concern(app: App, b
     await app.http.post("/api/events", json=[{"type": "handshake.complete", "session_id": "s"}, {"type": "odd"}])
     await browser.rings(Topic.EVENTS, Topic.SESSIONS, Topic.TOKENS)
     assert Topic.TRUSTSTORE not in browser.topics()
-    answer = await app.http.post("/api/trust-anchors", json={"issuerUrl": "https://issuer.example"})
-    assert answer.status_code == 201
+    response = await app.http.post("/api/trust-anchors", json={"issuerUrl": "https://issuer.example"})
+    assert response.status_code == 201
     await browser.rings(Topic.AUDIT, Topic.TRUSTSTORE)
 
 
@@ -101,8 +101,8 @@ async def test_it_has_a_limit_of_its_own(database_url: str) -> None:
         with bell.opened(lambda: True):
             with pytest.raises(SseCapacity), bell.opened(lambda: True):
                 pass
-            answer = await app.http.get("/console/live")
-            assert (answer.status_code, "SSE_CAPACITY" in answer.text) == (503, True)
+            response = await app.http.get("/console/live")
+            assert (response.status_code, "SSE_CAPACITY" in response.text) == (503, True)
             assert app.rt.metrics.registry.get_sample_value("aitp_control_plane_console_streams_open") == 1
         assert app.rt.metrics.registry.get_sample_value("aitp_control_plane_console_streams_open") == 0
 

@@ -109,8 +109,8 @@ async def test_a_role_without_the_scope_sees_and_does_nothing(guarded: App) -> N
     done = await contained(guarded, bad)
     path = f"/console/containments/{done['containment']['id']}"
     async with signed_in(guarded, Role.AUDITOR) as browser:
-        for answer in (await browser.get(page_of(bad)), await browser.post(page_of(bad), {"reason": "x"})):
-            assert answer.status_code == 403
+        for response in (await browser.get(page_of(bad)), await browser.post(page_of(bad), {"reason": "x"})):
+            assert response.status_code == 403
         page = await browser.get(path)
         assert (page.status_code, "Release" in page.text) == (200, False)
         assert (await browser.post(f"{path}/release", {"reason": "x"})).status_code == 403
@@ -122,8 +122,8 @@ async def test_an_old_proof_of_who_acts_is_not_enough(guarded: App) -> None:
         form = form_in(await browser.get(page_of(bad)), reason="x", typed=bad.aid[-4:])
         await _age(guarded)
         assert "Contain now" not in (await browser.get(page_of(bad))).text
-        answer = await browser.post(page_of(bad), form)
-        assert answer.status_code != 303 or "/console/login" in answer.headers["location"]
+        response = await browser.post(page_of(bad), form)
+        assert response.status_code != 303 or "/console/login" in response.headers["location"]
     assert (await guarded.get("/api/containments")).json()["containments"] == []
 
 
@@ -163,8 +163,8 @@ async def test_a_release_ends_it_once(app: App) -> None:
         path = f"/console/containments/{done['id']}"
         assert (await browser.post(f"{path}/release", {"reason": " "})).status_code == 400
         for _ in range(2):
-            answer = await browser.post(f"{path}/release", {"reason": "a new key"})
-            assert (answer.status_code, answer.headers["location"]) == (303, path)
+            response = await browser.post(f"{path}/release", {"reason": "a new key"})
+            assert (response.status_code, response.headers["location"]) == (303, path)
         assert "released" in (await browser.get(path)).text
     [stored] = (await app.http.get("/api/containments?open=false")).json()["containments"]
     assert stored["releaseReason"] == "a new key"

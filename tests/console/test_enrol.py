@@ -43,9 +43,9 @@ async def test_an_operator_registers_the_agent_in_the_browser_alone(database_url
     form = {"manifest": manifest(agent, display_name="researcher").decode()}
     async with running_app(database_url) as app, signed_in(app) as browser:
         assert "Register it now" in (await browser.post("/console/agents/enrol", form)).text
-        answer = await browser.post("/console/agents/enrol/register", form)
-        assert (answer.status_code, answer.headers["location"].startswith("/console/agents/aid")) == (303, True)
-        assert "researcher" in (await browser.get(answer.headers["location"])).text
+        response = await browser.post("/console/agents/enrol/register", form)
+        assert (response.status_code, response.headers["location"].startswith("/console/agents/aid")) == (303, True)
+        assert "researcher" in (await browser.get(response.headers["location"])).text
         assert (await app.get(f"/api/registry/agents/{quote(agent.aid)}")).status_code == 200
         (row,) = [row for row in await audit_of(app) if row["action"] == "agent.register"]
         assert (row["targetId"], row["details"]["via"]) == (agent.aid, "console")
@@ -67,11 +67,11 @@ async def test_what_does_not_verify_is_said_in_words(app: App) -> None:
         (manifest(agent, display_name="x" * 300).decode(), "longer than 256"),
     ):
         for path in ("", "/token", "/register"):
-            answer = await app.http.post(
+            response = await app.http.post(
                 f"/console/agents/enrol{path}", data={"manifest": text}, headers={"sec-fetch-site": "same-origin"}
             )
-            assert (answer.status_code, expected in answer.text) == (200, True), (text[:40], answer.text)
-            assert "Shown this once" not in answer.text
+            assert (response.status_code, expected in response.text) == (200, True), (text[:40], response.text)
+            assert "Shown this once" not in response.text
 
 
 async def test_two_manifests_side_by_side(app: App) -> None:
@@ -116,11 +116,11 @@ async def test_an_id_leads_to_its_page(app: App) -> None:
         ("researcher", f"/console/agents/{quote(agent.aid, safe='')}"),
         ("a run", "/console/events?runId=a+run"),
     ):
-        answer = await app.http.get("/console/search", params={"q": q})
-        assert (answer.status_code, answer.headers.get("location")) == (303, place), q
+        response = await app.http.get("/console/search", params={"q": q})
+        assert (response.status_code, response.headers.get("location")) == (303, place), q
     both = (await app.http.get("/console/search?q=research")).text
     assert both.count("<li>") >= 2
     for q in ("", HOSTILE, "nothing"):
-        answer = await app.http.get("/console/search", params={"q": q})
-        assert (answer.status_code, "<img" in answer.text) == (200, False)
+        response = await app.http.get("/console/search", params={"q": q})
+        assert (response.status_code, "<img" in response.text) == (200, False)
     assert "is not an id we know" in (await app.http.get("/console/search?q=nothing")).text

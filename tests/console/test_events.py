@@ -67,8 +67,8 @@ async def test_what_does_not_exist_is_said(app: App) -> None:
         ("/console/events/none", "ID_INVALID"),
         ("/console/sessions/none", "NOT_FOUND"),
     ):
-        answer = await app.http.get(path)
-        assert (answer.status_code, code in answer.text) == (404 if code == "NOT_FOUND" else 400, True)
+        response = await app.http.get(path)
+        assert (response.status_code, code in response.text) == (404 if code == "NOT_FOUND" else 400, True)
 
 
 async def test_hostile_text_is_shown_as_text(app: App) -> None:

@@ -19,9 +19,9 @@ async def exports(app: App) -> list[dict[str, object]]:
 
 async def test_events_as_a_table_and_as_lines(app: App) -> None:
     await app.http.post("/api/events", json=[{"type": "=cmd()", "run_id": "r"}, {"type": "plain", "run_id": "r"}])
-    answer = await app.http.get("/console/events/export?runId=r&format=csv")
-    assert answer.headers["content-disposition"].startswith('attachment; filename="events-')
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    response = await app.http.get("/console/events/export?runId=r&format=csv")
+    assert response.headers["content-disposition"].startswith('attachment; filename="events-')
+    rows = list(csv.DictReader(io.StringIO(response.text)))
     assert sorted(row["type"] for row in rows) == ["'=cmd()", "plain"]
     lines = (await app.http.get("/console/events/export?runId=r&format=jsonl")).text.splitlines()
     assert sorted(json.loads(line)["type"] for line in lines) == ["=cmd()", "plain"]

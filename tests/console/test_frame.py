@@ -25,27 +25,27 @@ AS_BROWSER = {"accept": "text/html,*/*;q=0.8"}
 
 
 async def test_a_browser_at_the_root_is_led_to_the_console(app: App) -> None:
-    answer = await app.http.get("/", headers=AS_BROWSER)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
+    response = await app.http.get("/", headers=AS_BROWSER)
+    assert (response.status_code, response.headers["location"]) == (303, "/console/")
     for headers in ({}, {"accept": "application/json"}):
-        answer = await app.http.get("/", headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+        response = await app.http.get("/", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND")
 
 
 async def test_it_can_be_switched_off(database_url: str) -> None:
     async with running_app(database_url, API_KEYS="", CP_BASE_URL="http://cp.test", CONSOLE_ENABLED="false") as app:
         for path in ("/", "/console/", "/console/events", "/console/csp", "/console/static/x/console.js"):
-            answer = await app.http.get(path, headers=AS_BROWSER)
-            assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND"), path
-            assert "content-security-policy" not in answer.headers
+            response = await app.http.get(path, headers=AS_BROWSER)
+            assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND"), path
+            assert "content-security-policy" not in response.headers
 
 
 async def test_every_page_has_the_headers_that_browsers_obey(app: App) -> None:
     pages = [endpoint for endpoint in ENDPOINTS if endpoint.method == "GET" and not endpoint.streaming]
     paths = [endpoint.path for endpoint in pages if "{" not in endpoint.path]
     for path in [*paths, "/console/nowhere", "/console/events/not-a-uuid"]:
-        async with app.http.stream("GET", path) as answer:
-            headers = answer.headers
+        async with app.http.stream("GET", path) as response:
+            headers = response.headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'"), path
         assert "frame-ancestors 'none'" in policy, path
@@ -60,34 +60,37 @@ async def test_every_page_has_the_headers_that_browsers_obey(app: App) -> None:
 async def test_each_page_has_a_nonce_of_its_own(app: App) -> None:
     nonces = set()
     for _ in range(3):
-        answer = await app.http.get("/console/")
-        nonce = answer.headers["content-security-policy"].partition("'nonce-")[2].partition("'")[0]
-        assert f'nonce="{nonce}"' in answer.text
+        response = await app.http.get("/console/")
+        nonce = response.headers["content-security-policy"].partition("'nonce-")[2].partition("'")[0]
+        assert f'nonce="{nonce}"' in response.text
         nonces.add(nonce)
     assert len(nonces) == 3
 
 
 async def test_hsts_where_the_base_url_is_https(database_url: str) -> None:
     async with running_app(database_url, API_KEYS="", CP_BASE_URL="https://cp.test") as app:
-        answer = await app.http.get("/console/")
-        assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
+        response = await app.http.get("/console/")
+        assert response.headers["strict-transport-security"].startswith("max-age=31536000")
 
 
 async def test_answers_of_the_api_run_nothing(app: App) -> None:
     for path in ("/api/livez", "/api/nowhere"):
-        answer = await app.http.get(path)
-        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
+        response = await app.http.get(path)
+        assert response.headers["content-security-policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 async def test_files_are_immutable_and_compressed(app: App) -> None:
     page = (await app.http.get("/console/")).text
     url = page.partition('rel="stylesheet" href="')[2].partition('"')[0]
-    answer = await app.http.get(url)
-    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
-    assert (answer.headers["content-encoding"], answer.headers["content-type"]) == ("gzip", "text/css; charset=utf-8")
-    assert answer.text == (FOLDER / "console.css").read_text()
+    response = await app.http.get(url)
+    assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert (response.headers["content-encoding"], response.headers["content-type"]) == (
+        "gzip",
+        "text/css; charset=utf-8",
+    )
+    assert response.text == (FOLDER / "console.css").read_text()
     plain = await app.http.get(url, headers={"accept-encoding": "identity"})
-    assert plain.text == answer.text
+    assert plain.text == response.text
     other = await app.http.get("/console/static/0123456789abcdef/console.css")
     assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
     for name in ("VENDORED.toml", "nothing.js", "..%2fshell.py"):
@@ -96,13 +99,13 @@ async def test_files_are_immutable_and_compressed(app: App) -> None:
 
 
 async def test_an_error_is_a_page_with_sentence_code_and_request(app: App) -> None:
-    answer = await app.http.get("/console/nowhere", headers={"x-request-id": "req-1"})
-    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert all(part in answer.text for part in ("no such route", "NOT_FOUND", "req-1"))
-    answer = await app.http.post("/console/events")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
-    answer = await app.http.get("/console/events?since=yesterday")
-    assert (answer.status_code, "FILTER_INVALID" in answer.text) == (400, True)
+    response = await app.http.get("/console/nowhere", headers={"x-request-id": "req-1"})
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert all(part in response.text for part in ("no such route", "NOT_FOUND", "req-1"))
+    response = await app.http.post("/console/events")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    response = await app.http.get("/console/events?since=yesterday")
+    assert (response.status_code, "FILTER_INVALID" in response.text) == (400, True)
 
 
 async def test_a_browser_is_never_answered_in_json(app: App) -> None:
@@ -115,10 +118,10 @@ async def test_a_browser_is_never_answered_in_json(app: App) -> None:
         ("BREW", "/console/", 405),
         ("POST", "/console", 404),
     ):
-        answer = await app.http.request(method, path, headers=AS_BROWSER)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), path
-        assert "require-trusted-types-for" in answer.headers["content-security-policy"], path
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        response = await app.http.request(method, path, headers=AS_BROWSER)
+        assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8"), path
+        assert "require-trusted-types-for" in response.headers["content-security-policy"], path
+        assert response.headers["referrer-policy"] == "no-referrer"
     for path in ("/CONSOLE/", "/api/nowhere"):
         assert (await app.http.get(path)).json()["code"] == "NOT_FOUND"
     assert (await app.http.get("/api/nowhere", headers=AS_BROWSER)).json()["code"] == "NOT_FOUND"
@@ -129,25 +132,25 @@ async def test_the_page_of_a_form_says_why_it_was_refused(app: App) -> None:
     actions = [each.path for each in ENDPOINTS if each.method == "POST" and each.gate is Gate.SESSION]
     refused = []
     for path in (path for path in actions if "{" not in path):
-        answer = await app.http.post(path, data={"-": "<b>"}, headers={"sec-fetch-site": "same-origin"})
-        if answer.status_code in (200, 303):  # it says so itself, or nothing is missing
+        response = await app.http.post(path, data={"-": "<b>"}, headers={"sec-fetch-site": "same-origin"})
+        if response.status_code in (200, 303):  # it says so itself, or nothing is missing
             continue
-        assert answer.status_code in (400, 404, 422), path
-        shown = re.search(r'data-path="([^"]*)"', answer.text)
+        assert response.status_code in (400, 404, 422), path
+        shown = re.search(r'data-path="([^"]*)"', response.text)
         assert shown is not None
         assert shown[1] in pages, path
         assert path.startswith(shown[1])
-        assert re.search(r'role="alert">.*Nothing was done', answer.text), path
-        assert "<b>" not in answer.text
+        assert re.search(r'role="alert">.*Nothing was done', response.text), path
+        assert "<b>" not in response.text
         refused.append(path)
     assert {"/console/keys", "/console/trust/anchors", "/console/webhooks", "/console/signed-in/end-all"} <= {*refused}
 
 
 async def test_a_closed_gate_leads_to_the_sign_in(database_url: str) -> None:
     async with running_app(database_url, CP_BASE_URL="http://cp.test") as app:
-        answer = await app.http.get("/console/events?type=%3Cb%3E")
-        assert answer.status_code == 303
-        assert answer.headers["location"] == "/console/login?to=%2Fconsole%2Fevents%3Ftype%3D%253Cb%253E"
+        response = await app.http.get("/console/events?type=%3Cb%3E")
+        assert response.status_code == 303
+        assert response.headers["location"] == "/console/login?to=%2Fconsole%2Fevents%3Ftype%3D%253Cb%253E"
         fragment = await app.http.get("/console/events", headers={"x-fragment": "rows"})
         assert (fragment.status_code, "SIGN_IN_REQUIRED" in fragment.text) == (401, True)
         with_key = await app.get("/console/events")
@@ -169,9 +172,9 @@ async def test_a_region_is_answered_alone_and_only_when_it_changed(app: App) -> 
 
 
 async def test_pages_are_compressed(app: App) -> None:
-    async with app.http.stream("GET", "/console/", headers={"accept-encoding": "gzip"}) as answer:
-        assert answer.headers["content-encoding"] == "gzip"
-        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    async with app.http.stream("GET", "/console/", headers={"accept-encoding": "gzip"}) as response:
+        assert response.headers["content-encoding"] == "gzip"
+        raw = b"".join([chunk async for chunk in response.aiter_raw()])
     assert gzip.decompress(raw).startswith(b"<!doctype html>")
     plain = await app.http.get("/console/", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
@@ -179,14 +182,16 @@ async def test_pages_are_compressed(app: App) -> None:
 
 async def test_preferences_are_cookies_and_lead_back(app: App) -> None:
     form = {"to": "/console/events?type=a%20b", "theme": "dark", "zone": "local", "density": "huge"}
-    answer = await app.http.post("/console/preferences", data=form, headers={"sec-fetch-site": "same-origin"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/console/events?type=a%20b")
+    response = await app.http.post("/console/preferences", data=form, headers={"sec-fetch-site": "same-origin"})
+    assert (response.status_code, response.headers["location"]) == (303, "/console/events?type=a%20b")
     assert sorted(app.http.cookies.items()) == [("acp-theme", "dark"), ("acp-zone", "local")]
     page = await app.http.get("/console/")
     assert 'data-theme="dark" data-zone="local" data-density="close"' in page.text
     for to in ("https://elsewhere.example/", "//elsewhere.example", "/console/\\elsewhere", "/api/livez", ""):
-        answer = await app.http.post("/console/preferences", data={"to": to}, headers={"sec-fetch-site": "same-origin"})
-        assert answer.headers["location"] == "/console/", to
+        response = await app.http.post(
+            "/console/preferences", data={"to": to}, headers={"sec-fetch-site": "same-origin"}
+        )
+        assert response.headers["location"] == "/console/", to
 
 
 async def test_it_goes_on_without_script(app: App) -> None:
@@ -258,20 +263,20 @@ async def test_parameters_that_a_page_does_not_have_change_nothing(app: App) -> 
 async def test_lists_show_the_namespace_that_was_chosen(app: App) -> None:
     same = {"sec-fetch-site": "same-origin"}
     for wrong in ("a b", "<b>", "x" * 129):
-        answer = await app.http.post("/console/preferences", data={"namespace": wrong}, headers=same)
-        assert answer.status_code in (400, 422), wrong
-    answer = await app.http.post("/console/preferences", data={"namespace": "team/a"}, headers=same)
-    chosen = SimpleCookie(answer.headers["set-cookie"])["acp-namespace"].value
+        response = await app.http.post("/console/preferences", data={"namespace": wrong}, headers=same)
+        assert response.status_code in (400, 422), wrong
+    response = await app.http.post("/console/preferences", data={"namespace": "team/a"}, headers=same)
+    chosen = SimpleCookie(response.headers["set-cookie"])["acp-namespace"].value
     cookie = {"cookie": f'acp-namespace="{chosen}"'}
     for path in ("/console/agents", "/console/trust"):
         assert '<option value="team/a" selected>' in (await app.http.get(path, headers=cookie)).text, path
         other = (await app.http.get(f"{path}?namespace=other", headers=cookie)).text
         assert '<option value="other" selected>' in other
         assert "ns: team/a" in other
-    answer = await app.http.get("/console/agents", headers={"cookie": "acp-namespace=<b>"})
-    assert (answer.status_code, "ns: " in answer.text) == (200, False)
-    answer = await app.http.post("/console/preferences", data={"theme": "dark"}, headers=same)
-    assert 'acp-namespace="";' in answer.headers.get_list("set-cookie")[0]
+    response = await app.http.get("/console/agents", headers={"cookie": "acp-namespace=<b>"})
+    assert (response.status_code, "ns: " in response.text) == (200, False)
+    response = await app.http.post("/console/preferences", data={"theme": "dark"}, headers=same)
+    assert 'acp-namespace="";' in response.headers.get_list("set-cookie")[0]
 
 
 async def test_namespaces_in_use_are_offered(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

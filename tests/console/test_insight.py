@@ -25,9 +25,9 @@ pytestmark = pytest.mark.anyio
 async def page(app: App, path: str = "/console/", **more: Any) -> str:
     for memo in (AttentionLines, FirstScreens):
         app.rt.get(memo).clear()  # type: ignore[attr-defined]
-    answer = await app.http.get(path, **more)
-    assert answer.status_code == 200, answer.text
-    return answer.text
+    response = await app.http.get(path, **more)
+    assert response.status_code == 200, response.text
+    return response.text
 
 
 async def test_the_first_screen_of_an_empty_deployment_says_how_to_begin(app: App) -> None:

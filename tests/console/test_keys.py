@@ -41,10 +41,10 @@ def key_in(page: str) -> str:
 async def test_a_key_is_made_and_shown_once(app: App) -> None:
     async with signed_in(app) as browser:
         form = await form_of(browser, rate="30", name="nightly <b>report")
-        answer = await browser.post("/console/keys", form, headers={"Accept-Encoding": "gzip"})
-        key = key_in(answer.text)
-        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
-        assert "content-encoding" not in answer.headers
+        response = await browser.post("/console/keys", form, headers={"Accept-Encoding": "gzip"})
+        key = key_in(response.text)
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+        assert "content-encoding" not in response.headers
         assert await outcome(app, key) == (200, None)
         again = await browser.post("/console/keys", form)
         assert (again.status_code, "was used before" in again.text, key in again.text) == (200, True, False)
@@ -66,10 +66,10 @@ async def test_a_form_that_is_still_being_worked_on_offers_no_fresh_one(app: App
             await conn.execute("LOCK TABLE api_keys IN EXCLUSIVE MODE")
             first = asyncio.create_task(browser.post("/console/keys", form))
             await until(lambda: conn.fetchval(WAITING))
-            answer = await browser.post("/console/keys", form)
-        assert answer.status_code == 409
-        assert "It is not known whether this was done" in answer.text
-        assert 'name="once"' not in answer.text
+            response = await browser.post("/console/keys", form)
+        assert response.status_code == 409
+        assert "It is not known whether this was done" in response.text
+        assert 'name="once"' not in response.text
         assert key_in((await first).text)
         assert await value(app, "SELECT count(*) FROM api_keys") == 2
 
@@ -78,8 +78,8 @@ async def test_a_key_is_rotated_and_revoked(app: App) -> None:
     key = await new_key(app, role="operator")
     async with signed_in(app) as browser:
         form = await form_of(browser, overlap="3600")
-        answer = await browser.post(f"/console/keys/{key['id']}/rotate", form)
-        fresh = key_in(answer.text)
+        response = await browser.post(f"/console/keys/{key['id']}/rotate", form)
+        fresh = key_in(response.text)
         assert await outcome(app, fresh) == await outcome(app, key) == (200, None)
         revoked = await browser.post(f"/console/keys/{key['id']}/revoke", {"family": "on", "reason": "it leaked"})
         assert (revoked.status_code, revoked.headers["location"]) == (303, "/console/keys")
@@ -95,10 +95,10 @@ async def test_a_key_is_rotated_and_revoked(app: App) -> None:
 async def test_what_is_wrong_in_a_form_makes_no_key(app: App) -> None:
     async with signed_in(app) as browser:
         for wrong in ({"role": "king"}, {"days": "7000"}, {"rate": "many"}, {"once": ""}, {"name": ""}, {"rate": "-1"}):
-            answer = await browser.post("/console/keys", await form_of(browser, **wrong))
-            assert answer.status_code == 400, wrong
-        answer = await browser.post("/console/keys/nothing/revoke", {"reason": ""})
-        assert answer.status_code == 400
+            response = await browser.post("/console/keys", await form_of(browser, **wrong))
+            assert response.status_code == 400, wrong
+        response = await browser.post("/console/keys/nothing/revoke", {"reason": ""})
+        assert response.status_code == 400
         assert (await browser.post("/console/keys", {})).status_code == 400
     assert await value(app, "SELECT count(*) FROM api_keys") == 1
 
@@ -113,11 +113,11 @@ async def test_after_five_minutes_the_key_is_asked_for_again(app: App) -> None:
         assert "confirm that it is you" in page
         assert 'action="/console/keys"' not in page.replace('class="filters" action="/console/keys"', "")
         for path in ("/console/keys", f"/console/keys/{made['id']}/rotate", f"/console/keys/{made['id']}/revoke"):
-            answer = await browser.post(path, form)
-            assert answer.status_code == 303
-            assert answer.headers["location"] == "/console/login?to=%2Fconsole%2Fkeys&again=1"
+            response = await browser.post(path, form)
+            assert response.status_code == 303
+            assert response.headers["location"] == "/console/login?to=%2Fconsole%2Fkeys&again=1"
         assert await value(app, "SELECT count(*) FROM api_keys") == 1
-        asked = (await browser.get(answer.headers["location"])).text
+        asked = (await browser.get(response.headers["location"])).text
         assert "less than five minutes old" in asked
         before = browser.session
         again = await browser.post("/console/login?again=1", {"key": made["key"], "to": "/console/keys"})

@@ -55,10 +55,10 @@ async def test_a_silent_database_is_said_soon_and_costs_no_connection(app: App, 
         await no_connection_is_held(app)
         between.stall()
         async with asyncio.timeout(SOON_SECS):
-            answers = await asyncio.gather(*(browser.get(path) for path in ("/console/", "/console/me", PAGES[-2])))
-        for answer in answers:
-            assert (answer.status_code, "DATABASE_UNAVAILABLE" in answer.text) == (503, True)
-            assert answer.headers["content-type"].startswith("text/html")
+            responses = await asyncio.gather(*(browser.get(path) for path in ("/console/", "/console/me", PAGES[-2])))
+        for response in responses:
+            assert (response.status_code, "DATABASE_UNAVAILABLE" in response.text) == (503, True)
+            assert response.headers["content-type"].startswith("text/html")
         between.resume()
         await no_connection_is_held(app)
         assert (await browser.get("/console/")).status_code == 200
@@ -74,11 +74,11 @@ async def test_an_act_in_the_silence_is_done_or_not_and_can_be_done_again(
         form = form_in(await browser.get(page_of(bad)), reason="its key leaked", typed=bad.aid[-4:])
         between.stall_after(silent_after)
         async with asyncio.timeout(SOON_SECS):
-            answer = await browser.post(page_of(bad), form)
-        assert answer.status_code == 503
-        assert ("Nothing was done" in answer.text) is (silent_after == 0)
-        assert ("not known" in answer.text) is (silent_after != 0)
-        assert page_of(bad) in answer.text  # where to look
+            response = await browser.post(page_of(bad), form)
+        assert response.status_code == 503
+        assert ("Nothing was done" in response.text) is (silent_after == 0)
+        assert ("not known" in response.text) is (silent_after != 0)
+        assert page_of(bad) in response.text  # where to look
         between.resume()
         await no_connection_is_held(app)
         again = await browser.post(page_of(bad), form)
@@ -97,6 +97,6 @@ async def test_without_a_database_no_page_offers_what_it_cannot_do(app: App, bet
 
 
 async def posts(browser: Browser, path: str) -> set[str]:
-    answer = await browser.get(path)
-    assert answer.status_code in (200, 303, 400, 503), path
-    return set(re.findall(r'<form[^>]*method="post"[^>]*action="([^"?]*)', answer.text))
+    response = await browser.get(path)
+    assert response.status_code in (200, 303, 400, 503), path
+    return set(re.findall(r'<form[^>]*method="post"[^>]*action="([^"?]*)', response.text))

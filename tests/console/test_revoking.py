@@ -132,5 +132,5 @@ async def test_the_signed_list_is_checked_and_can_be_taken_along(app: App) -> No
         unknown = (await browser.get(f"/console/tokens/{uuid4()}")).text
         assert "It can be revoked all the same" in unknown
         for region in ("signed", "rows"):
-            answer = await browser.get("/console/revocations", headers={"X-Fragment": region})
-            assert answer.text.startswith(f'<section id="{region}"')
+            response = await browser.get("/console/revocations", headers={"X-Fragment": region})
+            assert response.text.startswith(f'<section id="{region}"')

@@ -82,7 +82,7 @@ async def test_an_old_proof_and_a_reader_change_nothing(database_url: str) -> No
                 page = (await browser.get("/console/trust")).text
                 assert 'method="post" action="/console/trust' not in page
                 assert ("confirm that it is you" in page) == (role is Role.OPERATOR)
-                answer = await browser.post("/console/trust/anchors", {"issuer_url": ISSUER})
-                assert answer.status_code == (403 if role is Role.AUDITOR else 303)
-                assert role is Role.AUDITOR or answer.headers["location"].startswith("/console/login")
+                response = await browser.post("/console/trust/anchors", {"issuer_url": ISSUER})
+                assert response.status_code == (403 if role is Role.AUDITOR else 303)
+                assert role is Role.AUDITOR or response.headers["location"].startswith("/console/login")
         assert (await app.get("/api/trust-anchors")).json()["trustAnchors"] == []

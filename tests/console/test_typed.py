@@ -73,13 +73,15 @@ async def test_a_refused_form_keeps_what_was_typed(database_url: str) -> None:
         for action, fields in WRONG.items():
             known = {"aid": bad.aid, "jti": jti, "id": ids.get(action.partition("/{")[0])}
             path = link(action, **{name: value for name, value in known.items() if f"{{{name}}}" in action})
-            answer = await browser.post(path, {**fields, "once": str(uuid4())})
-            form = re.search(rf'<form [^>]*method="post" action="{re.escape(path)}".*?</form>', answer.text, re.DOTALL)
+            response = await browser.post(path, {**fields, "once": str(uuid4())})
+            form = re.search(
+                rf'<form [^>]*method="post" action="{re.escape(path)}".*?</form>', response.text, re.DOTALL
+            )
             assert form is not None, action
-            assert "<b>" not in answer.text
+            assert "<b>" not in response.text
             for value in fields.values():
                 assert escape(value) in form[0], (action, value[:20])
-            assert 'role="alert"' in answer.text, action
+            assert 'role="alert"' in response.text, action
 
 
 def test_each_kind_of_field_of_the_form_alone_is_filled_in() -> None:

@@ -27,8 +27,8 @@ async def test_a_view_is_saved_shown_replaced_and_forgotten(app: App) -> None:
         form = (await browser.get("/console/views", params={"url": PAGE})).text
         assert 'name="url" value="/console/agents?q=a%20b&amp;status=all"' in form
         for url in ("/console/events", PAGE):
-            answer = await browser.post("/console/views", {"name": "<b>mine", "url": url})
-            assert (answer.status_code, answer.headers["location"]) == (303, "/console/views")
+            response = await browser.post("/console/views", {"name": "<b>mine", "url": url})
+            assert (response.status_code, response.headers["location"]) == (303, "/console/views")
         saved = (await browser.get("/console/views")).text
         assert 'href="/console/agents?q=a%20b&amp;status=all"' in saved
         assert "&lt;b&gt;mine" in saved
@@ -53,7 +53,7 @@ async def test_views_are_bounded(app: App) -> None:
         for name in ("", "x" * 101, "a\u202eb"):
             assert (await browser.post("/console/views", {"name": name, "url": PAGE})).status_code == 400
         for n in range(MAX_VIEWS + 1):
-            answer = await browser.post("/console/views", {"name": f"view {n}", "url": PAGE})
-        assert answer.status_code == 400
+            response = await browser.post("/console/views", {"name": f"view {n}", "url": PAGE})
+        assert response.status_code == 400
         assert (await browser.post("/console/views", {"name": "view 7", "url": PAGE})).status_code == 303
         assert await value(app, "SELECT count(*) FROM console_views") == MAX_VIEWS

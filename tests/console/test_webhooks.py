@@ -24,8 +24,8 @@ ATTEMPT = (
 
 
 async def made(app: App, **more: Any) -> dict[str, Any]:
-    answer = await app.http.post("/api/webhooks", json={"url": URL, **more})
-    webhook: dict[str, Any] = answer.json()
+    response = await app.http.post("/api/webhooks", json={"url": URL, **more})
+    webhook: dict[str, Any] = response.json()
     return webhook
 
 
@@ -90,15 +90,15 @@ async def test_deliveries_are_found_and_sent_again(database_url: str) -> None:
         page = (await browser.get(f"{path}?status=failed&code=none")).text
         assert "Resend all 4 that match" in page
         assert page.count('name="ids"') == 4
-        answer = await browser.post(f"{path}/resend", {"what": "selected", "ids": ids[0]})
-        assert "1 queued" in (await browser.get(answer.headers["location"])).text
-        answer = await browser.post(f"{path}/resend", {"what": "matching", "status": "failed", "code": "none"})
-        assert "3 queued" in (await browser.get(answer.headers["location"])).text
+        response = await browser.post(f"{path}/resend", {"what": "selected", "ids": ids[0]})
+        assert "1 queued" in (await browser.get(response.headers["location"])).text
+        response = await browser.post(f"{path}/resend", {"what": "matching", "status": "failed", "code": "none"})
+        assert "3 queued" in (await browser.get(response.headers["location"])).text
         await failed(app, webhook)
-        answer = await browser.post(f"{path}/recover", {"since": EVER})
-        assert "5 queued" in (await browser.get(answer.headers["location"])).text
-        answer = await browser.post(f"{path}/replay-missing", {"since": EVER})
-        assert "0 queued" in (await browser.get(answer.headers["location"])).text
+        response = await browser.post(f"{path}/recover", {"since": EVER})
+        assert "5 queued" in (await browser.get(response.headers["location"])).text
+        response = await browser.post(f"{path}/replay-missing", {"since": EVER})
+        assert "0 queued" in (await browser.get(response.headers["location"])).text
         for action, form in (
             ("resend", {"what": "selected"}),
             ("resend", {"what": "matching", "status": "pending"}),
@@ -117,12 +117,12 @@ async def test_more_than_one_press_does(database_url: str, monkeypatch: pytest.M
         webhook = await made(app)
         path = f"/console/webhooks/{webhook['id']}"
         await failed(app, webhook, 3)
-        answer = await browser.post(f"{path}/resend", {"what": "matching"})
-        page = (await browser.get(answer.headers["location"])).text
+        response = await browser.post(f"{path}/resend", {"what": "matching"})
+        page = (await browser.get(response.headers["location"])).text
         assert "2 queued. There are more" in page
         rest = re.findall(r'name="rest" value="([^"]+)"', page)[0]
-        answer = await browser.post(f"{path}/resend", {"what": "matching", "rest": rest})
-        page = (await browser.get(answer.headers["location"])).text
+        response = await browser.post(f"{path}/resend", {"what": "matching", "rest": rest})
+        page = (await browser.get(response.headers["location"])).text
         assert "1 queued.</p>" in page
 
 
@@ -147,9 +147,9 @@ async def test_who_may_only_read_has_no_button(database_url: str) -> None:
         webhook = await made_with_key(app)
         path = f"/console/webhooks/{webhook['id']}"
         for page in ("/console/webhooks", path):
-            answer = await browser.get(page)
-            assert answer.status_code == 200
-            assert 'action="/console/webhooks' not in answer.text.replace(f'<form class="filters" action="{path}', "")
+            response = await browser.get(page)
+            assert response.status_code == 200
+            assert 'action="/console/webhooks' not in response.text.replace(f'<form class="filters" action="{path}', "")
         for action in ("pause", "rotate", "edit", "reset", "test", "resend", "recover", "replay-missing"):
             assert (await browser.post(f"{path}/{action}", {"since": EVER})).status_code == 403
         assert (await browser.post("/console/webhooks", {"url": URL})).status_code == 403

@@ -61,8 +61,8 @@ async def test_an_event_arrives_signed_and_is_logged(database_url: str) -> None:
 
 
 async def test_a_failure_is_tried_again_with_the_same_bytes_until_it_works(database_url: str) -> None:
-    answers = [Answer(500), Answer(404), Answer(drop=True), Answer(200)]
-    async with receiver(lambda _: answers.pop(0)) as there, delivering(database_url) as app:
+    responses = [Answer(500), Answer(404), Answer(drop=True), Answer(200)]
+    async with receiver(lambda _: responses.pop(0)) as there, delivering(database_url) as app:
         webhook = await subscribe(app, there.url)
         await report(app)
         for attempt, (code, pause) in enumerate([(500, 30), (404, 120), (None, 480)], start=1):

@@ -81,8 +81,8 @@ async def test_the_bell_rings_once_for_a_batch_and_not_for_repetitions(database_
 async def test_concurrent_repetitions_store_one(database_url: str) -> None:
     async with runtime(database_url) as one, runtime(database_url) as two:
         events = [new_event(number) for number in range(20)]
-        answers = await asyncio.gather(*(append((one, two)[turn % 2], *events) for turn in range(10)))
-        assert sorted(map(len, answers)) == [0] * 9 + [20]
+        responses = await asyncio.gather(*(append((one, two)[turn % 2], *events) for turn in range(10)))
+        assert sorted(map(len, responses)) == [0] * 9 + [20]
         assert len(await log_ids(one)) == 20
 
 

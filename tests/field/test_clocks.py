@@ -108,11 +108,11 @@ async def test_the_breaker_that_waited_longest_is_probed_first(database_url: str
     """Row 28: eight receivers that fail must not take every probe from the others."""
     tried: list[int] = []  # how often the bad one had been tried when a good one was
 
-    def answer(_: Received) -> Answer:
+    def response(_: Received) -> Answer:
         tried.append(len(bad.got))
         return Answer()
 
-    async with receiver(Answer(500)) as bad, receiver(answer) as good, running_app(database_url, **LOCAL) as app:
+    async with receiver(Answer(500)) as bad, receiver(response) as good, running_app(database_url, **LOCAL) as app:
         for _ in range(12):
             await subscribe(app, bad.url)
         waiting = [await subscribe(app, good.url) for _ in range(3)]

@@ -42,7 +42,7 @@ class Record:
     frames: list[list[tuple[int, str]]] = field(default_factory=list)
     resets: int = 0
     last_ok: list[float] = field(default_factory=list)  # of each replica, monotonic
-    answers: set[int] = field(default_factory=set)
+    responses: set[int] = field(default_factory=set)
 
 
 async def report(http: httpx.AsyncClient, record: Record, replica: int) -> None:
@@ -63,7 +63,7 @@ async def report(http: httpx.AsyncClient, record: Record, replica: int) -> None:
 async def acknowledged(http: httpx.AsyncClient, record: Record, path: str, body: object) -> None:
     while True:
         response = await http.post(path, json=body)
-        record.answers.add(response.status_code)
+        record.responses.add(response.status_code)
         if response.is_success:
             return
         assert response.status_code == 503, response.text
@@ -155,7 +155,7 @@ async def test_synchronous_nothing_acknowledged_is_lost(pair: Pair, replicas: li
     stored = await stored_on(pair.primary)
     assert len(stored) == len(set(stored))
     assert record.events <= set(stored)
-    assert record.answers <= {200, 201, 503}
+    assert record.responses <= {200, 201, 503}
     assert record.resets == 0
     for frames in record.frames:
         seen = [name for _, name in frames]

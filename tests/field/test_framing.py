@@ -47,10 +47,10 @@ def exchange(server: Process, *segments: bytes, quiet_secs: float = 0.2) -> list
         sock.settimeout(quiet_secs)
         while chunk := sock.recv(65536):
             received += chunk
-    return answers(bytes(received))
+    return responses(bytes(received))
 
 
-def answers(received: bytes) -> list[Reply]:
+def responses(received: bytes) -> list[Reply]:
     found = []
     while received:
         reply = parse(received)

@@ -48,7 +48,7 @@ async def test_an_empty_set_does_not_replace_a_good_one(database_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("response", "said"),
     [
         (Answer(500), "the provider answered 500"),
         (Answer(drop=True), "the connection was closed before a response"),
@@ -58,9 +58,9 @@ async def test_an_empty_set_does_not_replace_a_good_one(database_url: str) -> No
         (Answer(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "cut off"),
     ],
 )
-async def test_the_last_failure_is_shown_on_the_anchor(database_url: str, answer: Answer, said: str) -> None:
+async def test_the_last_failure_is_shown_on_the_anchor(database_url: str, response: Answer, said: str) -> None:
     """Row 25: why a key set is missing or old was to be found in the log alone."""
-    async with receiver(answer) as there, running_app(database_url, **LOCAL) as app:
+    async with receiver(response) as there, running_app(database_url, **LOCAL) as app:
         record = await create(app, jwksUrl=f"{there.url}?token=in-the-url")
         shown = await refreshed(app, record)
         assert said in shown["lastError"]

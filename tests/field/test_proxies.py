@@ -125,19 +125,19 @@ def test_a_replica_that_ends_costs_no_request(server: Process, tmp_path: Path, k
         workers = [pool.submit(ask_until, f"http://127.0.0.1:{port}", stop_at) for _ in range(4)]
         time.sleep(0.5)
         assert leaving.terminate() == 0
-        answers = Counter(status for worker in workers for status in worker.result())
-    assert set(answers) == {200}, (answers, (tmp_path / "gateway.log").read_text(), (tmp_path / "log").read_text())
-    assert answers[200] > 20
+        responses = Counter(status for worker in workers for status in worker.result())
+    assert set(responses) == {200}, (responses, (tmp_path / "gateway.log").read_text(), (tmp_path / "log").read_text())
+    assert responses[200] > 20
 
 
 def ask_until(url: str, stop_at: float) -> list[int]:
-    answers = []
+    responses = []
     with httpx.Client(base_url=url, headers=AUTH) as http:
         while time.monotonic() < stop_at:
-            answers.append(http.post("/api/events", json=[{"type": "playground.rolled"}]).status_code)
-            answers.append(http.get("/api/events/history?limit=1").status_code)
+            responses.append(http.post("/api/events", json=[{"type": "playground.rolled"}]).status_code)
+            responses.append(http.get("/api/events/history?limit=1").status_code)
             time.sleep(0.02)
-    return answers
+    return responses
 
 
 def test_the_corpus_is_large() -> None:

@@ -91,7 +91,7 @@ class Load:
     """Requests at a rate, each on a connection of its own; counts the answers by what they say."""
 
     def __init__(self, port: int, per_second: float) -> None:
-        self.answers: Counter[str] = Counter()
+        self.responses: Counter[str] = Counter()
         self.stored = 0  # events whose batch was accepted
         self._port = port
         self._pause = 1 / per_second
@@ -120,10 +120,10 @@ class Load:
             async with asyncio.timeout(PATIENCE_SECS):
                 response = await self._read_answer(number)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as failure:
-            self.answers[type(failure).__name__] += 1
+            self.responses[type(failure).__name__] += 1
             return
         said = describe(response)
-        self.answers[said] += 1
+        self.responses[said] += 1
         self.stored += said == "200" and number % 5 == 0
 
     async def _read_answer(self, number: int) -> bytes:

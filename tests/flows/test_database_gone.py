@@ -61,10 +61,10 @@ def tasks_besides(proxy: Proxy) -> int:
 async def test_a_few_seconds_without_a_database(database_url: str) -> None:
     async with Proxy(database_url) as proxy, served(proxy.dsn) as (rt, port), Listener(port) as listener:
         async with Load(port, PER_SECOND) as load:
-            await until(lambda: load.answers["200"] > PER_SECOND and listener.seqs, 15)
+            await until(lambda: load.responses["200"] > PER_SECOND and listener.seqs, 15)
         await asyncio.sleep(0.2)
         quiet = tasks_besides(proxy)
-        assert set(load.answers) == {"200"}
+        assert set(load.responses) == {"200"}
         stored_before = load.stored
 
         async with Load(port, PER_SECOND) as during:
@@ -74,14 +74,14 @@ async def test_a_few_seconds_without_a_database(database_url: str) -> None:
             await proxy.start()
             mended, mended_at, there = time.monotonic(), time.time(), during.stored
             await until(lambda: during.stored > there, RECOVERY_SECS)
-            refused = during.answers[REFUSED]
+            refused = during.responses[REFUSED]
             await until(lambda: (rt.metrics.registry.get_sample_value(JOB, {"job": TICK}) or 0) > mended_at, PATIENCE)
             await asyncio.sleep(max(0.0, RECOVERY_SECS - (time.monotonic() - mended)))
-            settled = during.answers[REFUSED]
+            settled = during.responses[REFUSED]
             await asyncio.sleep(1)
-            assert during.answers[REFUSED] == settled
+            assert during.responses[REFUSED] == settled
         assert refused > GONE_SECS * PER_SECOND / 2
-        assert set(during.answers) == {"200", REFUSED}
+        assert set(during.responses) == {"200", REFUSED}
 
         conn = await asyncpg.connect(database_url)
         stored = [row[0] for row in await conn.fetch("SELECT seq FROM audit_events ORDER BY seq")]

@@ -58,8 +58,8 @@ async def test_replicas_restarted_in_turn_lose_no_request_and_no_event(database_
             await asyncio.sleep(0.5)
             took = time.monotonic() - began
         assert codes == [0] * (2 * ROUNDS)
-        assert set(load.answers) == {"200"}, load.answers
-        assert load.answers.total() > PER_SECOND / 2 * took
+        assert set(load.responses) == {"200"}, load.responses
+        assert load.responses.total() > PER_SECOND / 2 * took
 
         conn = await asyncpg.connect(database_url)
         stored = [row[0] for row in await conn.fetch("SELECT seq FROM audit_events ORDER BY seq")]

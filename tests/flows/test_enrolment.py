@@ -100,15 +100,15 @@ async def rows_of(dsn: str, aids: list[str]) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-def outcomes(answers: list[Answer]) -> Counter[tuple[int, str]]:
-    return Counter(answer.outcome for answer in answers)
+def outcomes(responses: list[Answer]) -> Counter[tuple[int, str]]:
+    return Counter(answer.outcome for answer in responses)
 
 
 async def test_two_hundred_agents_at_once(server: Process, dsn: str) -> None:
     agents = [new_agent("p256" if number % 10 == 0 else "ed25519") for number in range(CROWD)]
     async with client(server) as http:
-        answers = await asyncio.gather(*(http.register(manifest(agent)) for agent in agents))
-        assert outcomes(answers) == {(201, ""): CROWD}
+        responses = await asyncio.gather(*(http.register(manifest(agent)) for agent in agents))
+        assert outcomes(responses) == {(201, ""): CROWD}
         assert await rows_of(dsn, [agent.aid for agent in agents]) == (CROWD, CROWD, CROWD)
         assert {agent.aid for agent in agents} <= await http.listed()
 
@@ -117,9 +117,9 @@ async def test_one_agent_two_hundred_times_at_once(server: Process, dsn: str) ->
     agent = new_agent()
     body = manifest(agent)
     async with client(server) as http:
-        answers = await asyncio.gather(*(http.register(body) for _ in range(CROWD)))
-        assert outcomes(answers) == {(201, ""): CROWD}
-        assert len({answer.said["registeredAt"] for answer in answers}) == 1
+        responses = await asyncio.gather(*(http.register(body) for _ in range(CROWD)))
+        assert outcomes(responses) == {(201, ""): CROWD}
+        assert len({answer.said["registeredAt"] for answer in responses}) == 1
     assert await rows_of(dsn, [agent.aid]) == (1, 1, CROWD)
 
 
@@ -128,8 +128,8 @@ async def test_one_token_fifty_times_at_once(server: Process, dsn: str) -> None:
     body = manifest(agent)
     async with client(server) as http:
         token = await http.token(body)
-        answers = await asyncio.gather(*(http.register(body, token) for _ in range(50)))
-    assert outcomes(answers) == {(201, ""): 1, (401, "TOKEN_REPLAYED"): 49}
+        responses = await asyncio.gather(*(http.register(body, token) for _ in range(50)))
+    assert outcomes(responses) == {(201, ""): 1, (401, "TOKEN_REPLAYED"): 49}
     assert await rows_of(dsn, [agent.aid]) == (1, 1, 1)
 
 
@@ -137,12 +137,12 @@ async def test_many_manifests_of_few_agents_at_once_leave_the_newest(server: Pro
     agents = [new_agent() for _ in range(10)]
     bodies = [manifest(agent, published_at=NOW - age) for age in range(20) for agent in agents]
     async with client(server) as http:
-        answers = await asyncio.gather(*(http.register(body) for body in bodies))
-        assert set(outcomes(answers)) <= {(201, ""), (409, "MANIFEST_STALE")}
+        responses = await asyncio.gather(*(http.register(body) for body in bodies))
+        assert set(outcomes(responses)) <= {(201, ""), (409, "MANIFEST_STALE")}
         for agent in agents:
             stored = await http.ask("GET", f"/api/registry/agents/{agent.aid}/manifest")
             assert stored.said["manifest"]["published_at"] == NOW
-    accepted = outcomes(answers)[(201, "")]
+    accepted = outcomes(responses)[(201, "")]
     assert await rows_of(dsn, [agent.aid for agent in agents]) == (10, accepted, accepted)
 
 

@@ -52,10 +52,10 @@ async def ask(dsn: str, *statements: str) -> list[str]:
 
 def exercise(http: httpx.Client, dsn: str) -> list[str]:
     """Ask everything, well and badly; the answers, without the one that shows a webhook's secret."""
-    answers: list[str] = []
+    responses: list[str] = []
 
     def keep(response: httpx.Response) -> httpx.Response:
-        answers.append(f"{response.headers}{response.text}")
+        responses.append(f"{response.headers}{response.text}")
         return response
 
     hook = {"url": "http://127.0.0.1:9/hook", "secret": SECRETS["webhook secret"], "events": ["agent.registered"]}
@@ -92,7 +92,7 @@ def exercise(http: httpx.Client, dsn: str) -> list[str]:
         for headers in (AUTH, {"Authorization": f"Bearer {API_KEY[:-1]}"}, {}):
             for content in (b"{}", b'{"x": "\\ud800"}', b"not json"):
                 keep(http.request(endpoint.method, path, content=content, headers=headers))
-    return answers
+    return responses
 
 
 def in_the_console(http: httpx.Client, keep: Callable[[httpx.Response], httpx.Response]) -> None:
@@ -147,7 +147,7 @@ def test_no_secret_comes_out_anywhere(database_url: str, tmp_path: Path, argumen
         given = environment(database_url, collector)
         with Process(given.pop("database_url"), tmp_path / "log", *arguments, **given) as server:
             with httpx.Client(base_url=server.url, timeout=30) as http:
-                answers = exercise(http, database_url)
+                responses = exercise(http, database_url)
             shown = commands(server.running.pid)
             assert "aitp_cp" in shown
             assert server.terminate() == 0
@@ -158,7 +158,7 @@ def test_no_secret_comes_out_anywhere(database_url: str, tmp_path: Path, argumen
     assert collector.spans
     places = {
         "log": log,
-        "answers": "\n".join(answers),
+        "answers": "\n".join(responses),
         "ps": shown,
         "rows": "\n".join(stored),
         "traces": str(collector.spans) + str(collector.resources),

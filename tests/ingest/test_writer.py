@@ -70,9 +70,9 @@ async def test_a_second_group_waits_at_the_log_and_the_third_gathers(app: App) -
             await asyncio.sleep(0.05)
             assert await watching.fetchval(WAITING) == GROUPS_AT_ONCE
             assert not any(task.done() for task in (first, *few, *many, *more))
-        answers = await asyncio.gather(first, *few, *many, *more)
-    assert answers == [1] * 11 + [SECOND_GROUP_SIZE] * 6
-    assert await stored(app) == sum(answers)
+        responses = await asyncio.gather(first, *few, *many, *more)
+    assert responses == [1] * 11 + [SECOND_GROUP_SIZE] * 6
+    assert await stored(app) == sum(responses)
 
 
 async def test_two_groups_with_the_same_events_store_them_once(app: App) -> None:

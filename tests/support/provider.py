@@ -11,7 +11,7 @@ class Provider:
     """Answers GET by path; unknown paths are 404, paths in `silent` never get an answer."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.responses: dict[str, tuple[int, bytes]] = {}
         self.silent: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.news = asyncio.Condition()
@@ -29,7 +29,7 @@ class Provider:
         return f"http://127.0.0.1:{self.port}"
 
     def say(self, path: str, value: Any, status: int = 200) -> None:
-        self.answers[path] = (status, value if isinstance(value, bytes) else json.dumps(value).encode())
+        self.responses[path] = (status, value if isinstance(value, bytes) else json.dumps(value).encode())
 
     async def asked_for(self, path: str, times: int = 1) -> None:
         """Return once `path` has been asked for so many times; raises `TimeoutError` after ten seconds."""
@@ -69,7 +69,7 @@ class Provider:
             self.news.notify_all()
         if path in self.silent:
             await asyncio.Event().wait()
-        status, body = self.answers.get(path, (404, b"{}"))
+        status, body = self.responses.get(path, (404, b"{}"))
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body)) + body)
         await writer.drain()
         writer.close()

@@ -22,9 +22,9 @@ def tct(number: int, **claims: Any) -> dict[str, Any]:
 
 
 async def listed(app: App, query: str = "") -> list[str]:
-    answer = await app.get(f"/api/{query}")
-    assert answer.status_code == 200, answer.text
-    rows = next(iter(answer.json().values()))
+    response = await app.get(f"/api/{query}")
+    assert response.status_code == 200, response.text
+    rows = next(iter(response.json().values()))
     return [row["jti"] for row in rows]
 
 
@@ -155,8 +155,8 @@ async def test_a_tree_ends_at_its_depth_at_its_size_and_at_a_forged_cycle(app: A
 
 @pytest.mark.parametrize("query", ["root_jti=7", "rootJti=x", "parent_jti=abc", "parentJti=%F0%9F%A6%8A"])
 async def test_an_id_that_is_no_uuid_is_refused(app: App, query: str) -> None:
-    answer = await app.get(f"/api/delegations?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+    response = await app.get(f"/api/delegations?{query}")
+    assert (response.status_code, response.json()["code"]) == (400, "BAD_REQUEST")
 
 
 async def test_live_tokens_are_listed_by_their_end(app: App) -> None:
@@ -179,6 +179,6 @@ async def test_live_tokens_are_listed_by_their_end(app: App) -> None:
 async def test_a_verdict_that_does_not_exist_is_refused(app: App, path: str) -> None:
     """Issue 15: no row has it, and an empty list would look like good news."""
     for verdict in ("bogus", "forged", "VERIFIED"):
-        answer = await app.get(f"/api/{path}?verdict={verdict}")
-        assert answer.status_code == 400
-        assert "verdict is invalid or none or unverifiable or verified" in answer.json()["error"]
+        response = await app.get(f"/api/{path}?verdict={verdict}")
+        assert response.status_code == 400
+        assert "verdict is invalid or none or unverifiable or verified" in response.json()["error"]

@@ -79,13 +79,13 @@ def check_revocations(record: Record, truth: Truth) -> Iterator[Finding]:
 
 
 def _check_revocation(entry: Revoked, row: Row | None) -> Iterator[Finding]:
-    if row is None and entry.answers:
+    if row is None and entry.responses:
         yield Finding("revocations", "lost", entry.jti)
-    if len(entry.answers) > 1:
-        yield Finding("revocations", "wrong", f"{entry.jti} was answered with different entries: {entry.answers}")
+    if len(entry.responses) > 1:
+        yield Finding("revocations", "wrong", f"{entry.jti} was answered with different entries: {entry.responses}")
     if row is not None and row["reason"] not in entry.asked:
         yield Finding("revocations", "wrong", f"{entry.jti} has the reason {row['reason']!r}, which nobody gave")
-    if row is not None and any(reason != row["reason"] for _, reason in entry.answers):
+    if row is not None and any(reason != row["reason"] for _, reason in entry.responses):
         yield Finding("revocations", "wrong", f"{entry.jti} was answered with another reason than the stored one")
 
 

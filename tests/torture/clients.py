@@ -93,20 +93,20 @@ class Clients:
                     timeout=None,
                 )
                 body = given.text if request.page else given.json()
-                answer = Answer(given.status_code, body, given.headers, port)
+                response = Answer(given.status_code, body, given.headers, port)
         except (httpx.TransportError, TimeoutError, OSError):
             return None
         except ValueError:
             self.record.complain(request.kind, "wrong", f"{given.status_code} without JSON: {given.text[:200]}")
             return None
-        asks_again = (answer.status, answer.code) in ASK_AGAIN
+        asks_again = (response.status, response.code) in ASK_AGAIN
         if request.page:
-            asks_again = answer.status == 503 or "IDEMPOTENCY_IN_FLIGHT" in given.text
-        if answer.status >= 500 and not asks_again:
+            asks_again = response.status == 503 or "IDEMPOTENCY_IN_FLIGHT" in given.text
+        if response.status >= 500 and not asks_again:
             self.record.complain(
-                request.kind, "wrong", f"{request.method} {request.path}: {answer.status} {given.text}"
+                request.kind, "wrong", f"{request.method} {request.path}: {response.status} {given.text}"
             )
-        return None if answer.status >= 500 or asks_again else answer
+        return None if response.status >= 500 or asks_again else response
 
     @property
     def is_late(self) -> bool:
@@ -116,13 +116,13 @@ class Clients:
     async def insist(self, request: Request, dice: random.Random, port: int | None = None) -> Answer | None:
         """Ask until told; None only when there is no answer long after everything was mended."""
         unsure = 0
-        while (answer := await self.attempt(request, dice, port)) is None:
+        while (response := await self.attempt(request, dice, port)) is None:
             unsure += 1
             if self.is_late:
                 self.record.complain(request.kind, "wrong", f"no answer to {request.method} {request.path}")
                 return None
             await asyncio.sleep(dice.uniform(*PAUSE_SECS))
-        return answer._replace(unsure=unsure)
+        return response._replace(unsure=unsure)
 
     async def vanish(self, request: Request, dice: random.Random) -> None:
         """Hang up somewhere in the request, or after it and before the answer."""

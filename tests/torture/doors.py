@@ -45,7 +45,7 @@ async def _try(clients: Clients, door: Door, replica: int, *, valid: bool) -> Ro
     while accepted is not valid and not clients.is_late:
         if accepted is not None:
             await asyncio.sleep(0.1)
-        answer = await clients.attempt(trial(door), dice, port)
-        accepted = None if answer is None else answer.status == 200
+        response = await clients.attempt(trial(door), dice, port)
+        accepted = None if response is None else response.status == 200
     shown = {"replica": replica, "accepted": bool(accepted), "valid": valid}
     return {"kind": kind_of(door), "item": name_of(door), **shown}

@@ -94,16 +94,16 @@ class Load:
             self.note_batch(batch, await self.clients.insist(request, dice))
         await self._read_back(batch, dice)
 
-    def note_batch(self, batch: Batch, answer: Answer | None) -> None:
-        if answer is None:
+    def note_batch(self, batch: Batch, response: Answer | None) -> None:
+        if response is None:
             return
-        batch.unsure += answer.unsure
-        if answer.status != 200 or answer.body["ingested"] != len(batch.events) or answer.body["dropped"]:
-            self.record.complain("events", "wrong", f"batch {batch.name}: {answer}")
+        batch.unsure += response.unsure
+        if response.status != 200 or response.body["ingested"] != len(batch.events) or response.body["dropped"]:
+            self.record.complain("events", "wrong", f"batch {batch.name}: {response}")
             return
         batch.told = batch.told or _now()
-        if not answer.replayed:
-            batch.inserted.append(answer.body["inserted"])
+        if not response.replayed:
+            batch.inserted.append(response.body["inserted"])
 
     async def _read_back(self, batch: Batch, dice: random.Random) -> None:
         """What is acknowledged can be read on any replica."""
@@ -111,9 +111,9 @@ class Load:
         if batch.told is None or not sessions or dice.random() < 0.7:
             return
         request = Request("events", "GET", f"/api/events/history?limit=1000&sessionId={sessions[0]}")
-        if (answer := await self.clients.attempt(request, dice)) is None:
+        if (response := await self.clients.attempt(request, dice)) is None:
             return
-        seen = {event["payload"].get("torture") for event in answer.body["events"]}
+        seen = {event["payload"].get("torture") for event in response.body["events"]}
         for event in batch.events:
             if event.get("session_id") == sessions[0] and event["id"] not in seen and len(seen) < 1000:
                 self.record.complain("events", "lost", f"{event['id']} is not in the history of its session")
@@ -148,14 +148,14 @@ class Load:
         vanished = dice.random() < 0.1
         if vanished:
             await self.clients.vanish(request, dice)
-        answer = None if vanished and dice.random() < 0.5 else await self.clients.insist(request, dice)
-        if answer is None:
+        response = None if vanished and dice.random() < 0.5 else await self.clients.insist(request, dice)
+        if response is None:
             agent.unsure += 1
             return False
         # Without a key a second use of the token says that the first one went through.
-        again = (vanished or answer.unsure > 0) and answer.code == "TOKEN_REPLAYED"
-        if answer.status != 201 and not again:
-            self.record.complain("registrations", "wrong", f"{agent.aid}: {answer}")
+        again = (vanished or response.unsure > 0) and response.code == "TOKEN_REPLAYED"
+        if response.status != 201 and not again:
+            self.record.complain("registrations", "wrong", f"{agent.aid}: {response}")
         agent.told = True
         agent.spent += 1
         return True
@@ -163,11 +163,11 @@ class Load:
     async def _deregister(self, agent: Enrolled, dice: random.Random) -> None:
         agent.leaving = "asked"
         path = f"/api/registry/agents/{quote(agent.aid, safe='')}"
-        answer = await self.clients.insist(Request("deregistrations", "DELETE", path), dice)
-        if answer is not None and answer.status == 200:
+        response = await self.clients.insist(Request("deregistrations", "DELETE", path), dice)
+        if response is not None and response.status == 200:
             agent.leaving = "told"
-        elif answer is not None:
-            self.record.complain("deregistrations", "wrong", f"{agent.aid}: {answer}")
+        elif response is not None:
+            self.record.complain("deregistrations", "wrong", f"{agent.aid}: {response}")
 
     async def revoke(self, name: str, dice: random.Random) -> None:
         """A token is revoked, sometimes by two clients who disagree about the reason."""
@@ -180,12 +180,12 @@ class Load:
 
     async def _revoke(self, entry: Revoked, reason: str, dice: random.Random) -> None:
         entry.asked.add(reason)
-        answer = await self._post_entries(reason, {"jti": entry.jti.upper(), "reason": reason}, dice)
-        if answer is not None and answer.status == 201:
-            entry.answers.add((answer.body["revokedAt"], answer.body["reason"]))
+        response = await self._post_entries(reason, {"jti": entry.jti.upper(), "reason": reason}, dice)
+        if response is not None and response.status == 201:
+            entry.responses.add((response.body["revokedAt"], response.body["reason"]))
             entry.told_at = entry.told_at or time.time()
-        elif answer is not None:
-            self.record.complain("revocations", "wrong", f"{entry.jti}: {answer}")
+        elif response is not None:
+            self.record.complain("revocations", "wrong", f"{entry.jti}: {response}")
 
     async def _post_entries(self, name: str, body: object, dice: random.Random) -> Answer | None:
         """Ask for revocations, some with an idempotency key; None where the client did not wait or gave up."""
@@ -200,23 +200,23 @@ class Load:
         """Tokens are revoked by one request, some of which have been revoked before."""
         bulk = Bulk(name, [token_id(dice) for _ in range(dice.randint(2, MOST_BULK))])
         self.record.bulks.append(bulk)
-        known = [jti for jti, entry in self.record.revocations.items() if entry.answers][-3:]
+        known = [jti for jti, entry in self.record.revocations.items() if entry.responses][-3:]
         jtis = dice.sample([*bulk.fresh, *known], len(bulk.fresh) + len(known))
         entries = [self.record.revocations.setdefault(jti, Revoked(jti)) for jti in jtis]
         for entry in entries:
             entry.asked.add(name)
-        answer = await self._post_entries(name, {"jtis": jtis, "reason": name}, dice)
-        if answer is None:
+        response = await self._post_entries(name, {"jtis": jtis, "reason": name}, dice)
+        if response is None:
             return
-        said = answer.body
-        if answer.status != 201 or [entry["jti"] for entry in said["entries"]] != jtis:
-            self.record.complain("revocations", "wrong", f"{name}: {answer}")
+        said = response.body
+        if response.status != 201 or [entry["jti"] for entry in said["entries"]] != jtis:
+            self.record.complain("revocations", "wrong", f"{name}: {response}")
             return
         if said["revoked"] + said["alreadyRevoked"] != len(jtis) or said["revoked"] not in {0, len(bulk.fresh)}:
             self.record.complain("revocations", "wrong", f"{name} was counted {said['revoked']} of {len(bulk.fresh)}")
         bulk.told = True
         for entry, shown in zip(entries, said["entries"], strict=True):
-            entry.answers.add((shown["revokedAt"], shown["reason"]))
+            entry.responses.add((shown["revokedAt"], shown["reason"]))
             entry.told_at = entry.told_at or time.time()
 
     async def subscribe(self, name: str, dice: random.Random) -> None:
@@ -235,35 +235,35 @@ class Load:
     async def create(self, hook: Hook, dice: random.Random, secret: str | None = None) -> None:
         body = json.dumps({"url": hook.url, "events": hook.events, "secret": secret}).encode()
         headers = keyed(f"hook {hook.url}") if hook.keyed else AUTH
-        answer = await self.clients.insist(Request("webhooks", "POST", "/api/webhooks", body, headers), dice)
-        if answer is None or answer.status != 201:
-            self.record.complain("webhooks", "wrong", f"{hook.url}: {answer}")
+        response = await self.clients.insist(Request("webhooks", "POST", "/api/webhooks", body, headers), dice)
+        if response is None or response.status != 201:
+            self.record.complain("webhooks", "wrong", f"{hook.url}: {response}")
             return
-        hook.asked = 1 if hook.keyed else answer.unsure + 1
-        hook.ids.add(answer.body["id"])
+        hook.asked = 1 if hook.keyed else response.unsure + 1
+        hook.ids.add(response.body["id"])
         hook.born = _now()
 
     async def _patch(self, hook: Hook, dice: random.Random) -> None:
         hook.changing = _now()
         hook.events = ["handshake.failed"]
         request = Request("webhooks", "PATCH", _path(hook), json.dumps({"events": hook.events}).encode())
-        answer = await self.clients.insist(request, dice)
-        if answer is None or answer.status != 200:
-            self.record.complain("webhooks", "wrong", f"PATCH {hook.url}: {answer}")
+        response = await self.clients.insist(request, dice)
+        if response is None or response.status != 200:
+            self.record.complain("webhooks", "wrong", f"PATCH {hook.url}: {response}")
             return
         hook.patches += 1
-        hook.unsure_patches += answer.unsure
+        hook.unsure_patches += response.unsure
 
     async def _remove(self, hook: Hook, dice: random.Random) -> None:
         hook.changing = hook.changing or _now()
         hook.leaving = "asked"
-        answer = await self.clients.insist(Request("webhooks", "DELETE", _path(hook)), dice)
-        if answer is None:
+        response = await self.clients.insist(Request("webhooks", "DELETE", _path(hook)), dice)
+        if response is None:
             return
-        if answer.status == 200 or (answer.status == 404 and answer.unsure):
+        if response.status == 200 or (response.status == 404 and response.unsure):
             hook.leaving = "told"
         else:
-            self.record.complain("webhooks", "wrong", f"DELETE {hook.url}: {answer}")
+            self.record.complain("webhooks", "wrong", f"DELETE {hook.url}: {response}")
 
     async def anchor(self, name: str, dice: random.Random) -> None:
         """Two clients send the same keyed creation at once; it happens once and both hear the same."""
@@ -271,12 +271,12 @@ class Load:
         self.record.anchors[anchor.issuer] = anchor
         body = json.dumps({"issuerUrl": anchor.issuer}).encode()
         request = Request("keyed posts", "POST", "/api/trust-anchors", body, keyed(f"anchor {name}"))
-        for answer in await asyncio.gather(*(self.clients.insist(request, dice) for _ in range(2))):
-            if answer is not None and answer.status == 201:
+        for response in await asyncio.gather(*(self.clients.insist(request, dice) for _ in range(2))):
+            if response is not None and response.status == 201:
                 anchor.told = True
-                anchor.ids.add(answer.body["id"])
-            elif answer is not None:
-                self.record.complain("keyed posts", "wrong", f"{anchor.issuer}: {answer}")
+                anchor.ids.add(response.body["id"])
+            elif response is not None:
+                self.record.complain("keyed posts", "wrong", f"{anchor.issuer}: {response}")
 
     async def pause(self, secs: float) -> None:
         try:

@@ -48,22 +48,22 @@ async def make_key(load: Load, name: str, dice: random.Random, role: str) -> Fam
     """None if there never was an answer."""
     family = load.record.families[name] = Family(name)
     body = json.dumps({"name": name, "role": role}).encode()
-    answer = await load.clients.insist(Request("api keys", "POST", "/api/keys", body, keyed(f"make {name}")), dice)
-    if answer is None or answer.status != 201:
-        load.record.complain("api keys", "wrong", f"{name} was not made: {answer}")
+    response = await load.clients.insist(Request("api keys", "POST", "/api/keys", body, keyed(f"make {name}")), dice)
+    if response is None or response.status != 201:
+        load.record.complain("api keys", "wrong", f"{name} was not made: {response}")
         return None
     family.told = True
-    family.keys.append(Key(answer.body["id"], answer.body.get("key")))
+    family.keys.append(Key(response.body["id"], response.body.get("key")))
     return family
 
 
 async def use(load: Load, family: Family, dice: random.Random) -> None:
     """A key that was just made works on any replica."""
     key = family.keys[-1]
-    if key.secret is None or (answer := await _whoami(load.clients, key, dice)) is None:
+    if key.secret is None or (response := await _whoami(load.clients, key, dice)) is None:
         return
-    if answer.status != 200 or answer.body["actor"] != f"key:{family.keys[0].id}":
-        load.record.complain("api keys", "lost", f"{key.id} was made and is refused: {answer}")
+    if response.status != 200 or response.body["actor"] != f"key:{family.keys[0].id}":
+        load.record.complain("api keys", "lost", f"{key.id} was made and is refused: {response}")
 
 
 async def _rotate(load: Load, family: Family, dice: random.Random) -> None:
@@ -75,13 +75,13 @@ async def _rotate(load: Load, family: Family, dice: random.Random) -> None:
         json.dumps({"overlapSecs": overlap}).encode(),
         keyed(f"rotate {old.id}"),
     )
-    answer = await load.clients.insist(request, dice)
-    if answer is None or answer.status != 201:
-        load.record.complain("api keys", "wrong", f"{old.id} was not rotated: {answer}")
+    response = await load.clients.insist(request, dice)
+    if response is None or response.status != 201:
+        load.record.complain("api keys", "wrong", f"{old.id} was not rotated: {response}")
         return
     old.replaced = True
     old.refused_from = now() + overlap + 2 * SKEW_SECS  # one replica may be ahead, and another behind
-    family.keys.append(Key(answer.body["id"], answer.body.get("key")))
+    family.keys.append(Key(response.body["id"], response.body.get("key")))
 
 
 async def revoke(load: Load, family: Family, dice: random.Random) -> None:
@@ -91,15 +91,15 @@ async def revoke(load: Load, family: Family, dice: random.Random) -> None:
     for key in ending:
         key.revoked = "asked"
     path = f"/api/keys/{family.keys[-1].id}?reason=torture&family={json.dumps(whole)}"
-    answer = await load.clients.insist(Request("api keys", "DELETE", path), dice)
-    if answer is None or answer.status != 200:
-        load.record.complain("api keys", "wrong", f"{family.name} was not revoked: {answer}")
+    response = await load.clients.insist(Request("api keys", "DELETE", path), dice)
+    if response is None or response.status != 200:
+        load.record.complain("api keys", "wrong", f"{family.name} was not revoked: {response}")
         return
     for key in ending:
         key.revoked, key.refused_from = "told", now()
     for key in ending:
-        if key.id in answer.body["keys"] and key.secret is not None:
-            again = await _whoami(load.clients, key, dice, answer.port)
+        if key.id in response.body["keys"] and key.secret is not None:
+            again = await _whoami(load.clients, key, dice, response.port)
             if again is not None and again.status != 401:
                 load.record.complain("api keys", "wrong", f"{key.id} is accepted by whom it was revoked by: {again}")
 
@@ -131,45 +131,45 @@ async def _sign_in(load: Load, family: Family, dice: random.Random) -> Session |
         return None
     actor = f"key:{family.keys[0].id}"
     visitor = load.record.visitors.setdefault(actor, Visitor())
-    answer = await load.clients.insist(_form("/console/login", {"key": secret}, {}), dice)
-    cookie = None if answer is None else _cookie(answer)
-    if answer is None or answer.status != 303 or not cookie:
-        load.record.complain("console sessions", "wrong", f"{family.name} was not signed in: {answer}")
+    response = await load.clients.insist(_form("/console/login", {"key": secret}, {}), dice)
+    cookie = None if response is None else _cookie(response)
+    if response is None or response.status != 303 or not cookie:
+        load.record.complain("console sessions", "wrong", f"{family.name} was not signed in: {response}")
         return None
     visitor.logins += 1
-    visitor.unsure += answer.unsure
+    visitor.unsure += response.unsure
     session = Session(cookie, actor, family.keys[-1])
     load.record.sessions.append(session)
     return session
 
 
 async def _look(load: Load, session: Session, dice: random.Random) -> None:
-    answer = await load.clients.attempt(_page("/console/me", session), dice)
-    if answer is not None and answer.status != 200:
-        load.record.complain("console sessions", "lost", f"{session.actor} has signed in: {answer.status}")
+    response = await load.clients.attempt(_page("/console/me", session), dice)
+    if response is not None and response.status != 200:
+        load.record.complain("console sessions", "lost", f"{session.actor} has signed in: {response.status}")
 
 
 async def _make_by_form(load: Load, session: Session, name: str, dice: random.Random) -> None:
     """The same form, sent until there is an answer, makes one key."""
     family = load.record.families[name] = Family(name, actor=session.actor)
     fields = {"once": str(UUID(int=dice.getrandbits(128), version=4)), "name": name, "role": "auditor", "days": "30"}
-    answer = await load.clients.insist(_form("/console/keys", {**fields, "rate": ""}, _cookie_of(session)), dice)
-    if answer is None or answer.status != 200:
-        load.record.complain("console sessions", "wrong", f"the form made no key {name}: {answer}")
+    response = await load.clients.insist(_form("/console/keys", {**fields, "rate": ""}, _cookie_of(session)), dice)
+    if response is None or response.status != 200:
+        load.record.complain("console sessions", "wrong", f"the form made no key {name}: {response}")
         return
     family.told = True
 
 
 async def _sign_out(load: Load, session: Session, dice: random.Random) -> None:
     session.signed_out = "asked"
-    answer = await load.clients.insist(_form("/console/logout", {"-": ""}, _cookie_of(session)), dice)
-    if answer is None or answer.status != 303:
-        load.record.complain("console sessions", "wrong", f"{session.actor} was not signed out: {answer}")
+    response = await load.clients.insist(_form("/console/logout", {"-": ""}, _cookie_of(session)), dice)
+    if response is None or response.status != 303:
+        load.record.complain("console sessions", "wrong", f"{session.actor} was not signed out: {response}")
         return
     session.signed_out, session.refused_from = "told", now()
     # Retried, it may have been another replica that ended the session, which this one then does not know yet.
-    if not answer.unsure:
-        again = await load.clients.attempt(_page("/console/me", session), dice, answer.port)
+    if not response.unsure:
+        again = await load.clients.attempt(_page("/console/me", session), dice, response.port)
         if again is not None and again.status == 200:
             load.record.complain("console sessions", "wrong", f"{session.actor} is signed out and let in")
 
@@ -191,8 +191,8 @@ class Doors:
 
     async def _try(self, door: Door, dice: random.Random) -> None:
         late = _late(door)
-        answer = await self._clients.attempt(trial(door), dice)
-        if answer is not None and answer.status == 200:
+        response = await self._clients.attempt(trial(door), dice)
+        if response is not None and response.status == 200:
             what = f"{name_of(door)} was accepted {late:.0f} s after it may be at the latest"
             self._record.complain(kind_of(door), "wrong", what)
 
@@ -238,6 +238,6 @@ def _cookie_of(session: Session) -> dict[str, str]:
     return {"Cookie": f"{COOKIE}={session.cookie}"}
 
 
-def _cookie(answer: Any) -> str | None:
-    name, _, rest = answer.headers.get("set-cookie", "").partition("=")
+def _cookie(response: Any) -> str | None:
+    name, _, rest = response.headers.get("set-cookie", "").partition("=")
     return rest.partition(";")[0] if name == COOKIE else None

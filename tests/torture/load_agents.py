@@ -71,23 +71,23 @@ async def _prove(load: Load, speaker: Speaker, dice: random.Random) -> bool:
         proof = pop_response(speaker.agent.sdk, challenge.body["nonce"], challenge.body["audience"]).encode()
         request = Request("agent tokens", "POST", "/api/agent-auth/token", proof, {})
         times = dice.choice([1, 1, 1, 2])
-        answers = await asyncio.gather(*(load.clients.insist(request, dice) for _ in range(times)))
-        issued = [answer for answer in answers if answer is not None and answer.status == 200]
+        responses = await asyncio.gather(*(load.clients.insist(request, dice) for _ in range(times)))
+        issued = [response for response in responses if response is not None and response.status == 200]
         if len(issued) > 1:
             load.record.complain("agent tokens", "duplicated", f"{speaker.agent.aid}: one nonce, {len(issued)} tokens")
         if issued:
             speaker.take(issued[0].body["token"])
             load.record.agent_tokens += 1
-        elif not _is_spent(answers):
-            load.record.complain("agent tokens", "wrong", f"{speaker.agent.aid} got no token: {answers}")
+        elif not _is_spent(responses):
+            load.record.complain("agent tokens", "wrong", f"{speaker.agent.aid} got no token: {responses}")
             return False
     return True
 
 
-def _is_spent(answers: Sequence[Answer | None]) -> bool:
+def _is_spent(responses: Sequence[Answer | None]) -> bool:
     """Whether the nonce is too old, perhaps by a clock that was set, or an attempt that nobody knows of has used it."""
-    reasons = {None if answer is None else answer.body.get("reason") for answer in answers}
-    unsure = any(answer is not None and answer.unsure for answer in answers)
+    reasons = {None if response is None else response.body.get("reason") for response in responses}
+    unsure = any(response is not None and response.unsure for response in responses)
     return reasons == {"nonce"} or (unsure and reasons <= {"nonce", "replayed"})
 
 
@@ -96,9 +96,9 @@ async def _tamper(load: Load, speaker: Speaker, events: list[dict[str, Any]], di
     body = json.dumps(events).encode()
     headers = signed_by_hand(speaker.agent, body, OWN_AID)
     request = Request("events", "POST", EVENTS, body.replace(b"demo.", b"mode.") + b" ", headers)
-    answer = await load.clients.attempt(request, dice)
-    if answer is not None and (answer.status, answer.code) != (401, "SIGNATURE_INVALID"):
-        load.record.complain("events", "wrong", f"a report that was tampered with: {answer}")
+    response = await load.clients.attempt(request, dice)
+    if response is not None and (response.status, response.code) != (401, "SIGNATURE_INVALID"):
+        load.record.complain("events", "wrong", f"a report that was tampered with: {response}")
 
 
 def _own_event(load: Load, agent: Agent, key: str, dice: random.Random) -> dict[str, Any]:
@@ -163,11 +163,11 @@ async def _tell(load: Load, name: str, tokens: Sequence[_Told], dice: random.Ran
 async def _plan(load: Load, suspect: Suspect, dice: random.Random) -> str | None:
     """What is done is what was shown, so a request that comes late does not contain an agent that was released."""
     request = _act(suspect, "contain?dryRun=true", {"reason": "torture"})
-    answer = await load.clients.insist(request, dice)
-    if answer is None or answer.status != 200 or answer.body["revocations"] != len(suspect.before):
-        load.record.complain("containments", "wrong", f"the plan for {suspect.aid}: {answer}")
+    response = await load.clients.insist(request, dice)
+    if response is None or response.status != 200 or response.body["revocations"] != len(suspect.before):
+        load.record.complain("containments", "wrong", f"the plan for {suspect.aid}: {response}")
         return None
-    return str(answer.body["planDigest"])
+    return str(response.body["planDigest"])
 
 
 async def _contain(load: Load, suspect: Suspect, plan: str, dice: random.Random) -> bool:
@@ -175,15 +175,15 @@ async def _contain(load: Load, suspect: Suspect, plan: str, dice: random.Random)
     request = _act(suspect, "contain", {"reason": "torture", "expect": plan})
     if dice.random() < 0.2:
         await load.clients.vanish(request, dice)
-    answers = await asyncio.gather(*(load.clients.insist(request, dice) for _ in range(dice.choice([1, 1, 2]))))
-    done = [answer for answer in answers if answer is not None and answer.status in {200, 201}]
-    if len(done) < len(answers):
-        load.record.complain("containments", "wrong", f"{suspect.aid}: {answers}")
+    responses = await asyncio.gather(*(load.clients.insist(request, dice) for _ in range(dice.choice([1, 1, 2]))))
+    done = [response for response in responses if response is not None and response.status in {200, 201}]
+    if len(done) < len(responses):
+        load.record.complain("containments", "wrong", f"{suspect.aid}: {responses}")
         return False
     suspect.contained = "told"
-    suspect.ids.update(answer.body["containment"]["id"] for answer in done)
-    if sum(answer.status == 201 for answer in done) > 1:
-        load.record.complain("containments", "duplicated", f"{suspect.aid} was contained twice: {answers}")
+    suspect.ids.update(response.body["containment"]["id"] for response in done)
+    if sum(response.status == 201 for response in done) > 1:
+        load.record.complain("containments", "duplicated", f"{suspect.aid} was contained twice: {responses}")
     return True
 
 
@@ -196,9 +196,9 @@ async def _is_cut_off(load: Load, bad: Agent, dice: random.Random) -> None:
         Request("containments", "POST", "/api/agent-auth/challenge", json.dumps({"aid": bad.aid}).encode(), {}),
     )
     for trial in trials:
-        answer = await load.clients.attempt(trial, dice)
-        if answer is not None and (answer.status, answer.code) != (403, "AGENT_CONTAINED"):
-            load.record.complain("containments", "wrong", f"{bad.aid} is contained, and {trial.path} says {answer}")
+        response = await load.clients.attempt(trial, dice)
+        if response is not None and (response.status, response.code) != (403, "AGENT_CONTAINED"):
+            load.record.complain("containments", "wrong", f"{bad.aid} is contained, and {trial.path} says {response}")
 
 
 async def _confirm(load: Load, suspect: Suspect, peer: Agent, dice: random.Random) -> None:
@@ -242,10 +242,10 @@ def _condition(speaker: Speaker, fetched: Answer) -> Request:
 async def _look(load: Load, suspect: Suspect, dice: random.Random) -> None:
     """The list of containments has this one, once; and only who has shown it holds the list."""
     path = f"/api/containments?aid={quote(suspect.aid, safe='')}"
-    answer = await load.clients.attempt(Request("containments", "GET", path), dice)
-    if answer is None:
+    response = await load.clients.attempt(Request("containments", "GET", path), dice)
+    if response is None:
         return
-    listed = [row["id"] for row in answer.body["containments"]] if answer.status == 200 else []
+    listed = [row["id"] for row in response.body["containments"]] if response.status == 200 else []
     if set(listed) != suspect.ids or len(listed) != 1:
         load.record.complain("containments", "lost", f"{suspect.aid} has {suspect.ids}, listed are {listed}")
     for id in suspect.ids:
@@ -261,11 +261,11 @@ async def _look(load: Load, suspect: Suspect, dice: random.Random) -> None:
 
 async def _release(load: Load, suspect: Suspect, dice: random.Random) -> None:
     suspect.released = "asked"
-    answer = await load.clients.insist(_act(suspect, "release", {"reason": "a new key"}), dice)
+    response = await load.clients.insist(_act(suspect, "release", {"reason": "a new key"}), dice)
     # Done by an attempt that nobody knows of, it cannot be done again.
-    again = answer is not None and answer.unsure > 0 and answer.code == "NOT_CONTAINED"
-    if answer is None or not (answer.status == 200 or again):
-        load.record.complain("containments", "wrong", f"{suspect.aid} was not released: {answer}")
+    again = response is not None and response.unsure > 0 and response.code == "NOT_CONTAINED"
+    if response is None or not (response.status == 200 or again):
+        load.record.complain("containments", "wrong", f"{suspect.aid} was not released: {response}")
         return
     suspect.released = "told"
 

@@ -102,27 +102,27 @@ class Readers:
 
     async def _page(self, reading: Reading, dice: random.Random) -> None:
         path = f"/api/events/history?order=asc&limit={PAGE}&after={reading.last}"
-        answer = await self._clients.attempt(Request("history", "GET", path), dice)
-        if answer is None:
+        response = await self._clients.attempt(Request("history", "GET", path), dice)
+        if response is None:
             reading.endings["none"] += 1
-        elif answer.status != 200:
-            self._record.complain("history", "wrong", f"{path}: {answer}")
+        elif response.status != 200:
+            self._record.complain("history", "wrong", f"{path}: {response}")
         else:
-            for event in answer.body["events"]:
+            for event in response.body["events"]:
                 reading.take(event)
-            if answer.body["nextAfter"] != reading.last:
-                self._record.complain("history", "wrong", f"{path}: nextAfter {answer.body['nextAfter']}")
+            if response.body["nextAfter"] != reading.last:
+                self._record.complain("history", "wrong", f"{path}: nextAfter {response.body['nextAfter']}")
 
     async def _watch_the_list(self) -> None:
         dice = self._dice("signed list")
         while True:
             await asyncio.sleep(dice.uniform(0.3, 1))
             with suppress(OSError, TimeoutError):
-                answer = await self._clients.attempt(
+                response = await self._clients.attempt(
                     Request("signed lists", "GET", "/.well-known/aitp-revocation-list", headers={}), dice
                 )
-                if answer is not None:
-                    self._check_list(answer.body)
+                if response is not None:
+                    self._check_list(response.body)
 
     def _check_list(self, document: dict[str, Any]) -> None:
         """Signed, not too old, holding all that was long acknowledged and nothing that nobody asked for."""

@@ -59,7 +59,7 @@ class Revoked:
     jti: str
     asked: set[str | None] = field(default_factory=set)
     told_at: float | None = None  # by the clock on the wall, as lists are dated
-    answers: set[tuple[str, str | None]] = field(default_factory=set)
+    responses: set[tuple[str, str | None]] = field(default_factory=set)
 
     @property
     def signable(self) -> bool:

@@ -21,7 +21,7 @@ def acknowledged(record: Record, truth: Truth) -> dict[str, int]:
         "invocations": sum(row["invocations"] for row in truth.counts),
         "registrations": sum(agent.spent for agent in agents),
         "deregistrations": sum(agent.leaving == "told" for agent in agents),
-        "revocations": sum(bool(entry.answers) for entry in record.revocations.values()),
+        "revocations": sum(bool(entry.responses) for entry in record.revocations.values()),
         "containments": sum((one.contained == "told") + (one.released == "told") for one in record.suspects.values()),
         "agent tokens": record.agent_tokens,
         "api keys": sum(key.replaced + (key.revoked == "told") + 1 for one in families for key in one.keys),

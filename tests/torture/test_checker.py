@@ -38,7 +38,7 @@ def enough(record: Record) -> bool:
         min(told.count(worker) for worker in {batch.worker for batch in reports}) > 2
         and len(told) > 15
         and sum(agent.told and agent.leaving == "no" for agent in record.agents.values()) > 2
-        and any(entry.answers for entry in record.revocations.values())
+        and any(entry.responses for entry in record.revocations.values())
         and any(anchor.told for anchor in record.anchors.values())
         and any(bulk.told for bulk in record.bulks)
         and {batch.proof for batch in record.batches if batch.told is not None} == PROOFS
@@ -261,7 +261,7 @@ def agent_that_did_not_leave(record: Record, truth: Truth) -> tuple[str, str, st
 
 def revocation_lost(record: Record, truth: Truth) -> tuple[str, str, str]:
     jti = str(uuid4())
-    record.revocations[jti] = Revoked(jti, answers={("now", None)})
+    record.revocations[jti] = Revoked(jti, responses={("now", None)})
     return "revocations", "lost", jti
 
 
@@ -272,8 +272,8 @@ def revocation_said_twice(record: Record, truth: Truth) -> tuple[str, str, str]:
 
 
 def revocation_answered_differently(record: Record, truth: Truth) -> tuple[str, str, str]:
-    entry = next(one for one in record.revocations.values() if one.answers)
-    entry.answers.add(("another time", "another reason"))
+    entry = next(one for one in record.revocations.values() if one.responses)
+    entry.responses.add(("another time", "another reason"))
     return "revocations", "wrong", entry.jti
 
 

@@ -63,9 +63,9 @@ async def following(url: str) -> AsyncIterator[Stream]:
         timeout = httpx.Timeout(PATIENCE_SECS)
         async with (
             httpx.AsyncClient(timeout=timeout) as http,
-            http.stream("GET", f"{url}/api/events/stream", headers=AUTH) as answer,
+            http.stream("GET", f"{url}/api/events/stream", headers=AUTH) as response,
         ):
-            async for line in answer.aiter_lines():
+            async for line in response.aiter_lines():
                 stream.take(line)
 
     task = asyncio.create_task(follow())

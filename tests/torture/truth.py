@@ -75,8 +75,8 @@ async def read(dsn: str, ports: list[int]) -> Truth:
 async def read_list(port: int) -> Row:
     """The signed list of one replica."""
     async with httpx.AsyncClient() as http:
-        answer = await http.get(f"http://127.0.0.1:{port}/.well-known/aitp-revocation-list", timeout=20)
-    document: Row = answer.raise_for_status().json()
+        response = await http.get(f"http://127.0.0.1:{port}/.well-known/aitp-revocation-list", timeout=20)
+    document: Row = response.raise_for_status().json()
     return document
 
 

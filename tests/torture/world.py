@@ -268,12 +268,12 @@ class Receivers:
         self._dice = random.Random(f"{seed}/receivers")
 
     def behave(self, number: int) -> Behaviour:
-        def answer(received: Received) -> Answer:
+        def response(received: Received) -> Answer:
             chosen = self._choose(self.moods[number])
             self._keep(received, accepted=_accepts(chosen))
             return chosen
 
-        return answer
+        return response
 
     async def mend(self) -> None:
         """All well from here on, and what hangs is cut."""
@@ -304,8 +304,8 @@ class Receivers:
             self._record.complain("deliveries", "wrong", f"{received.headers['x-aitp-delivery']} is signed wrongly")
 
 
-def _accepts(answer: Answer) -> bool:
-    return answer.status == 200 and answer.raw in {None, STATUS_LINE} and not answer.drop
+def _accepts(response: Answer) -> bool:
+    return response.status == 200 and response.raw in {None, STATUS_LINE} and not response.drop
 
 
 class World:

@@ -103,7 +103,7 @@ async def test_the_last_good_set_is_kept(by_hand: App, provider: Provider) -> No
     record, refresher = await create(by_hand, provider.url), by_hand.rt.get(JwksRefresher)
     await refresher.run_due()
     for path, response in UNUSABLE:
-        provider.answers[path] = response
+        provider.responses[path] = response
         asked = provider.asked[path]
         await later(by_hand, 901)
         await refresher.run_due()

@@ -22,8 +22,8 @@ REASON = ("--reason", "key leaked")
 
 
 def reported(server: Process, *events: dict[str, Any]) -> None:
-    answer = httpx.post(f"{server.url}/api/events", json=events, headers=AUTH)
-    assert answer.json()["inserted"] == len(events), answer.text
+    response = httpx.post(f"{server.url}/api/events", json=events, headers=AUTH)
+    assert response.json()["inserted"] == len(events), response.text
 
 
 def typing(server: Process, typed: str, *arguments: str) -> Done:
@@ -76,13 +76,13 @@ def test_an_agent_from_its_plan_to_its_release(server: Process) -> None:
 def test_a_plan_that_changes_is_shown_and_asked_again(server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, questions = new_agent(), list[str]()
 
-    def answer(question: str, *, err: bool) -> str:
+    def response(question: str, *, err: bool) -> str:
         questions.append(question)
         if len(questions) == 1:  # somebody reports while the operator reads
             reported(server, claimed(bad.aid, new_agent().aid))
         return bad.aid[-4:]
 
-    monkeypatch.setattr(typer, "prompt", answer)
+    monkeypatch.setattr(typer, "prompt", response)
     done = at(server, "agents", "contain", bad.aid, *REASON)
     assert done.returncode == 0, done.stderr
     assert len(questions) == 2

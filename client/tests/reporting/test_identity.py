@@ -25,14 +25,14 @@ class Signed:
         self.signers: list[str] = []
         self.manifests = 0
         self.reseed()
-        cp.other = self.answer
+        cp.other = self.response
 
     def reseed(self) -> None:
         agent = aitp.AitpAgent.generate()
         self.aid = aids.canonical(agent.aid)
         self.manifest = agent.build_manifest("aitp-control-plane", "https://cp.example/aitp", []).encode()
 
-    def answer(self, received: Received) -> Answer | None:
+    def response(self, received: Received) -> Answer | None:
         if received.method == "GET":
             self.manifests += 1
             return Answer(body=self.manifest)
@@ -101,10 +101,12 @@ async def test_a_pinned_control_plane_is_not_asked_who_it_is() -> None:
 
 
 async def test_a_manifest_that_cannot_be_had_costs_no_event() -> None:
-    answers = [Answer(404, b'{"error":"no","code":"NOT_FOUND"}'), Answer(400), Answer(body=b"{}")]
+    responses = [Answer(404, b'{"error":"no","code":"NOT_FOUND"}'), Answer(400), Answer(body=b"{}")]
     async with sink() as cp:
         signed = Signed(cp)
-        cp.other = lambda received: answers.pop() if answers and received.method == "GET" else signed.answer(received)
+        cp.other = lambda received: (
+            responses.pop() if responses and received.method == "GET" else signed.response(received)
+        )
         async with Reporter(cp.url, SigningKey.from_seed(new_agent().seed), limits=QUICK) as reporter:
             for n in range(3):
                 reporter.report("t", payload={"n": n})

@@ -47,9 +47,9 @@ async def test_few_events_wait_for_each_other() -> None:
 
 
 async def test_an_outage_costs_nothing_and_a_lost_answer_sends_the_same_events_again() -> None:
-    answers = [UNAVAILABLE, Answer(drop=True), Answer(raw=b"nonsense"), Answer(401, UNAVAILABLE.body), Answer(502)]
+    responses = [UNAVAILABLE, Answer(drop=True), Answer(raw=b"nonsense"), Answer(401, UNAVAILABLE.body), Answer(502)]
     async with sink() as cp, reporter_of(cp) as reporter:
-        cp.script = lambda _: answers.pop(0) if answers else None
+        cp.script = lambda _: responses.pop(0) if responses else None
         for n in range(5):
             reporter.report("t", payload={"n": n})
         await until(lambda: len(cp.requests) >= 3)
@@ -64,9 +64,9 @@ async def test_an_outage_costs_nothing_and_a_lost_answer_sends_the_same_events_a
 
 async def test_retry_after_is_waited_for_even_by_a_flush() -> None:
     busy = Answer(429, b'{"error":"slow","code":"RATE_LIMITED"}', {"Retry-After": "1"})
-    answers = [busy]
+    responses = [busy]
     async with sink() as cp, reporter_of(cp) as reporter:
-        cp.script = lambda _: answers.pop(0) if answers else None
+        cp.script = lambda _: responses.pop(0) if responses else None
         reporter.report("t", payload={"n": 1})
         began = time.monotonic()
         assert not await reporter.flush(0.1)

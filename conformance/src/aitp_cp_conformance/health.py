@@ -50,8 +50,8 @@ async def metrics(cp: Deployment) -> None:
 async def concurrent(cp: Deployment) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    answers = await asyncio.gather(*(cp.public.get("/api/health") for _ in range(PROBES)))
-    for response in answers:
+    responses = await asyncio.gather(*(cp.public.get("/api/health") for _ in range(PROBES)))
+    for response in responses:
         expect.status(response, 200)
     expect.that(loop.time() - began < PING_SECS, f"{PROBES} probes at once took {loop.time() - began:.1f} s")
 
