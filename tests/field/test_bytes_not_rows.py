@@ -54,6 +54,13 @@ FILL: dict[str, Filled] = {
         PAGE_BYTES,
         40,
     ),
+    "GET /api/dashboard/agents": Filled(
+        "agents",
+        """INSERT INTO agents (aid, display_name, handshake_endpoint, offered_caps, manifest_json, registered_at)
+        SELECT n || repeat('é', 500), repeat('"', 255), 'https://agent.example/', '[]', '', now()""",
+        PAGE_BYTES,
+        1500,
+    ),
     "GET /api/registry/notes": Filled(
         "notes",
         f"""INSERT INTO agent_notes (aid, note, labels, updated_by, updated_at)

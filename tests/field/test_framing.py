@@ -36,17 +36,18 @@ def chunked(*headers: bytes, method: bytes = b"POST", target: bytes = b"/api/eve
     return head(method, target, KEY, b"Transfer-Encoding: chunked", *headers)
 
 
-def exchange(server: Process, *segments: bytes, quiet_secs: float = 0.2) -> list[Reply]:
-    """Every answer on one connection, until the server closes it or says no more."""
+def exchange(server: Process, *segments: bytes, quiet_secs: float = 0.2, first_secs: float = 3.0) -> list[Reply]:
+    """Every response on one connection, until the server closes it or says no more."""
     received = bytearray()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock, suppress(OSError):
         for number, segment in enumerate(segments):
             if number:
                 time.sleep(0.02)
             sock.sendall(segment)
-        sock.settimeout(quiet_secs)
+        sock.settimeout(first_secs)
         while chunk := sock.recv(65536):
             received += chunk
+            sock.settimeout(quiet_secs)
     return responses(bytes(received))
 
 
@@ -246,7 +247,7 @@ def test_what_was_not_sent_whole_is_not_executed(server: Process) -> None:
         (chunked(method=b"DELETE", target=target) + b"zz\r\n",),
         (chunked(method=b"DELETE", target=target) + TRAILERS[1],),
     ):
-        exchange(server, *segments)
+        exchange(server, *segments, first_secs=0.3)
     assert httpx.get(f"{server.url}{target.decode()}").json()["status"] == "active"
     replies = exchange(server, head(b"DELETE", target, KEY, b"Content-Length: 2"), b"{}")
     assert [reply.status for reply in replies] == [200]

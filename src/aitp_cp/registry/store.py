@@ -12,6 +12,7 @@ from aitp_cp.db.distinct import distinct
 from aitp_cp.db.keyset import Window
 from aitp_cp.db.pages import json_bytes, within_bytes
 from aitp_cp.db.sweep import OldRows
+from aitp_cp.db.views import View
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.lookalikes import skeleton
 from aitp_cp.registry.model import (
@@ -163,9 +164,12 @@ SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status 
 FROM (SELECT CASE WHEN {CONTAINED} THEN 'contained' ELSE status END AS status FROM agents LIMIT $1) AS sample
 """
 
-SUMMARIES = ORDER.select(
-    "aid, display_name, {status}, registered_at, last_seen_at, unsigned_reports, last_unsigned_report_at",
-    f"agents {WITH_CONTAINMENT}",
+SUMMARY = View(AgentSummary)
+SUMMARIES = within_bytes(
+    ORDER.select(SUMMARY.sql.replace("status", "{status}"), f"agents {WITH_CONTAINMENT}"),
+    columns=SUMMARY.sql,
+    size=f"300 + {json_bytes('aid')} + {json_bytes('display_name')}",
+    order=ORDER.sql,
 )
 
 NAMESPACES = distinct("agents", "namespace")
@@ -318,7 +322,7 @@ async def summaries(
     """Return a page of all agents, in the order of registration, and the cursor of the next one."""
     where = Where()
     page = await ORDER.fetch(conn, SUMMARIES, where, window, status=EFFECTIVE_STATUS.format(now=where.bind(now)))
-    return [AgentSummary(**row) for row in page.rows], page.next_before
+    return [SUMMARY.read(row) for row in page.rows], page.next_before
 
 
 def _add_status(where: Where, status: str, moment: str) -> None:
