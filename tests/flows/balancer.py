@@ -62,12 +62,21 @@ class Balancer:
             await asyncio.sleep(0.01)
         return next(port for port in self._turn if port in self.ready)
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the next one; what is refused has reached nobody, so another one gets it."""
+        while True:
+            port = await self._next()
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                self.ready.discard(port)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         self._writers.add(writer)
         try:
             with suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", await self._next())
+                there, back = await self._connect()
                 ends.append(back)
                 self._writers.add(back)
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))
