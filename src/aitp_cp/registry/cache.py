@@ -88,16 +88,12 @@ class RegistryCache(Memo[CachedRead]):
         It may join lists of the capabilities `joins`, where None stands for lists of all agents, or any list at all.
         """
         self.forget(("agent", aid), ("manifest", aid))
-        self._forget_lists(lambda page: _depends(page, aid, joins))
+        self._forget_lists(lambda page: page is None or _depends(page, aid, joins))
 
     def seen(self, aids: Collection[str | None]) -> None:
         """Forget the records of agents that a report names, and lists that show one of them as never seen."""
         self.forget(*(("agent", aid) for aid in aids))
-        for key in list(self._lists):
-            page = self.peek(key)
-            if page is not None and not page.unseen.isdisjoint(aids):
-                self._lists.discard(key)
-                self.forget(key)
+        self._forget_lists(lambda page: page is not None and not page.unseen.isdisjoint(aids))
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail with new events."""
@@ -114,11 +110,10 @@ class RegistryCache(Memo[CachedRead]):
         """Called by the tail when the log, and with it the registry, was replaced."""
         self.clear()
 
-    def _forget_lists(self, condition: Callable[[CachedRead], bool]) -> None:
-        """Forget the lists that meet a condition, and those that are being read."""
+    def _forget_lists(self, condition: Callable[[CachedRead | None], bool]) -> None:
+        """Forget the lists that meet a condition; it gets None for one that is being read."""
         for key in list(self._lists):
-            page = self.peek(key)
-            if page is None or condition(page):
+            if condition(self.peek(key)):
                 self._lists.discard(key)
                 self.forget(key)
 
