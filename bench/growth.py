@@ -86,7 +86,7 @@ PATHS = (
     "/console/webhooks/{webhook}",
     "/console/audit",
 )
-# Everyone who asks within a second gets the same response, so each read waits until that one has expired.
+# Responses are shared for a second, so each read waits until the one before it has expired.
 COLD = ("/api/dashboard/", "/console/?")
 
 

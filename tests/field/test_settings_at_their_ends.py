@@ -4,10 +4,9 @@ from typing import get_args
 
 import pytest
 
-from aitp_cp.ops.jobs import refresh
 from aitp_cp.settings import Settings
-from aitp_cp.worker import shared_jobs
 from tests.support.app import running_app
+from tests.support.jobs import run_all
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +30,7 @@ def ends(bound: str) -> dict[str, str]:
 async def test_jobs_and_pages_run(database_url: str, bound: str) -> None:
     """A time to live longer than the calendar once failed the sweep of every table."""
     async with running_app(database_url, **ends(bound)) as app:
-        await refresh(app.rt)
-        for job in shared_jobs(app.rt):
-            await job.run(app.rt)
+        await run_all(app.rt)
         for path in (
             "/api/metrics",
             "/api/sessions",

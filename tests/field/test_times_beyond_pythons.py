@@ -12,12 +12,11 @@ import pytest
 from aitp_cp.app import ENDPOINTS
 from aitp_cp.console.routes import ENDPOINTS as OF_CONSOLE
 from aitp_cp.db.times import FIRST, LAST
-from aitp_cp.ops.jobs import refresh
 from aitp_cp.web.endpoint import Endpoint, Gate
-from aitp_cp.worker import shared_jobs
 from tests.support.agents import new_agent
 from tests.support.app import AUTH, App, running_app
 from tests.support.console import signed_in
+from tests.support.jobs import run_all
 from tests.support.rows import execute, value
 
 pytestmark = pytest.mark.anyio
@@ -171,9 +170,7 @@ async def test_every_page_of_the_console_gets_past_them(app: App) -> None:
 async def test_jobs_get_past_them(app: App) -> None:
     """Kind 3.4: expiry, retention, sweeps, claims and figures run with every column absurd at once."""
     await spoil_all(app)
-    await refresh(app.rt)
-    for job in shared_jobs(app.rt):
-        await job.run(app.rt)
+    await run_all(app.rt)
     for path in (
         "/api/health",
         "/api/metrics",
