@@ -51,8 +51,7 @@ async def measure(server: embedded.Server, folder: Path, parts: set[str]) -> Asy
         async for row in console.measure(dsn, log, aids):
             yield row
     if "streams" in parts:
-        with serving(dsn, log) as process:
-            yield await streams.fan_out(process)
+        yield await streams.fan_out(dsn, log)
         yield await streams.memory(dsn, log)
     if "deliveries" in parts:
         yield await deliveries.measure(dsn, log, aids)

@@ -28,6 +28,7 @@ from bench.servers import TICKS, Running, serving
 from bench.streams import Arrivals, opened
 
 SECONDS = 5.0
+STREAM = request("GET", "/api/events/stream", **KEY)
 STREAMS = 100
 START_SECS = 12.0  # until a process that has just started is at rest
 SETTLE_SECS = 2.0  # after a change of the signed list
@@ -117,7 +118,7 @@ async def measure(server: embedded.Server, dsn: str, folder: Path) -> Costs:
         event, event_db = (batch - single) / 49, (batch_db - single_db) / 49
         poll, _, _ = await cost(itertools.repeat(request("GET", LIST)), 500)
         read, read_db, _ = await cost(itertools.repeat(request("GET", "/api/events/history?limit=100", **KEY)), 100)
-        async with opened(one, STREAMS, Arrivals(), "/api/events/stream"):
+        async with opened(one, [STREAM] * STREAMS, Arrivals()):
             (own, _), _ = await meter.of(steady(one.port, map(report, batches(aids, 1, 2000)), 50))
             alone = (own - idle - 50 * single) / 50 / STREAMS
             (own, _), _ = await meter.of(steady(one.port, map(report, batches(aids, 50, 200)), 10))
@@ -184,7 +185,7 @@ async def check(server: embedded.Server, dsn: str, folder: Path, costs: Costs) -
         aids, _ = await writes.enrol(one)
         async with AsyncExitStack() as stack:
             for process in (one, two):
-                await stack.enter_async_context(opened(process, load.streams // 2, Arrivals(), "/api/events/stream"))
+                await stack.enter_async_context(opened(process, [STREAM] * (load.streams // 2), Arrivals()))
             await asyncio.sleep(SETTLE_SECS)
             halves = [process.port for process in (one, two)]
             running = asyncio.gather(*(_half(port, aids, load) for port in halves))

@@ -38,7 +38,7 @@ async def measure(dsn: str, log: Path, aids: Sequence[str]) -> AsyncIterator[Row
             outcome = await drive(server.port, pages, connections=1, seconds=SECONDS / 2)
             shown = page.replace(quote(aids[0]), "{aid}")
             yield http_row(f"`GET {shown}`, 1 M events", outcome, Target(p99_ms=50), server.cpu_secs() - before)
-        yield await consoles(server, cookie, aids)
+        yield await consoles(server, [await sign_in(server) for _ in range(CONSOLES)], aids)
 
 
 async def sign_in(server: Running) -> str:
@@ -54,15 +54,15 @@ async def sign_in(server: Running) -> str:
     return "; ".join(cookies)
 
 
-async def consoles(server: Running, cookie: str, aids: Sequence[str]) -> Row:
+async def consoles(server: Running, cookies: Sequence[str], aids: Sequence[str]) -> Row:
     """Each holds the live stream and asks for its list whenever it has changed, at most about once a second."""
     outcome, arrivals = Outcome(), Arrivals()
-    async with opened(server, CONSOLES, arrivals, "/console/live", cookie=cookie):
+    async with opened(server, [request("GET", "/console/live", cookie=cookie) for cookie in cookies], arrivals):
         before, began = server.cpu_secs(), time.perf_counter()
         reports = map(report, batches(aids, 1, int(EVENTS_PER_SEC * SECONDS) + 100))
         await asyncio.gather(
             _paced(server, reports, EVENTS_PER_SEC),
-            *(_refreshing(server, cookie, outcome) for _ in range(CONSOLES)),
+            *(_refreshing(server, cookie, outcome) for cookie in cookies),
         )
         outcome.seconds = time.perf_counter() - began
         spent = server.cpu_secs() - before

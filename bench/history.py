@@ -72,6 +72,7 @@ WEBHOOK = "00000000-0000-4000-8000-000000000001"
 ADD_WEBHOOK = """
 INSERT INTO webhooks (id, url, secret, active) VALUES ($1, 'https://hook.example/', 's', false) ON CONFLICT DO NOTHING
 """
+CLEAR = "TRUNCATE revocation_entries"
 REVOKE = """
 INSERT INTO revocation_entries (jti, revoked_at)
 SELECT gen_random_uuid(), now() - n * interval '1 minute' FROM generate_series(1, $1) AS n
@@ -102,8 +103,10 @@ def _sides(handshake: str) -> dict[str, str]:
 
 
 async def revoke(dsn: str, count: int) -> None:
+    """Leave so many revocations and none from before; a running server would go on showing those."""
     conn = await asyncpg.connect(dsn)
     try:
+        await conn.execute(CLEAR)
         await conn.execute(REVOKE, count)
     finally:
         await conn.close()

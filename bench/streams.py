@@ -4,8 +4,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bench.load import HOST, request
 from bench.report import Row, Target
 from bench.servers import Running, serving
 
-STREAM = "/api/events/stream?runId=streams"
+STREAM = request("GET", "/api/events/stream?runId=streams", **KEY)
 STREAMS = 500
 EVENTS_PER_SEC = 100
 SECONDS = 5.0
@@ -41,56 +41,63 @@ class Arrivals:
 class _Stream(asyncio.Protocol):
     """One client; frames that come in pieces are put together."""
 
-    def __init__(self, arrivals: Arrivals, path: str, headers: dict[str, str]) -> None:
+    def __init__(self, arrivals: Arrivals, asked: bytes) -> None:
         self._arrivals = arrivals
-        self._request = request("GET", path, **headers)
+        self._asked = asked
         self._rest = b""
-        self.opened = asyncio.Event()
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._transport.write(self._request)
+        self._transport.write(self._asked)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
         whole, _, self._rest = (self._rest + data).rpartition(b"\n\n")
         self._arrivals.latencies += [now - float(sent) for sent in SENT.findall(whole)]
-        if b"retry: " in data:
-            self.opened.set()
+        if b"retry: " in data and not self.opened.done():
+            self.opened.set_result(None)
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200 "):
+            self.opened.set_exception(AssertionError(data.decode()))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed it."""
+        return self._transport.is_closing()
 
     def close(self) -> None:
         self._transport.abort()
 
 
 @asynccontextmanager
-async def opened(
-    server: Running, count: int, arrivals: Arrivals, path: str = STREAM, **headers: str
-) -> AsyncIterator[None]:
-    """Hold `count` streams open, with these headers instead of the key."""
+async def opened(server: Running, streams: Sequence[bytes], arrivals: Arrivals) -> AsyncIterator[None]:
+    """Hold a stream open for each of these requests."""
     loop = asyncio.get_running_loop()
-    streams: list[_Stream] = []
+    held: list[_Stream] = []
     try:
-        for _ in range(count):
-            _, stream = await loop.create_connection(lambda: _Stream(arrivals, path, headers or KEY), HOST, server.port)
-            streams.append(stream)
-            await stream.opened.wait()
+        for asked in streams:
+            _, stream = await loop.create_connection(lambda asked=asked: _Stream(arrivals, asked), HOST, server.port)
+            held.append(stream)
+            await stream.opened
         await asyncio.sleep(SETTLE_SECS)
         yield
+        assert not any(stream.ended for stream in held), "the server has ended streams"
     finally:
-        for stream in streams:
+        for stream in held:
             stream.close()
         await asyncio.sleep(SETTLE_SECS)
 
 
-async def fan_out(server: Running) -> Row:
+async def fan_out(dsn: str, log: Path) -> Row:
     """One report at a time, a hundred a second, to five hundred streams."""
     arrivals = Arrivals()
     sent = int(EVENTS_PER_SEC * SECONDS)
-    async with opened(server, STREAMS, arrivals):
-        before = server.cpu_secs()
-        await _report_evenly(server, sent)
-        await arrivals.stop_coming(sent * STREAMS)
-        spent = server.cpu_secs() - before
+    with _serving(dsn, log, STREAMS) as server:
+        async with opened(server, [STREAM] * STREAMS, arrivals):
+            before = server.cpu_secs()
+            await _report_evenly(server, sent)
+            await arrivals.stop_coming(sent * STREAMS)
+            spent = server.cpu_secs() - before
     ordered = sorted(arrivals.latencies)
     return Row(
         what=f"{STREAMS} streams, {EVENTS_PER_SEC} events/s",
@@ -119,10 +126,15 @@ async def _report_evenly(server: Running, count: int) -> None:
 
 async def memory(dsn: str, log: Path) -> Row:
     """Resident memory of a process that holds two thousand idle streams, over that of one that holds none."""
-    with serving(dsn, log, MAX_SSE_CONNECTIONS=str(MANY + 100), SSE_PER_CALLER=str(MANY + 100)) as server:
-        async with opened(server, 20, Arrivals()):
+    with _serving(dsn, log, MANY) as server:
+        async with opened(server, [STREAM] * 20, Arrivals()):
             pass
         before = server.resident_kib()
-        async with opened(server, MANY, Arrivals()):
+        async with opened(server, [STREAM] * MANY, Arrivals()):
             after = server.resident_kib()
     return Row(f"memory per stream, {MANY:,} streams", "KiB", (after - before) / MANY, Target(at_most=60))
+
+
+def _serving(dsn: str, log: Path, streams: int) -> AbstractContextManager[Running]:
+    """A server that lets one caller hold so many streams."""
+    return serving(dsn, log, MAX_SSE_CONNECTIONS=str(streams), SSE_PER_CALLER=str(streams))
