@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from aitp_cp.audit.model import Actor
-from aitp_cp.containment import service
+from aitp_cp.containment import acting, service
 from aitp_cp.containment.model import NewContainment
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import lock_agent
 from aitp_cp.ingest import service as ingest
+from aitp_cp.revocation import service as revocation
+from aitp_cp.tcts import store as tcts
 from tests.containment.support import REASON, claimed, contain, contained, live, path, release, report
 from tests.ingest.support import normalised
 from tests.revocation.support import get_list
@@ -23,16 +26,16 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 OPERATOR = Actor("apikey:operator", None)
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1"
 
 
-async def blocked(app: App, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-    """Start work and return once it waits for an advisory lock."""
+async def blocked(app: App, work: Coroutine[Any, Any, Any], lock: str = "advisory") -> "asyncio.Task[Any]":
+    """Start work and return once it waits for a lock of that type."""
     task = asyncio.create_task(work)
 
     async def waits() -> bool:
         async with app.rt.db.connection() as conn:
-            return bool(await conn.fetchval(WAITING))
+            return bool(await conn.fetchval(WAITING, lock))
 
     await until(waits, 5)
     assert not task.done()
@@ -65,8 +68,7 @@ async def test_a_containment_waits_for_a_registration_that_runs(app: App) -> Non
 
         async def holds() -> bool:
             async with app.rt.db.connection() as other:
-                waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND NOT granted"
-                return bool(await other.fetchval(waiting))
+                return bool(await other.fetchval(WAITING, "relation"))
 
         await until(holds, 5)
         act_ = await blocked(app, contain(app, bad))
@@ -100,6 +102,31 @@ async def test_a_report_during_a_containment_comes_later_and_others_do_not_wait(
         await act(app, conn, bad)
     await report(app, event)
     assert await live(app, bad) == []
+
+
+@pytest.mark.parametrize("attempts", [1, acting.MAX_ATTEMPTS])
+async def test_one_that_deadlocks_with_a_report_runs_again(
+    app: App, monkeypatch: pytest.MonkeyPatch, attempts: int
+) -> None:
+    """A report locks a token and then its entry of the deny list, a containment the other way round."""
+    monkeypatch.setattr(acting, "MAX_ATTEMPTS", attempts)
+    bad, peer = new_agent(), new_agent()
+    [jti] = [UUID(jti) for jti in await report(app, claimed(bad.aid, peer.aid))]
+    async with app.rt.db.connection() as conn:
+        reporting: Any = conn.transaction()
+        await reporting.start()
+        await conn.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the containment is the one to end
+        await tcts.lock_tcts(conn, [jti])
+        act_ = await blocked(app, contain(app, bad), "transactionid")
+        await revocation.add(conn, {jti: (bad.aid, peer.aid)}, "reported", app.rt.clock())
+        await reporting.rollback()
+    response = await act_
+    if attempts == 1:
+        assert (response.status_code, response.json()["code"]) == (409, "CONFLICT")
+        assert (await app.get("/api/containments")).json() == {"containments": []}
+    else:
+        assert response.status_code == 201
+        assert await live(app, bad) == []
 
 
 async def test_two_at_once_are_one(app: App) -> None:
