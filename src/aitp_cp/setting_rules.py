@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,10 +23,8 @@ _MAX_NAME = 253
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+/?\Z", re.IGNORECASE)
 # Left in values that were copied from documentation.
 _PLACEHOLDER = re.compile(r"change.?(me|this)|replace.?(me|this)|example|placeholder|your.?(api|secret|key|seed)", re.I)
-
-
 DIGEST_PREFIX = "sha256:"
-_HEX_DIGEST = re.compile(r"[0-9A-Fa-f]{64}\Z")
+HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
 
 
 def is_quoted(text: str) -> bool:
@@ -35,7 +33,7 @@ def is_quoted(text: str) -> bool:
 
 
 def listed(text: object) -> object:
-    """Return the parts of a comma-separated list, without white space around them."""
+    """Return the parts of a comma-separated list, without white space around them; a default is no text."""
     if not isinstance(text, str):
         return text
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -44,10 +42,8 @@ def listed(text: object) -> object:
     return parts
 
 
-def pairs(text: object) -> object:
+def pairs(text: str) -> dict[str, str]:
     """Return the parts `name=value` of a comma-separated list; a name may hold `=`, as an LDAP name does."""
-    if not isinstance(text, str):
-        return text
     entries = [part.rpartition("=") for part in text.split(",") if part.strip()]
     if not all(name.strip() and value.strip() for name, _, value in entries):
         raise ValueError("must be a list of pairs such as sre=operator")
@@ -67,7 +63,7 @@ def key_digest(entry: str) -> bytes:
     """Return the SHA-256 of a key of `API_KEYS`, which may be written as `sha256:<64 hex>`; raises `ValueError`."""
     if not _is_digest(entry):
         return hashlib.sha256(entry.encode()).digest()
-    if not _HEX_DIGEST.match(entry[len(DIGEST_PREFIX) :]):
+    if not HEX_64.match(entry[len(DIGEST_PREFIX) :]):
         raise ValueError(f"holds an entry with {DIGEST_PREFIX} and not 64 hex digits after it")
     return bytes.fromhex(entry[len(DIGEST_PREFIX) :])
 
@@ -139,10 +135,8 @@ def origin(text: str) -> str:
     return f"{url.scheme}://{shown}" if port in {None, default} else f"{url.scheme}://{shown}:{port}"
 
 
-def networks(text: object) -> object:
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Return the networks of a list. Raise `ValueError`, also for bits set beyond the prefix."""
-    if not isinstance(text, str):
-        return text
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError:

@@ -18,7 +18,6 @@ from aitp_cp import setting_rules as rules
 Command = Literal["serve", "dev", "worker", "tool"]
 Network = IPv4Network | IPv6Network
 
-_HEX_64 = re.compile(r"[0-9A-Fa-f]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
 MIN_SECRET_CHARACTERS = 32
@@ -41,7 +40,8 @@ Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
 class Settings(BaseSettings):
     """The settings of one process: immutable, and printed without secrets."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    # Without the defaults, what a validator below gets is never None.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=False)
     cp_env: Literal["production", "development"] = Field(
         "production", description="`production` or `development`; under `dev` the default is `development`."
     )
@@ -197,6 +197,12 @@ class Settings(BaseSettings):
     )
 
     @property
+    def dsn(self) -> str:
+        """`DATABASE_URL`, once it is known that there is one."""
+        assert self.database_url is not None
+        return self.database_url.get_secret_value()
+
+    @property
     def streams_per_caller(self) -> int:
         return self.sse_per_caller or max(1, self.max_sse_connections // 2)
 
@@ -221,13 +227,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @field_validator(
-        "cp_env",
-        "node_env",
-        "log_level",
-        "observed_artifact_verification",
-        "telemetry",
-        "enrolment",
-        mode="before",
+        "cp_env", "node_env", "log_level", "observed_artifact_verification", "telemetry", "enrolment", mode="before"
     )
     @classmethod
     def _any_case(cls, value: object) -> object:
@@ -242,23 +242,23 @@ class Settings(BaseSettings):
 
     @field_validator("console_origin")
     @classmethod
-    def _console_origin(cls, text: str | None) -> str | None:
+    def _console_origin(cls, text: str) -> str:
         try:
-            return None if text is None else rules.origin(text)
+            return rules.origin(text)
         except ValueError:
             raise ValueError("must be an origin such as https://console.example, without a path") from None
 
     @field_validator("oidc_issuer", "otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
-    def _http_url(cls, url: str | None) -> str | None:
-        if url is not None and not rules.is_http_url(url):
+    def _http_url(cls, url: str) -> str:
+        if not rules.is_http_url(url):
             raise ValueError("must be an absolute http or https URL")
         return url
 
     @field_validator("cp_aid_seed_hex")
     @classmethod
-    def _seed(cls, seed: SecretStr | None) -> SecretStr | None:
-        if seed is not None and not _HEX_64.match(seed.get_secret_value()):
+    def _seed(cls, seed: SecretStr) -> SecretStr:
+        if not rules.HEX_64.match(seed.get_secret_value()):
             raise ValueError("must be 64 hex digits")
         return seed
 
@@ -278,9 +278,8 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "database_read_url")
     @classmethod
-    def _postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            urls.read(url.get_secret_value())
+    def _postgres_url(cls, url: SecretStr) -> SecretStr:
+        urls.read(url.get_secret_value())
         return url
 
     @field_validator("webhook_url_allowlist")
@@ -301,23 +300,21 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _host_names(cls, hosts: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if any(host != ANY_HOST and not _HOST_NAME.match(host) for host in hosts or ()):
+    def _host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if any(host != ANY_HOST and not _HOST_NAME.match(host) for host in hosts):
             raise ValueError("must be `*` or a list of host names such as cp.example or .example, without ports")
-        return None if hosts is None else tuple(host.lower() for host in hosts)
+        return tuple(host.lower() for host in hosts)
 
     @field_validator("client_ip_header")
     @classmethod
-    def _header_name(cls, name: str | None) -> str | None:
-        if name is not None and not _HEADER.match(name):
+    def _header_name(cls, name: str) -> str:
+        if not _HEADER.match(name):
             raise ValueError("must be the name of a header such as CF-Connecting-IP")
         return name
 
     @field_validator("cors_origin")
     @classmethod
-    def _origins(cls, origins: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if origins is None:
-            return None
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         try:
             return tuple(origin if origin == "*" else rules.origin(origin) for origin in origins)
         except ValueError:
