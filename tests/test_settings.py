@@ -99,12 +99,12 @@ def test_nothing_secret_is_printed() -> None:
 
 
 def test_findings_fail_in_production_and_warn_in_development() -> None:
-    levels = {(finding.variable, finding.level) for finding in findings(load(GOOD, command="serve"))}
+    levels = {(finding.subject, finding.level) for finding in findings(load(GOOD, command="serve"))}
     assert levels == {("CORS_ORIGIN", "fail"), ("API_KEYS", "info")}
     developed = load({"ENROLLMENT_SECRET": SECRET}, command="dev")
     assert {finding.level for finding in findings(developed)} == {"warn"}
     complete = load({**GOOD, "API_KEYS": KEY, "CORS_ORIGIN": "https://a.example"}, command="serve")
-    assert findings(complete) == []
+    assert list(findings(complete)) == []
 
 
 @pytest.mark.parametrize(

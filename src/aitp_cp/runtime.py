@@ -59,10 +59,9 @@ async def open_runtime(settings: Settings, *, clock: Clock = now, tracer: Tracer
     """Open the pool and load the identity; raises `DatabaseUnavailable`. Closes in reverse order."""
     seed = settings.cp_aid_seed_hex
     signer = Signer.from_seed(seed.get_secret_value()) if seed else Signer.generate()
-    dsn = settings.database_url.get_secret_value() if settings.database_url else ""
     metrics = Metrics()
     db = Database(
-        dsn,
+        settings.dsn,
         max_size=settings.db_pool_max,
         on_statement=tracer.statement,
         standby=_standby(settings, metrics, tracer),

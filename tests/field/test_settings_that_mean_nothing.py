@@ -84,7 +84,7 @@ def test_weak_keys_pass_where_the_operator_says_so_and_check_fails() -> None:
     """Row A15: `API_KEYS_ALLOW_WEAK=true` starts with a warning, and `check` fails."""
     settings = load({**GOOD, "API_KEYS": "old-key", "API_KEYS_ALLOW_WEAK": "true"}, command="serve")
     (finding,) = findings(settings)
-    assert (finding.level, finding.variable) == ("fail", "API_KEYS")
+    assert (finding.level, finding.subject) == ("fail", "API_KEYS")
     assert "old-key" not in finding.sentence
 
 

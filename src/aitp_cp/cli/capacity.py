@@ -95,7 +95,6 @@ def needs(load: Load, costs: Costs = MEASURED, *, fixed: bool = False) -> Needs:
         processes = max(processes + 1, math.floor(cores / BUSY))
         cores = _process_cores(load, processes, costs)
     events = load.events_per_second
-    list_size = costs.list_bytes + load.revocations * costs.list_entry_bytes
     return Needs(
         process_cores=cores,
         database_cores=_database_cores(load, processes, costs),
@@ -104,12 +103,17 @@ def needs(load: Load, costs: Costs = MEASURED, *, fixed: bool = False) -> Needs:
         kept_disk_per_year=events * DAY * YEAR_DAYS * costs.kept_bytes,
         agents_disk=load.agents * costs.agent_bytes,
         wal_per_day=events * DAY * costs.wal_bytes,
-        egress=_polls(load) * list_size + events * load.streams * 500,
+        egress=polled_bytes(load, costs) + events * load.streams * 500,
         memory_per_process=costs.process_bytes + load.streams / processes * costs.stream_bytes,
         connections=processes * (load.pool + 1),
         log_share=events / LOG_EVENTS_PER_SEC,
         stream_share=_stream_cores(load, costs) / cores,
     )
+
+
+def polled_bytes(load: Load, costs: Costs = MEASURED) -> float:
+    """Return how much of the signed list leaves in a second."""
+    return _polls(load) * (costs.list_bytes + load.revocations * costs.list_entry_bytes)
 
 
 def _polls(load: Load) -> float:
@@ -126,13 +130,13 @@ def _stream_cores(load: Load, costs: Costs) -> float:
 
 def _process_cores(load: Load, processes: int, costs: Costs) -> float:
     events = load.events_per_second
-    list_size = costs.list_bytes + load.revocations * costs.list_entry_bytes
     return (
         processes * costs.idle
         + events * (costs.event + costs.request / load.batch + load.tokens_share * costs.token)
         + events * (processes - 1) * costs.follow
         + _stream_cores(load, costs)
-        + _polls(load) * (costs.poll + list_size * costs.poll_byte)
+        + _polls(load) * costs.poll
+        + polled_bytes(load, costs) * costs.poll_byte
         + _registrations(load) * costs.registration
         + load.reads_per_second * costs.read
     )

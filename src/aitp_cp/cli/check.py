@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from aitp_cp.cli.examination import Row, examine
-from aitp_cp.cli.findings import findings
+from aitp_cp.cli.examination import examine
+from aitp_cp.cli.findings import Finding, findings
 from aitp_cp.settings import MIN_SECRET_CHARACTERS, Settings, SettingsError, load
 from aitp_cp_client.commands.output import out
 
@@ -37,18 +37,18 @@ def check() -> None:
     for level, subject, sentence in rows:
         table.add_row(Text(level, STYLES[level]), subject, Text(sentence))
     out.print(table)
-    if any(level == "fail" for level, _, _ in rows):
+    if any(row.level == "fail" for row in rows):
         raise typer.Exit(1)
 
 
-def _examine(environ: Mapping[str, str]) -> list[Row]:
+def _examine(environ: Mapping[str, str]) -> list[Finding]:
     try:
         settings = load(environ, command="serve")
     except SettingsError as wrong:
-        return [Row("fail", "settings", str(wrong))]
+        return [Finding("fail", "settings", str(wrong))]
     return [
-        Row("ok", "settings", "every variable can be read"),
-        *(Row(finding.level, finding.variable, finding.sentence) for finding in findings(settings)),
+        Finding("ok", "settings", "every variable can be read"),
+        *findings(settings),
         *_exposure(settings),
         *_secret_files(environ),
         _open_files(settings),
@@ -56,29 +56,29 @@ def _examine(environ: Mapping[str, str]) -> list[Row]:
     ]
 
 
-def _exposure(settings: Settings) -> Iterator[Row]:
+def _exposure(settings: Settings) -> Iterator[Finding]:
     """Yield what is harmless in development and risky in production."""
     if not settings.production:
         return
     base = urlsplit(settings.cp_base_url)
     if base.hostname in LOOPBACK:
-        yield Row("warn", "CP_BASE_URL", "names this machine only, and stands in the signed manifest")
+        yield Finding("warn", "CP_BASE_URL", "names this machine only, and stands in the signed manifest")
     elif base.scheme != "https":
-        yield Row("warn", "CP_BASE_URL", "is not https: the manifest does not advertise the revocation list")
+        yield Finding("warn", "CP_BASE_URL", "is not https: the manifest does not advertise the revocation list")
     if any(len(key.get_secret_value()) < MIN_SECRET_CHARACTERS for key in settings.api_keys):
-        yield Row("warn", "API_KEYS", f"holds a key of fewer than {MIN_SECRET_CHARACTERS} characters")
+        yield Finding("warn", "API_KEYS", f"holds a key of fewer than {MIN_SECRET_CHARACTERS} characters")
 
 
-def _secret_files(environ: Mapping[str, str]) -> Iterator[Row]:
+def _secret_files(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in SECRETS:
         path = environ.get(f"{name}_FILE", "").strip()
         if path and Path(path).stat().st_mode & stat.S_IROTH:
-            yield Row("warn", f"{name}_FILE", "can be read by every user of this machine")
+            yield Finding("warn", f"{name}_FILE", "can be read by every user of this machine")
 
 
-def _open_files(settings: Settings) -> Row:
+def _open_files(settings: Settings) -> Finding:
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its soft limit to this
     needed = max(settings.max_sse_connections, settings.max_connections) + settings.db_pool_max + OTHER_FILES
     if allowed == resource.RLIM_INFINITY or allowed >= needed:
-        return Row("ok", "open files", f"{needed} may be needed, the limit allows them")
-    return Row("warn", "open files", f"the limit is {allowed}; MAX_CONNECTIONS and the pool need {needed}")
+        return Finding("ok", "open files", f"{needed} may be needed, the limit allows them")
+    return Finding("warn", "open files", f"the limit is {allowed}; MAX_CONNECTIONS and the pool need {needed}")

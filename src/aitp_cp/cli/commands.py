@@ -1,10 +1,11 @@
 """The server's commands in one list; what a command needs is loaded when it is called."""
 
+import os
 import secrets
-from dataclasses import replace
 
 import typer
 
+from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp_client.commands.key_options import Work, keys_group
 
 app = typer.Typer()
@@ -18,17 +19,32 @@ def serve(
     workers: int = typer.Option(1, "--workers", min=1, max=64, help="Processes that share the port."),
 ) -> None:
     """Serve in this environment; every setting comes from environment variables."""
-    from aitp_cp.cli.serve import serve
+    settings = settings_or_stop("serve")  # before anything heavy is loaded
+    if migrate:
+        from aitp_cp.cli.migrate import upgrade_or_stop
 
-    serve(migrate=migrate, jobs=jobs, workers=workers)
+        upgrade_or_stop(settings, code=0)
+    if workers > 1:
+        from aitp_cp.cli import replicas
+
+        # Without a seed each process would make up an identity of its own.
+        seed = {} if settings.cp_aid_seed_hex else {"CP_AID_SEED_HEX": secrets.token_hex(32)}
+        settings = settings_or_stop("serve", {**os.environ, **seed})
+        raise typer.Exit(replicas.run(settings, workers, jobs=jobs))
+    from aitp_cp.cli import process
+
+    process.announce(settings)
+    process.serve(settings, jobs=jobs)
 
 
 @app.command()
 def worker() -> None:
     """Run the background jobs without a port, beside `serve --no-jobs`."""
-    from aitp_cp.cli.serve import worker
+    settings = settings_or_stop("worker")
+    from aitp_cp.cli import process
 
-    worker()
+    process.announce(settings)
+    process.work(settings)
 
 
 @app.command()
@@ -42,9 +58,9 @@ def dev() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database schema to this version; does nothing when it is there already."""
-    from aitp_cp.cli.migrate import migrate
+    from aitp_cp.cli.migrate import upgrade_or_stop
 
-    migrate()
+    upgrade_or_stop(settings_or_stop("tool"))
 
 
 @app.command()
@@ -89,9 +105,16 @@ def plan(
     from aitp_cp.cli.capacity import Load
     from aitp_cp.cli.plan import plan
 
-    peers = agents if polling_peers is None else polling_peers
-    load = Load(agents, events_per_second, streams=streams, polling_peers=peers)
-    plan(replace(load, retention_days=retention_days, replicas=replicas))
+    plan(
+        Load(
+            agents,
+            events_per_second,
+            streams=streams,
+            polling_peers=agents if polling_peers is None else polling_peers,
+            retention_days=retention_days,
+            replicas=replicas,
+        )
+    )
 
 
 @retention.command("run")

@@ -59,17 +59,11 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
 
 async def _keys_exist(settings: "Settings") -> bool:
     """Return whether somebody has created a key, which closes the gate."""
-    from aitp_cp.db import Database
+    from aitp_cp.cli.database import opened
     from aitp_cp.keys import store
 
-    assert settings.database_url is not None
-    db = Database(settings.database_url.get_secret_value(), max_size=1)
-    await db.open()
-    try:
-        async with db.connection() as conn:
-            return await store.exist(conn)
-    finally:
-        await db.close()
+    async with opened(settings) as db, db.connection() as conn:
+        return await store.exist(conn)
 
 
 def _say_where_things_are(settings: "Settings", url: str, database: str, *, keyed: bool) -> None:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 
 from aitp_cp.cli import console_rows, key_rows
+from aitp_cp.cli.findings import Finding, Result
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db import WRITABLE, fitness, numbering, standby
 from aitp_cp.db.connect import connect
@@ -19,18 +20,7 @@ from aitp_cp.db.schema import SEQUENCES, TABLES, current_revision
 from aitp_cp.deliveries import outbox
 from aitp_cp.settings import Settings
 
-Level = Literal["ok", "info", "warn", "fail"]
-Finding = tuple[Level, str]
 Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-class Row(NamedTuple):
-    """One line of the table that `check` prints."""
-
-    level: Level
-    subject: str
-    finding: str
-
 
 TIMEOUT_SECS = 5
 NOTIFICATION_SECS = 2.0
@@ -76,12 +66,12 @@ FROM pg_stat_ssl WHERE pid = pg_backend_pid()
 """
 
 
-async def examine(settings: Settings) -> list[Row]:
-    """Return one row per subject, or one that says why the database cannot be examined."""
+async def examine(settings: Settings) -> list[Finding]:
+    """Return one finding per subject, or one that says why the database cannot be examined."""
     try:
-        conn = await connect(_dsn(settings), command_timeout=TIMEOUT_SECS, statement_cache_size=0)
+        conn = await connect(settings.dsn, command_timeout=TIMEOUT_SECS, statement_cache_size=0)
     except FAILURES as failure:
-        return [Row("fail", "database", sentence(failure))]
+        return [Finding("fail", "database", sentence(failure))]
     try:
         return [await _examined(conn, settings, subject, examiner) for subject, examiner in SUBJECTS]
     finally:
@@ -89,20 +79,17 @@ async def examine(settings: Settings) -> list[Row]:
             await conn.close(timeout=TIMEOUT_SECS)
 
 
-def _dsn(settings: Settings) -> str:
-    assert settings.database_url is not None
-    return settings.database_url.get_secret_value()
-
-
-async def _examined(conn: Conn, settings: Settings, subject: str, examiner: "Examiner") -> Row:
+async def _examined(conn: Conn, settings: Settings, subject: str, examiner: "Examiner") -> Finding:
     try:
-        level, finding = await examiner(conn, settings)
+        level, sentence = await examiner(conn, settings)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        return Finding("info", subject, "comes with the migration")
     except FAILURES as failure:
-        return Row("fail", subject, f"cannot be examined: {reason(failure)}")
-    return Row(level, subject, finding)
+        return Finding("fail", subject, f"cannot be examined: {reason(failure)}")
+    return Finding(level, subject, sentence)
 
 
-async def _server(conn: Conn, settings: Settings) -> Finding:
+async def _server(conn: Conn, settings: Settings) -> Result:
     if problem := await fitness.unfit_server(conn):
         return "fail", problem
     shown, _ = await fitness.version(conn)
@@ -111,12 +98,12 @@ async def _server(conn: Conn, settings: Settings) -> Finding:
     return "ok", f"PostgreSQL {shown}"
 
 
-async def _pooler(conn: Conn, settings: Settings) -> Finding:
-    problem = await fitness.pooled_by_transaction(_dsn(settings))
+async def _pooler(conn: Conn, settings: Settings) -> Result:
+    problem = await fitness.pooled_by_transaction(settings.dsn)
     return ("fail", problem) if problem else ("ok", "each connection keeps its server process")
 
 
-async def _schema(conn: Conn, settings: Settings) -> Finding:
+async def _schema(conn: Conn, settings: Settings) -> Result:
     current = await current_revision(conn)
     state = classify(current)
     if state == "head":
@@ -128,11 +115,8 @@ async def _schema(conn: Conn, settings: Settings) -> Finding:
     return "fail", f"ahead ({current}): deploy the version that migrated it"
 
 
-async def _log_sequence(conn: Conn, settings: Settings) -> Finding:
-    try:
-        sequence = await numbering.read(conn)
-    except asyncpg.UndefinedTableError:
-        return "info", "there is no log yet"
+async def _log_sequence(conn: Conn, settings: Settings) -> Result:
+    sequence = await numbering.read(conn)
     if sequence.behind:
         return "fail", (
             f"the sequence audit_events_seq gives {sequence.next} next, but the log ends at {sequence.log_end}: events "
@@ -141,12 +125,12 @@ async def _log_sequence(conn: Conn, settings: Settings) -> Finding:
     return "ok", f"is past the end of the log ({sequence.log_end})"
 
 
-async def _durability(conn: Conn, settings: Settings) -> Finding:
+async def _durability(conn: Conn, settings: Settings) -> Result:
     problem = await fitness.undurable(conn)
     return ("warn", problem) if problem else ("ok", "what is answered 200 is on the server's disk")
 
 
-async def _permissions(conn: Conn, settings: Settings) -> Finding:
+async def _permissions(conn: Conn, settings: Settings) -> Result:
     lacking = [row[0] for row in await conn.fetch(NOT_ALLOWED, list(TABLES), list(SEQUENCES))]
     if lacking:
         return "fail", f"the role may not read and write {', '.join(lacking)}"
@@ -160,7 +144,7 @@ async def _permissions(conn: Conn, settings: Settings) -> Finding:
     return "ok", "the role may read, write and migrate"
 
 
-async def _clock(conn: Conn, settings: Settings) -> Finding:
+async def _clock(conn: Conn, settings: Settings) -> Result:
     theirs: datetime = await conn.fetchval("SELECT clock_timestamp()")
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     sentence = f"{apart:.1f} s apart from the database's"
@@ -169,7 +153,7 @@ async def _clock(conn: Conn, settings: Settings) -> Finding:
     return ("warn" if apart > CLOCK_WARN_SECS else "ok"), sentence
 
 
-async def _connections(conn: Conn, settings: Settings) -> Finding:
+async def _connections(conn: Conn, settings: Settings) -> Result:
     allowed, used = tuple(await conn.fetchrow(CONNECTIONS) or (0, 0))
     needed = settings.db_pool_max + EXTRA_CONNECTIONS
     sentence = f"{allowed} are allowed, {used} are taken; a process may need {needed}"
@@ -178,7 +162,7 @@ async def _connections(conn: Conn, settings: Settings) -> Finding:
     return ("warn" if needed > allowed - used else "ok"), sentence
 
 
-async def _notifications(conn: Conn, settings: Settings) -> Finding:
+async def _notifications(conn: Conn, settings: Settings) -> Result:
     """Send ourselves one: a pooler that lends a connection per transaction swallows it."""
     arrived = asyncio.Event()
     await conn.add_listener(CHANNEL, lambda *_: arrived.set())
@@ -190,17 +174,14 @@ async def _notifications(conn: Conn, settings: Settings) -> Finding:
     return "ok", "arrive"
 
 
-async def _outbox(conn: Conn, settings: Settings) -> Finding:
-    try:
-        waiting = await outbox.lag(conn)
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        return "info", "comes with the migration"
+async def _outbox(conn: Conn, settings: Settings) -> Result:
+    waiting = await outbox.lag(conn)
     if waiting > OUTBOX_WARN_EVENTS:
         return "warn", f"{waiting} events wait for their webhook deliveries: does any process run jobs?"
     return "ok", "deliveries follow the log"
 
 
-async def _encryption(conn: Conn, settings: Settings) -> Finding:
+async def _encryption(conn: Conn, settings: Settings) -> Result:
     encrypted, local = tuple(await conn.fetchrow(ENCRYPTED) or (False, False))
     if encrypted:
         return "ok", "the connection is encrypted"
@@ -209,7 +190,7 @@ async def _encryption(conn: Conn, settings: Settings) -> Finding:
     return "info", "the connection is not encrypted: add ?sslmode=require unless the network is yours"
 
 
-async def _read_standby(conn: Conn, settings: Settings) -> Finding:
+async def _read_standby(conn: Conn, settings: Settings) -> Result:
     if settings.database_read_url is None:
         return "info", "DATABASE_READ_URL is unset: the primary answers every read"
     limit = settings.read_max_lag_ms / 1000
@@ -224,7 +205,7 @@ async def _read_standby(conn: Conn, settings: Settings) -> Finding:
     return "ok", f"has what the primary has after {lag:.2f} s"
 
 
-Examiner = Callable[[Conn, Settings], Awaitable[Finding]]
+Examiner = Callable[[Conn, Settings], Awaitable[Result]]
 SUBJECTS: tuple[tuple[str, Examiner], ...] = (
     ("database", _server),
     ("pooler", _pooler),

@@ -1,21 +1,18 @@
 """What `check` finds out about API keys: whether there is one, and which one ends soon or should be replaced."""
 
-from typing import Literal, TypeAlias
-
 import asyncpg
 
+from aitp_cp.cli.findings import Result
 from aitp_cp.clock import iso
+from aitp_cp.db import Connection
 from aitp_cp.keys import store
 from aitp_cp.settings import Settings
-
-Finding = tuple[Literal["ok", "info", "warn", "fail"], str]
-Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 EXPIRY_WARN_DAYS = 14
 NAMED = 5  # keys that a row names; it counts the rest
 
 
-async def keys(conn: Conn, settings: Settings) -> Finding:
+async def keys(conn: Connection, settings: Settings) -> Result:
     """Compare the keys of the database with those of the environment."""
     try:
         live = await store.count_live(conn)
@@ -35,12 +32,9 @@ async def keys(conn: Conn, settings: Settings) -> Finding:
     return "warn", "none in the database or in API_KEYS: the gated routes may be open to anyone"
 
 
-async def expiry(conn: Conn, settings: Settings) -> Finding:
+async def expiry(conn: Connection, settings: Settings) -> Result:
     """Name the keys that end soon."""
-    try:
-        ending = await store.ending(conn, EXPIRY_WARN_DAYS)
-    except asyncpg.UndefinedTableError:
-        return "info", "comes with the migration"
+    ending = await store.ending(conn, EXPIRY_WARN_DAYS)
     if not ending:
         return "ok", f"no key expires within {EXPIRY_WARN_DAYS} days"
     named = [f"{name} ({id}) at {iso(expires_at)}" for id, name, expires_at in ending[:NAMED]]

@@ -11,7 +11,7 @@ import msgspec
 
 from aitp_cp.audit.model import Actor
 from aitp_cp.cli import running
-from aitp_cp.cli.database import failures_explained
+from aitp_cp.cli.database import failures_explained, opened
 from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp.clock import iso_or_none, now
 from aitp_cp.db import Connection, Database
@@ -44,14 +44,9 @@ def run(work: Work) -> None:
 
 
 async def _run(settings: Settings, work: Work) -> None:
-    assert settings.database_url is not None
-    db = Database(settings.database_url.get_secret_value(), max_size=1)
-    await db.open()
-    try:
+    async with opened(settings) as db:
         await _require_head(db)
         await work(DatabaseKeys(db))
-    finally:
-        await db.close()
 
 
 async def _require_head(db: Database) -> None:

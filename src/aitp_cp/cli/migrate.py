@@ -1,17 +1,12 @@
-"""aitp-cp migrate."""
+"""Bring the schema to this version, for `migrate`, `serve --migrate` and `dev`."""
 
 from collections.abc import Callable
 
 from aitp_cp.cli.database import failures_explained
-from aitp_cp.cli.exits import DATABASE, settings_or_stop
+from aitp_cp.cli.exits import DATABASE
 from aitp_cp.cli.running import run
 from aitp_cp.settings import Settings
 from aitp_cp_client.commands.output import notices, stop
-
-
-def migrate() -> None:
-    """Bring the database schema to this version; does nothing when it is there already."""
-    upgrade_or_stop(settings_or_stop("tool"))
 
 
 def upgrade_or_stop(
@@ -31,12 +26,9 @@ def upgrade_or_stop(
 async def _upgrade(settings: Settings, *, every_step: bool) -> None:
     from aitp_cp.db.migrations.run import CannotMigrate, SchemaAhead, upgrade
 
-    assert settings.database_url is not None
     try:
         with failures_explained(OSError, TimeoutError):
-            applied = await upgrade(
-                settings.database_url.get_secret_value(), on_step=_say if every_step else _say_what_matters
-            )
+            applied = await upgrade(settings.dsn, on_step=_say if every_step else _say_what_matters)
     except SchemaAhead as ahead:
         stop(f"{ahead}: deploy the version that migrated it", DATABASE)
     except CannotMigrate as obstacle:

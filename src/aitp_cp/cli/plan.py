@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from aitp_cp.cli.capacity import BUSY, LOG_EVENTS_PER_SEC, Load, Needs, needs
+from aitp_cp.cli.capacity import BUSY, LOG_EVENTS_PER_SEC, Load, Needs, needs, polled_bytes
 from aitp_cp_client.commands.output import out
 
 EDGE_BYTES_PER_SEC = 50e6  # beyond this a cache in front of the signed list is cheaper than processes
@@ -38,7 +38,6 @@ def _amounts(load: Load, need: Needs) -> Iterator[tuple[str, str]]:
 
 def advise(load: Load, need: Needs) -> list[str]:
     """Return a sentence for each limit that the load meets, the hardest first."""
-    polled = load.polling_peers / load.poll_secs * load.revocations * 71
     rules = (
         (
             need.log_share > BUSY,
@@ -55,7 +54,7 @@ def advise(load: Load, need: Needs) -> list[str]:
             f"PostgreSQL allows {CONNECTIONS} connections by default: raise max_connections or lower DB_POOL_MAX.",
         ),
         (
-            polled > EDGE_BYTES_PER_SEC,
+            polled_bytes(load) > EDGE_BYTES_PER_SEC,
             "Most of the network is the signed list, which changes every minute: put a cache in front of it "
             "(max-age=60), or let peers poll less often.",
         ),

@@ -70,8 +70,8 @@ def announce(settings: Settings, *, warn: bool = True) -> None:
         return
     log_at = {"info": log.info, "warn": log.warning, "fail": log.error}
     for finding in findings(settings):
-        if finding.variable != SEED:
-            log_at[finding.level](f"{finding.variable} {finding.sentence}")
+        if finding.subject != SEED:
+            log_at[finding.level](f"{finding.subject} {finding.sentence}")
 
 
 def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:
@@ -163,12 +163,10 @@ async def _await_database(stack: AsyncExitStack, settings: Settings, tracer: Tra
 
     A database that starts may end the first connections again, so nothing that failed half-way is kept.
     """
-    assert settings.database_url is not None
-    dsn = settings.database_url.get_secret_value()
     for attempt in range(DATABASE_ATTEMPTS + 1):
         try:
             async with AsyncExitStack() as opening:
-                await require_fit(dsn)
+                await require_fit(settings.dsn)
                 rt = await opening.enter_async_context(open_runtime(settings, tracer=tracer))
                 app = await open_app(rt)
                 stack.push_async_exit(opening.pop_all())

@@ -5,7 +5,7 @@ import asyncio
 from rich.table import Table
 
 from aitp_cp.cli import running
-from aitp_cp.cli.database import failures_explained
+from aitp_cp.cli.database import failures_explained, opened
 from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp.clock import now
 from aitp_cp.db import Database
@@ -30,14 +30,9 @@ def run(*, dry_run: bool) -> None:
 
 
 async def _run(settings: Settings, *, dry_run: bool) -> None:
-    assert settings.database_url is not None
-    db = Database(settings.database_url.get_secret_value(), max_size=2)
-    await db.open()
-    try:
+    async with opened(settings, max_size=2) as db:
         due = await _due(db, settings)
         gone = {} if dry_run else await _sweep_all(db, settings, due)
-    finally:
-        await db.close()
     _show(settings, due, None if dry_run else gone)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any, NoReturn, TextIO, TypeVar, cast
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +20,6 @@ from rich.text import Text
 
 from aitp_cp_client.commands.exits import BROKEN_PIPE, REFUSED
 from aitp_cp_client.paging import Fetch, rows
-from aitp_cp_client.wire.times import iso
 from aitp_cp_client.wire.visible import escaped
 
 Row = TypeVar("Row")
@@ -203,7 +201,7 @@ def _cell(value: object) -> Text:
         case None:
             return Text("—", "dim")
         case datetime():
-            text = iso(value)
+            text = _moment(value)
         case list():
             text = ", ".join(map(str, value))
         case _:
@@ -212,10 +210,14 @@ def _cell(value: object) -> Text:
 
 
 def _builtins(record: Any) -> Any:
-    return msgspec.to_builtins(record, builtin_types=(datetime,))
+    from msgspec import to_builtins  # here, because --help does not need it
+
+    return to_builtins(record, builtin_types=(datetime,))
 
 
 def _moment(value: object) -> str:
+    from aitp_cp_client.wire.times import iso
+
     if isinstance(value, datetime):
         return iso(value)
     raise TypeError(type(value).__name__)
