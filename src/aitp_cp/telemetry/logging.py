@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from json import dumps
 from typing import Any, TextIO
 
@@ -35,7 +36,9 @@ _CREDENTIAL = re.compile(rb"\b(ac[a-z]_)[A-Za-z0-9_.-]{16,}")
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
     """Send the lines of this package and of all libraries to standard output, in one format."""
     logging.addLevelName(TRACE, "TRACE")
-    writer = _output.writer = LogWriter(write or _standard_output(), on_resume=_report_dropped)
+    writer = _output.writer = LogWriter(
+        write or _standard_output(), on_resume=lambda lines: _writer_log.warning("log_lines_dropped", lines=lines)
+    )
     _output.level = level
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -44,8 +47,7 @@ def configure(level: str, *, json: bool, write: Write | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last = _as_json() if json else _as_text()
-    _requests.writer = writer if json and LEVELS[level] <= logging.INFO else None
-    _requests.renderer = last[-1]
+    _output.renderer = last[-1] if json and LEVELS[level] <= logging.INFO else None
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=lambda *names: _Logger(writer, *names),
@@ -73,9 +75,12 @@ class _Output:
 
     writer: LogWriter | None = None
     level = "info"
+    renderer: Processor | None = None  # the last processor, where lines of requests are written without it
 
 
 _output = _Output()
+_writer_log = structlog.get_logger("aitp_cp.log")
+_request_log = structlog.get_logger("aitp_cp.http")
 
 
 def configured() -> bool:
@@ -100,17 +105,6 @@ def count_dropped(count: Callable[[int], None]) -> None:
         _output.writer.on_drop = count
 
 
-def _report_dropped(lines: int) -> None:
-    _writer_log.warning("log_lines_dropped", lines=lines)
-
-
-_writer_log = structlog.get_logger("aitp_cp.log")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The log line of a request, with the members of every other line."""
 
@@ -126,34 +120,19 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event: str = "request"
     logger: str = "aitp_cp.http"
     level: str = "info"
-    timestamp: datetime = msgspec.field(default_factory=_now)
+    timestamp: datetime = msgspec.field(default_factory=partial(datetime.now, UTC))
 
 
 REQUEST_FIELDS = ("method", "route", "status", "ms", "request_id", "actor", "client_ip", "code", "reason")
 
 
-class _Requests:
-    """The writer of request lines while `renderer` is the last processor; None if lines are not JSON."""
-
-    writer: LogWriter | None = None
-    renderer: Processor | None = None
-
-
-_requests = _Requests()
-_request_log = structlog.get_logger("aitp_cp.http")
-
-
 def log_request(line: RequestLine) -> None:
     """Log a request; JSON lines skip the processors, because there is one line per request."""
-    if _requests.writer is not None and structlog.get_config()["processors"][-1] is _requests.renderer:
-        _requests.writer.line(_encoder.encode(line))
+    if _output.writer is not None and structlog.get_config()["processors"][-1] is _output.renderer:
+        _output.writer.line(_encoder.encode(line))
         return
-    _request_log.info(line.event, **_fields(line))
-
-
-def _fields(line: RequestLine) -> dict[str, Any]:
     fields = {name: getattr(line, name) for name in REQUEST_FIELDS}
-    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    _request_log.info(line.event, **{name: value for name, value in fields.items() if value is not msgspec.UNSET})
 
 
 class _Logger:

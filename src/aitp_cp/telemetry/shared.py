@@ -29,10 +29,6 @@ _VALUE = struct.Struct("dd")
 log = structlog.get_logger("aitp_cp.metrics")
 
 
-class SegmentFull(Exception):
-    """The segment has no space for another series."""
-
-
 class _Segment:
     """The series of a process: the number of bytes in use, then for each series key length, key, value, timestamp."""
 
@@ -41,10 +37,10 @@ class _Segment:
         self._used = max(_USED.unpack_from(memory)[0], _USED.size)
         self._positions = {key: position for key, _, _, position in _read(memory)}
 
-    def value(self, key: str) -> float:
-        """Return the value of this key, and add a new key; raise `SegmentFull`."""
-        if key not in self._positions:
-            self._add(key)
+    def value(self, key: str) -> float | None:
+        """Return the value of this key, and add a new key; None if the segment has no space for it."""
+        if key not in self._positions and not self._add(key):
+            return None
         return float(_VALUE.unpack_from(self._memory, self._positions[key])[0])
 
     def write(self, key: str, value: float, timestamp: float) -> None:
@@ -52,17 +48,18 @@ class _Segment:
         # One assignment, not `pack_into`: that writes zeros first, and another process may read them.
         self._memory[position : position + _VALUE.size] = _VALUE.pack(value, timestamp)
 
-    def _add(self, key: str) -> None:
+    def _add(self, key: str) -> bool:
         encoded = key.encode()
         encoded += b" " * (-len(encoded) % 8)  # so that a value lies within one cache line
         entry = _LENGTH.pack(len(encoded)) + encoded + _VALUE.pack(0.0, 0.0)
         end = self._used + len(entry)
         if end > len(self._memory):
-            raise SegmentFull
+            return False
         self._memory[self._used : end] = entry
         self._positions[key] = end - _VALUE.size
         self._used = end
         self._memory[: _USED.size] = _USED.pack(end)  # last: other processes read up to here
+        return True
 
 
 def _read(memory: mmap.mmap) -> Iterator[tuple[str, float, float, int]]:
@@ -84,9 +81,6 @@ class _Segments:
         self.mine: dict[bool, _Segment] = {}
         self.lock = threading.Lock()
         self.full = False
-
-    def all(self) -> list[mmap.mmap]:
-        return [*self.lasting, *self.live]
 
 
 class _State:
@@ -133,12 +127,14 @@ class _SharedValue:
         metric_name, name, label_names, label_values, about = named
         labels = sorted(zip(label_names, label_values, strict=True))
         self._key = json.dumps([kind, multiprocess_mode, metric_name, name, labels, about])
-        self._value = 0.0
         with self._segments.lock:
-            try:
-                self._value = segment.value(self._key)
-            except SegmentFull:
-                self._detach()
+            value = segment.value(self._key)
+            self._value = value or 0.0
+            if value is None:
+                self._segment = None
+                if not self._segments.full:
+                    self._segments.full = True
+                    log.error("metrics_full", bytes=LASTING_BYTES)
 
     def inc(self, amount: float) -> None:
         with self._segments.lock:
@@ -163,13 +159,6 @@ class _SharedValue:
         if self._segment is not None:
             self._segment.write(self._key, self._value, timestamp)
 
-    def _detach(self) -> None:
-        """Keep this series out of the segment, and log the first one."""
-        self._segment = None
-        if not self._segments.full:
-            self._segments.full = True
-            log.error("metrics_full", bytes=LASTING_BYTES)
-
 
 class AllProcesses:
     """Collects the merged values of all processes."""
@@ -177,7 +166,7 @@ class AllProcesses:
     def collect(self) -> Iterable[Metric]:
         assert _state.segments is not None
         metrics: dict[str, Metric] = {}
-        for number, memory in enumerate(_state.segments.all()):
+        for number, memory in enumerate([*_state.segments.lasting, *_state.segments.live]):
             for key, value, timestamp, _ in _read(memory):
                 _add(metrics, number, key, value, timestamp)
         merge = multiprocess.MultiProcessCollector._accumulate_metrics

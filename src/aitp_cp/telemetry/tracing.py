@@ -35,7 +35,9 @@ class Tracing(Tracer):
 
     def __init__(self, settings: Settings) -> None:
         resource = Resource.create({SERVICE_NAME: settings.otel_service_name, SERVICE_VERSION: __version__})
-        exporter = OTLPSpanExporter(endpoint=endpoint(settings), timeout=EXPORT_TIMEOUT_SECS)
+        general_endpoint = settings.otel_exporter_otlp_endpoint or DEFAULT_ENDPOINT
+        endpoint = settings.otel_exporter_otlp_traces_endpoint or general_endpoint.rstrip("/") + PATH
+        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_SECS)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter, max_queue_size=MAX_QUEUED_SPANS, schedule_delay_millis=EXPORT_INTERVAL_MS)
@@ -103,12 +105,6 @@ class _Span(Span):
         self._span.set_attributes(dict(attributes))
         if failed:
             self._span.set_status(StatusCode.ERROR)
-
-
-def endpoint(settings: Settings) -> str:
-    """Return the endpoint for traces as set, or the general endpoint with the path of the protocol."""
-    traces_endpoint = settings.otel_exporter_otlp_traces_endpoint
-    return traces_endpoint or (settings.otel_exporter_otlp_endpoint or DEFAULT_ENDPOINT).rstrip("/") + PATH
 
 
 def _failed(span: Any, failure: BaseException) -> None:
