@@ -16,7 +16,8 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console.forms import Form, sent
+from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.parts.link import ROOT, link, own
 from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of, first_values, page_of
 from aitp_cp.console.static_files import accepts_gzip
@@ -38,9 +39,13 @@ VARY = "Accept-Encoding, X-Fragment, Cookie"
 SHOWN = frozenset({400, 403, 404, 409, 422})
 SENTENCES = {IdempotencyKeyReused.code: "this form was sent before, with other values"}
 
+# Members of every endpoint of the console: nothing describes to a program what its pages answer.
+OF_PAGES: Mapping[str, Any] = {"tag": "console", "gate": Gate.SESSION, "responses": {}, "documented": False}
+
 log = structlog.get_logger("aitp_cp.console")
 
 T = TypeVar("T")
+Action = Callable[[Runtime, Request, Form], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +55,10 @@ class Screen(Endpoint):
     nav: str | None = None
 
 
-def screen(
-    *, path: str, handler: Handler, scope: Scope | None, nav: str | None = None, summary: str = "", **more: Any
-) -> Screen:
+def screen(path: str, handler: Handler, *, scope: Scope | None, nav: str | None = None, **more: Any) -> Screen:
     """Declare a page below `/console`; without a `scope` every session sees it. `more` are members of `Endpoint`."""
-    return Screen(
-        f"GET {ROOT}{path}",
-        _from_position(handler),
-        summary or nav or path,
-        scope=scope,
-        nav=nav,
-        **{"tag": "console", "gate": Gate.SESSION, "responses": {200: "text/html"}, "documented": False, **more},
-    )
+    members = {**OF_PAGES, "scope": scope, "nav": nav, **more}
+    return Screen(f"GET {ROOT}{path}", _from_position(handler), path, **members)
 
 
 def _from_position(handler: Handler) -> Handler:
@@ -75,16 +72,14 @@ def _from_position(handler: Handler) -> Handler:
     return noted
 
 
-def action(*, path: str, handler: Handler, scope: Scope | None, **more: Any) -> Endpoint:
+def action(path: str, handler: Action, *, scope: Scope | None, **more: Any) -> Endpoint:
     """Declare what a form does; it answers with `see_other`, or with a page that shows a secret once."""
-    return Endpoint(
-        f"POST {ROOT}{path}",
-        handler,
-        path,
-        scope=scope,
-        body=Form,
-        **{"tag": "console", "gate": Gate.SESSION, "responses": {303: None}, "documented": False, **more},
-    )
+
+    @wraps(handler)
+    async def with_form(rt: Runtime, request: Request) -> Response:
+        return await handler(rt, request, await forms.read(request))
+
+    return Endpoint(f"POST {ROOT}{path}", with_form, path, **{**OF_PAGES, "scope": scope, "body": Form, **more})
 
 
 def with_refusals(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -142,22 +137,20 @@ async def render(
     view: Any,
     *,
     title: str,
-    live: str = "",
     **how: Unpack[How],
 ) -> Response:
     """Return a page, or the one live region of it that the script asks for by `X-Fragment`.
 
-    `view` is what the template may read, `live` the topics of the whole page. Raises `NotFound` for a region
-    that the template does not have.
+    `view` is what the template may read. Raises `NotFound` for a region that the template does not have.
     """
     console = rt.get(Console)
-    frame = console.frame(request, title, live)
+    frame = console.frame(request, title)
     region = request.headers.get(FRAGMENT)
     started = timing.perf_counter()
     # In a thread: a thousand rows take tens of milliseconds.
     if region is None:
         text, secret = await asyncio.to_thread(console.page, template, view, frame), how.get("secret", False)
-        if (form := sent(request)) is not None and not secret:
+        if (form := forms.sent(request)) is not None and not secret:
             text = await asyncio.to_thread(put_back, text, form, address_of(request).partition("?")[0])
         response = _page(request, text, how.get("status", 200), secret=secret)
         response.headers["content-security-policy"] = console.policy(frame.nonce)

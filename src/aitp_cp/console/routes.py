@@ -4,9 +4,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.console import forms
 from aitp_cp.console.bell import Bell
-from aitp_cp.console.page import Screen, action, screen, see_other, with_refusals
+from aitp_cp.console.forms import Form
+from aitp_cp.console.page import OF_PAGES, Screen, action, screen, see_other, with_refusals
 from aitp_cp.console.pages.agent import PAGES as AGENT
 from aitp_cp.console.pages.agents import PAGES as AGENTS
 from aitp_cp.console.pages.audit import PAGES as AUDIT
@@ -36,7 +36,7 @@ from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
 from aitp_cp.web.context import context_of
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, in_path
+from aitp_cp.web.endpoint import Bucket, Endpoint, Gate
 from aitp_cp.web.responses import no_content
 from aitp_cp.web.sse import EventStream
 
@@ -78,8 +78,7 @@ async def live(rt: Runtime, request: Request) -> Response:
     return EventStream(lambda: bell.opened(context.credential_is_valid, session))
 
 
-async def set_preferences(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def set_preferences(rt: Runtime, request: Request, form: Form) -> Response:
     response = see_other(own(form.get("to")))
     secure = is_secure(rt.settings)
     chosen = {f"acp-{name}": form.get(name) for name, values in PREFERENCES.items() if form.get(name) in values}
@@ -114,31 +113,15 @@ async def count_report(rt: Runtime, request: Request) -> Response:
 
 
 OWN: tuple[Endpoint, ...] = (
-    Endpoint(
-        f"GET {ROOT}/static/{{version}}/{{name}}",
-        static,
-        "a file of the console",
-        tag="console",
-        gate=Gate.OPEN,
-        bucket=Bucket.EXEMPT,
-        params=(in_path("version", "the hash of all files"), in_path("name", "the file")),
-        responses={200: "text/css"},
-        documented=False,
-    ),
+    screen("/static/{version}/{name}", static, scope=None, gate=Gate.OPEN, bucket=Bucket.EXEMPT),
     Endpoint(
         f"POST {ROOT}/csp",
         count_report,
-        "a report of the content policy",
-        tag="console",
-        gate=Gate.OPEN,
-        body=_Body,
-        cross_site=True,
-        body_limit=REPORT_BYTES,
-        responses={204: None},
-        documented=False,
+        "/csp",
+        **{**OF_PAGES, "gate": Gate.OPEN, "body": _Body, "body_limit": REPORT_BYTES, "cross_site": True},
     ),
-    screen(path="/live", handler=live, scope=None, responses={200: "text/event-stream"}, streaming=True),
-    action(path="/preferences", handler=set_preferences, scope=None),
+    screen("/live", live, scope=None, streaming=True),
+    action("/preferences", set_preferences, scope=None),
 )
 
 # In the order of the rail.

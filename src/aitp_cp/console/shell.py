@@ -63,7 +63,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """What templates know beside their view, under the name `frame`."""
 
     title: str
-    live: str  # topics, separated by spaces
     path: str  # of this page, with its query
     query: dict[str, str]  # of this page, without its place in a list and its format
     nav: list[NavItem]
@@ -118,14 +117,13 @@ class Console:
         self._secure = is_secure(rt.settings)
         self._templates = environment(self.static.url)
 
-    def frame(self, request: Request, title: str, live: str = "") -> Frame:
+    def frame(self, request: Request, title: str) -> Frame:
         """Return what surrounds the page that answers this request."""
         context = context_of(request)
         principal = context.principal
         path = request.url.path
         return Frame(
             title=title,
-            live=live,
             path=page_of(request),
             query={name: value for name, value in first_values(request).items() if value and name not in ASIDE},
             nav=[

@@ -15,7 +15,7 @@ from aitp_cp.audit.model import ORDER as AUDIT_ORDER
 from aitp_cp.audit.model import AuditEntry, AuditFilter
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
 from aitp_cp.console.pages.agents import capabilities
 from aitp_cp.console.pages.names import names_of
@@ -177,7 +177,7 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
         data=data,
         next_url=None if data.value is None else onward(request, data.value.next),
     )
-    return await render(rt, request, "agent.html", view, title="Agent", live="agents sessions tokens events")
+    return await render(rt, request, "agent.html", view, title="Agent")
 
 
 async def _about(
@@ -281,9 +281,9 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-async def put_notes(rt: Runtime, request: Request) -> Response:
+async def put_notes(rt: Runtime, request: Request, form: Form) -> Response:
     """Replace what is noted; an empty form forgets it."""
-    aid, form = path_aid(request), await forms.read(request)
+    aid = path_aid(request)
     labels = list(dict.fromkeys(label.strip() for label in form.get("labels").split(",") if label.strip()))
     members: dict[str, Any] = {
         "owner": form.get("owner") or None,
@@ -299,8 +299,8 @@ async def put_notes(rt: Runtime, request: Request) -> Response:
     return see_other(link("/agents/{aid}", aid=aid))
 
 
-async def pin(rt: Runtime, request: Request) -> Response:
-    aid, form = path_aid(request), await forms.read(request)
+async def pin(rt: Runtime, request: Request, form: Form) -> Response:
+    aid = path_aid(request)
     require_fresh(rt, request, link("/agents/{aid}", aid=aid))
     known = aids.recognise(aid)
     if known is None:
@@ -313,8 +313,8 @@ async def pin(rt: Runtime, request: Request) -> Response:
     return see_other(link("/agents/{aid}", aid=aid))
 
 
-async def deregister(rt: Runtime, request: Request) -> Response:
-    aid, form = path_aid(request), await forms.read(request)
+async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
+    aid = path_aid(request)
     if form.get("sure") != "on":
         raise BadRequest("tick the box to deregister the agent")
     try:
@@ -339,15 +339,9 @@ def _place(order: Any, before: str | None) -> Any:
 
 
 PAGES = (
-    screen(path="/agents/{aid}", handler=get_agent, scope=Scope.AGENTS_READ, bulk=True),
-    screen(
-        path="/agents/{aid}/export",
-        handler=export,
-        scope=Scope.EVENTS_READ,
-        bulk=True,
-        responses={200: ("application/json", "application/x-ndjson")},
-    ),
-    action(path="/agents/{aid}/notes", handler=put_notes, scope=Scope.AGENTS_WRITE),
-    action(path="/agents/{aid}/pin", handler=pin, scope=Scope.TRUST_WRITE),
-    action(path="/agents/{aid}/deregister", handler=deregister, scope=Scope.AGENTS_WRITE),
+    screen("/agents/{aid}", get_agent, scope=Scope.AGENTS_READ, bulk=True),
+    screen("/agents/{aid}/export", export, scope=Scope.EVENTS_READ, bulk=True),
+    action("/agents/{aid}/notes", put_notes, scope=Scope.AGENTS_WRITE),
+    action("/agents/{aid}/pin", pin, scope=Scope.TRUST_WRITE),
+    action("/agents/{aid}/deregister", deregister, scope=Scope.AGENTS_WRITE),
 )

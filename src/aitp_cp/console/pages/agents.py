@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link, written
@@ -142,7 +142,7 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
         jsonl_url=link("/agents/export", **asked, format="jsonl"),
         next_url=None if page.next_before is UNSET else link("/agents", **asked, before=page.next_before),
     )
-    return await render(rt, request, "agents.html", view, title="Agents", live="agents")
+    return await render(rt, request, "agents.html", view, title="Agents")
 
 
 async def export(rt: Runtime, request: Request) -> Response:
@@ -169,9 +169,9 @@ async def export(rt: Runtime, request: Request) -> Response:
     return await stream([facts, Many("agents", "agent", agents)], Format.JSONL, name)
 
 
-async def deregister(rt: Runtime, request: Request) -> Response:
+async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
     """Show which agents would go; with the digest of that plan, deregister them in one transaction."""
-    form, now = await forms.read(request), rt.clock()
+    now = rt.clock()
     asked = {name: form.get(name) for name in FILTERS if form.get(name)}
     query = _dated(decode_query(_encoded(asked), AgentsFilter), now)
     chosen = None if form.get("all") else sorted(set(form.all("aid")))[:MAX_BULK]
@@ -269,15 +269,9 @@ def _expiring(agent: AgentView, now: datetime) -> bool:
     return agent.status == Status.ACTIVE and ends is not None and ends - now < SOON
 
 
-listed = partial(screen, scope=Scope.AGENTS_READ, bulk=True, query=AgentsFilter)
+listed = partial(screen, scope=Scope.AGENTS_READ, query=AgentsFilter)
 PAGES = (
-    listed(path="/agents", handler=list_agents, nav="Agents"),
-    listed(path="/agents/export", handler=export, responses={200: ("text/csv", Format.JSONL.media_type)}),
-    action(
-        path="/agents/deregister",
-        handler=deregister,
-        scope=Scope.AGENTS_WRITE,
-        responses={303: None, 200: "text/html"},
-        body_limit=256 * 1024,
-    ),
+    listed("/agents", list_agents, nav="Agents"),
+    listed("/agents/export", export),
+    action("/agents/deregister", deregister, scope=Scope.AGENTS_WRITE, body_limit=256 * 1024),
 )

@@ -54,7 +54,7 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
         address=_address(rt, request),
         newest=query.before is None and query.until is None,
     )
-    return await render(rt, request, "audit.html", view, title="Audit", live="audit")
+    return await render(rt, request, "audit.html", view, title="Audit")
 
 
 async def get_entry(rt: Runtime, request: Request) -> Response:
@@ -79,7 +79,7 @@ def _address(rt: Runtime, request: Request) -> str:
 
 
 PAGES = (
-    screen(path="/audit", handler=list_entries, scope=Scope.AUDIT_READ, nav="Audit", bulk=True, query=AuditFilter),
-    screen(path="/audit/export", handler=export_entries, scope=Scope.AUDIT_READ, bulk=True, query=AuditExportQuery),
-    screen(path="/audit/{id}", handler=get_entry, scope=Scope.AUDIT_READ),
+    screen("/audit", list_entries, scope=Scope.AUDIT_READ, nav="Audit", query=AuditFilter),
+    screen("/audit/export", export_entries, scope=Scope.AUDIT_READ, bulk=True, query=AuditExportQuery),
+    screen("/audit/{id}", get_entry, scope=Scope.AUDIT_READ),
 )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
@@ -70,8 +70,8 @@ async def show(rt: Runtime, request: Request) -> Response:
     return await _page(rt, request, NewContainment("-", None, query.held_delegations, query.include))
 
 
-async def act(rt: Runtime, request: Request) -> Response:
-    aid, form = _aid(request), await forms.read(request)
+async def act(rt: Runtime, request: Request, form: Form) -> Response:
+    aid = _aid(request)
     require_fresh(rt, request, link("/agents/{aid}/contain", aid=aid))
     body = _body(form)
     problem = _problem(form, aid)
@@ -88,7 +88,7 @@ async def act(rt: Runtime, request: Request) -> Response:
 
 
 async def _page(
-    rt: Runtime, request: Request, body: NewContainment, form: forms.Form | None = None, *, problem: str | None = None
+    rt: Runtime, request: Request, body: NewContainment, form: Form | None = None, *, problem: str | None = None
 ) -> Response:
     aid = _aid(request)
     async with rt.db.connection() as conn:
@@ -131,7 +131,7 @@ def _aid(request: Request) -> str:
     return aid
 
 
-def _body(form: forms.Form) -> NewContainment:
+def _body(form: Form) -> NewContainment:
     """Return what the form asks for; raises `BodyInvalid`."""
     asked = {
         "reason": form.get("reason") or "-",
@@ -143,7 +143,7 @@ def _body(form: forms.Form) -> NewContainment:
     return convert(asked, NewContainment)
 
 
-def _problem(form: forms.Form, aid: str) -> str | None:
+def _problem(form: Form, aid: str) -> str | None:
     if not form.get("reason"):
         return "a containment needs a reason"
     if form.get("typed") != aid[-TYPED_CHARS:]:
@@ -151,7 +151,7 @@ def _problem(form: forms.Form, aid: str) -> str | None:
     return None
 
 
-def _changes(form: forms.Form, now: Counts) -> list[str]:
+def _changes(form: Form, now: Counts) -> list[str]:
     """Say what differs from the counts that the form was shown."""
     said = []
     for name, count in msgspec.structs.asdict(now).items():
@@ -162,6 +162,6 @@ def _changes(form: forms.Form, now: Counts) -> list[str]:
 
 
 PAGES = (
-    screen(path="/agents/{aid}/contain", handler=show, scope=Scope.AGENTS_CONTAIN, query=ContainFilter),
-    action(path="/agents/{aid}/contain", handler=act, scope=Scope.AGENTS_CONTAIN),
+    screen("/agents/{aid}/contain", show, scope=Scope.AGENTS_CONTAIN, query=ContainFilter),
+    action("/agents/{aid}/contain", act, scope=Scope.AGENTS_CONTAIN),
 )

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
@@ -51,7 +51,7 @@ async def list_containments(rt: Runtime, request: Request) -> Response:
         page = await service.page(conn, query, query.window(ORDER))
         names = await names_of(conn, (each.aid for each in page.containments))
     view = ContainmentsView(page.containments, names, query, onward(request, page.next_before))
-    return await render(rt, request, "containments.html", view, title="Containments", live="containments")
+    return await render(rt, request, "containments.html", view, title="Containments")
 
 
 async def get_containment(rt: Runtime, request: Request) -> Response:
@@ -72,11 +72,11 @@ async def get_containment(rt: Runtime, request: Request) -> Response:
         unnamed=stored.plan.exposed_peer_count - len(shown),
         fresh=is_fresh(rt, request),
     )
-    return await render(rt, request, "containment.html", view, title="Containment", live="containments")
+    return await render(rt, request, "containment.html", view, title="Containment")
 
 
-async def release(rt: Runtime, request: Request) -> Response:
-    id, form = path_uuid(request), await forms.read(request)
+async def release(rt: Runtime, request: Request, form: Form) -> Response:
+    id = path_uuid(request)
     here = link("/containments/{id}", id=id)
     require_fresh(rt, request, here)
     reason = form.get("reason")
@@ -90,14 +90,7 @@ async def release(rt: Runtime, request: Request) -> Response:
 
 
 PAGES = (
-    screen(
-        path="/containments",
-        handler=list_containments,
-        scope=Scope.AGENTS_READ,
-        nav="Containments",
-        bulk=True,
-        query=ContainmentQuery,
-    ),
-    screen(path="/containments/{id}", handler=get_containment, scope=Scope.AGENTS_READ),
-    action(path="/containments/{id}/release", handler=release, scope=Scope.AGENTS_CONTAIN),
+    screen("/containments", list_containments, scope=Scope.AGENTS_READ, nav="Containments", query=ContainmentQuery),
+    screen("/containments/{id}", get_containment, scope=Scope.AGENTS_READ),
+    action("/containments/{id}/release", release, scope=Scope.AGENTS_CONTAIN),
 )

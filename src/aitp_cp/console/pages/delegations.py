@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
@@ -104,8 +104,8 @@ async def get_delegation(rt: Runtime, request: Request) -> Response:
     return await _page(rt, request, await _view(rt, request, path_uuid(request, "jti")))
 
 
-async def revoke_delegation(rt: Runtime, request: Request) -> Response:
-    form, jti = await forms.read(request), path_uuid(request, "jti")
+async def revoke_delegation(rt: Runtime, request: Request, form: Form) -> Response:
+    jti = path_uuid(request, "jti")
     view = await _view(rt, request, jti)
     here = link("/delegations/{jti}", jti=jti)
     if await revoke(rt, request, form, view.plan, here):
@@ -114,8 +114,7 @@ async def revoke_delegation(rt: Runtime, request: Request) -> Response:
 
 
 async def _page(rt: Runtime, request: Request, view: DelegationPage, status: int = 200) -> Response:
-    topics = "delegations tokens revocations"
-    return await render(rt, request, "delegation.html", view, title="Delegations", live=topics, status=status)
+    return await render(rt, request, "delegation.html", view, title="Delegations", status=status)
 
 
 async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
@@ -155,6 +154,6 @@ def _narrowed(scope: Sequence[str], above: Sequence[str] | None) -> list[Grant]:
 
 
 PAGES = (
-    screen(path="/delegations/{jti}", handler=get_delegation, scope=Scope.EVENTS_READ),
-    action(path="/delegations/{jti}/revoke", handler=revoke_delegation, scope=Scope.REVOCATION_WRITE),
+    screen("/delegations/{jti}", get_delegation, scope=Scope.EVENTS_READ),
+    action("/delegations/{jti}/revoke", revoke_delegation, scope=Scope.REVOCATION_WRITE),
 )

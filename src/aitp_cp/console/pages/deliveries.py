@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
 from aitp_cp.console.pages.webhooks import status_of
 from aitp_cp.console.parts.link import link
@@ -99,7 +99,7 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
         plan=plan,
         next_url=onward(request, page.next_before, queued=None, more=None, rest=None),
     )
-    return await render(rt, request, "webhook.html", view, title="Webhook", live="webhooks")
+    return await render(rt, request, "webhook.html", view, title="Webhook")
 
 
 async def _plan(rt: Runtime, conn: Connection, id: UUID, query: DeliveriesFilter) -> Queued:
@@ -123,18 +123,16 @@ async def get_delivery(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "delivery.html", view, title=f"Delivery of {delivery.event_type}")
 
 
-async def redeliver(rt: Runtime, request: Request) -> Response:
+async def redeliver(rt: Runtime, request: Request, form: Form) -> Response:
     id, delivery_id = path_uuid(request), path_uuid(request, "delivery")
-    await forms.read(request)
     async with rt.db.transaction() as conn:
         await deliveries.redeliver(conn, id, delivery_id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
     return see_other(link("/webhooks/{id}/deliveries/{delivery}", id=id, delivery=delivery_id))
 
 
-async def resend(rt: Runtime, request: Request) -> Response:
+async def resend(rt: Runtime, request: Request, form: Form) -> Response:
     """Send the ticked deliveries again, or all that match the page's filter."""
-    form = await forms.read(request)
     matching: dict[str, object] = {name: form.get(name) for name in MATCHING if form.get(name)}
     if form.get("what") == "selected":
         ids = [each for each in map(read_uuid, form.all("ids")) if each is not None][:MAX_ROWS]
@@ -151,8 +149,7 @@ async def resend(rt: Runtime, request: Request) -> Response:
     return await _in_steps(rt, request, step, {**matching, "rest": after})
 
 
-async def recover(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def recover(rt: Runtime, request: Request, form: Form) -> Response:
 
     async def step(conn: Connection, act: Act, after: str | None) -> Queued:
         return await bulk.recover(conn, act, _range(form, after))
@@ -160,8 +157,7 @@ async def recover(rt: Runtime, request: Request) -> Response:
     return await _in_steps(rt, request, step, {"status": "pending"})
 
 
-async def replay_missing(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def replay_missing(rt: Runtime, request: Request, form: Form) -> Response:
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
 
     async def step(conn: Connection, act: Act, after: str | None) -> Queued:
@@ -170,7 +166,7 @@ async def replay_missing(rt: Runtime, request: Request) -> Response:
     return await _in_steps(rt, request, step, {"status": "pending"})
 
 
-def _range(form: forms.Form, after: str | None) -> Range:
+def _range(form: Form, after: str | None) -> Range:
     return convert(
         {"since": form.get("since"), "until": form.get("until") or None, "after": after, "limit": STEP_ROWS}, Range
     )
@@ -200,10 +196,10 @@ async def _in_steps(rt: Runtime, request: Request, step: Step, back: dict[str, o
 
 
 PAGES = (
-    screen(path="/webhooks/{id}", handler=get_webhook, scope=Scope.WEBHOOKS_READ, bulk=True, query=DeliveriesFilter),
-    screen(path="/webhooks/{id}/deliveries/{delivery}", handler=get_delivery, scope=Scope.WEBHOOKS_READ),
-    action(path="/webhooks/{id}/deliveries/{delivery}/redeliver", handler=redeliver, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/resend", handler=resend, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/recover", handler=recover, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/replay-missing", handler=replay_missing, scope=Scope.WEBHOOKS_WRITE),
+    screen("/webhooks/{id}", get_webhook, scope=Scope.WEBHOOKS_READ, query=DeliveriesFilter),
+    screen("/webhooks/{id}/deliveries/{delivery}", get_delivery, scope=Scope.WEBHOOKS_READ),
+    action("/webhooks/{id}/deliveries/{delivery}/redeliver", redeliver, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/resend", resend, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/recover", recover, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/replay-missing", replay_missing, scope=Scope.WEBHOOKS_WRITE),
 )

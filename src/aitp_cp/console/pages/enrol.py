@@ -10,6 +10,7 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import server_time
@@ -77,14 +78,14 @@ async def show(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "enrol.html", view, title="Enrol an agent")
 
 
-async def check(rt: Runtime, request: Request) -> Response:
-    text = (await forms.read(request)).get("manifest")
+async def check(rt: Runtime, request: Request, form: Form) -> Response:
+    text = form.get("manifest")
     return await render(rt, request, "enrol.html", await _view(rt, text), title="Enrol an agent")
 
 
-async def mint(rt: Runtime, request: Request) -> Response:
+async def mint(rt: Runtime, request: Request, form: Form) -> Response:
     """Mint a token as the API does, with a row in the audit, for a person has seen it."""
-    view = await _view(rt, (await forms.read(request)).get("manifest"))
+    view = await _view(rt, form.get("manifest"))
     if view.checked is not None:
         now = rt.clock()
         made = enrolment.enroll(secret_of(rt), view.checked.manifest, now)
@@ -95,9 +96,9 @@ async def mint(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "enrol.html", view, title="Enrol an agent", secret=True)
 
 
-async def register(rt: Runtime, request: Request) -> Response:
+async def register(rt: Runtime, request: Request, form: Form) -> Response:
     """Register the agent in its stead, by a token that nobody sees: the manifest proves that it holds its key."""
-    view = await _view(rt, (await forms.read(request)).get("manifest"))
+    view = await _view(rt, form.get("manifest"))
     if view.checked is None:
         return await render(rt, request, "enrol.html", view, title="Enrol an agent")
     if rt.settings.enrolment == "proof":
@@ -137,20 +138,8 @@ def _problem(refused: AppError) -> Problem:
 
 
 PAGES = (
-    screen(path="/agents/enrol", handler=show, scope=Scope.AGENTS_READ),
-    action(
-        path="/agents/enrol",
-        handler=check,
-        scope=Scope.AGENTS_READ,
-        responses={200: "text/html"},
-        body_limit=FORM_BYTES,
-    ),
-    action(
-        path="/agents/enrol/token",
-        handler=mint,
-        scope=Scope.AGENTS_WRITE,
-        responses={200: "text/html"},
-        body_limit=FORM_BYTES,
-    ),
-    action(path="/agents/enrol/register", handler=register, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
+    screen("/agents/enrol", show, scope=Scope.AGENTS_READ),
+    action("/agents/enrol", check, scope=Scope.AGENTS_READ, body_limit=FORM_BYTES),
+    action("/agents/enrol/token", mint, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
+    action("/agents/enrol/register", register, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
 )

@@ -73,7 +73,7 @@ async def list_events(rt: Runtime, request: Request) -> Response:
         view = await _since(rt, request, query, after)
     else:
         view = await _newest(rt, request, query)
-    return await render(rt, request, "events.html", view, title="Events", live="events")
+    return await render(rt, request, "events.html", view, title="Events")
 
 
 async def _newest(rt: Runtime, request: Request, query: EventFilter) -> EventsView:
@@ -168,7 +168,7 @@ COLUMNS: Mapping[str, Callable[[Event], object]] = {
 }
 
 PAGES = (
-    screen(path="/events", handler=list_events, scope=Scope.EVENTS_READ, nav="Events", bulk=True, query=EventFilter),
-    screen(path="/events/export", handler=export_events, scope=Scope.EVENTS_READ, bulk=True, query=EventFilter),
-    screen(path="/events/{id}", handler=get_event, scope=Scope.EVENTS_READ),
+    screen("/events", list_events, scope=Scope.EVENTS_READ, nav="Events", query=EventFilter),
+    screen("/events/export", export_events, scope=Scope.EVENTS_READ, query=EventFilter),
+    screen("/events/{id}", get_event, scope=Scope.EVENTS_READ),
 )

@@ -54,7 +54,7 @@ async def graph(rt: Runtime, request: Request) -> Response:
         found = await region(rt.db.read(lambda conn: _around(rt, conn, query)))
     columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
     view = GraphView(query, found, ranked, columns, lines)
-    return await render(rt, request, "graph.html", view, title="Trust graph", live="tokens delegations revocations")
+    return await render(rt, request, "graph.html", view, title="Trust graph")
 
 
 async def _around(rt: Runtime, conn: Connection, query: GraphQuery) -> AgentEdges:
@@ -99,4 +99,4 @@ def _here(aid: str, query: GraphQuery) -> str:
     )
 
 
-PAGES = (screen(path="/graph", handler=graph, scope=Scope.EVENTS_READ, nav="Trust graph", bulk=True, query=GraphQuery),)
+PAGES = (screen("/graph", graph, scope=Scope.EVENTS_READ, nav="Trust graph", bulk=True, query=GraphQuery),)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from aitp_cp.accounts.service import Accounts, is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.once import make_once
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
@@ -79,12 +79,12 @@ async def list_keys(rt: Runtime, request: Request) -> Response:
         fresh=is_fresh(rt, request),
         next_url=onward(request, page.next_before),
     )
-    return await render(rt, request, "keys.html", view, title="API keys", live="keys")
+    return await render(rt, request, "keys.html", view, title="API keys")
 
 
-async def create(rt: Runtime, request: Request) -> Response:
+async def create(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/keys"))
-    form, grantor = await forms.read(request), grantor_of(rt, request)
+    grantor = grantor_of(rt, request)
     role, days, rate = form.get("role"), form.get("days"), form.get("rate") or "0"
     if role not in list(map(str, Role)) or days not in LIFETIMES or not (rate.isdecimal() and len(rate) < 10):
         raise BadRequest("a key needs a role, an end from the list, and a rate in digits or none")
@@ -98,9 +98,9 @@ async def create(rt: Runtime, request: Request) -> Response:
     return await _shown_once(rt, request, form, effect)
 
 
-async def rotate(rt: Runtime, request: Request) -> Response:
+async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/keys"))
-    id, form, grantor = path_uuid(request), await forms.read(request), grantor_of(rt, request)
+    id, grantor = path_uuid(request), grantor_of(rt, request)
     overlap = form.get("overlap")
     if not overlap.isdecimal() or len(overlap) > 6 or int(overlap) > MAX_OVERLAP_SECS:
         raise BadRequest("overlap is a number of seconds, up to a week")
@@ -112,9 +112,9 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     return await _shown_once(rt, request, form, effect)
 
 
-async def revoke(rt: Runtime, request: Request) -> Response:
+async def revoke(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/keys"))
-    id, form = path_uuid(request), await forms.read(request)
+    id = path_uuid(request)
     reason = form.get("reason") or None
     async with rt.db.transaction() as conn:
         family = form.get("family") == "on"
@@ -123,7 +123,7 @@ async def revoke(rt: Runtime, request: Request) -> Response:
     return see_other(link("/keys"))
 
 
-async def _shown_once(rt: Runtime, request: Request, form: forms.Form, effect: Effect) -> Response:
+async def _shown_once(rt: Runtime, request: Request, form: Form, effect: Effect) -> Response:
     """Make a key and show it. The same form sent again, as a reload does, makes none and shows none."""
     made = await make_once(rt, request, form, "keys", effect)
     if isinstance(made, CreatedKey):
@@ -133,8 +133,8 @@ async def _shown_once(rt: Runtime, request: Request, form: forms.Form, effect: E
 
 
 PAGES = (
-    screen(path="/keys", handler=list_keys, scope=Scope.KEYS_ADMIN, nav="Keys", bulk=True, query=KeyQuery),
-    action(path="/keys", handler=create, scope=Scope.KEYS_ADMIN, responses={200: "text/html"}),
-    action(path="/keys/{id}/rotate", handler=rotate, scope=Scope.KEYS_ADMIN, responses={200: "text/html"}),
-    action(path="/keys/{id}/revoke", handler=revoke, scope=Scope.KEYS_ADMIN),
+    screen("/keys", list_keys, scope=Scope.KEYS_ADMIN, nav="Keys", query=KeyQuery),
+    action("/keys", create, scope=Scope.KEYS_ADMIN),
+    action("/keys/{id}/rotate", rotate, scope=Scope.KEYS_ADMIN),
+    action("/keys/{id}/revoke", revoke, scope=Scope.KEYS_ADMIN),
 )

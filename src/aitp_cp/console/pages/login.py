@@ -1,17 +1,19 @@
 """Signing in and out, by API key or single sign-on, and showing a credential again."""
 
+from functools import partial
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.accounts.edge import ATTEMPT, CALLBACK, BrowserSessions
 from aitp_cp.accounts.model import LoginRefused, NoRole, ProviderAway
-from aitp_cp.console import forms
-from aitp_cp.console.page import render, screen, see_other
+from aitp_cp.console.forms import Form
+from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import ROOT, link, own
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Handler
+from aitp_cp.web.endpoint import Bucket, Gate
 from aitp_cp.web.responses import no_content
 
 OUTSIDE = ("/console/log",)  # pages that lead here, or away
@@ -46,8 +48,8 @@ async def show(rt: Runtime, request: Request) -> Response:
     return await _page(rt, request, _to(request.query_params.get("to", "")))
 
 
-async def by_key(rt: Runtime, request: Request) -> Response:
-    form, browsers = await forms.read(request), rt.get(BrowserSessions)
+async def by_key(rt: Runtime, request: Request, form: Form) -> Response:
+    browsers = rt.get(BrowserSessions)
     to = _to(form.get("to"))
     if not browsers.cookies.are_kept(request.headers):
         return await _page(rt, request, to, status=400, error=NOT_KEPT)
@@ -58,7 +60,7 @@ async def by_key(rt: Runtime, request: Request) -> Response:
     return _with_cookies(see_other(to), cookie)
 
 
-async def leave(rt: Runtime, request: Request) -> Response:
+async def leave(rt: Runtime, request: Request, form: Form) -> Response:
     return _with_cookies(see_other(link("/login")), await rt.get(BrowserSessions).leave(request))
 
 
@@ -90,9 +92,8 @@ async def from_provider(rt: Runtime, request: Request) -> Response:
     return _with_cookies(answer, browsers.cookies.cleared(request.headers, ATTEMPT))
 
 
-async def ended_by_provider(rt: Runtime, request: Request) -> Response:
+async def ended_by_provider(rt: Runtime, request: Request, form: Form) -> Response:
     """OpenID Connect Back-Channel Logout: the token says by its signature who sends it."""
-    form = await forms.read(request)
     try:
         await rt.get(BrowserSessions).end_by_provider(request, form.get("logout_token"))
     except LoginRefused:
@@ -139,16 +140,14 @@ def _with_cookies(response: Response, *cookies: str) -> Response:
     return response
 
 
-def _open(name: str, handler: Handler, **more: object) -> Endpoint:
-    given = {"tag": "console", "gate": Gate.OPEN, "responses": {200: "text/html"}, "documented": False}
-    return Endpoint(name, handler, name, **{**given, **more})  # type: ignore[arg-type]
-
+open_screen = partial(screen, scope=None, gate=Gate.OPEN)
+open_action = partial(action, scope=None, gate=Gate.OPEN)
 
 PAGES = (
-    screen(path="/login", handler=show, scope=None, gate=Gate.OPEN, bucket=Bucket.PUBLIC_IP),
-    _open(f"POST {ROOT}/login", by_key, bucket=Bucket.LOGIN_IP, body=forms.Form),
-    _open(f"POST {ROOT}/logout", leave, body=forms.Form),
-    _open(f"GET {ROOT}/login/oidc", to_provider),
-    _open(f"GET {CALLBACK}", from_provider, bucket=Bucket.LOGIN_IP),
-    _open(f"POST {ROOT}/login/oidc/ended", ended_by_provider, body=forms.Form, cross_site=True),
+    open_screen("/login", show),
+    open_action("/login", by_key, bucket=Bucket.LOGIN_IP),
+    open_action("/logout", leave),
+    open_screen("/login/oidc", to_provider),
+    open_screen(CALLBACK.removeprefix(ROOT), from_provider, bucket=Bucket.LOGIN_IP),
+    open_action("/login/oidc/ended", ended_by_provider, cross_site=True),
 )

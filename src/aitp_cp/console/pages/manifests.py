@@ -56,11 +56,6 @@ async def raw(rt: Runtime, request: Request) -> Response:
 
 
 PAGES = (
-    screen(path="/agents/{aid}/manifests/{pair}", handler=compare, scope=Scope.AGENTS_READ),
-    screen(
-        path="/agents/{aid}/manifests/{sha256}/raw",
-        handler=raw,
-        scope=Scope.AGENTS_READ,
-        responses={200: "application/json"},
-    ),
+    screen("/agents/{aid}/manifests/{pair}", compare, scope=Scope.AGENTS_READ),
+    screen("/agents/{aid}/manifests/{sha256}/raw", raw, scope=Scope.AGENTS_READ),
 )

@@ -13,7 +13,7 @@ from aitp_cp.accounts.model import MAX_SUBJECT, ORDER, ConsoleSession, Which
 from aitp_cp.accounts.service import Accounts
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db.keyset import Window
@@ -74,9 +74,9 @@ async def me(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "me.html", view, title="My sessions")
 
 
-async def end_mine(rt: Runtime, request: Request) -> Response:
+async def end_mine(rt: Runtime, request: Request, form: Form) -> Response:
     """End one session of the same person, or all others."""
-    principal, chosen = context_of(request).principal, (await forms.read(request)).get("which")
+    principal, chosen = context_of(request).principal, form.get("which")
     if principal is None or principal.session is None:
         return see_other(link("/me"))
     which = Which(subject=principal.actor, besides=principal.session)
@@ -101,14 +101,14 @@ async def signed_in(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "signed_in.html", view, title="Who is signed in")
 
 
-async def end_one(rt: Runtime, request: Request) -> Response:
+async def end_one(rt: Runtime, request: Request, form: Form) -> Response:
     await _end(rt, request, Which(id=path_uuid(request)))
     return see_other(link("/signed-in"))
 
 
-async def end_all(rt: Runtime, request: Request) -> Response:
+async def end_all(rt: Runtime, request: Request, form: Form) -> Response:
     """End every session of a person, at once on every replica."""
-    subject = (await forms.read(request)).get("subject")
+    subject = form.get("subject")
     if not 0 < len(subject) <= MAX_SUBJECT:
         raise BadRequest("subject names whose sessions to end")
     await _end(rt, request, Which(subject=subject))
@@ -129,9 +129,9 @@ def _rows(request: Request, sessions: list[ConsoleSession]) -> list[SessionRow]:
 
 
 PAGES = (
-    screen(path="/me", handler=me, scope=None),
-    action(path="/me/end", handler=end_mine, scope=None),
-    screen(path="/signed-in", handler=signed_in, scope=Scope.KEYS_ADMIN, nav="Signed in", query=SignedInQuery),
-    action(path="/signed-in/{id}/end", handler=end_one, scope=Scope.KEYS_ADMIN),
-    action(path="/signed-in/end-all", handler=end_all, scope=Scope.KEYS_ADMIN),
+    screen("/me", me, scope=None),
+    action("/me/end", end_mine, scope=None),
+    screen("/signed-in", signed_in, scope=Scope.KEYS_ADMIN, nav="Signed in", query=SignedInQuery),
+    action("/signed-in/{id}/end", end_one, scope=Scope.KEYS_ADMIN),
+    action("/signed-in/end-all", end_all, scope=Scope.KEYS_ADMIN),
 )

@@ -74,8 +74,7 @@ async def overview(rt: Runtime, request: Request) -> Response:
         happened=await _happened(rt, request),
         base_url=rt.settings.cp_base_url,
     )
-    topics = "events agents tokens revocations webhooks containments audit"
-    return await render(rt, request, "overview.html", view, title="Overview", live=topics)
+    return await render(rt, request, "overview.html", view, title="Overview")
 
 
 def _success(figures: FirstScreen | None) -> str:
@@ -121,6 +120,4 @@ async def _recent(rt: Runtime) -> list[AuditEntry]:
         return (await audit.page(conn, AuditFilter(limit=RECENT), Window(RECENT))).entries
 
 
-PAGES = (
-    screen(path="/", handler=overview, scope=Scope.DASHBOARD_READ, nav="Overview", bulk=True, query=OverviewQuery),
-)
+PAGES = (screen("/", overview, scope=Scope.DASHBOARD_READ, nav="Overview", bulk=True, query=OverviewQuery),)

@@ -54,7 +54,7 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
         page = await service.page(conn, jti, query.window(ORDER))
     signed = await region(_state(rt)) if wants(request, "signed") else Region[SignedState](None)
     view = EntriesView(signed, page.entries, query.jti or "", onward(request, page.next_before), query.before is None)
-    return await render(rt, request, "revocations.html", view, title="Revocations", live="revocations")
+    return await render(rt, request, "revocations.html", view, title="Revocations")
 
 
 async def plan(rt: Runtime, request: Request) -> Response:
@@ -100,19 +100,7 @@ def _check(rt: Runtime, signed: Signed) -> str | None:
 
 
 PAGES = (
-    screen(
-        path="/revocations",
-        handler=list_entries,
-        scope=Scope.REVOCATION_READ,
-        nav="Revocations",
-        bulk=True,
-        query=RevocationQuery,
-    ),
-    screen(path="/revocations/plan", handler=plan, scope=Scope.REVOCATION_READ, responses={303: None}),
-    screen(
-        path="/revocations/list",
-        handler=download,
-        scope=Scope.REVOCATION_READ,
-        responses={200: "application/json"},
-    ),
+    screen("/revocations", list_entries, scope=Scope.REVOCATION_READ, nav="Revocations", query=RevocationQuery),
+    screen("/revocations/plan", plan, scope=Scope.REVOCATION_READ),
+    screen("/revocations/list", download, scope=Scope.REVOCATION_READ),
 )

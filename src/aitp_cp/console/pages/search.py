@@ -58,4 +58,4 @@ def _page_of(hit: Hit) -> str:
     return link(place, id=hit.id) if "{" in place else link(place)
 
 
-PAGES = (screen(path="/search", handler=search, scope=Scope.DASHBOARD_READ, query=SearchQuery),)
+PAGES = (screen("/search", search, scope=Scope.DASHBOARD_READ, query=SearchQuery),)

@@ -68,7 +68,7 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
 
     page, names = await read(rt, request, listed)
     view = SessionsView(page.sessions, names, query, list(Status), onward(request, page.next_before))
-    return await render(rt, request, "sessions.html", view, title="Sessions", live="sessions")
+    return await render(rt, request, "sessions.html", view, title="Sessions")
 
 
 async def export_sessions(rt: Runtime, request: Request) -> Response:
@@ -95,7 +95,7 @@ async def get_session(rt: Runtime, request: Request) -> Response:
         return SessionPage(session, names, reports, silent, place is not None)
 
     view = await read(rt, request, query)
-    return await render(rt, request, "session.html", view, title="Session", live="sessions")
+    return await render(rt, request, "session.html", view, title="Session")
 
 
 def _side(session: SessionView, reporter: str | None) -> str:
@@ -120,14 +120,7 @@ COLUMNS: Mapping[str, Callable[[SessionView], object]] = {
 }
 
 PAGES = (
-    screen(
-        path="/sessions",
-        handler=list_sessions,
-        scope=Scope.EVENTS_READ,
-        nav="Sessions",
-        bulk=True,
-        query=SessionsFilter,
-    ),
-    screen(path="/sessions/export", handler=export_sessions, scope=Scope.EVENTS_READ, bulk=True, query=SessionsFilter),
-    screen(path="/sessions/{id}", handler=get_session, scope=Scope.EVENTS_READ),
+    screen("/sessions", list_sessions, scope=Scope.EVENTS_READ, nav="Sessions", query=SessionsFilter),
+    screen("/sessions/export", export_sessions, scope=Scope.EVENTS_READ, query=SessionsFilter),
+    screen("/sessions/{id}", get_session, scope=Scope.EVENTS_READ),
 )

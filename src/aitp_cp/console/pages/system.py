@@ -76,7 +76,7 @@ async def system(rt: Runtime, request: Request) -> Response:
         findings=await region(_findings(rt)) if wants(request, "state") else Region(None),
         settings=shown_settings(rt.settings),
     )
-    return await render(rt, request, "system.html", view, title="System", live="system events")
+    return await render(rt, request, "system.html", view, title="System")
 
 
 async def _database(rt: Runtime) -> Database:
@@ -110,4 +110,4 @@ def _retention(rt: Runtime, jobs: list[JobView]) -> Retention:
     return Retention(rt.settings.retention_enabled, last, None if last is None else last + pause)
 
 
-PAGES = (screen(path="/system", handler=system, scope=Scope.DASHBOARD_READ, nav="System"),)
+PAGES = (screen("/system", system, scope=Scope.DASHBOARD_READ, nav="System"),)

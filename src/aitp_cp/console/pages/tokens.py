@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, read, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
@@ -75,15 +75,15 @@ async def list_tokens(rt: Runtime, request: Request) -> Response:
     rows = [_row(rt, token) for token in page.tcts]
     verdicts = [str(verdict) for verdict in RANKED]
     view = TokensView(rows, names, query, verdicts, list(WINDOWS), onward(request, page.next_before))
-    return await render(rt, request, "tokens.html", view, title="Tokens", live="tokens revocations")
+    return await render(rt, request, "tokens.html", view, title="Tokens")
 
 
 async def get_token(rt: Runtime, request: Request) -> Response:
     return await _page(rt, request, await _view(rt, request, path_uuid(request, "jti")))
 
 
-async def revoke_token(rt: Runtime, request: Request) -> Response:
-    form, jti = await forms.read(request), path_uuid(request, "jti")
+async def revoke_token(rt: Runtime, request: Request, form: Form) -> Response:
+    jti = path_uuid(request, "jti")
     view = await _view(rt, request, jti)
     here = link("/tokens/{jti}", jti=jti)
     if await revoke(rt, request, form, view.plan, here):
@@ -92,7 +92,7 @@ async def revoke_token(rt: Runtime, request: Request) -> Response:
 
 
 async def _page(rt: Runtime, request: Request, view: TokenView, status: int = 200) -> Response:
-    return await render(rt, request, "token.html", view, title="Token", live="tokens revocations", status=status)
+    return await render(rt, request, "token.html", view, title="Token", status=status)
 
 
 async def _view(rt: Runtime, request: Request, jti: UUID) -> TokenView:
@@ -126,7 +126,7 @@ def _row(rt: Runtime, token: TctView) -> TokenRow:
 
 
 PAGES = (
-    screen(path="/tokens", handler=list_tokens, scope=Scope.EVENTS_READ, nav="Tokens", bulk=True, query=TokensFilter),
-    screen(path="/tokens/{jti}", handler=get_token, scope=Scope.EVENTS_READ),
-    action(path="/tokens/{jti}/revoke", handler=revoke_token, scope=Scope.REVOCATION_WRITE),
+    screen("/tokens", list_tokens, scope=Scope.EVENTS_READ, nav="Tokens", query=TokensFilter),
+    screen("/tokens/{jti}", get_token, scope=Scope.EVENTS_READ),
+    action("/tokens/{jti}/revoke", revoke_token, scope=Scope.REVOCATION_WRITE),
 )

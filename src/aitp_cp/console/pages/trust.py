@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, region, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.shell import namespace_of
@@ -81,7 +81,7 @@ async def show(rt: Runtime, request: Request) -> Response:
         fetches=rt.settings.jwks_refresh_enabled,
         max_label=MAX_LABEL,
     )
-    return await render(rt, request, "trust.html", view, title="Trust store", live="truststore")
+    return await render(rt, request, "trust.html", view, title="Trust store")
 
 
 async def _anchors(rt: Runtime, query: TrustQuery) -> Anchors:
@@ -101,9 +101,8 @@ async def _pins(rt: Runtime, query: TrustQuery) -> Pins:
     return Pins(page.pinned_keys, more)
 
 
-async def add_anchor(rt: Runtime, request: Request) -> Response:
+async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/trust"))
-    form = await forms.read(request)
     members = {"issuerUrl": form.get("issuer_url"), **_optional(form, namespace="namespace", jwksUrl="jwks_url")}
     new = convert({**members, **_optional(form, label="label")}, NewAnchor)
     try:
@@ -115,9 +114,9 @@ async def add_anchor(rt: Runtime, request: Request) -> Response:
     return see_other(link("/trust"))
 
 
-async def edit_anchor(rt: Runtime, request: Request) -> Response:
+async def edit_anchor(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/trust"))
-    id, form = path_uuid(request), await forms.read(request)
+    id = path_uuid(request)
     patch = {
         "issuerUrl": form.get("issuer_url"),
         "namespace": form.get("namespace"),
@@ -130,19 +129,17 @@ async def edit_anchor(rt: Runtime, request: Request) -> Response:
     return see_other(link("/trust"))
 
 
-async def remove_anchor(rt: Runtime, request: Request) -> Response:
+async def remove_anchor(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/trust"))
     id = path_uuid(request)
-    await forms.read(request)
     async with rt.db.transaction() as conn:
         await service.delete(conn, id, actor_of(rt, request), rt.clock())
     return see_other(link("/trust"))
 
 
-async def pin(rt: Runtime, request: Request) -> Response:
+async def pin(rt: Runtime, request: Request, form: Form) -> Response:
     """Pin the key of an AID, which is in the AID itself."""
     require_fresh(rt, request, link("/trust"))
-    form = await forms.read(request)
     aid = aids.recognise(form.get("aid"))
     if aid is None:
         raise BodyInvalid("aid is not an AID")
@@ -154,25 +151,24 @@ async def pin(rt: Runtime, request: Request) -> Response:
     return see_other(link("/trust"))
 
 
-async def unpin(rt: Runtime, request: Request) -> Response:
+async def unpin(rt: Runtime, request: Request, form: Form) -> Response:
     require_fresh(rt, request, link("/trust"))
-    form = await forms.read(request)
     async with rt.db.transaction() as conn:
         actor = actor_of(rt, request)
         await pinned_keys.delete(conn, form.get("namespace"), form.get("aid"), actor, rt.clock())
     return see_other(link("/trust"))
 
 
-def _optional(form: forms.Form, **fields: str) -> dict[str, str]:
+def _optional(form: Form, **fields: str) -> dict[str, str]:
     """Return the members whose fields are filled in."""
     return {name: form.get(field) for name, field in fields.items() if form.get(field)}
 
 
 PAGES = (
-    screen(path="/trust", handler=show, scope=Scope.TRUST_READ, nav="Trust", bulk=True, query=TrustQuery),
-    action(path="/trust/anchors", handler=add_anchor, scope=Scope.TRUST_WRITE),
-    action(path="/trust/anchors/{id}/edit", handler=edit_anchor, scope=Scope.TRUST_WRITE),
-    action(path="/trust/anchors/{id}/remove", handler=remove_anchor, scope=Scope.TRUST_WRITE),
-    action(path="/trust/pins", handler=pin, scope=Scope.TRUST_WRITE),
-    action(path="/trust/pins/remove", handler=unpin, scope=Scope.TRUST_WRITE),
+    screen("/trust", show, scope=Scope.TRUST_READ, nav="Trust", query=TrustQuery),
+    action("/trust/anchors", add_anchor, scope=Scope.TRUST_WRITE),
+    action("/trust/anchors/{id}/edit", edit_anchor, scope=Scope.TRUST_WRITE),
+    action("/trust/anchors/{id}/remove", remove_anchor, scope=Scope.TRUST_WRITE),
+    action("/trust/pins", pin, scope=Scope.TRUST_WRITE),
+    action("/trust/pins/remove", unpin, scope=Scope.TRUST_WRITE),
 )

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from aitp_cp.accounts.model import MAX_SUBJECT
 from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link, own
 from aitp_cp.db import Connection
@@ -53,8 +54,7 @@ async def show(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "views.html", view, title="Saved views")
 
 
-async def save(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def save(rt: Runtime, request: Request, form: Form) -> Response:
     name, url = form.get("name"), form.get("url")
     if not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise BadRequest(f"a view has a name of at most {MAX_NAME} visible characters")
@@ -65,8 +65,7 @@ async def save(rt: Runtime, request: Request) -> Response:
     return see_other(link("/views"))
 
 
-async def forget(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def forget(rt: Runtime, request: Request, form: Form) -> Response:
     async with rt.db.transaction() as conn:
         await conn.execute(FORGET, _subject(request), form.get("name"))
     return see_other(link("/views"))
@@ -86,7 +85,7 @@ def _is_ours(url: str) -> bool:
 
 
 PAGES = (
-    screen(path="/views", handler=show, scope=None),
-    action(path="/views", handler=save, scope=None),
-    action(path="/views/forget", handler=forget, scope=None),
+    screen("/views", show, scope=None),
+    action("/views", save, scope=None),
+    action("/views/forget", forget, scope=None),
 )

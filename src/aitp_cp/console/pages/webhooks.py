@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.console import forms
+from aitp_cp.console.forms import Form
 from aitp_cp.console.once import make_once
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.parts.link import link
@@ -66,7 +66,7 @@ async def list_webhooks(rt: Runtime, request: Request) -> Response:
         WebhookRow(each, health[each.id], status_of(health[each.id])) for each in page.webhooks if each.id in health
     ]
     view = WebhooksView(rows, sorted(DELIVERABLE), str(uuid4()), onward(request, page.next_before))
-    return await render(rt, request, "webhooks.html", view, title="Webhooks", live="webhooks")
+    return await render(rt, request, "webhooks.html", view, title="Webhooks")
 
 
 def status_of(health: WebhookHealth) -> str:
@@ -76,8 +76,8 @@ def status_of(health: WebhookHealth) -> str:
     return "ok" if health.breaker == "closed" else health.breaker
 
 
-async def create(rt: Runtime, request: Request) -> Response:
-    form, actor = await forms.read(request), actor_of(rt, request)
+async def create(rt: Runtime, request: Request, form: Form) -> Response:
+    actor = actor_of(rt, request)
     new = NewWebhook(await _url(rt, form), _types(form), _secret(form), active=form.get("active") == "on")
 
     async def effect(conn: Connection) -> ApiResponse:
@@ -89,21 +89,20 @@ async def create(rt: Runtime, request: Request) -> Response:
     return await _shown_once(rt, request, view)
 
 
-async def edit(rt: Runtime, request: Request) -> Response:
+async def edit(rt: Runtime, request: Request, form: Form) -> Response:
     """Change URL and types; a new host gets a new secret, which the answer shows."""
-    id, form = path_uuid(request), await forms.read(request)
+    id = path_uuid(request)
     patch = WebhookPatch(url=await _url(rt, form), events=_types(form))
     return await _changed(rt, request, id, patch)
 
 
-async def pause(rt: Runtime, request: Request) -> Response:
-    form = await forms.read(request)
+async def pause(rt: Runtime, request: Request, form: Form) -> Response:
     return await _changed(rt, request, path_uuid(request), WebhookPatch(active=form.get("active") == "on"))
 
 
-async def rotate(rt: Runtime, request: Request) -> Response:
+async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
     """Set a new secret, given or generated; the answer shows it."""
-    id, form = path_uuid(request), await forms.read(request)
+    id = path_uuid(request)
     secret = _secret(form) or service.new_secret()
     async with rt.db.transaction() as conn:
         webhook = await service.update(conn, id, WebhookPatch(secret=secret), actor_of(rt, request), rt.clock())
@@ -111,18 +110,16 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     return await _shown_once(rt, request, SecretView(webhook.id, secret))
 
 
-async def reset_breaker(rt: Runtime, request: Request) -> Response:
+async def reset_breaker(rt: Runtime, request: Request, form: Form) -> Response:
     id = path_uuid(request)
-    await forms.read(request)
     async with rt.db.transaction() as conn:
         await service.reset_breaker(conn, id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
     return see_other(link("/webhooks/{id}", id=id))
 
 
-async def send_test(rt: Runtime, request: Request) -> Response:
+async def send_test(rt: Runtime, request: Request, form: Form) -> Response:
     id = path_uuid(request)
-    await forms.read(request)
     async with rt.db.transaction() as conn:
         delivery = await deliveries.send_test(conn, id, actor_of(rt, request), rt.clock())
     rt.get(Dispatcher).wake()
@@ -144,7 +141,7 @@ async def _shown_once(rt: Runtime, request: Request, view: SecretView) -> Respon
     return await render(rt, request, "webhook_secret.html", view, title="The webhook's secret", secret=True)
 
 
-async def _url(rt: Runtime, form: forms.Form) -> str:
+async def _url(rt: Runtime, form: Form) -> str:
     """Return the form's URL; raises `BodyInvalid`, `UrlNotAllowed` or `HostUnresolved`."""
     url = form.get("url")
     if len(url) > MAX_URL:
@@ -153,26 +150,25 @@ async def _url(rt: Runtime, form: forms.Form) -> str:
     return url
 
 
-def _types(form: forms.Form) -> list[str]:
+def _types(form: Form) -> list[str]:
     types: Sequence[str] = form.all("events")
     service.check_events(types)
     return list(types)
 
 
-def _secret(form: forms.Form) -> str | None:
+def _secret(form: Form) -> str | None:
     secret = form.get("secret")
     if len(secret) > MAX_SECRET:
         raise BadRequest(f"a secret has at most {MAX_SECRET} characters")
     return secret or None
 
 
-SHOWS = {200: "text/html"}
 PAGES = (
-    screen(path="/webhooks", handler=list_webhooks, scope=Scope.WEBHOOKS_READ, nav="Webhooks", query=PageQuery),
-    action(path="/webhooks", handler=create, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
-    action(path="/webhooks/{id}/edit", handler=edit, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
-    action(path="/webhooks/{id}/pause", handler=pause, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/rotate", handler=rotate, scope=Scope.WEBHOOKS_WRITE, responses=SHOWS),
-    action(path="/webhooks/{id}/reset", handler=reset_breaker, scope=Scope.WEBHOOKS_WRITE),
-    action(path="/webhooks/{id}/test", handler=send_test, scope=Scope.WEBHOOKS_WRITE),
+    screen("/webhooks", list_webhooks, scope=Scope.WEBHOOKS_READ, nav="Webhooks", query=PageQuery),
+    action("/webhooks", create, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/edit", edit, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/pause", pause, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/rotate", rotate, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/reset", reset_breaker, scope=Scope.WEBHOOKS_WRITE),
+    action("/webhooks/{id}/test", send_test, scope=Scope.WEBHOOKS_WRITE),
 )
