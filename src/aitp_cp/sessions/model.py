@@ -11,6 +11,7 @@ from msgspec import Meta
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.errors import BadRequest
 from aitp_cp.events.model import Event
+from aitp_cp.tcts.callers import State
 from aitp_cp.tcts.merging import differ, is_agent, least, union
 from aitp_cp.tcts.views import TctView
 from aitp_cp.web.query import AidFilter, EventLimit, Limit, PageQuery
@@ -28,7 +29,7 @@ class Status(StrEnum):
 RANK = {Status.STARTED: 0, Status.FAILED: 1, Status.COMPLETE: 2}
 
 
-class SessionChange(msgspec.Struct, frozen=True):
+class SessionChange(State, frozen=True):
     """What a caller reported of one session; `completed_at` and `error` belong to `status`.
 
     `ended` is the caller's place among those that reported an end, by their first report of one. `claimed` tells that
@@ -47,7 +48,6 @@ class SessionChange(msgspec.Struct, frozen=True):
     completed_at: datetime | None
     ended: int | None = None
     claimed: bool = True
-    slot: ClassVar[str] = ""  # nobody signs a session
 
     @property
     def is_in_columns(self) -> bool:

@@ -13,8 +13,7 @@ from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.sessions import store
 from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
 from aitp_cp.sessions.projection import changes_from, reported
-from aitp_cp.sessions.store import SESSIONS, SessionPage
-from aitp_cp.tcts.callers import merge
+from aitp_cp.sessions.store import SessionPage
 
 SESSION = "session"
 
@@ -25,12 +24,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     The effect names the AIDs of both sides, which a report may name only in its token.
     """
     changes = changes_from(reports)
-    await merge(
-        changes,
-        insert=lambda rows: SESSIONS.insert_missing(conn, rows, now),
-        load=lambda keys: SESSIONS.lock(conn, keys),
-        update=lambda rows: SESSIONS.update(conn, rows, now),
-    )
+    await store.SESSIONS.merge(conn, changes, now)
     states = [report.state for reported in changes.values() for report in reported]
     return Effect(aids={aid for state in states for aid in (state.aid_a, state.aid_b) if aid})
 

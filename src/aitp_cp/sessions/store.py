@@ -26,18 +26,7 @@ from aitp_cp.tcts.rows import Table, as_json, as_names
 
 
 def _values(change: SessionChange) -> Sequence[Any]:
-    return (
-        change.session_id,
-        change.status,
-        change.aid_a,
-        change.aid_b,
-        as_json(change.grants),
-        change.run_id,
-        change.boundary,
-        change.error,
-        change.started_at,
-        change.completed_at,
-    )
+    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:10])
 
 
 def _state(row: Record) -> SessionChange:
@@ -72,11 +61,10 @@ SESSIONS = Table[str, SessionChange](
         "started_at": "timestamptz",
         "completed_at": "timestamptz",
     },
-    created=("created_at", "updated_at"),
-    updated=("updated_at",),
     values=_values,
     state=_state,
     decoder=msgspec.json.Decoder(Row[SessionChange]),
+    has_updated_at=True,
 )
 
 COLUMNS = """session_id, aid_a, aid_b, status, grants, run_id, boundary, error, started_at, completed_at, created_at,

@@ -9,8 +9,8 @@ What an issuer signed is a state of its own beside what its caller claims, one f
 before the claims. It replaces what is claimed of the same parties, whoever claims it (decision 19).
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -20,31 +20,38 @@ import msgspec
 MAX_CALLERS = 8
 
 
-class State(Protocol):
-    """What one caller reported of one thing."""
+class State(msgspec.Struct, frozen=True):
+    """What one caller reported of one thing; the fields that are columns come first, in their order."""
 
     @property
     def slot(self) -> str:
         """Which of its caller's states this is; "" holds everything that nobody signed."""
+        return ""
 
     @property
     def is_in_columns(self) -> bool:
         """Return whether the row's columns hold all of it."""
+        return True
 
     def merged(self, other: Self) -> Self:
-        """Both reports of one caller in one."""
+        """Return both reports of one caller as one."""
+        raise NotImplementedError
 
     def filled(self, other: Self) -> Self:
-        """This one, with what it lacks taken from `other`, which comes later."""
+        """Return this state, with what it lacks taken from `other`, which comes later."""
+        raise NotImplementedError
 
     def disputes(self, row: Self) -> bool:
         """Return whether it says otherwise than the row, about anything that matters."""
+        raise NotImplementedError
 
     def placed(self, before: Sequence[Self]) -> Self:
-        """This one, as it stands to the states of other callers at this moment."""
+        """Return this state as it stands to the states of other callers at this moment."""
+        return self
 
     def columns(self) -> tuple[Any, ...]:
         """Return what the row shows of it."""
+        return msgspec.structs.astuple(self)
 
 
 S = TypeVar("S", bound=State)
@@ -132,31 +139,25 @@ def _in_order(callers: Sequence[CallerState[S]]) -> tuple[CallerState[S], ...]:
     return tuple(sorted(callers, key=lambda known: (names.index(known.caller), not known.state.slot, known.state.slot)))
 
 
-class StoredRow(msgspec.Struct, Generic[S], frozen=True):
-    """A row as its table holds it: `states` is the JSON of a `Row`, None while the columns say it all."""
+def restored(shown: S, owner: str | None, kept: Row[S] | None) -> Row[S]:
+    """Return the row of these columns; `kept` is what `stored_states` wrote, if anything.
 
-    shown: S
-    owner: str | None
-    states: str | None
-
-
-def restored(stored: StoredRow[S], decoder: msgspec.json.Decoder[Row[S]]) -> Row[S]:
-    """The row's states; what another version has changed in it since then counts as reported first, by nobody known."""
-    alone = Row((CallerState(stored.owner, stored.shown.placed(())),))
-    if stored.states is None:
-        return alone
-    row = decoder.decode(stored.states)
-    if row.shown.columns() == stored.shown.columns():
-        return row
-    rest = tuple(caller for caller in row.callers if caller.caller is not None)
-    return Row((CallerState(None, stored.shown.placed(())), *rest), row.disputed)
+    What another version has changed in the columns since then counts as reported first, by nobody known.
+    """
+    shown = shown.placed(())
+    if kept is None:
+        return Row((CallerState(owner, shown),))
+    if kept.shown.columns() == shown.columns():
+        return kept
+    rest = tuple(caller for caller in kept.callers if caller.caller is not None)
+    return Row((CallerState(None, shown), *rest), kept.disputed)
 
 
 def stored_states(row: Row[S]) -> str | None:
-    """Return the JSON for the table."""
-    kept = msgspec.structs.replace(row, left_out=())
-    in_columns = len(row.callers) == 1 and row.callers[0].state.is_in_columns and not row.disputed
-    return None if in_columns else msgspec.json.encode(kept).decode()
+    """Return the JSON for the table, None while the columns say it all."""
+    if len(row.callers) == 1 and row.callers[0].state.is_in_columns and not row.disputed:
+        return None
+    return msgspec.json.encode(msgspec.structs.replace(row, left_out=())).decode()
 
 
 def first_row(reports: Sequence[Reported[S]]) -> Row[S]:
@@ -177,28 +178,3 @@ def by_key(reports: Iterable[tuple[K, Reported[S]]]) -> dict[K, list[Reported[S]
     for key, report in reports:
         grouped.setdefault(key, []).append(report)
     return {key: grouped[key] for key in sorted(grouped)}
-
-
-async def merge(
-    reports: Mapping[K, Sequence[Reported[S]]],
-    insert: Callable[[Mapping[K, Row[S]]], Awaitable[set[K]]],
-    load: Callable[[Sequence[K]], Awaitable[Mapping[K, Row[S]]]],
-    update: Callable[[Mapping[K, Row[S]]], Awaitable[None]],
-) -> None:
-    """Write reports, in key order.
-
-    `insert` stores the rows that are missing and returns their keys; `load` locks the others to the end of the
-    transaction. Transactions that touch a row follow each other from here to their commits, and each appends to the log
-    in between: so the order of rows is the log's order.
-    """
-    if not reports:
-        return
-    new = await insert({key: first_row(told_) for key, told_ in reports.items()})
-    rest = [key for key in reports if key not in new]
-    if not rest:
-        return
-    stored = await load(rest)
-    after = {key: told(row, reports[key]) for key, row in stored.items()}
-    changed = {key: row for key, row in after.items() if row != stored[key]}
-    if changed:
-        await update(changed)

@@ -10,7 +10,7 @@ import msgspec
 from aitp_cp.db import Connection
 from aitp_cp.events.projection import Refusal
 from aitp_cp.tcts import store
-from aitp_cp.tcts.callers import Reported, Row, by_key, merge
+from aitp_cp.tcts.callers import Reported, Row, by_key
 from aitp_cp.tcts.model import DelegationChange, Link
 from aitp_cp.tcts.store import DELEGATIONS
 
@@ -35,34 +35,18 @@ async def merge_delegations(conn: Connection, reports: Reports, now: datetime) -
         await store.count_children(conn, sorted({link for report in reports for link in _links(report)}))
     )
     accepted, refusals, added = _with_room(reports, stored, children)
-
-    async def insert(rows: Mapping[UUID, Row[DelegationChange]]) -> set[UUID]:
-        new = await DELEGATIONS.insert_missing(conn, rows, now)
-        await store.add_parents(conn, {jti: rows[jti] for jti in new})
-        return new
-
-    async def update(rows: Mapping[UUID, Row[DelegationChange]]) -> None:
-        await DELEGATIONS.update(conn, rows, now)
-        await store.drop_parents(conn, gone := _dropped(stored, rows))
-        await store.add_parents(conn, rows)
-        moved.extend({jti for jti, _ in gone})
-
-    moved: list[UUID] = []
-    by_jti = by_key((report.state.jti, report) for report in accepted)
-    await merge(by_jti, insert, lambda keys: DELEGATIONS.lock(conn, keys), update)
-    await store.add_children(conn, added)
-    return Merged(refusals, moved)
-
-
-def _dropped(
-    before: Mapping[UUID, Row[DelegationChange]], after: Mapping[UUID, Row[DelegationChange]]
-) -> list[tuple[UUID, UUID]]:
-    """Return the parents that delegations had and have no more; only a signed token takes one away."""
-    return [
+    rows = await DELEGATIONS.merge(conn, by_key((report.state.jti, report) for report in accepted), now)
+    # Only a signed token takes a parent away.
+    dropped = [
         (jti, parent)
-        for jti in after.keys() & before.keys()
-        for parent in before[jti].shown.parents - after[jti].shown.parents
+        for jti, before in stored.items()
+        if jti in rows
+        for parent in before.shown.parents - rows[jti].shown.parents
     ]
+    await store.drop_parents(conn, dropped)
+    await store.add_parents(conn, rows)
+    await store.add_children(conn, added)
+    return Merged(refusals, list({jti for jti, _ in dropped}))
 
 
 def _with_room(

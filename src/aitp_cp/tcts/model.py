@@ -1,15 +1,14 @@
 """Tokens and delegations as reported, as stored, and as shown."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import msgspec
 
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.protocol.verdicts import Verdict
-from aitp_cp.tcts.callers import Reported
+from aitp_cp.tcts.callers import Reported, State
 from aitp_cp.tcts.merging import differ, higher, is_agent, least, union
 from aitp_cp_client.wire.aid import Aid
 
@@ -29,7 +28,7 @@ RevokedKind = Literal["tct", "delegation"]
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 
 
-class TctChange(msgspec.Struct, frozen=True):
+class TctChange(State, frozen=True):
     """What a caller reported of one token, or its issuer signed; `grants` is sorted."""
 
     jti: UUID
@@ -43,7 +42,6 @@ class TctChange(msgspec.Struct, frozen=True):
     session_id: str | None
     verdict: Verdict = Verdict.NONE
     mismatch: bool = False  # reported with claims that differ from those that are signed
-    is_in_columns: ClassVar[bool] = True
 
     @property
     def slot(self) -> str:
@@ -132,14 +130,8 @@ class TctChange(msgspec.Struct, frozen=True):
             or differ(_second(self.expires_at), _second(row.expires_at))
         )
 
-    def placed(self, before: Sequence[Self]) -> Self:
-        return self
 
-    def columns(self) -> tuple[Any, ...]:
-        return msgspec.structs.astuple(self)
-
-
-class DelegationChange(msgspec.Struct, frozen=True):
+class DelegationChange(State, frozen=True):
     """What a caller reported of one delegation; conflicting reports may name several parents."""
 
     jti: UUID
@@ -152,7 +144,6 @@ class DelegationChange(msgspec.Struct, frozen=True):
     verdict: Verdict = Verdict.NONE
     mismatch: bool = False  # reported with claims that differ from those that are signed
     audience: str | None = None  # who issued the token that it rests on, if that is signed
-    is_in_columns: ClassVar[bool] = True
 
     @property
     def slot(self) -> str:
@@ -210,12 +201,6 @@ class DelegationChange(msgspec.Struct, frozen=True):
             or differ(self.scope, row.scope)
             or differ(_second(self.expires_at), _second(row.expires_at))
         )
-
-    def placed(self, before: Sequence[Self]) -> Self:
-        return self
-
-    def columns(self) -> tuple[Any, ...]:
-        return msgspec.structs.astuple(self)
 
 
 def slot_of(verdict: Verdict, pair: tuple[str, str]) -> str:

@@ -10,9 +10,8 @@ from aitp_cp.events.projection import Effect, Projection
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.tcts import cascade, graph, standing, store
-from aitp_cp.tcts.callers import Reported, Row, merge
 from aitp_cp.tcts.delegating import Merged, merge_delegations
-from aitp_cp.tcts.model import Budget, Item, TctChange
+from aitp_cp.tcts.model import Budget, Item
 from aitp_cp.tcts.parties import claims, refuse_revocations, stored_parties
 from aitp_cp.tcts.projection import changes_from, unproven
 
@@ -45,7 +44,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         revoked += await store.remember_revocations(conn, unsigned, now)
     if signed:
         revoked += await store.remember_signed(conn, signed, now)
-    await merge_tcts(conn, changes.tcts, now)
+    await store.keep_hidden(conn, await store.TCTS.merge(conn, changes.tcts, now))
     merged = await merge_delegations(conn, changes.delegations, now) if changes.delegations else Merged([], [])
     caught = await standing.mark(conn, changes, revoked, now)
     derived = await graph.find_derived(conn, [revocation.jti for revocation in signed]) if signed else []
@@ -55,21 +54,6 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
     refusals += [*merged.refusals, *await refuse_revocations(conn, signed)]
     return Effect(refusals=refusals, caught=caught)
-
-
-async def merge_tcts(conn: Connection, tcts: Mapping[UUID, Sequence[Reported[TctChange]]], now: datetime) -> None:
-    """Merge reports into the table of tokens, and keep apart what is signed and has no room there."""
-
-    async def insert(rows: Mapping[UUID, Row[TctChange]]) -> set[UUID]:
-        new = await store.TCTS.insert_missing(conn, rows, now)
-        await store.keep_hidden(conn, {jti: rows[jti] for jti in new})
-        return new
-
-    async def update(rows: Mapping[UUID, Row[TctChange]]) -> None:
-        await store.TCTS.update(conn, rows, now)
-        await store.keep_hidden(conn, rows)
-
-    await merge(tcts, insert, lambda keys: store.TCTS.lock(conn, keys), update)
 
 
 def parties(reports: Sequence[Report], now: datetime) -> set[str]:

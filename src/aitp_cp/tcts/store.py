@@ -241,8 +241,7 @@ def _tct_state(row: Record) -> TctChange:
 
 def _delegation_values(change: DelegationChange) -> Sequence[Any]:
     """Return the columns; of several parents the row shows the least."""
-    scope = as_json(change.scope)
-    times = change.issued_at, change.expires_at
+    scope, times = as_json(change.scope), change.columns()[5:7]
     return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change), change.audience
 
 
@@ -281,8 +280,6 @@ TCTS = Table[UUID, TctChange](
         "verdict": "text",
         "mismatch": "boolean",
     },
-    created=("created_at",),
-    updated=(),
     values=_tct_values,
     state=_tct_state,
     decoder=msgspec.json.Decoder(Row[TctChange]),
@@ -302,8 +299,6 @@ DELEGATIONS = Table[UUID, DelegationChange](
         "mismatch": "boolean",
         "audience_aid": "text",
     },
-    created=("created_at",),
-    updated=(),
     values=_delegation_values,
     state=_delegation_state,
     decoder=msgspec.json.Decoder(Row[DelegationChange]),
