@@ -41,7 +41,7 @@ async def test_a_conflict_is_never_stored(database_url: str) -> None:
         return ApiResponse(201, {"done": True})
 
     async with running_app(database_url) as app:
-        once = Once("test", "caller", "key", b"\0" * 32)
+        once = Once(("test", "key"), b"\0" * 32)
         with pytest.raises(Conflict):
             await run_once(app.rt.db, once, effect, app.rt.clock())
         response = await run_once(app.rt.db, once, effect, app.rt.clock())

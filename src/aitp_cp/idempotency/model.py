@@ -1,6 +1,5 @@
 """An idempotent request, and the response that every repetition of it gets."""
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -11,19 +10,10 @@ Place = tuple[str, str]  # scope and key: the primary key of the table
 
 
 class Once(msgspec.Struct, frozen=True):
-    """One request: the endpoint's name, its caller, the client's key and the body's digest."""
+    """A request with a key: where its response is stored, and the digest of its body."""
 
-    endpoint: str
-    caller: str
-    key: str | None
+    place: Place
     body_sha256: bytes
-
-    @property
-    def place(self) -> Place | None:
-        """The scope is the endpoint and a digest of the caller, within the column's 64 characters."""
-        if self.key is None:
-            return None
-        return f"{self.endpoint}#{hashlib.sha256(self.caller.encode()).hexdigest()[:32]}", self.key
 
 
 class ApiResponse(msgspec.Struct, frozen=True):

@@ -30,18 +30,23 @@ def check_key(key: str | None) -> str | None:
     return key
 
 
-def once_for(endpoint: str, caller: str, key: str | None, body: bytes) -> Once:
-    return Once(endpoint, caller, key, hashlib.sha256(body).digest())
+def once_for(endpoint: str, caller: str, key: str | None, body: bytes) -> Once | None:
+    """Return what a request with a key stands for; None without one."""
+    if key is None:
+        return None
+    # A digest of the caller, for the column of the scope has 64 characters.
+    scope = f"{endpoint}#{hashlib.sha256(caller.encode()).hexdigest()[:32]}"
+    return Once((scope, key), hashlib.sha256(body).digest())
 
 
-async def run_once(db: Database, once: Once, effect: Effect, now: datetime) -> ApiResponse:
+async def run_once(db: Database, once: Once | None, effect: Effect, now: datetime) -> ApiResponse:
     """Run `effect` unless this caller's key was answered before; then give that response again.
 
     Raises `IdempotencyInFlight` while the first request runs, `IdempotencyKeyReused` for another body, and
     whatever the effect raises. Refusals with status 400, 409 and 422 are stored too, except those that may pass.
     """
     async with db.transaction() as conn:
-        if once.key is None:
+        if once is None:
             return await effect(conn)
         [claimed] = await claim(conn, [once])
         if isinstance(claimed, AppError):
@@ -69,19 +74,16 @@ async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim
     Takes the locks that hold off a second request with the same key until the transaction ends.
     """
     claims: list[Claim] = [None] * len(requests)
-    first: dict[Place, int] = {}
+    first: dict[Place, tuple[int, Once]] = {}
     for index, once in enumerate(requests):
-        place = None if once is None else once.place
-        if place is not None and first.setdefault(place, index) != index:
+        if once is not None and first.setdefault(once.place, (index, once))[0] != index:
             claims[index] = _in_flight()
     if not first:
         return claims
     locked = await locks.try_locks(conn, [locks.idempotency(scope, key) for scope, key in first])
     stored = await store.find(conn, list(first))
-    for (place, index), is_ours in zip(first.items(), locked, strict=True):
-        once = requests[index]
-        assert once is not None
-        claims[index] = _replay(stored.get(place), once) if is_ours else _in_flight()
+    for (index, once), is_ours in zip(first.values(), locked, strict=True):
+        claims[index] = _replay(stored.get(once.place), once) if is_ours else _in_flight()
     return claims
 
 
@@ -89,16 +91,15 @@ async def keep(
     conn: Connection, responses: Sequence[tuple[Once | None, ApiResponse]], now: datetime
 ) -> list[ApiResponse]:
     """Store fresh responses to claimed requests; return them as every replay will give them, to the byte."""
-    places = [None if once is None else once.place for once, _ in responses]
     rows = {
-        place: StoredResponse(response.status, _stored_body(response), once.body_sha256)
-        for place, (once, response) in zip(places, responses, strict=True)
-        if place is not None and once is not None
+        once.place: StoredResponse(response.status, _stored_body(response), once.body_sha256)
+        for once, response in responses
+        if once is not None
     }
     bodies = await store.insert(conn, rows, now) if rows else {}
     return [
-        msgspec.structs.replace(response, body=bodies[place]) if place and response.stored is None else response
-        for place, (_, response) in zip(places, responses, strict=True)
+        msgspec.structs.replace(response, body=bodies[once.place]) if once and response.stored is None else response
+        for once, response in responses
     ]
 
 

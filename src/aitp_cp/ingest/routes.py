@@ -44,8 +44,7 @@ async def ingest(rt: Runtime, request: Request) -> Response:
             return await refuse_once(rt, request, endpoint=ENDPOINT, caller=caller, body=body, refused=refused)
         batch = await rt.get(Verifier).judge(batch, caller)
         if batch.reports or key is not None:
-            once = None if key is None else once_for(ENDPOINT, caller, key, body)
-            stored = await writer.submit(Submission(batch, once))
+            stored = await writer.submit(Submission(batch, once_for(ENDPOINT, caller, key, body)))
             rt.get(RegistryCache).seen(stored.seen)
         else:
             stored = _nothing(batch)

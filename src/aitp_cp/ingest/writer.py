@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from aitp_cp.db import ValueRefused
 from aitp_cp.db.group_commit import GroupCommit
 from aitp_cp.errors import AppError
@@ -26,8 +24,7 @@ class Writer:
 
         A second request under a key is refused at once, rather than when its group is written.
         """
-        once = submission.once
-        key = None if once is None else msgspec.structs.replace(once, body_sha256=b"")
+        key = None if submission.once is None else submission.once.place
         return await self._commits.submit(submission, size=len(submission.batch.reports), key=key)
 
     async def stop(self) -> None:

@@ -101,7 +101,7 @@ class Submission(NamedTuple):
     """A request and its Idempotency-Key."""
 
     request: Request
-    once: Once
+    once: Once | None
 
 
 class Done(NamedTuple):

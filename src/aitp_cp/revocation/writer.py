@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from aitp_cp.db import Connection, urgent
 from aitp_cp.db.group_commit import GroupCommit
 from aitp_cp.errors import AppError
@@ -28,8 +26,7 @@ class Revoker:
 
         Raises `Conflict`, `DatabaseUnavailable`, `ShuttingDown`, and what the key refuses.
         """
-        once = submission.once
-        key = None if once.key is None else msgspec.structs.replace(once, body_sha256=b"")
+        key = None if submission.once is None else submission.once.place
         done = await self._commits.submit(submission, size=len(submission.request.entries), key=key)
         return done.response
 

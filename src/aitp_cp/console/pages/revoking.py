@@ -13,7 +13,6 @@ from aitp_cp.console.forms import Form
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BadRequest
-from aitp_cp.idempotency.service import once_for
 from aitp_cp.protocol.signer import signable
 from aitp_cp.revocation import service
 from aitp_cp.revocation.model import MAX_REASON, NewRevocation, RevocationView, Submission
@@ -21,8 +20,6 @@ from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.queries import MAX_TREE_DEPTH, MAX_TREE_ROWS
 from aitp_cp.tcts.views import DelegationView
-
-ENDPOINT = "console.revoke"
 
 
 class RevocationPlan(msgspec.Struct, frozen=True):
@@ -58,5 +55,5 @@ async def revoke(rt: Runtime, request: Request, form: Form, plan: RevocationPlan
         return False
     actor = actor_of(rt, request)
     wanted = service.read(NewRevocation(str(plan.jti), reason=reason or None), actor, rt.clock())
-    await rt.get(Revoker).submit(Submission(wanted, once_for(ENDPOINT, actor.id, None, b"")))
+    await rt.get(Revoker).submit(Submission(wanted, None))
     return True
