@@ -40,7 +40,6 @@ from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter, OperatorFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.search import service as search
-from aitp_cp.sessions import queries as meetings
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
 from aitp_cp.tcts import edges, exposure, graph, standing
@@ -199,9 +198,9 @@ LISTS: dict[str, list[Ask]] = {
         session_list(before=(DAY_AGO, SESSION), aid=BUSY),
         *page(sessions.of_agent, BUSY, (DAY_AGO, SESSION)),
         lambda conn: sessions.find(conn, SESSION),
-        lambda conn: meetings.newest_of(conn, [BUSY, RARE]),
-        lambda conn: meetings.peers(conn, BUSY, 1000, 100),
-        lambda conn: meetings.peers(conn, RARE, 1000, 100),
+        lambda conn: sessions.newest_of(conn, [BUSY, RARE]),
+        lambda conn: sessions.peers(conn, BUSY, 1000, limit=100),
+        lambda conn: sessions.peers(conn, RARE, 1000, limit=100),
     ],
     "GET /api/tcts": [
         tct_list(),
@@ -439,7 +438,7 @@ async def test_a_containment_reads_no_whole_table(filled_database_url: str, aid:
     async with explained(filled_database_url) as conn:
         await conn.fetchrow(exposure.PLAN, *selection.arguments)
         await exposure.pick(conn, selection, 10_000)
-        await sessions.last_with(conn, aid, [BUSY, RARE], 10_000)
+        await sessions.peers(conn, aid, 10_000, among=[BUSY, RARE])
         await standing.mark(conn, Changes({}, [], []), [JTI], NOW)
         # Thousands of tokens are compared with the deny list in one pass over it.
         assert set(conn.whole_table_reads()) <= ({"revocation_entries"} if aid == BUSY else set())

@@ -12,7 +12,7 @@ from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import service
 from aitp_cp.registry.model import AgentView
 from aitp_cp.runtime import Runtime
-from aitp_cp.sessions import service as sessions
+from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts.views import TctView
@@ -48,11 +48,7 @@ async def export(rt: Runtime, request: Request) -> Response:
 def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
     """Return the agent's sessions, the tokens it issued or holds, and its newest events, each newest first."""
     return [
-        Many(
-            "sessions",
-            "session",
-            pages(rt, lambda conn, place, limit: sessions.sessions_of_agent(conn, aid, place, limit)),
-        ),
+        Many("sessions", "session", pages(rt, lambda conn, place, limit: sessions.of_agent(conn, aid, place, limit))),
         Many("tcts", "tct", pages(rt, lambda conn, place, limit: tcts.tcts_of_agent(conn, aid, place, limit))),
         Many("events", "event", pages(rt, lambda conn, place, limit: log.of_aid(conn, aid, place, limit), event_limit)),
     ]

@@ -11,7 +11,7 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.sessions import service
+from aitp_cp.sessions import service, store
 from aitp_cp.sessions.model import ORDER, Replay, ReplayQuery, SessionDetail, SessionExport, SessionFilter, SessionList
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.web.endpoint import Endpoint, in_path, links
@@ -29,7 +29,7 @@ OF_SESSION = ("GET /api/events/history", "GET /api/tcts")
 async def list_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionFilter)
     window = query.window(ORDER)
-    return json_bytes((await rt.db.read(lambda conn: service.list_sessions(conn, query, window))).text)
+    return json_bytes((await rt.db.read(lambda conn: store.list_sessions(conn, query, window))).text)
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:

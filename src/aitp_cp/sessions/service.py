@@ -4,16 +4,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Place, Window
-from aitp_cp.db.views import Json
 from aitp_cp.errors import existing
 from aitp_cp.events.projection import Claim, Effect, Projection, StoredParties, Thing
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.sessions import store
-from aitp_cp.sessions.model import SessionFilter, SessionList, SessionView
+from aitp_cp.sessions.model import SessionView
 from aitp_cp.sessions.projection import changes_from, reported
-from aitp_cp.sessions.store import SessionPage
 
 SESSION = "session"
 
@@ -45,16 +42,6 @@ async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping
 PROJECTION = Projection(types_of(Target.SESSIONS), project, claims, stored_parties)
 
 
-async def list_sessions(conn: Connection, filter: SessionFilter, window: Window) -> Json[SessionList]:
-    """One page, newest first."""
-    return await store.list_sessions(conn, filter, window)
-
-
 async def get_session(conn: Connection, session_id: str) -> SessionView:
     """Raises `NotFound`."""
     return existing(await store.find(conn, session_id), "no such session")
-
-
-async def sessions_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
-    """Return the next sessions that an agent took part in, newest first, and where to go on."""
-    return await store.of_agent(conn, aid, after, limit)

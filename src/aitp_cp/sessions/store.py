@@ -14,6 +14,8 @@ from aitp_cp.sessions.model import (
     ORDER,
     RANK,
     Failed,
+    LastSession,
+    Peer,
     SessionChange,
     SessionCount,
     SessionFilter,
@@ -22,6 +24,7 @@ from aitp_cp.sessions.model import (
     Status,
 )
 from aitp_cp.tcts.callers import Row
+from aitp_cp.tcts.queries import RawPage
 from aitp_cp.tcts.rows import Table, as_json, as_names
 
 
@@ -124,17 +127,34 @@ SELECT CASE WHEN reltuples < $1 THEN (SELECT count(*) FROM (SELECT 1 FROM handsh
 FROM pg_class WHERE oid = 'handshake_sessions'::regclass
 """
 
-# Only the newest sessions of an agent: a busy one has millions.
-LAST_WITH = f"""
-SELECT peer, max(happened_at) AS last_at FROM (
-    (SELECT aid_b AS peer, {HAPPENED_AT} AS happened_at FROM handshake_sessions
-     WHERE aid_a = $1 ORDER BY created_at DESC LIMIT $3)
+# Of each agent by itself: two look-ups in an index.
+NEWEST_OF = f"""
+SELECT DISTINCT ON (aid) aid, CASE WHEN aid_a = aid THEN aid_b ELSE aid_a END AS peer, status, happened_at
+FROM unnest($1::text[]) AS of (aid), LATERAL (
+    (SELECT aid_a, aid_b, status, created_at, {HAPPENED_AT} AS happened_at FROM handshake_sessions
+     WHERE aid_a = aid ORDER BY created_at DESC LIMIT 1)
     UNION ALL
-    (SELECT aid_a, {HAPPENED_AT} FROM handshake_sessions
-     WHERE aid_b = $1 ORDER BY created_at DESC LIMIT $3)
+    (SELECT aid_a, aid_b, status, created_at, {HAPPENED_AT} FROM handshake_sessions
+     WHERE aid_b = aid ORDER BY created_at DESC LIMIT 1)
+) AS either
+ORDER BY aid, created_at DESC
+"""
+
+# Among the newest sessions of either side: a busy agent has millions.
+PEERS = f"""
+SELECT peer AS aid, max(happened_at) AS last_at, count(*) FILTER (WHERE status = 'complete') AS complete,
+       count(*) FILTER (WHERE status = 'failed') AS failed
+FROM (
+    (SELECT aid_b AS peer, status, {HAPPENED_AT} AS happened_at FROM handshake_sessions
+     WHERE aid_a = $1 ORDER BY created_at DESC LIMIT $2)
+    UNION ALL
+    (SELECT aid_a, status, {HAPPENED_AT} FROM handshake_sessions
+     WHERE aid_b = $1 ORDER BY created_at DESC LIMIT $2)
 ) AS newest
-WHERE peer = ANY($2::text[])
+WHERE peer <> $1 AND ($3::text[] IS NULL OR peer = ANY($3::text[]))
 GROUP BY peer
+ORDER BY last_at DESC, peer
+LIMIT $4
 """
 
 # Counted up to a limit; the agent that took part in most of the newest failures shows where to look.
@@ -153,8 +173,6 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions WHERE status = 'f
        (SELECT count(*) FROM newest) AS newest, (SELECT aid FROM most) AS aid, (SELECT count FROM most) AS of_aid
 """
 
-SessionPage = tuple[list[msgspec.Raw], Place | None]  # each is a `SessionView`
-
 
 async def sides(conn: Connection, session_ids: list[str]) -> dict[str, StoredParties]:
     """Return the sides of those of the sessions that are known."""
@@ -170,6 +188,7 @@ async def find(conn: Connection, session_id: str) -> SessionView | None:
 
 
 async def list_sessions(conn: Connection, filter: SessionFilter, window: Window) -> Json[SessionList]:
+    """Return one page, newest first."""
     where = Where()
     where.add("status = {}", filter.status)
     where.add("run_id = {}", filter.run_id)
@@ -181,15 +200,22 @@ async def list_sessions(conn: Connection, filter: SessionFilter, window: Window)
     return Json(SessionList, sessions=VIEW.raw(page.rows), next_before=page.next_before)
 
 
-async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> SessionPage:
+async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next sessions that an agent took part in, newest first, and where to go on."""
     page = await _newest(conn, Where(), aid, Window(limit, before=after))
     return VIEW.raw(page.rows), page.next
 
 
-async def last_with(conn: Connection, aid: str, peers: list[str], limit: int) -> dict[str, datetime]:
-    """Return when an agent last had a session with each peer, among its newest `limit` sessions of either side."""
-    return {row["peer"]: row["last_at"] for row in await conn.fetch(LAST_WITH, aid, peers, limit)}
+async def newest_of(conn: Connection, aids: list[str]) -> dict[str, LastSession]:
+    """Return each agent's newest session."""
+    return {row["aid"]: LastSession(*row[1:]) for row in await conn.fetch(NEWEST_OF, aids)}
+
+
+async def peers(
+    conn: Connection, aid: str, sessions: int, *, limit: int | None = None, among: list[str] | None = None
+) -> list[Peer]:
+    """Return whom an agent met in its newest `sessions` of either side, the last one first."""
+    return [Peer(**row) for row in await conn.fetch(PEERS, aid, sessions, among, limit)]
 
 
 async def count_since(conn: Connection, since: datetime, width: timedelta) -> list[SessionCount]:

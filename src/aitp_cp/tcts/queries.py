@@ -210,7 +210,7 @@ PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY(
 
 DELEGATOR = "SELECT delegator_aid FROM delegations WHERE jti = $1"
 
-RawPage = tuple[list[msgspec.Raw], Place | None]  # each is a `TctView` or a `DelegationView`
+RawPage = tuple[list[msgspec.Raw], Place | None]  # the JSON of each row, and where to go on
 
 
 async def list_tcts(conn: Connection, filter: TctFilter, window: Window, now: datetime) -> Json[TctList]:

@@ -37,7 +37,7 @@ from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, KeptManifest, Namesake
 from aitp_cp.runtime import Runtime
-from aitp_cp.sessions import queries as sessions
+from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import Peer
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
@@ -211,7 +211,7 @@ async def _timeline(conn: Connection, rt: Runtime, aid: str, before: str | None)
 
 
 async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
-    met = {peer.aid: peer for peer in await sessions.peers(conn, aid, NEWEST_SESSIONS, MAX_PEERS)}
+    met = {peer.aid: peer for peer in await sessions.peers(conn, aid, NEWEST_SESSIONS, limit=MAX_PEERS)}
     edges = await trust.around(conn, aid, EdgesQuery(), rt.clock())
     trusts = {peer.aid: peer for peer in edges.trusts.peers}
     trusted = {peer.aid: peer for peer in edges.trusted_by.peers}

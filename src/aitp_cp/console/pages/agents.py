@@ -29,7 +29,7 @@ from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import ORDER, AgentList, AgentView, OperatorFilter, Status
 from aitp_cp.runtime import Runtime
-from aitp_cp.sessions import queries as sessions
+from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import LastSession
 from aitp_cp.web import csv
 from aitp_cp.web.context import context_of

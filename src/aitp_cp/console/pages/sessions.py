@@ -19,7 +19,7 @@ from aitp_cp.events.model import Event, HistoryFilter
 from aitp_cp.events.store import VIEW
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.sessions import service
+from aitp_cp.sessions import service, store
 from aitp_cp.sessions.model import ORDER, SessionFilter, SessionList, SessionView, Status
 from aitp_cp.web.query import Limit, read_query
 
@@ -63,7 +63,7 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
     window = query.window(ORDER)
 
     async def listed(conn: Connection) -> tuple[SessionList, Mapping[str, str]]:
-        page = (await service.list_sessions(conn, query, window)).read()
+        page = (await store.list_sessions(conn, query, window)).read()
         return page, await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
 
     page, names = await read(rt, request, listed)
@@ -75,7 +75,7 @@ async def export_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
 
     async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | None]:
-        page = (await service.list_sessions(conn, query, window)).read()
+        page = (await store.list_sessions(conn, query, window)).read()
         return page.sessions, None if page.next_before is UNSET else page.next_before
 
     return await export(rt, request, Source("sessions", ORDER, COLUMNS, rows), query)
