@@ -9,10 +9,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from aitp_cp.accounts.guesses import SUBJECT as LOGIN_SUBJECT
 from aitp_cp.app import ENDPOINTS
+from aitp_cp.cli.examination import SUBJECTS
+from aitp_cp.retention.service import POLICIES
 from aitp_cp.settings import Settings
+from aitp_cp.web.caller_reads import BUCKET as CALLER_READS
+from aitp_cp.web.endpoint import Bucket
 from aitp_cp_client import errors as client_errors
 from aitp_cp_client.commands import connection
+from aitp_cp_conformance.model import SECTIONS
 from tests.support import tables
 from tests.support.rendered import DOCS, ROOT, rendered
 
@@ -139,6 +145,22 @@ def documented_columns() -> Iterator[tuple[str, str]]:
         table = section.split("\n", 1)[0].strip()
         for cell in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE):
             yield from ((table, column) for column in re.findall(r"`(\w+)`", cell))
+
+
+def test_the_runbook_has_every_row_of_check_every_bucket_and_every_swept_table() -> None:
+    named = [subject for subject, _ in SUBJECTS]
+    named += [bucket for bucket in Bucket if bucket is not Bucket.EXEMPT] + [LOGIN_SUBJECT, CALLER_READS]
+    named += [policy.table for policy in POLICIES]
+    page = (DOCS / "operations.md").read_text()
+    assert [name for name in named if f"\n| `{name}`" not in page] == []
+
+
+def test_each_section_of_the_contract_has_a_place() -> None:
+    section = (DOCS / "architecture.md").read_text().split("## Where the contract lives")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (\d+ [^|]+) \| ([^|]+) \|$", section, re.MULTILINE))
+    assert {f"{number} {title}" for number, title in SECTIONS.items()} <= {*rows}
+    places = re.findall(r"`([\w/.]+)`", " ".join(rows.values()))
+    assert [name for name in places if not any((base / name).exists() for base in (ROOT, ROOT / "src/aitp_cp"))] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
