@@ -12,7 +12,6 @@ from aitp_cp_client.paging import Rows, rows
 from aitp_cp_client.transport import Transport, segment
 
 CONTAINMENTS = "/api/containments"
-PLAN_CHANGED = "PLAN_CHANGED"
 
 
 class ContainmentRecord(msgspec.Struct, frozen=True, rename="camel"):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aitp_cp_client.commands.grouping import as_options
+from aitp_cp_client.commands.parameters import as_options
 
 app = typer.Typer()
 

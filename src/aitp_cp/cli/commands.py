@@ -6,7 +6,7 @@ import secrets
 import typer
 
 from aitp_cp.cli.exits import settings_or_stop
-from aitp_cp_client.commands.key_options import Work, keys_group
+from aitp_cp_client.commands.keys import Work, keys_group
 
 app = typer.Typer()
 retention = typer.Typer(help="Sweep old rows by hand.", no_args_is_help=True)

@@ -24,8 +24,7 @@ from aitp_cp.settings import Settings
 from aitp_cp_client import ApiKey, ControlPlaneError, CreatedKey, RevokedKeys, Rows
 from aitp_cp_client.commands.connection import refusals_explained
 from aitp_cp_client.commands.exits import REFUSED, UNAVAILABLE
-from aitp_cp_client.commands.key_options import KeyOptions, Work
-from aitp_cp_client.commands.keys import over_http
+from aitp_cp_client.commands.keys import KeyOptions, Work, over_http
 from aitp_cp_client.commands.output import stop
 
 CLI = Actor("cli", None)  # in audit rows; whoever has the database's password needs no key

@@ -1,50 +1,34 @@
-"""aitp-cp agents."""
+"""aitp-cp agents; `contain` and `release` are in `containments`."""
 
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from aitp_cp_client import Agent, ControlPlane, KeptManifest
-from aitp_cp_client.agents import AgentFilter, Format
-from aitp_cp_client.commands.connection import run
+import typer
+
+from aitp_cp_client.commands.connection import at_server
+from aitp_cp_client.commands.exits import LEGEND
 from aitp_cp_client.commands.files import save
-from aitp_cp_client.commands.output import Columns, document, fields, line, listing, plain, some
+from aitp_cp_client.commands.output import Columns, document, line, listing, plain, record, some
+from aitp_cp_client.commands.parameters import Aid, Json, Limit, Output, as_options, group
 
-COLUMNS: Columns[Agent] = {
+if TYPE_CHECKING:
+    from aitp_cp_client import Agent, ControlPlane, KeptManifest
+
+COLUMNS: "Columns[Agent]" = {
     "aid": lambda agent: agent.aid,
     "name": lambda agent: agent.display_name,
     "status": lambda agent: agent.status,
     "last seen": lambda agent: agent.last_seen_at,
 }
-MORE: Columns[Agent] = {
+MORE: "Columns[Agent]" = {
     "namespace": lambda agent: agent.namespace,
     "capabilities": lambda agent: agent.offered_caps,
     "registered": lambda agent: agent.registered_at,
     "last enrolled": lambda agent: agent.last_enrolled_at,
     "handshake endpoint": lambda agent: agent.handshake_endpoint,
 }
-
-
-def list_agents(limit: int, *, as_json: bool, **filters: Unpack[AgentFilter]) -> None:
-    async def work(control_plane: ControlPlane) -> None:
-        page = await some(partial(control_plane.agents.page, **filters), limit)
-        listing("agents", page, COLUMNS, as_json=as_json)
-
-    run(work)
-
-
-def show(aid: str, *, as_json: bool) -> None:
-    async def work(control_plane: ControlPlane) -> None:
-        agent = await control_plane.agents.get(aid)
-        if as_json:
-            document(agent)
-        else:
-            fields({name: of(agent) for name, of in [*COLUMNS.items(), *MORE.items()]})
-
-    run(work)
-
-
-KEPT: Columns[KeptManifest] = {
+MANIFESTS: "Columns[KeptManifest]" = {
     "number": lambda kept: kept.seq,
     "received": lambda kept: kept.received_at,
     "published": lambda kept: kept.published_at,
@@ -52,24 +36,76 @@ KEPT: Columns[KeptManifest] = {
     "sha256": lambda kept: kept.sha256,
 }
 
-
-def manifests(aid: str, *, as_json: bool) -> None:
-    async def work(control_plane: ControlPlane) -> None:
-        listing("manifests", (await control_plane.agents.manifests(aid), False), KEPT, as_json=as_json)
-
-    run(work)
+agents = group("Registered agents.")
 
 
-def deregister(aid: str, *, as_json: bool) -> None:
-    async def work(control_plane: ControlPlane) -> None:
-        done = await control_plane.agents.deregister(aid)
-        if as_json:
-            document(done)
-        else:
-            line(plain(f"{done.status} {done.aid}"))
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Options of `agents list`."""
 
-    run(work)
+    capability: Annotated[str | None, typer.Option(help="Only agents that offer this capability.")] = None
+    name: Annotated[str | None, typer.Option(help="Only this exact display name.")] = None
+    find: Annotated[str | None, typer.Option(help="Beginning of a name, ends of an AID, or a capability.")] = None
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None
+    status: Annotated[
+        Literal["active", "expired", "deregistered", "contained", "all"],
+        typer.Option(help="Only agents with this status."),
+    ] = "active"
+    limit: Limit = 100
+    as_json: Json = False
 
 
-def export(aid: str, format: Format, event_limit: int | None, output: Path | None) -> None:
-    run(lambda control_plane: save(control_plane.agents.export(aid, format, event_limit), output))
+@agents.command("list", epilog=LEGEND)
+@at_server
+@as_options(AgentOptions)
+async def list_agents(control_plane: "ControlPlane", options: AgentOptions) -> None:
+    """List agents, oldest registration first."""
+    fetch = partial(
+        control_plane.agents.page,
+        capability=options.capability,
+        display_name=options.name,
+        q=options.find,
+        namespace=options.namespace,
+        status=options.status,
+    )
+    listing("agents", await some(fetch, options.limit), COLUMNS, as_json=options.as_json)
+
+
+@agents.command("show", epilog=LEGEND)
+@at_server
+async def show(control_plane: "ControlPlane", aid: Aid, as_json: Json = False) -> None:
+    """Show an agent."""
+    record(await control_plane.agents.get(aid), {**COLUMNS, **MORE}, as_json=as_json)
+
+
+@agents.command("manifests", epilog=LEGEND)
+@at_server
+async def manifests(control_plane: "ControlPlane", aid: Aid, as_json: Json = False) -> None:
+    """List the manifests that an agent registered, newest first."""
+    listing("manifests", (await control_plane.agents.manifests(aid), False), MANIFESTS, as_json=as_json)
+
+
+@agents.command("deregister", epilog=LEGEND)
+@at_server
+async def deregister(control_plane: "ControlPlane", aid: Aid, as_json: Json = False) -> None:
+    """Remove an agent from the registry; may be repeated."""
+    done = await control_plane.agents.deregister(aid)
+    if as_json:
+        document(done)
+    else:
+        line(plain(f"{done.status} {done.aid}"))
+
+
+@agents.command("export", epilog=LEGEND)
+@at_server
+async def export(
+    control_plane: "ControlPlane",
+    aid: Aid,
+    format: Annotated[Literal["json", "jsonl"], typer.Option(help="One document, or one record per line.")] = "json",
+    event_limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="At most this many of its newest events.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Export an agent with its sessions, tokens and newest events."""
+    await save(control_plane.agents.export(aid, format, event_limit), output)

@@ -1,6 +1,5 @@
 """Runs a command against the server of the environment, and maps failures to exit codes."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -8,37 +7,47 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 
-from aitp_cp_client import ControlPlane, ControlPlaneError, Retries
 from aitp_cp_client.commands import exits
 from aitp_cp_client.commands.output import output_failed, plain, stop
-from aitp_cp_client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED
+from aitp_cp_client.commands.parameters import with_opened
+from aitp_cp_client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED, ControlPlaneError
+
+if TYPE_CHECKING:
+    from aitp_cp_client import ControlPlane
+
+T = TypeVar("T")
 
 URL = "AITP_CP_URL"
 KEY = "AITP_CP_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:4000"
 
-# Short, because a person waits; after a longer `Retry-After` the command exits with UNAVAILABLE.
-RETRIES = Retries(times=3, longest_wait_secs=10)
+LONGEST_WAIT_SECS = 10  # a person waits; after a longer `Retry-After` the command exits with UNAVAILABLE
 
 UNAVAILABLE = frozenset({429, 502, 503, 504})
 NO_ANSWER = frozenset({UNREACHABLE, TIMED_OUT, CUT_SHORT})
 
 
-def run(work: Callable[[ControlPlane], Awaitable[None]], *, until_interrupted: bool = False) -> None:
-    """Run `work` against the server that the environment names; exit with the code of a failure."""
+def run(work: "Callable[[ControlPlane], Awaitable[T]]", *, until_interrupted: bool = False) -> T:
+    """Return what `work` returns, done at the server that the environment names; exit with the code of a failure."""
+    import asyncio  # here, because --help does not need it
+
     control_plane = _control_plane()
     try:
         with refusals_explained(), _exit_on_sigterm():
-            asyncio.run(_within(control_plane, work))
+            result = asyncio.run(_within(control_plane, work))
             sys.stdout.flush()
+            return result
     except OSError as failure:  # an export to standard output
         output_failed(failure)
     except KeyboardInterrupt:
         raise typer.Exit(0 if until_interrupted else exits.INTERRUPTED) from None
+
+
+at_server = with_opened(run)
 
 
 @contextmanager
@@ -64,15 +73,17 @@ def code_of(failed: ControlPlaneError) -> int:
     return exits.REFUSED
 
 
-async def _within(control_plane: ControlPlane, work: Callable[[ControlPlane], Awaitable[None]]) -> None:
+async def _within(control_plane: "ControlPlane", work: "Callable[[ControlPlane], Awaitable[T]]") -> T:
     async with control_plane:
-        await work(control_plane)
+        return await work(control_plane)
 
 
-def _control_plane() -> ControlPlane:
+def _control_plane() -> "ControlPlane":
+    from aitp_cp_client import ControlPlane, Retries
+
     url = os.environ.get(URL, "").strip() or DEFAULT_URL
     try:
-        return ControlPlane(url, key_of_environment(), retries=RETRIES)
+        return ControlPlane(url, key_of_environment(), retries=Retries(longest_wait_secs=LONGEST_WAIT_SECS))
     except ValueError as wrong:
         stop(f"{wrong}; see {URL} and {KEY}", exits.USAGE)
 

@@ -145,6 +145,13 @@ def abandon_output() -> None:
     os.close(devnull)
 
 
+def iso(moment: datetime) -> str:
+    """Return the time as the API shows it."""
+    from aitp_cp_client.wire import times  # here, because --help does not need it
+
+    return times.iso(moment)
+
+
 def compact(record: Any) -> str:
     """Return a record as one line of ASCII JSON, which is safe for any terminal."""
     return json.dumps(_builtins(record), separators=(",", ":"), default=_moment)
@@ -164,8 +171,16 @@ def table(rows: Sequence[Row], columns: Columns[Row]) -> None:
         _wide.print(lines)
         return
     for row in rows:
-        fields({name: of(row) for name, of in columns.items()})
+        record(row, columns)
         line("")
+
+
+def record(row: Row, columns: Columns[Row], *, as_json: bool = False) -> None:
+    """Print one row: a member per line, or a JSON document in the shape of the API."""
+    if as_json:
+        document(row)
+    else:
+        fields({name: of(row) for name, of in columns.items()})
 
 
 def fields(record: Mapping[str, object]) -> None:
@@ -201,7 +216,7 @@ def _cell(value: object) -> Text:
         case None:
             return Text("—", "dim")
         case datetime():
-            text = _moment(value)
+            text = iso(value)
         case list():
             text = ", ".join(map(str, value))
         case _:
@@ -216,8 +231,6 @@ def _builtins(record: Any) -> Any:
 
 
 def _moment(value: object) -> str:
-    from aitp_cp_client.wire.times import iso
-
     if isinstance(value, datetime):
         return iso(value)
     raise TypeError(type(value).__name__)

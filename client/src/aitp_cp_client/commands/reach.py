@@ -1,17 +1,19 @@
 """aitp-cp containments reach: which exposed peers hold the list with a containment's revocations."""
 
-import asyncio
+from typing import TYPE_CHECKING
 
-from aitp_cp_client import Containment, ControlPlane, Reach
 from aitp_cp_client.commands.connection import run
-from aitp_cp_client.commands.output import Columns, document, err, fields, note, table
+from aitp_cp_client.commands.output import Columns, err, note, record, table
 from aitp_cp_client.commands.progress import counting
-from aitp_cp_client.containments import ExposedPeer
+
+if TYPE_CHECKING:
+    from aitp_cp_client import Containment, ControlPlane, Reach
+    from aitp_cp_client.containments import ExposedPeer
 
 WATCH_SECS = 2.0  # between two looks; the server notes every 10 s who holds which list
 MAX_CLIENTS = 1000  # that the server names; beyond it a confirmed peer may be shown as unknown
 
-SUMMARY: Columns[Reach] = {
+SUMMARY: "Columns[Reach]" = {
     "listed": lambda reach: reach.listed_at,
     "exposed peers": lambda reach: reach.exposed_peers.total,
     "confirmed": lambda reach: reach.exposed_peers.confirmed,
@@ -24,10 +26,10 @@ SUMMARY: Columns[Reach] = {
 }
 
 
-def reach(id: str, *, watch: bool, as_json: bool) -> None:
+def show(id: str, *, watch: bool, as_json: bool) -> None:
     """Show the reach; with `watch`, once it is complete or at Ctrl-C."""
 
-    async def work(control_plane: ControlPlane) -> None:
+    async def work(control_plane: "ControlPlane") -> None:
         plan, first = await control_plane.containments.get(id), await control_plane.containments.reach(id)
         seen = [first]
         try:
@@ -39,8 +41,10 @@ def reach(id: str, *, watch: bool, as_json: bool) -> None:
     run(work, until_interrupted=watch)
 
 
-async def _watch(control_plane: ControlPlane, id: str, seen: list[Reach]) -> None:
+async def _watch(control_plane: "ControlPlane", id: str, seen: "list[Reach]") -> None:
     """Keep the latest reach in `seen` until it is complete."""
+    import asyncio
+
     with counting("{task.description}") as progress:
         task = progress.add_task("confirmed", total=seen[0].exposed_peers.total)
         _announce(seen[0])
@@ -53,22 +57,19 @@ async def _watch(control_plane: ControlPlane, id: str, seen: list[Reach]) -> Non
             seen[:] = [latest]
 
 
-def _announce(reach: Reach) -> None:
+def _announce(reach: "Reach") -> None:
     """Say what the progress bar shows where there is no terminal."""
     if not err.is_terminal:
         note(f"{reach.exposed_peers.confirmed} of {reach.exposed_peers.total} exposed peers confirmed")
 
 
-def _is_complete(reach: Reach) -> bool:
+def _is_complete(reach: "Reach") -> bool:
     return reach.listed_at is not None and not reach.exposed_peers.unknown
 
 
-def _show(plan: Containment, reach: Reach, *, as_json: bool) -> None:
-    if as_json:
-        document(reach)
-        return
-    fields({name: of(reach) for name, of in SUMMARY.items()})
-    if not plan.exposed_peers:
+def _show(plan: "Containment", reach: "Reach", *, as_json: bool) -> None:
+    record(reach, SUMMARY, as_json=as_json)
+    if as_json or not plan.exposed_peers:
         return
     shown = {client.client: client for client in reach.clients if client.kind == "agent"}
     holding = {aid for aid, client in shown.items() if client.holds == "current"}

@@ -1,10 +1,17 @@
 """aitp-cp search."""
 
-from aitp_cp_client import ControlPlane, Hit
-from aitp_cp_client.commands.connection import run
-from aitp_cp_client.commands.output import Columns, listing
+from typing import TYPE_CHECKING, Annotated
 
-COLUMNS: Columns[Hit] = {
+import typer
+
+from aitp_cp_client.commands.connection import at_server
+from aitp_cp_client.commands.output import Columns, listing
+from aitp_cp_client.commands.parameters import Json
+
+if TYPE_CHECKING:
+    from aitp_cp_client import ControlPlane, Hit
+
+COLUMNS: "Columns[Hit]" = {
     "kind": lambda hit: hit.kind,
     "id": lambda hit: hit.id,
     "name": lambda hit: hit.name,
@@ -12,8 +19,11 @@ COLUMNS: Columns[Hit] = {
 }
 
 
-def search(q: str, *, as_json: bool) -> None:
-    async def work(control_plane: ControlPlane) -> None:
-        listing("hits", (await control_plane.search(q), False), COLUMNS, as_json=as_json)
-
-    run(work)
+@at_server
+async def search(
+    control_plane: "ControlPlane",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Any id, or the beginning of an agent's name.")],
+    as_json: Json = False,
+) -> None:
+    """Find whatever has an id, and agents by name or by the ends of their AID."""
+    listing("hits", (await control_plane.search(text), False), COLUMNS, as_json=as_json)
