@@ -5,7 +5,7 @@ A value that can never match is refused. Values are normalised as browsers do. N
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -16,10 +16,15 @@ from yarl import URL
 MIN_KEY_CHARACTERS = 20
 MIN_DISTINCT_CHARACTERS = 8
 QUOTED = "in quotes, and env files pass quotes on: remove them"
+NO_ORIGIN = "must be an origin such as https://console.example, without a path"
+ANY = "*"
 QUOTES = ("'", '"')
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _MAX_NAME = 253
+# A host as `Host` names it, without a port, or `.suffix`.
+_KNOWN_HOST = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+/?\Z", re.IGNORECASE)
 # Left in values that were copied from documentation.
 _PLACEHOLDER = re.compile(r"change.?(me|this)|replace.?(me|this)|example|placeholder|your.?(api|secret|key|seed)", re.I)
@@ -121,15 +126,38 @@ def host_pattern(text: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
+def host_patterns(texts: tuple[str, ...]) -> tuple[str, ...]:
+    message = "must be a list of hosts such as hooks.example or .example, without ports"
+    return tuple(_checked(host_pattern, text, message) for text in texts)
+
+
+def known_hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return host names, `.suffix` or `*`, in lower case. Raise `ValueError`."""
+    if any(text != ANY and not _KNOWN_HOST.match(text) for text in texts):
+        raise ValueError("must be `*` or a list of host names such as cp.example or .example, without ports")
+    return tuple(text.lower() for text in texts)
+
+
+def header_name(text: str) -> str:
+    if not _HEADER.match(text):
+        raise ValueError("must be the name of a header such as CF-Connecting-IP")
+    return text
+
+
+def origins(texts: tuple[str, ...]) -> tuple[str, ...]:
+    message = "must be `*` or a list of origins such as https://console.example, without paths"
+    return tuple(text if text == ANY else _checked(origin, text, message) for text in texts)
+
+
 def origin(text: str) -> str:
     """Return the origin as a browser sends it: lower-case ASCII without a default port. Raise `ValueError`."""
     if not _ORIGIN.match(text):
-        raise ValueError("must be an origin")
+        raise ValueError(NO_ORIGIN)
     try:
         url = URL(text)
         name, port = host_name(url.host or ""), url.explicit_port
     except ValueError:
-        raise ValueError("must be an origin") from None
+        raise ValueError(NO_ORIGIN) from None
     shown = f"[{name}]" if ":" in name else name
     default = {"http": 80, "https": 443}[url.scheme]
     return f"{url.scheme}://{shown}" if port in {None, default} else f"{url.scheme}://{shown}:{port}"
@@ -150,7 +178,15 @@ def listening_address(text: str) -> str:
         address = ip_address(zone[0])
         return str(address) + (f"%{zone[2]}" if zone[1] and isinstance(address, IPv6Address) else "")
     except ValueError:
-        return host_name(text)
+        return _checked(host_name, text, "must be an address such as 0.0.0.0 or ::, or a host name, without a port")
+
+
+def _checked(rule: Callable[[str], str], text: str, message: str) -> str:
+    """Apply a rule; its `ValueError` gets this message."""
+    try:
+        return rule(text)
+    except ValueError:
+        raise ValueError(message) from None
 
 
 def contradictions(

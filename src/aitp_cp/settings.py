@@ -3,13 +3,12 @@
 The only module that knows pydantic. `.env.example` and `docs/settings.md` are rendered from `Settings`.
 """
 
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aitp_cp import database_url as urls
@@ -18,11 +17,8 @@ from aitp_cp import setting_rules as rules
 Command = Literal["serve", "dev", "worker", "tool"]
 Network = IPv4Network | IPv6Network
 
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-_HOST_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?\Z")
 MIN_SECRET_CHARACTERS = 32
 FRESH = "`aitp-cp keygen` prints a fresh one"
-ANY_HOST = "*"
 
 
 class SettingsError(Exception):
@@ -32,6 +28,9 @@ class SettingsError(Exception):
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(rules.listed)]
+HostPatterns = Annotated[Texts, AfterValidator(rules.host_patterns)]
+KnownHosts = Annotated[Texts, AfterValidator(rules.known_hosts)]
+Origins = Annotated[Texts, AfterValidator(rules.origins)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(rules.listed)]
 Roles = Annotated[dict[str, Literal["admin", "operator", "auditor"]], BeforeValidator(rules.pairs)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(rules.networks)]
@@ -46,8 +45,11 @@ class Settings(BaseSettings):
         "production", description="`production` or `development`; under `dev` the default is `development`."
     )
     node_env: str | None = Field(None, description="`production` also means production, whatever `CP_ENV` says.")
-    host: str = Field("0.0.0.0", description="Address to listen on, `::` for IPv6 and IPv4; `dev` uses `127.0.0.1`.")  # noqa: S104 - a container is reached from outside
-    allowed_hosts: Texts | None = Field(
+    host: Annotated[str, AfterValidator(rules.listening_address)] = Field(
+        "0.0.0.0",  # noqa: S104 - a container is reached from outside
+        description="Address to listen on, `::` for IPv6 and IPv4; `dev` uses `127.0.0.1`.",
+    )
+    allowed_hosts: KnownHosts | None = Field(
         None,
         description="Host names that requests may use besides loopback and `CP_BASE_URL`, exact or `.suffix`; `*`: "
         "all. Unset: all, except under `dev` and on a loopback address without API keys.",
@@ -75,7 +77,7 @@ class Settings(BaseSettings):
     console_max_hours: Annotated[int, Field(ge=1, le=8760)] = Field(
         12, description="Hours until any session of the console ends; at most a year."
     )
-    console_origin: str | None = Field(
+    console_origin: Annotated[str, AfterValidator(rules.origin)] | None = Field(
         None, description="Origin such as `https://console.example`: the console answers there only, the API does not."
     )
     api_keys_allow_weak: bool = Field(
@@ -84,7 +86,7 @@ class Settings(BaseSettings):
     enrollment_secret: SecretStr = Field(
         ..., description="HMAC key of enrollment tokens, at least 32 characters; required."
     )
-    cors_origin: Texts | None = Field(
+    cors_origin: Origins | None = Field(
         None, description="Browser origins that may read responses, comma-separated; unset means `*`."
     )
     revocation_list_ttl_secs: Positive = Field(3600, description="Seconds until a signed revocation list expires.")
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
     webhooks_max: Positive = Field(
         100, description="Maximum number of webhooks; each deliverable event adds a row for each of them."
     )
-    webhook_url_allowlist: Texts = Field(
+    webhook_url_allowlist: HostPatterns = Field(
         (), description="Hosts webhooks may use, exact or `.suffix`; empty allows all."
     )
     webhook_allowed_cidrs: Networks = Field((), description="Private networks that webhooks and key sets may use.")
@@ -156,7 +158,9 @@ class Settings(BaseSettings):
         5, description="Attempts to sign in to the console per window and address; 0 disables."
     )
     rate_limit_window_ms: Positive = Field(60_000, description="Milliseconds until an empty bucket is full again.")
-    client_ip_header: str | None = Field(None, description="Header that your edge sets to the client's address.")
+    client_ip_header: Annotated[str, AfterValidator(rules.header_name)] | None = Field(
+        None, description="Header that your edge sets to the client's address."
+    )
     trusted_proxy_hops: Annotated[int, Field(ge=0, le=100)] = Field(
         0, description="Proxies that append to X-Forwarded-For; 0 trusts none."
     )
@@ -240,14 +244,6 @@ class Settings(BaseSettings):
             raise ValueError("must be an absolute http or https URL without credentials, query or fragment")
         return url.rstrip("/")
 
-    @field_validator("console_origin")
-    @classmethod
-    def _console_origin(cls, text: str) -> str:
-        try:
-            return rules.origin(text)
-        except ValueError:
-            raise ValueError("must be an origin such as https://console.example, without a path") from None
-
     @field_validator("oidc_issuer", "otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
     def _http_url(cls, url: str) -> str:
@@ -281,46 +277,6 @@ class Settings(BaseSettings):
     def _postgres_url(cls, url: SecretStr) -> SecretStr:
         urls.read(url.get_secret_value())
         return url
-
-    @field_validator("webhook_url_allowlist")
-    @classmethod
-    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(map(rules.host_pattern, hosts))
-        except ValueError:
-            raise ValueError("must be a list of hosts such as hooks.example or .example, without ports") from None
-
-    @field_validator("host")
-    @classmethod
-    def _listening_address(cls, host: str) -> str:
-        try:
-            return rules.listening_address(host)
-        except ValueError:
-            raise ValueError("must be an address such as 0.0.0.0 or ::, or a host name, without a port") from None
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _host_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        if any(host != ANY_HOST and not _HOST_NAME.match(host) for host in hosts):
-            raise ValueError("must be `*` or a list of host names such as cp.example or .example, without ports")
-        return tuple(host.lower() for host in hosts)
-
-    @field_validator("client_ip_header")
-    @classmethod
-    def _header_name(cls, name: str) -> str:
-        if not _HEADER.match(name):
-            raise ValueError("must be the name of a header such as CF-Connecting-IP")
-        return name
-
-    @field_validator("cors_origin")
-    @classmethod
-    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(origin if origin == "*" else rules.origin(origin) for origin in origins)
-        except ValueError:
-            raise ValueError(
-                "must be `*` or a list of origins such as https://console.example, without paths"
-            ) from None
 
 
 def load(environ: Mapping[str, str], *, command: Command) -> Settings:

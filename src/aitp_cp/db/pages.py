@@ -32,5 +32,5 @@ ORDER BY {order}
 
 
 def json_bytes(column: str) -> str:
-    """Return SQL for the bytes of a text column as a JSON string, with quotes and escapes."""
+    """Return SQL for the bytes of a text column as a JSON string, with quotes and escapes; null for null."""
     return f"octet_length(to_json({column})::text)"

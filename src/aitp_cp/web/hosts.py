@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from aitp_cp.errors import CrossSiteRefused, HostUnknown, OriginNotAllowed
-from aitp_cp.setting_rules import origin
-from aitp_cp.settings import ANY_HOST, Settings
+from aitp_cp.setting_rules import ANY, origin
+from aitp_cp.settings import Settings
 from aitp_cp.web.endpoint import CONSOLE
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]*)?\Z")
@@ -32,8 +32,8 @@ class HostRule:
         listed = settings.allowed_hosts or ()
         local = is_loopback(_bare(settings.host))
         gate_open = not settings.production and not settings.api_keys
-        self.active = ANY_HOST not in listed and (settings.allowed_hosts is not None or (gate_open and local))
-        self._any = ANY_HOST in listed
+        self.active = ANY not in listed and (settings.allowed_hosts is not None or (gate_open and local))
+        self._any = ANY in listed
         self._console = name_in(urlsplit(settings.console_origin).netloc) if settings.console_origin else None
         self._exact = {_bare(host) for host in listed} | {_bare(urlsplit(settings.cp_base_url).hostname or "")}
         self._suffixes = tuple(host for host in listed if host.startswith("."))
