@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from aitp_cp.clock import EPOCH
 from aitp_cp.dashboard import store
 from aitp_cp.dashboard.model import Range
 from aitp_cp.db import Connection
@@ -84,7 +83,7 @@ async def first_screen(rt: Runtime, span: Range) -> FirstScreen:
 async def _read(conn: Connection, span: Range, now: datetime) -> FirstScreen:
     since, width = now - span.span, span.bucket
     total, under_way = await store.sessions(conn)
-    starts = _starts(since, now, width)
+    starts = span.starts(now)
     new = await standing.registered_since(conn, since, width)
     revoked = await revocation.revoked_since(conn, since, width)
     return FirstScreen(
@@ -97,14 +96,6 @@ async def _read(conn: Connection, span: Range, now: datetime) -> FirstScreen:
         revoked=[revoked.get(start, 0) for start in starts],
         waiting_deliveries=await deliveries.count_unfinished(conn),
     )
-
-
-def _starts(since: datetime, now: datetime, width: timedelta) -> list[datetime]:
-    starts, start = [], since - (since - EPOCH) % width
-    while start <= now:
-        starts.append(start)
-        start += width
-    return starts
 
 
 def _buckets(counts: Sequence[SessionCount], starts: Sequence[datetime], width: timedelta) -> list[Bucket]:

@@ -1,11 +1,12 @@
 """The overview and the per-agent table (contract, section 10)."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from aitp_cp.clock import EPOCH
 from aitp_cp.events.model import CapabilityCount
 from aitp_cp.sessions.model import SessionView
 from aitp_cp.tcts.edges import Level
@@ -18,6 +19,15 @@ class Range(msgspec.Struct, frozen=True):
     name: str
     span: timedelta
     bucket: timedelta
+
+    def starts(self, now: datetime) -> list[datetime]:
+        """Return when each bucket begins that a range ending `now` touches."""
+        since, starts = now - self.span, []
+        start = since - (since - EPOCH) % self.bucket
+        while start <= now:
+            starts.append(start)
+            start += self.bucket
+        return starts
 
 
 RANGES = {

@@ -1,8 +1,8 @@
 """The dashboard over HTTP; a response is kept for at most a second, or until something is written."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +16,8 @@ from aitp_cp.dashboard.model import (
     MostTrusted,
     Overview,
     OverviewQuery,
-    Range,
 )
-from aitp_cp.db.keyset import Window
+from aitp_cp.db import Connection
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry.model import ORDER
@@ -54,36 +53,30 @@ class Screens(Memo[bytes]):
 async def overview(rt: Runtime, request: Request) -> Response:
     query = read_query(request, OverviewQuery)
     span = service.chosen_range(query.range or query.window)
-    key = (span.name, rt.db.reads_primary())
-    return json_bytes(await rt.get(Screens).get(key, lambda: _overview(rt, span, rt.clock())))
+    return await _shared(rt, span, lambda conn: service.overview(conn, span, rt.clock()))
 
 
 async def agents(rt: Runtime, request: Request) -> Response:
     query = read_query(request, ActivityQuery)
     window = query.window(ORDER)
-    key = (query, rt.db.reads_primary())
-    return json_bytes(await rt.get(Screens).get(key, lambda: _agents(rt, window, rt.clock())))
-
-
-async def _overview(rt: Runtime, span: Range, now: datetime) -> bytes:
-    return encode(await rt.db.read(lambda conn: service.overview(conn, span, now)))
-
-
-async def _agents(rt: Runtime, window: Window, now: datetime) -> bytes:
-    return encode(await rt.db.read(lambda conn: service.agents(conn, window, now)))
+    return await _shared(rt, query, lambda conn: service.agents(conn, window, rt.clock()))
 
 
 async def edges(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EdgesQuery)
-    key = (query, rt.db.reads_primary())
-    return json_bytes(await rt.get(Screens).get(key, lambda: _edges(rt, query, rt.clock())))
-
-
-async def _edges(rt: Runtime, query: EdgesQuery, now: datetime) -> bytes:
     aid = query.aid
     if aid is None:
-        return encode(await rt.db.read(lambda conn: trust.most_trusted(conn, query, now)))
-    return encode(await rt.db.read(lambda conn: trust.around(conn, aid, query, now)))
+        return await _shared(rt, query, lambda conn: trust.most_trusted(conn, query, rt.clock()))
+    return await _shared(rt, query, lambda conn: trust.around(conn, aid, query, rt.clock()))
+
+
+async def _shared(rt: Runtime, question: Hashable, read: Callable[[Connection], Awaitable[Any]]) -> Response:
+    """Return the response to a question, which callers who ask the same at the same time share."""
+
+    async def build() -> bytes:
+        return encode(await rt.db.read(read))
+
+    return json_bytes(await rt.get(Screens).get((question, rt.db.reads_primary()), build))
 
 
 endpoint = partial(Endpoint, tag="dashboard")

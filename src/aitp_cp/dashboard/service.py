@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from aitp_cp.clock import EPOCH, iso, iso_or_none
+from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.dashboard import store
 from aitp_cp.dashboard.model import (
     DEFAULT_RANGE,
@@ -60,7 +60,7 @@ async def overview(conn: Connection, span: Range, now: datetime) -> Overview:
         .sessions,
         charts=Charts(
             handshakes_by_boundary=_by_boundary(counts),
-            handshakes_over_time=_over_time(counts, since, now, span.bucket),
+            handshakes_over_time=_over_time(counts, span.starts(now)),
             top_capabilities=invocations.top,
         ),
     )
@@ -96,13 +96,9 @@ def _by_boundary(counts: Sequence[SessionCount]) -> list[BoundaryCount]:
     return sorted((BoundaryCount(*entry) for entry in totals.items()), key=lambda entry: (-entry.count, entry.boundary))
 
 
-def _over_time(counts: Sequence[SessionCount], since: datetime, now: datetime, width: timedelta) -> list[BucketCount]:
-    """Return one entry per bucket that the range touches, zero where nothing happened."""
+def _over_time(counts: Sequence[SessionCount], starts: Sequence[datetime]) -> list[BucketCount]:
+    """Return one entry per bucket, zero where nothing happened."""
     totals: Counter[datetime] = Counter()
     for row in counts:
         totals[row.bucket] += row.count
-    filled, bucket = [], since - (since - EPOCH) % width
-    while bucket <= now:
-        filled.append(BucketCount(iso(bucket), totals[bucket]))
-        bucket += width
-    return filled
+    return [BucketCount(iso(start), totals[start]) for start in starts]
