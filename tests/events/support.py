@@ -14,8 +14,8 @@ import asyncpg
 from aitp_cp.clock import now
 from aitp_cp.db import Connection
 from aitp_cp.events import service, store
-from aitp_cp.events.model import Event, HistoryFilter, LogSpan, NewEvent
-from aitp_cp.events.routes import ENDPOINTS, MAX_SEQ
+from aitp_cp.events.model import MAX_SEQ, Event, HistoryFilter, LogSpan, NewEvent
+from aitp_cp.events.routes import ENDPOINTS
 from aitp_cp.events.stream import Streams
 from aitp_cp.events.tail import Tail
 from aitp_cp.runtime import Runtime, open_runtime

@@ -13,7 +13,7 @@ from aitp_cp.clock import now
 from aitp_cp.db import Connection
 from aitp_cp.errors import DatabaseUnavailable
 from aitp_cp.events import service, store
-from aitp_cp.events.model import Event, HistoryFilter, LogSpan, NewEvent
+from aitp_cp.events.model import MAX_SEQ, Event, HistoryFilter, LogSpan, NewEvent
 from aitp_cp.runtime import Runtime
 from tests.events.support import append, append_numbers, connected, new_event, read_after, runtime
 from tests.support.waiting import until
@@ -21,7 +21,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 ALL = HistoryFilter()
-MAX_SEQ = 2**63 - 1
 
 
 class Abandoned(Exception):

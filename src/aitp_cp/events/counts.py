@@ -4,7 +4,7 @@ from datetime import datetime
 
 from aitp_cp.db import Connection
 from aitp_cp.db.distinct import distinct
-from aitp_cp.events.model import EventTypes, TypeCount
+from aitp_cp.events.model import MAX_SEQ, EventTypes, TypeCount
 from aitp_cp.protocol.vocabulary import VOCABULARY
 
 COUNT_BY_TYPE = """
@@ -22,7 +22,6 @@ KNOWN_TYPES = distinct("audit_events", "type")
 
 MAX_TYPES = 500  # of the log: reporters choose types
 COUNTED = 50_000  # events; 30 ms
-MAX_SEQ = 2**63 - 1
 
 
 async def known_types(conn: Connection) -> list[str]:

@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Meta
 
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.vocabulary import OWN_SOURCE
 from aitp_cp.web.query import AidFilter, PageQuery
 
+MAX_SEQ = 2**63 - 1
 # What a legacy writer stored has no place in the log for some seconds; it comes first among the events of its time.
-UNPLACED = 2**63 - 1
-HISTORY_ORDER = Order("events", Key("ts", datetime, descending=True), Key("seq", int, descending=True, absent=UNPLACED))
+HISTORY_ORDER = Order("events", Key("ts", datetime, descending=True), Key("seq", int, descending=True, absent=MAX_SEQ))
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -93,6 +94,15 @@ class HistoryFilter(PageQuery, frozen=True, kw_only=True, rename="camel"):
     proof: OfProof = None
     types: tuple[str, ...] | None = None
     adopted: bool | None = None
+
+    @property
+    def position(self) -> int | None:
+        """The sequence number that `after` names; raises `FilterInvalid`."""
+        if self.after is None:
+            return None
+        if not (self.after.isascii() and self.after.isdigit()) or len(self.after) > 19:
+            raise FilterInvalid("after is not a sequence number")
+        return min(int(self.after), MAX_SEQ)
 
 
 def type_prefix(type: str | None) -> str | None:

@@ -20,7 +20,6 @@ from aitp_cp.web.query import read_query
 from aitp_cp.web.responses import encode, json_bytes
 from aitp_cp.web.sse import EventStream
 
-MAX_SEQ = 2**63 - 1
 TYPES_SHARED_FOR_SECS = 10.0
 TYPES_MAX_BYTES = 2**20
 
@@ -60,10 +59,7 @@ def _after(query: HistoryFilter) -> int | None:
         return None
     if query.before is not None:
         raise FilterInvalid("before goes on with the newest first, after and order=asc in the order of the log")
-    after = query.after or "0"
-    if not (after.isascii() and after.isdigit()) or len(after) > 19:
-        raise FilterInvalid("after is not a sequence number")
-    return min(int(after), MAX_SEQ)
+    return query.position or 0
 
 
 async def stream(rt: Runtime, request: Request) -> Response:

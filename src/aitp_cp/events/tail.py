@@ -12,7 +12,7 @@ from aitp_cp.db import numbering, urgent
 from aitp_cp.db.listener import Listener
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable
 from aitp_cp.events import store
-from aitp_cp.events.model import Event, HistoryFilter, LogPage, LogSpan
+from aitp_cp.events.model import MAX_SEQ, Event, HistoryFilter, LogPage, LogSpan
 from aitp_cp.events.ring import Frame, Ring, frame_of
 from aitp_cp.runtime import Runtime
 
@@ -28,7 +28,6 @@ PAGE_BYTES = 1024 * 1024
 # A burst that a healthy reader needs a moment for must fit into memory, whatever MAX_AUDIT_EVENTS_MEMORY says.
 WINDOW_EVENTS = 4096
 WINDOW_BYTES = 16 * 1024 * 1024
-MAX_SEQ = 2**63 - 1
 
 EVERYTHING = HistoryFilter()
 
