@@ -108,11 +108,12 @@ async def test_it_has_a_limit_of_its_own(database_url: str) -> None:
 
 
 def test_a_topic_is_that_of_the_longest_beginning() -> None:
-    assert of_event("agent.contained") == (Topic.AGENTS, Topic.CONTAINMENTS, Topic.TOKENS, Topic.REVOCATIONS)
-    assert of_event("agent.anything") == (Topic.AGENTS,)
-    assert of_event("anything") == ()
-    assert of_action("webhook.circuit-breaker.reset") == (Topic.WEBHOOKS,)
-    assert of_action("agent-notes.update") == (Topic.AGENTS,)
+    contained = (Topic.AGENTS, Topic.CONTAINMENTS, Topic.TOKENS, Topic.REVOCATIONS)
+    assert of_event("agent.contained") == (Topic.EVENTS, *contained)
+    assert of_event("agent.anything") == (Topic.EVENTS, Topic.AGENTS)
+    assert of_event("anything") == (Topic.EVENTS,)
+    assert of_action("webhook.circuit-breaker.reset") == (Topic.AUDIT, Topic.WEBHOOKS)
+    assert of_action("agent-notes.update") == (Topic.AUDIT, Topic.AGENTS)
 
 
 async def test_a_session_holds_two_streams_and_the_oldest_gives_way(app: App) -> None:

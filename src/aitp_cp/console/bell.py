@@ -8,7 +8,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -31,14 +30,6 @@ RECONNECT_MS = (1000, 4000)
 COMMENT = b": still here\n\n"
 
 
-class Ring(msgspec.Struct, frozen=True):
-    """A frame: the position in the log, how often each topic has changed since the last frame, and the log's health."""
-
-    seq: int
-    topics: dict[Topic, int]
-    health: str
-
-
 class Bell:
     """Counts the changes of each topic in this process, and tells the open streams."""
 
@@ -53,12 +44,12 @@ class Bell:
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Called by the tail. A page that asks at once must find what it was told of."""
-        counts = Counter(topic for event in events for topic in _topics(event.type))
+        counts = Counter(topic for event in events for topic in of_event(event.type))
         self._rt.db.when_readable(lambda: self._ring(counts))
 
     def on_audited(self, action: str) -> None:
         """Called with the action of what any process has recorded in the audit."""
-        self._ring(Counter([Topic.AUDIT, *of_action(action)]))
+        self._ring(Counter(of_action(action)))
 
     def on_reset(self) -> None:
         """Called by the tail: the log was replaced, so everything may have changed."""
@@ -95,13 +86,18 @@ class Bell:
             topics, now = self._counts - heard, self._health()
             if topics or now != health:
                 heard, health = self._counts.copy(), now
-                await sink.write(_frame(Ring(self._tail.last, dict(topics), health)))
+                await sink.write(self._frame(topics, health))
                 await asyncio.sleep(FRAME_SECS)
             elif sink.now() - sink.last_write >= COMMENT_SECS:
                 await sink.write(COMMENT)
             else:
                 await self._rest()
         await sink.write(b"retry: %d\n\n" % random.uniform(*RECONNECT_MS))  # noqa: S311 - it spreads browsers
+
+    def _frame(self, topics: Counter[Topic], health: str) -> bytes:
+        """Return the position in the log, how often topics have changed since the last frame, and the log's health."""
+        ring = {"seq": self._tail.last, "topics": topics, "health": health}
+        return b"event: bell\ndata: " + msgspec.json.encode(ring) + b"\n\n"
 
     async def _rest(self) -> None:
         try:
@@ -131,12 +127,3 @@ class Bell:
         self._ring(Counter(BY_TIME))
         loop = asyncio.get_running_loop()
         self._ticker = loop.call_later(TICK_SECS, self._tick) if self._open else None
-
-
-@lru_cache(maxsize=1024)  # types are whatever reporters write
-def _topics(type: str) -> tuple[Topic, ...]:
-    return (Topic.EVENTS, *of_event(type))
-
-
-def _frame(ring: Ring) -> bytes:
-    return b"event: bell\ndata: " + msgspec.json.encode(ring) + b"\n\n"

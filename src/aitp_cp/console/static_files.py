@@ -27,7 +27,9 @@ class StaticFiles:
     """All files under one hash, so that a module finds the others beside it."""
 
     def __init__(self) -> None:
-        self._files = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in KINDS}
+        added = {entry["file"]: entry.get("added", "") for entry in vendored()}
+        paths = [path for path in sorted(FOLDER.iterdir()) if path.suffix in KINDS]
+        self._files = {path.name: _read(path, added.get(path.name, "")) for path in paths}
         digest = hashlib.sha256()
         for name, file in self._files.items():
             digest.update(name.encode() + b"\0" + hashlib.sha256(file.body).digest())
@@ -38,10 +40,6 @@ class StaticFiles:
         if name not in self._files:
             raise KeyError(name)
         return f"{ROOT}/static/{self.version}/{name}"
-
-    def packed(self, name: str) -> bytes:
-        """Return a file as it is sent."""
-        return self._files[name].packed
 
     def response(self, request: Request) -> Response:
         """Return a file. A page of another version may ask for it by another hash: then nobody keeps the answer."""
@@ -66,7 +64,6 @@ def vendored() -> list[dict[str, str]]:
     return entries
 
 
-def _read(path: Path) -> StaticFile:
-    added = {entry["file"]: entry.get("added", "") for entry in vendored()}
-    body = path.read_bytes() + added.get(path.name, "").encode()
+def _read(path: Path, added: str) -> StaticFile:
+    body = path.read_bytes() + added.encode()
     return StaticFile(body, gzip.compress(body, 9, mtime=0), KINDS[path.suffix])

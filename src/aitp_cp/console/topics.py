@@ -1,7 +1,8 @@
 """What a change makes pages ask for again: from event types and audit actions to topics."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Topic(StrEnum):
@@ -51,16 +52,17 @@ OF_ACTIONS = {
 BY_TIME = (Topic.WEBHOOKS, Topic.CONTAINMENTS, Topic.SYSTEM)
 
 
+@lru_cache(maxsize=1024)  # types are whatever reporters write
 def of_event(type: str) -> tuple[Topic, ...]:
-    """Return the topics that an event concerns besides `events`."""
-    return _longest(OF_EVENTS, type)
+    """Return the topics that an event concerns."""
+    return Topic.EVENTS, *_longest(OF_EVENTS, type)
 
 
 def of_action(action: str) -> tuple[Topic, ...]:
-    """Return the topics that an audited action concerns besides `audit`."""
-    return _longest(OF_ACTIONS, action)
+    """Return the topics that an audited action concerns."""
+    return Topic.AUDIT, *_longest(OF_ACTIONS, action)
 
 
-def _longest(table: dict[str, tuple[Topic, ...]], name: str) -> tuple[Topic, ...]:
-    matches: Iterable[str] = (start for start in table if name.startswith(start))
-    return table[max(matches, key=len)] if any(name.startswith(start) for start in table) else ()
+def _longest(table: Mapping[str, tuple[Topic, ...]], name: str) -> tuple[Topic, ...]:
+    start = max((start for start in table if name.startswith(start)), key=len, default="")
+    return table.get(start, ())

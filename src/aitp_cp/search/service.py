@@ -1,8 +1,7 @@
 """One search over every room: one statement a kind, each by an index, each bounded."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from aitp_cp.containment import store as containments
@@ -30,13 +29,6 @@ SHORTENED = "…"
 BEGIN_ALIKE = 200  # agents that are compared with the end of a shortened AID
 
 
-class Lookup(NamedTuple):
-    """How to find one kind by a UUID, and what a caller needs to see it."""
-
-    scope: Scope
-    find: Callable[[Connection, UUID, datetime], Awaitable[Hit | None]]
-
-
 async def search(conn: Connection, q: str, scopes: Collection[Scope], now: datetime) -> SearchResult:
     """Return what `q` names among the things that a caller with these scopes may read; raises `FilterInvalid`."""
     q = q.strip()
@@ -47,9 +39,9 @@ async def search(conn: Connection, q: str, scopes: Collection[Scope], now: datet
     hits: list[Hit] = []
     id = read_uuid(q)
     if id is not None:
-        for lookup in LOOKUPS:
-            hit = await lookup.find(conn, id, now) if lookup.scope in scopes else None
-            hits += [] if hit is None else [hit]
+        for scope, find in LOOKUPS:
+            if scope in scopes and (hit := await find(conn, id, now)) is not None:
+                hits.append(hit)
     if Scope.EVENTS_READ in scopes:
         hits += await _named_in_events(conn, q)
     agents = await _agents(conn, q, now)
@@ -134,14 +126,15 @@ async def _anchor(conn: Connection, id: UUID, now: datetime) -> Hit | None:
     return None if anchor is None else Hit(kind=Kind.TRUST_ANCHOR, id=str(id), name=anchor.issuer_url)
 
 
-LOOKUPS = (
-    Lookup(Scope.EVENTS_READ, _tct),
-    Lookup(Scope.EVENTS_READ, _delegation),
-    Lookup(Scope.REVOCATION_READ, _revocation),
-    Lookup(Scope.EVENTS_READ, _event),
-    Lookup(Scope.AGENTS_READ, _containment),
-    Lookup(Scope.WEBHOOKS_READ, _webhook),
-    Lookup(Scope.WEBHOOKS_READ, _delivery),
-    Lookup(Scope.KEYS_ADMIN, _key),
-    Lookup(Scope.TRUST_READ, _anchor),
+# How to find each kind by a UUID, and what a caller needs to see it.
+LOOKUPS: Sequence[tuple[Scope, Callable[[Connection, UUID, datetime], Awaitable[Hit | None]]]] = (
+    (Scope.EVENTS_READ, _tct),
+    (Scope.EVENTS_READ, _delegation),
+    (Scope.REVOCATION_READ, _revocation),
+    (Scope.EVENTS_READ, _event),
+    (Scope.AGENTS_READ, _containment),
+    (Scope.WEBHOOKS_READ, _webhook),
+    (Scope.WEBHOOKS_READ, _delivery),
+    (Scope.KEYS_ADMIN, _key),
+    (Scope.TRUST_READ, _anchor),
 )

@@ -6,7 +6,7 @@ from typing import Any
 from aitp_cp.console.parts.chart import bars, spark
 from aitp_cp.console.parts.fields import between, choice, namespaces
 from aitp_cp.console.parts.graph import graph
-from aitp_cp.console.parts.ids import aid, figure, ident, key, target
+from aitp_cp.console.parts.ids import aid, ident, key, target
 from aitp_cp.console.parts.link import link, own
 from aitp_cp.console.parts.state import chip, chips, concern, state
 from aitp_cp.console.parts.table import pager, table
@@ -28,7 +28,6 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
         concern,
         count,
         curl,
-        figure,
         graph,
         ident,
         json_text,

@@ -13,22 +13,22 @@ class Bar(msgspec.Struct, frozen=True):
 
     label: str
     value: int
-    bad: int = 0
-    url: str | None = None
+    bad: int
+    url: str
 
 
 def bars(points: Sequence[Bar], label: str) -> Markup:
-    """Return a bar chart; `label` says what it shows to who cannot see it."""
-    top = max((point.value for point in points), default=0) or 1
+    """Return a bar chart of at least one bar; `label` says what it shows to who cannot see it."""
+    top = max(point.value for point in points) or 1
     drawn = Markup("").join(_bar(index, point, top) for index, point in enumerate(points))
     return Markup(
         '<svg class="bars" viewBox="0 0 {} {}" preserveAspectRatio="none" role="group" aria-label="{}">{}</svg>'
-    ).format(max(1, len(points)) * WIDTH, HEIGHT, label, drawn)
+    ).format(len(points) * WIDTH, HEIGHT, label, drawn)
 
 
 def _bar(index: int, point: Bar, top: int) -> Markup:
     whole = round(point.value * HEIGHT / top, 1)
-    bad = round(min(point.bad, point.value) * HEIGHT / top, 1)
+    bad = round(point.bad * HEIGHT / top, 1)
     said = f"{point.label}: {point.value:,}" + (f", {point.bad:,} failed" if point.bad else "")
     rects = Markup('<rect class="hit" x="{}" y="0" width="{}" height="{}"/>').format(index * WIDTH, WIDTH, HEIGHT)
     for kind, low, high in (("bad", 0.0, bad), ("good", bad, whole)):
@@ -36,16 +36,11 @@ def _bar(index: int, point: Bar, top: int) -> Markup:
             rects += Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
                 kind, index * WIDTH + 1, round(HEIGHT - high, 1), WIDTH - 1, round(high - low, 1)
             )
-    inner = Markup("<title>{}</title>{}").format(said, rects)
-    if point.url is None:
-        return Markup("<g>{}</g>").format(inner)
-    return Markup('<a href="{}" aria-label="{}">{}</a>').format(point.url, said, inner)
+    return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(point.url, said, said, rects)
 
 
 def spark(values: Sequence[float]) -> Markup:
-    """Return a small line of values, without a scale."""
-    if len(values) < 2:
-        return Markup("")
+    """Return a small line of two values or more, without a scale."""
     top = max(values) or 1
     step = 60 / (len(values) - 1)
     points = " ".join(f"{index * step:.1f},{15 - 14 * value / top:.1f}" for index, value in enumerate(values))

@@ -39,7 +39,7 @@ Place = tuple[int, float]
 
 def graph(columns: Sequence[Sequence[Node]], lines: Sequence[Line], label: str) -> Markup:
     """Return the picture; an agent that stands in several columns is drawn in the first, and a line needs both ends."""
-    rows = max((len(column) for column in columns), default=0) or 1
+    rows = max(map(len, columns))
     places: dict[str, Place] = {}
     nodes = []
     for index, column in enumerate(columns):

@@ -18,7 +18,7 @@ def link(path: str, /, **query: Any) -> str:
     """Return the address of a page: `link("/agents/{aid}", aid=aid, tab="peers")`.
 
     `path` begins below `/console`. Values whose name stands in braces go into the path, the others into the query; one
-    that is None, empty or false is left out, a list is repeated.
+    that is None, empty or false is left out.
     """
     if not path.startswith("/") or path.startswith("//"):
         raise ValueError(f"{path[:20]} is not a path of the console")
@@ -27,14 +27,13 @@ def link(path: str, /, **query: Any) -> str:
         return quote(_written(query.pop(match[1])), safe="", errors="replace") or "-"
 
     filled = _PLACE.sub(place, path)
-    text = urlencode(written(query), doseq=True, errors="replace")
+    text = urlencode(written(query), errors="replace")
     return f"{ROOT}{filled}?{text}" if text else ROOT + filled
 
 
-def written(query: Mapping[str, Any]) -> dict[str, Any]:
+def written(query: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as an address has them, without those that say nothing."""
-    pairs = [(name.rstrip("_"), value) for name, value in query.items() if value not in (None, "", False, (), [])]
-    return {name: _all_written(value) for name, value in pairs}
+    return {name: _written(value) for name, value in query.items() if value not in (None, "", False)}
 
 
 def own(address: str) -> str:
@@ -42,10 +41,6 @@ def own(address: str) -> str:
     plain = address.isascii() and address.isprintable() and "\\" not in address and "#" not in address
     ours = address.startswith(f"{ROOT}/") and not _DOTS.search(address.partition("?")[0])
     return address if plain and ours else f"{ROOT}/"
-
-
-def _all_written(value: Any) -> Any:
-    return [_written(one) for one in value] if isinstance(value, list | tuple) else _written(value)
 
 
 def _written(value: Any) -> str:

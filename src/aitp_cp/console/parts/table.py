@@ -47,10 +47,9 @@ def _with_heads(row: Markup, marks: Sequence[str]) -> str:
     return start + "".join(chain.from_iterable(zip(chain(marks, repeat("<td")), cells, strict=False)))
 
 
-def pager(next_url: str | None, shown: int, of: str = "") -> Markup:
+def pager(next_url: str | None, shown: int) -> Markup:
     """Return what stands under a list: how many rows, and the way to older ones."""
     if not shown and not next_url:  # the page says that there is nothing
         return Markup("")
     more = Markup('<a rel="next" href="{}">next →</a>').format(next_url) if next_url else Markup("<span>the end</span>")
-    total = f" of {of}" if of else ""
-    return Markup('<p class="pager"><span>{} shown{}</span> {}</p>').format(f"{shown:,}", total, more)
+    return Markup('<p class="pager"><span>{} shown</span> {}</p>').format(f"{shown:,}", more)

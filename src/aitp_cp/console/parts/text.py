@@ -67,7 +67,7 @@ def cli(command: str, /, *values: object, **options: object) -> Markup:
     """
     named = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, "", False)}
     flags = [name if value is True else f"{name}={value}" for name, value in named.items()]
-    line = command.format(*(shlex.quote(str(value)) for value in values)) if values else command
+    line = command.format(*(shlex.quote(str(value)) for value in values))
     return _line("as CLI", " ".join([line, *map(shlex.quote, flags)]))
 
 

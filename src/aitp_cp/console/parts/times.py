@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from aitp_cp.console.parts.text import NONE
 
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
+_STEPS = ((3600, 60, "min"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
 
 
 def time(value: datetime | str | None) -> Markup:
