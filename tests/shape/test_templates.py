@@ -14,7 +14,7 @@ import pytest
 from jinja2 import nodes
 
 from aitp_cp.console.parts import GLOBALS
-from aitp_cp.console.shell import TEMPLATES, Frame, environment
+from aitp_cp.console.shell import NO_REGIONS, TEMPLATES, Frame, environment
 from aitp_cp.console.static_files import FOLDER, vendored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,14 +104,16 @@ def test_nothing_in_it_is_taken_for_markup(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_a_live_region_is_a_block_of_its_name(page: Path) -> None:
-    text = source(page)
+    text, regions = source(page), set()
     for tag, name, _ in attributes(page):
         if name != "data-live":
             continue
-        (region,) = re.findall(r'\sid="([a-z-]+)"', tag)
-        block = f"{{% block {region.replace('-', '_')} %}}"
+        (region,) = re.findall(r'\sid="([a-z]+)"', tag)
+        block = f"{{% block {region} %}}"
+        regions.add(region)
         before = text.partition(tag.partition("{")[0].partition(" data-live")[0])[0]
         assert before.rstrip().endswith(block), f"{page.name}: #{region} stands directly in {block}"
+    assert {*ENVIRONMENT.get_template(page.name).blocks} <= NO_REGIONS | regions
 
 
 # -- every attribute exists ------------------------------------------------------------------------------------------

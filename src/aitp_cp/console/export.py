@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,7 +31,7 @@ class Source(msgspec.Struct, frozen=True):
     name: str
     order: Order
     columns: Mapping[str, Callable[[Any], object]]
-    read: Callable[[Connection, Window], Awaitable[tuple[Sequence[Any], str | None]]]
+    read: Callable[[Connection, Window], Awaitable[tuple[Sequence[Any], str | UnsetType]]]
 
 
 async def export(rt: Runtime, request: Request, source: Source, query: PageQuery) -> Response:
@@ -41,7 +42,7 @@ async def export(rt: Runtime, request: Request, source: Source, query: PageQuery
 
     async def page(conn: Connection, place: Place | None, limit: int) -> Page[Place]:
         rows, cursor = await source.read(conn, Window(limit, before=place))
-        return rows, None if cursor is None else source.order.read(cursor)
+        return rows, None if cursor is UNSET else source.order.read(cursor)
 
     async with rt.db.transaction() as conn:
         beyond, _ = await source.read(conn, Window(1, offset=MAX_ROWS))

@@ -18,8 +18,8 @@ from starlette.responses import Response
 
 from aitp_cp.console import forms
 from aitp_cp.console.forms import Form
-from aitp_cp.console.parts.link import ROOT, link, own
-from aitp_cp.console.shell import FRAGMENT, POSITION, REFUSED, Console, Refused, address_of, first_values, page_of
+from aitp_cp.console.parts.link import ROOT, own
+from aitp_cp.console.shell import POLICY, POSITION, REFUSED, Console, Refused, first_values, page_of
 from aitp_cp.console.static_files import accepts_gzip
 from aitp_cp.console.typed import put_back
 from aitp_cp.db import Connection
@@ -30,10 +30,13 @@ from aitp_cp.runtime import Runtime
 from aitp_cp.web import responses
 from aitp_cp.web.context import context_of
 from aitp_cp.web.endpoint import Endpoint, Gate, Handler
+from aitp_cp.web.gate import FRAGMENT, REFRESH
+from aitp_cp.web.path import sent_path
 
 HTML = "text/html; charset=utf-8"
 MIN_PACKED_BYTES = 1024
 VARY = "Accept-Encoding, X-Fragment, Cookie"
+REFRESH_SECS = frozenset(map(str, range(2, 601)))  # after which a browser without script may ask again
 
 # Refusals of a form after which another try makes sense, and what a person reads instead of what a program does.
 SHOWN = frozenset({400, 403, 404, 409, 422})
@@ -113,7 +116,7 @@ def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
             if refused.status not in SHOWN or not (page.scope is None or page.scope in context.scopes):
                 raise
             context.error = refused
-            path = address_of(request).partition("?")[0]
+            path = sent_path(request.scope)
             sentence = SENTENCES.get(refused.code, refused.message)
             request.scope[REFUSED] = Refused(sentence, refused.code, "/".join(path.split("/")[:segments]))
             answer = await page.handler(rt, request)
@@ -151,11 +154,11 @@ async def render(
     if region is None:
         text, secret = await asyncio.to_thread(console.page, template, view, frame), how.get("secret", False)
         if (form := forms.sent(request)) is not None and not secret:
-            text = await asyncio.to_thread(put_back, text, form, address_of(request).partition("?")[0])
+            text = await asyncio.to_thread(put_back, text, form, sent_path(request.scope))
         response = _page(request, text, how.get("status", 200), secret=secret)
-        response.headers["content-security-policy"] = console.policy(frame.nonce)
-        if frame.refresh_secs:
-            response.headers["refresh"] = str(frame.refresh_secs)
+        response.headers["content-security-policy"] = POLICY.format(nonce=frame.nonce)
+        if (secs := request.query_params.get(REFRESH)) in REFRESH_SECS:
+            response.headers["refresh"] = secs
     else:
         text = await asyncio.to_thread(console.region, template, region, view, frame)
         response = _fragment(request, text)
@@ -174,12 +177,9 @@ def onward(request: Request, cursor: str | UnsetType, name: str = "before", **ch
     return None if cursor is UNSET else here(request, **{"offset": None, name: cursor, **changes})
 
 
-def see_other(path: str, **query: Any) -> Response:
-    """Return the answer to a form that was carried out: look at this page now. `path` begins with `/console/`.
-
-    It may hold a query already, then nothing more is put into it.
-    """
-    return responses.see_other(link(path.removeprefix(ROOT), **query) if query else own(path))
+def see_other(address: str) -> Response:
+    """Return the answer to a form that was carried out: look at this page of the console now."""
+    return responses.see_other(own(address))
 
 
 class Region(msgspec.Struct, Generic[T], frozen=True):
@@ -187,10 +187,6 @@ class Region(msgspec.Struct, Generic[T], frozen=True):
 
     value: T | None
     error: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.error is not None
 
 
 async def region(work: Awaitable[T]) -> Region[T]:

@@ -1,6 +1,6 @@
 """How the edge answers people: errors of the console as pages, headers that browsers obey, and the way in from `/`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 from starlette.requests import Request
@@ -8,12 +8,13 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from aitp_cp.console.parts.link import ROOT
-from aitp_cp.console.shell import POLICY, Console, address_of, is_secure
+from aitp_cp.console.shell import POLICY, Console
 from aitp_cp.errors import AppError, IdempotencyInFlight, NotFound
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
 from aitp_cp.web.cors import RawHeaders
 from aitp_cp.web.endpoint import Endpoint, Gate
+from aitp_cp.web.path import sent_address, sent_path
 from aitp_cp.web.responses import see_other
 
 NOT_DONE = "Nothing was done."
@@ -50,12 +51,11 @@ class ConsoleEdge:
         self._console = rt.get(Console)
         self._pages = [compile_path(each.path)[0] for each in endpoints if each.method == "GET" and not each.streaming]
         self._origin = rt.settings.console_origin or ""
-        secure = is_secure(rt.settings)
-        self._headers: Sequence[tuple[bytes, bytes]] = (NOTHING, *APART, *((HSTS,) if secure else ()))
+        self._headers: RawHeaders = (NOTHING, *APART, *((HSTS,) if self._console.secure else ()))
 
     def headers(self, path: str) -> RawHeaders:
         """Return the headers that every answer under `/console` has."""
-        return tuple(self._headers) if _is_ours(path) else ()
+        return self._headers if _is_ours(path) else ()
 
     def refusal(self, request: Request, error: AppError) -> Response | None:
         """Return what a browser sees instead of an error in JSON; None where a program asks."""
@@ -68,17 +68,16 @@ class ConsoleEdge:
     def _page(self, request: Request, error: AppError) -> Response:
         frame = self._console.frame(request, error.code)
         acts = request.method not in ("GET", "HEAD")
-        again = None if acts or error.status in (400, 404, 403) else address_of(request)
-        outcome, page = (_outcome(request, error), self._page_of(address_of(request))) if acts else (None, None)
+        again = None if acts or error.status in (400, 404, 403) else sent_address(request.scope)
+        outcome, page = (_outcome(request, error), self._page_of(sent_path(request.scope))) if acts else (None, None)
         view = RefusalView(error.status, error.code, error.message, again, outcome, page)
         body = self._console.page("error.html", view, frame).encode(errors="replace")
         response = Response(body, error.status, error.headers, media_type=HTML)
         response.headers["content-security-policy"] = POLICY.format(nonce=frame.nonce)
         return response
 
-    def _page_of(self, address: str) -> str | None:
+    def _page_of(self, path: str) -> str | None:
         """Return the nearest page above an action, which has its form."""
-        path = address.partition("?")[0]
         while path.startswith(f"{ROOT}/"):
             if any(pattern.match(path) for pattern in self._pages):
                 return path

@@ -31,7 +31,7 @@ from aitp_cp.console.pages.trust import PAGES as TRUST
 from aitp_cp.console.pages.views import PAGES as VIEWS
 from aitp_cp.console.pages.webhooks import PAGES as WEBHOOKS
 from aitp_cp.console.parts.link import ROOT, own
-from aitp_cp.console.shell import NAMESPACE, PREFERENCES, Console, Entry, is_secure
+from aitp_cp.console.shell import NAMESPACE, PREFERENCES, Console, Entry
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import read_body
@@ -74,13 +74,12 @@ async def static(rt: Runtime, request: Request) -> Response:
 
 async def live(rt: Runtime, request: Request) -> Response:
     bell, context = rt.get(Bell), context_of(request)
-    session = None if context.principal is None else context.principal.session
-    return EventStream(lambda: bell.opened(context.credential_is_valid, session))
+    return EventStream(lambda: bell.opened(context.credential_is_valid, context.session))
 
 
 async def set_preferences(rt: Runtime, request: Request, form: Form) -> Response:
     response = see_other(own(form.get("to")))
-    secure = is_secure(rt.settings)
+    secure = rt.get(Console).secure
     chosen = {f"acp-{name}": form.get(name) for name, values in PREFERENCES.items() if form.get(name) in values}
     if namespace := form.get("namespace"):
         chosen[NAMESPACE] = check_namespace(namespace)

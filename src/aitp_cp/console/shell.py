@@ -1,12 +1,11 @@
 """What every page has around it: templates, navigation, the reader's preferences, the policy of its content."""
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from uuid import UUID
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,17 +20,15 @@ from aitp_cp.ops.figures import Figures
 from aitp_cp.protocol.namespace import check_namespace
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.settings import Settings
 from aitp_cp.web.context import context_of
+from aitp_cp.web.path import sent_address
 from aitp_cp.web.principal import ANYONE
 
 TEMPLATES = Path(__file__).parent / "templates"
-FRAGMENT = "x-fragment"
 POSITION = "aitp_cp.position"  # in the scope of a request
 REFUSED = "aitp_cp.refused"  # likewise
 ASIDE = frozenset({"before", "offset", "after", "order", "refresh", "format"})  # parameters that filter nothing
-REFRESH_SECS = range(2, 601)
-REGION = re.compile(r'id="([a-z][a-z-]*)"[^>]*\sdata-live="')
+NO_REGIONS = frozenset({"title", "actions", "main"})  # blocks of pages that are not live by themselves
 POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
@@ -45,10 +42,17 @@ PREFERENCES = {"theme": ("auto", "light", "dark"), "zone": ("utc", "local"), "de
 NAMESPACE = "acp-namespace"  # the cookie of the namespace that lists show; none for all of them
 
 
-class NavItem(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True):
+    """A page in the rail, and what it takes to see it."""
+
     label: str
-    url: str
-    current: bool
+    path: str
+    scope: Scope | None
+
+    def holds(self, address: str) -> bool:
+        """Return whether an address is of this page or of one below it."""
+        path = address.partition("?")[0]
+        return path == self.path or (self.path != f"{ROOT}/" and path.startswith(f"{self.path}/"))
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -65,7 +69,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     path: str  # of this page, with its query
     query: dict[str, str]  # of this page, without its place in a list and its format
-    nav: list[NavItem]
+    nav: list[Entry]  # the pages that the reader may see
     theme: str
     zone: str
     density: str
@@ -74,12 +78,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str
     now: datetime
     seq: int  # a position of the log that the page holds everything up to; 0 where that is not known
-    refresh_secs: int
     request_id: str
     who: str | None  # None where the gate is open, and before sign-in
+    session: UUID | None  # likewise
     open_gate: bool
     insecure: bool  # served over plain HTTP
-    signed_in: bool
     scopes: frozenset[Scope]
     version: str
     base_url: str  # of the API
@@ -91,20 +94,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_open(self, address: str) -> bool:
         """Return whether the reader has a page, or the one above it, in the rail."""
-        path = address.partition("?")[0]
-        return any(Entry(item.label, item.url, None).holds(path) for item in self.nav)
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A page in the rail, and what it takes to see it."""
-
-    label: str
-    path: str
-    scope: Scope | None
-
-    def holds(self, path: str) -> bool:
-        """Return whether a page is this one or below it."""
-        return path == self.path or (self.path != f"{ROOT}/" and path.startswith(f"{self.path}/"))
+        return any(entry.holds(address) for entry in self.nav)
 
 
 class Console:
@@ -114,20 +104,20 @@ class Console:
         self.static = StaticFiles()
         self._rt = rt
         self._entries = entries
-        self._secure = is_secure(rt.settings)
+        # Whether browsers reach the console by https.
+        self.secure = (rt.settings.console_origin or rt.settings.cp_base_url).startswith("https:")
         self._templates = environment(self.static.url)
 
     def frame(self, request: Request, title: str) -> Frame:
         """Return what surrounds the page that answers this request."""
         context = context_of(request)
         principal = context.principal
-        path = request.url.path
         return Frame(
             title=title,
             path=page_of(request),
             query={name: value for name, value in first_values(request).items() if value and name not in ASIDE},
             nav=[
-                NavItem(entry.label, entry.path, entry.holds(path))
+                entry
                 for entry in self._entries
                 if principal is not None and (entry.scope is None or entry.scope in principal.scopes)
             ],
@@ -137,12 +127,11 @@ class Console:
             nonce=secrets.token_urlsafe(16),
             now=self._rt.clock(),
             seq=request.scope.get(POSITION, 0),
-            refresh_secs=_refresh_secs(request),
             request_id=context.request_id,
-            who=None if principal is None else principal.name or principal.actor,
+            who=None if principal is None or principal is ANYONE else principal.name or principal.actor,
+            session=context.session,
             open_gate=principal is ANYONE,
-            insecure=not self._secure,
-            signed_in=principal is not None and principal is not ANYONE,
+            insecure=not self.secure,
             scopes=context.scopes,
             version=__version__,
             base_url=self._rt.settings.cp_base_url.rstrip("/"),
@@ -155,18 +144,10 @@ class Console:
     def region(self, template: str, name: str, view: Any, frame: Frame) -> str:
         """Return one live region of a page: the block of its name. Raises `NotFound`."""
         found = self._templates.get_template(template)
-        block = found.blocks.get(name.replace("-", "_")) if name in self._regions(template) else None
+        block = None if name in NO_REGIONS else found.blocks.get(name)
         if block is None:
             raise NotFound("this page has no such region")
         return "".join(block(found.new_context({"view": view, "frame": frame})))
-
-    def policy(self, nonce: str) -> str:
-        return POLICY.format(nonce=nonce)
-
-    def _regions(self, template: str) -> set[str]:
-        assert self._templates.loader is not None
-        source, _, _ = self._templates.loader.get_source(self._templates, template)
-        return set(REGION.findall(source))
 
 
 def environment(static: Callable[[str], str]) -> Environment:
@@ -183,24 +164,10 @@ def environment(static: Callable[[str], str]) -> Environment:
     return made
 
 
-def is_secure(settings: Settings) -> bool:
-    """Return whether browsers reach the console by https."""
-    return (settings.console_origin or settings.cp_base_url).startswith("https:")
-
-
-def address_of(request: Request) -> str:
-    """Return path and query as they were sent."""
-    path: str = request.scope["path"]
-    raw: bytes | None = request.scope.get("raw_path")
-    sent = quote(path) if raw is None else raw.decode("latin-1")
-    query = request.scope["query_string"].decode("latin-1")
-    return f"{sent}?{query}" if query else sent
-
-
 def page_of(request: Request) -> str:
     """Return the address of the page that is answered: of a refused form, the page that has the form."""
     refused: Refused | None = request.scope.get(REFUSED)
-    return address_of(request) if refused is None else refused.path
+    return sent_address(request.scope) if refused is None else refused.path
 
 
 def first_values(request: Request) -> dict[str, str]:
@@ -220,11 +187,3 @@ def namespace_of(request: Request) -> str | None:
         return check_namespace(request.cookies.get(NAMESPACE, ""))
     except BodyInvalid:
         return None
-
-
-def _refresh_secs(request: Request) -> int:
-    """Return how often a browser without script asks again (`?refresh=10`); 0 for never."""
-    wanted = request.query_params.get("refresh", "")
-    return (
-        int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 4 and int(wanted) in REFRESH_SECS else 0
-    )

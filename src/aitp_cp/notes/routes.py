@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.errors import BadRequest, BodyInvalid, NotFound
-from aitp_cp.notes import service
+from aitp_cp.notes import service, store
 from aitp_cp.notes.model import ORDER, NewNotes, Notes, NotesList, NotesQuery
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
@@ -24,7 +24,7 @@ NOTES = ("GET /api/registry/agents/{aid}/notes", "DELETE /api/registry/agents/{a
 async def list_notes(rt: Runtime, request: Request) -> Response:
     query = read_query(request, NotesQuery)
     async with rt.db.connection() as conn:
-        return json_response(await service.page(conn, query, query.window(ORDER)))
+        return json_response(await store.page(conn, query, query.window(ORDER)))
 
 
 async def get_notes(rt: Runtime, request: Request) -> Response:

@@ -2,23 +2,15 @@
 
 from datetime import datetime
 
-import msgspec
-
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BadRequest, BodyInvalid, existing
 from aitp_cp.notes import store
-from aitp_cp.notes.model import NewNotes, Notes, NotesList, NotesQuery
+from aitp_cp.notes.model import NewNotes, Notes
 
 NOTHING = "nothing is noted about this agent"
 MAX_AID = 512  # characters, also of an id in an event that is no AID
-
-
-async def page(conn: Connection, query: NotesQuery, window: Window) -> NotesList:
-    """Return one page, the newest change first."""
-    return await store.page(conn, query, window)
 
 
 async def get(conn: Connection, aid: str) -> Notes:
@@ -47,10 +39,6 @@ async def delete(conn: Connection, aid: str, actor: Actor, now: datetime) -> Non
     known = existing(await store.lock(conn, aid), NOTHING)
     await store.delete(conn, aid)
     await audit.record(conn, "agent-notes.delete", actor, aid, {"owner": known.owner, "labels": known.labels}, now)
-
-
-def labels_of(notes: Notes) -> list[str]:
-    return msgspec.json.decode(notes.labels, type=list[str])
 
 
 def _check(new: NewNotes) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import getrandbits
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.types import Scope as AsgiScope
@@ -50,12 +51,13 @@ class RequestContext:
         """What audit rows say of a person at the console: the session, by the beginning of its id, and the address."""
         if self.endpoint is None or not self.endpoint.of_console:
             return {}
-        session = None if self.principal is None else self.principal.session
-        return {
-            "via": "console",
-            "address": self.client_ip,
-            **({} if session is None else {"session": session.hex[:8]}),
-        }
+        session = {} if self.session is None else {"session": self.session.hex[:8]}
+        return {"via": "console", "address": self.client_ip, **session}
+
+    @property
+    def session(self) -> UUID | None:
+        """The browser session of a person at the console."""
+        return None if self.principal is None else self.principal.session
 
     @property
     def actor_name(self) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from re import Pattern
 from typing import TypeVar
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import unquote, urlencode
 
 from starlette.requests import Request
 from starlette.routing import compile_path
@@ -17,6 +17,7 @@ from aitp_cp.web.caller_reads import CallerReads
 from aitp_cp.web.context import BODY, CONTEXT, RequestContext
 from aitp_cp.web.endpoint import CONSOLE, Endpoint
 from aitp_cp.web.gate import FRAGMENT, Gatekeeper
+from aitp_cp.web.path import sent_address, sent_path
 from aitp_cp.web.principal import Agents, Credentials, Sessions
 from aitp_cp.web.responses import see_other
 
@@ -48,7 +49,7 @@ class Router:
             self._methods_at(endpoint.path)[endpoint.method] = (endpoint, endpoint.template)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        methods, scope["path_params"] = self._match(_sent_path(scope))
+        methods, scope["path_params"] = self._match(sent_path(scope))
         context: RequestContext = scope[CONTEXT]
         endpoint, context.route = _choose(methods, scope)
         context.endpoint = endpoint
@@ -59,7 +60,7 @@ class Router:
             # Only a page leads to another page: a script must learn that it has none.
             if scope["method"] not in ("GET", "HEAD") or FRAGMENT in request.headers or endpoint.streaming:
                 raise
-            await see_other(f"{LOGIN}?{urlencode({'to': _target(scope)})}")(scope, receive, send)
+            await see_other(f"{LOGIN}?{urlencode({'to': sent_address(scope)})}")(scope, receive, send)
         except StepUpRequired as needed:
             await see_other(f"{LOGIN}?{urlencode({'to': needed.back, 'again': 1})}")(scope, receive, send)
 
@@ -104,19 +105,6 @@ class Router:
         if "\0" in unquote(sent):
             raise _nul_in_path()
         raise NotFound("no such route")
-
-
-def _target(scope: Scope) -> str:
-    """Return path and query as they were sent."""
-    query = scope["query_string"].decode("latin-1")
-    return _sent_path(scope) + (f"?{query}" if query else "")
-
-
-def _sent_path(scope: Scope) -> str:
-    # As it was sent. An id may hold a slash, which its sender has escaped; and a fixed path in another spelling
-    # (`/api%2fmetrics`) would pass a proxy that denies the plain one.
-    raw: bytes | None = scope.get("raw_path")
-    return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 def _choose(methods: Methods, scope: Scope) -> tuple[Endpoint, str]:

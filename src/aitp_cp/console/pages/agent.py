@@ -17,9 +17,10 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
-from aitp_cp.console.pages.agents import capabilities
 from aitp_cp.console.pages.names import names_of
+from aitp_cp.console.pages.trust import pin_key
 from aitp_cp.console.parts.link import link
+from aitp_cp.console.parts.text import strings
 from aitp_cp.dashboard import trust
 from aitp_cp.dashboard.model import BlastRadius, EdgesQuery
 from aitp_cp.db import Connection
@@ -29,7 +30,7 @@ from aitp_cp.events import history as log
 from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter
 from aitp_cp.notes import service as notes
 from aitp_cp.notes import store as stored_notes
-from aitp_cp.notes.model import NewNotes
+from aitp_cp.notes.model import NewNotes, Notes
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import export as exporting
 from aitp_cp.registry import history, service, standing
@@ -42,8 +43,6 @@ from aitp_cp.sessions.model import Peer
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts.model import DELEGATION_ORDER, TCT_ORDER
 from aitp_cp.tcts.views import DelegationView, TctView
-from aitp_cp.truststore import pinned_keys
-from aitp_cp.truststore.model import NewPinnedKey
 from aitp_cp.web.body import convert
 from aitp_cp.web.context import context_of
 from aitp_cp.web.path import path_aid
@@ -52,28 +51,6 @@ from aitp_cp_client.wire import aid as aids
 ROWS = 50
 NEWEST_SESSIONS = 1000  # of either side, among which peers are counted
 MAX_PEERS = 100
-TABS = {
-    "timeline": Scope.EVENTS_READ,
-    "peers": Scope.EVENTS_READ,
-    "tokens": Scope.EVENTS_READ,
-    "delegations": Scope.EVENTS_READ,
-    "manifests": Scope.AGENTS_READ,
-    "audit": Scope.AUDIT_READ,
-}
-
-
-class Tab(msgspec.Struct, frozen=True):
-    name: str
-    url: str
-    current: bool
-
-
-class NotesView(msgspec.Struct, frozen=True):
-    owner: str | None
-    note: str | None
-    labels: list[str]
-    updated_by: str
-    updated_at: str
 
 
 class PeerRow(msgspec.Struct, frozen=True):
@@ -94,15 +71,7 @@ class Peers(msgspec.Struct, frozen=True):
 
 class TokenRow(msgspec.Struct, frozen=True):
     token: TctView
-    peer: str
-    held: bool
     expired: bool
-
-
-class DelegationRow(msgspec.Struct, frozen=True):
-    delegation: DelegationView
-    peer: str
-    given: bool
 
 
 class ManifestRow(msgspec.Struct, frozen=True):
@@ -119,7 +88,7 @@ class TabData(msgspec.Struct, frozen=True):
     events: list[Event] = []
     peers: Peers | None = None
     tokens: list[TokenRow] = []
-    delegations: list[DelegationRow] = []
+    delegations: list[DelegationView] = []
     manifests: list[ManifestRow] = []
     entries: list[AuditEntry] = []
     next: str | UnsetType = UNSET
@@ -134,14 +103,14 @@ class AgentPage(msgspec.Struct, frozen=True):
     aid: str
     agent: AgentView | None
     status: str | None
-    offers: list[str]
-    notes: NotesView | None
+    notes: Notes | None
+    labels: list[str]
     namesakes: list[Namesake]
     mixed: bool
     public_key: str | None
     tab: str
     newest: bool
-    tabs: list[Tab]
+    tabs: list[str]
     data: Region[TabData]
     next_url: str | None
 
@@ -151,29 +120,27 @@ Reader = Callable[[Connection, Runtime, str, str | None], Awaitable[TabData]]
 
 async def get_agent(rt: Runtime, request: Request) -> Response:
     aid, scopes = path_aid(request), context_of(request).scopes
-    tabs = [name for name, scope in TABS.items() if scope in scopes]
-    tab = request.query_params.get("tab") or tabs[0]
+    tabs = {name: read for name, (scope, read) in TABS.items() if scope in scopes}
+    tab = request.query_params.get("tab") or next(iter(tabs))
     if tab not in tabs:
         raise NotFound("this agent has no such tab")
     before = request.query_params.get("before")
-    agent, noted, namesakes, contained, known = await rt.db.read(lambda conn: _about(conn, rt, aid))
-    if not known:
-        raise NotFound("no agent of this AID is registered, and no event, token or delegation names it")
+    agent, status, noted, namesakes = await rt.db.read(lambda conn: _about(conn, rt, aid))
     canonical, data = aids.recognise(aid), Region[TabData](None)
     if wants(request, "tab"):
-        data = await region(rt.db.read(lambda conn: READERS[tab](conn, rt, aid, before)))
+        data = await region(rt.db.read(lambda conn: tabs[tab](conn, rt, aid, before)))
     view = AgentPage(
         aid=aid,
         agent=agent,
-        status=agent.status if agent is not None else "contained" if contained else None,
-        offers=[] if agent is None else capabilities(agent),
+        status=status,
         notes=noted,
+        labels=[] if noted is None else strings(noted.labels),
         namesakes=namesakes,
         mixed=agent is not None and mixes_scripts(agent.display_name),
         public_key=None if canonical is None else aids.public_key(canonical),
         tab=tab,
         newest=before is None,
-        tabs=[Tab(name, link("/agents/{aid}", aid=aid, tab=name), name == tab) for name in tabs],
+        tabs=list(tabs),
         data=data,
         next_url=None if data.value is None else onward(request, data.value.next),
     )
@@ -182,19 +149,17 @@ async def get_agent(rt: Runtime, request: Request) -> Response:
 
 async def _about(
     conn: Connection, rt: Runtime, aid: str
-) -> tuple[AgentView | None, NotesView | None, list[Namesake], bool, bool]:
-    """Return the record, the notes, agents with a similar name, and whether it is contained or known at all."""
+) -> tuple[AgentView | None, str | None, Notes | None, list[Namesake]]:
+    """Return record, status, notes and agents with a similar name; raises `NotFound` where nothing names the AID."""
     now = rt.clock()
     agent = next(iter(await service.find_all(conn, [aid], now)), None)
-    found = await stored_notes.find(conn, aid)
-    noted = None
-    if found is not None:
-        noted = NotesView(found.owner, found.note, notes.labels_of(found), found.updated_by, found.updated_at)
+    noted = await stored_notes.find(conn, aid)
     if agent is not None:
-        return agent, noted, await service.namesakes(conn, agent.display_name, aid, now), False, True
-    contained = (await standing.marks(conn, [aid], now))[aid].status is not None
-    known = contained or noted is not None or await log.mentions(conn, aid) or await _has_token(conn, aid)
-    return None, noted, [], contained, known
+        return agent, agent.status, noted, await service.namesakes(conn, agent.display_name, aid, now)
+    status = (await standing.marks(conn, [aid], now))[aid].status  # it may be contained all the same
+    if not (status or noted or await log.mentions(conn, aid) or await _has_token(conn, aid)):
+        raise NotFound("no agent of this AID is registered, and no event, token or delegation names it")
+    return None, status, noted, []
 
 
 async def _has_token(conn: Connection, aid: str) -> bool:
@@ -235,24 +200,14 @@ async def _tokens(conn: Connection, rt: Runtime, aid: str, before: str | None) -
     tokens = [msgspec.json.decode(each, type=TctView) for each in raw]
     names = await names_of(conn, (side for token in tokens for side in (token.issuer, token.subject)))
     now = iso(rt.clock())
-    rows = []
-    for token in tokens:
-        held = token.subject == aid
-        peer = token.issuer if held else token.subject
-        expired = token.expires_at is not None and token.expires_at < now
-        rows.append(TokenRow(token, peer, held, expired))
+    rows = [TokenRow(token, token.expires_at is not None and token.expires_at < now) for token in tokens]
     return TabData(names, tokens=rows, next=UNSET if place is None else TCT_ORDER.cursor(place))
 
 
 async def _delegations(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     raw, place = await tcts.delegations_of_agent(conn, aid, _place(DELEGATION_ORDER, before), ROWS)
-    found = [msgspec.json.decode(each, type=DelegationView) for each in raw]
-    rows = [
-        DelegationRow(each, each.delegatee if given else each.delegator, given)
-        for each in found
-        for given in [each.delegator == aid]
-    ]
-    names = await names_of(conn, (row.peer for row in rows))
+    rows = [msgspec.json.decode(each, type=DelegationView) for each in raw]
+    names = await names_of(conn, (side for row in rows for side in (row.delegator, row.delegatee)))
     return TabData(names, delegations=rows, next=UNSET if place is None else DELEGATION_ORDER.cursor(place))
 
 
@@ -271,13 +226,14 @@ async def _audit(conn: Connection, rt: Runtime, aid: str, before: str | None) ->
     return TabData(entries=page.entries, next=page.next_before)
 
 
-READERS: Mapping[str, Reader] = {
-    "timeline": _timeline,
-    "peers": _peers,
-    "tokens": _tokens,
-    "delegations": _delegations,
-    "manifests": _manifests,
-    "audit": _audit,
+# The tabs of an agent, each with the scope that shows it.
+TABS: Mapping[str, tuple[Scope, Reader]] = {
+    "timeline": (Scope.EVENTS_READ, _timeline),
+    "peers": (Scope.EVENTS_READ, _peers),
+    "tokens": (Scope.EVENTS_READ, _tokens),
+    "delegations": (Scope.EVENTS_READ, _delegations),
+    "manifests": (Scope.AGENTS_READ, _manifests),
+    "audit": (Scope.AUDIT_READ, _audit),
 }
 
 
@@ -301,16 +257,10 @@ async def put_notes(rt: Runtime, request: Request, form: Form) -> Response:
 
 async def pin(rt: Runtime, request: Request, form: Form) -> Response:
     aid = path_aid(request)
-    require_fresh(rt, request, link("/agents/{aid}", aid=aid))
-    known = aids.recognise(aid)
-    if known is None:
-        raise BadRequest("only the key of an AID can be pinned")
-    members = {"aid": known, "pubkey": aids.public_key(known)}
-    members |= {name: form.get(name) for name in ("namespace", "label") if form.get(name)}
-    key = pinned_keys.read_key(convert(members, NewPinnedKey))
-    async with rt.db.transaction() as conn:
-        await pinned_keys.upsert(conn, key, actor_of(rt, request), rt.clock())
-    return see_other(link("/agents/{aid}", aid=aid))
+    page = link("/agents/{aid}", aid=aid)
+    require_fresh(rt, request, page)
+    await pin_key(rt, request, form, aid)
+    return see_other(page)
 
 
 async def deregister(rt: Runtime, request: Request, form: Form) -> Response:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -17,6 +18,7 @@ from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link, written
+from aitp_cp.console.parts.text import strings
 from aitp_cp.console.parts.times import moment_of
 from aitp_cp.console.shell import namespace_of
 from aitp_cp.db import Connection
@@ -46,7 +48,7 @@ COLUMNS = {
     "claimed name": lambda agent: agent.display_name,
     "status": lambda agent: agent.status,
     "namespace": lambda agent: agent.namespace,
-    "capabilities": lambda agent: " ".join(capabilities(agent)),
+    "capabilities": lambda agent: " ".join(strings(agent.offered_caps)),
     "handshake endpoint": lambda agent: agent.handshake_endpoint,
     "manifest expires": lambda agent: agent.manifest_expires_at,
     "registered": lambda agent: agent.registered_at,
@@ -74,7 +76,6 @@ class AgentRow(msgspec.Struct, frozen=True):
     """`suspect`: the name looks like another one's."""
 
     agent: AgentView
-    offers: list[str]
     owner: str | None
     suspect: bool
     expiring: bool
@@ -82,33 +83,34 @@ class AgentRow(msgspec.Struct, frozen=True):
     peer_name: str | None
 
 
-class Chip(msgspec.Struct, frozen=True):
-    """A filter that is set, and the page without it."""
+class Choice(msgspec.Struct, frozen=True):
+    """A word, and the list as it is by that choice."""
 
     text: str
-    without: str
+    url: str
 
 
 class AgentsView(msgspec.Struct, frozen=True):
-    """`elsewhere` says which other status has agents that match, where this one has none."""
+    """`set_filters` lead to the list without each of them.
+
+    Where no agent matches, `elsewhere` leads to other statuses that have some.
+    """
 
     rows: list[AgentRow]
     filter: AgentsFilter
-    chips: list[Chip]
-    statuses: list[str]
-    windows: list[str]
-    query: list[tuple[str, str]]
-    elsewhere: list[Chip]
-    csv_url: str
-    jsonl_url: str
+    set_filters: list[Choice]
+    query: dict[str, str]
+    elsewhere: list[Choice]
     next_url: str | None
+    statuses: Sequence[str] = (*Status, "all")
+    windows: Sequence[str] = tuple(EXPIRES)
 
 
 class BulkView(msgspec.Struct, frozen=True):
     """What a bulk action would do; `digest` stands for exactly these agents."""
 
     agents: list[AgentView]
-    query: list[tuple[str, str]]
+    query: dict[str, str]
     chosen: list[str]
     digest: str
     changed: bool
@@ -118,7 +120,7 @@ class BulkView(msgspec.Struct, frozen=True):
 async def list_agents(rt: Runtime, request: Request) -> Response:
     query = read_query(request, AgentsFilter)
     asked = _asked(query)
-    query, chips = _dated(query, rt.clock()), _chips(asked)
+    query, set_filters = _dated(query, rt.clock()), _set_filters(asked)
     if query.namespace is None and (namespace := namespace_of(request)):
         query = msgspec.structs.replace(query, namespace=namespace)
         asked["namespace"] = namespace
@@ -133,13 +135,9 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
     view = AgentsView(
         rows=rows,
         filter=query,
-        chips=chips,
-        statuses=[*Status, "all"],
-        windows=list(EXPIRES),
-        query=list(asked.items()),
-        elsewhere=[Chip(status, link("/agents", **{**asked, "status": status})) for status in others],
-        csv_url=link("/agents/export", **asked, format="csv"),
-        jsonl_url=link("/agents/export", **asked, format="jsonl"),
+        set_filters=set_filters,
+        query=asked,
+        elsewhere=[Choice(status, link("/agents", **{**asked, "status": status})) for status in others],
         next_url=None if page.next_before is UNSET else link("/agents", **asked, before=page.next_before),
     )
     return await render(rt, request, "agents.html", view, title="Agents")
@@ -173,7 +171,7 @@ async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
     """Show which agents would go; with the digest of that plan, deregister them in one transaction."""
     now = rt.clock()
     asked = {name: form.get(name) for name in FILTERS if form.get(name)}
-    query = _dated(decode_query(_encoded(asked), AgentsFilter), now)
+    query = _dated(decode_query(urlencode(asked, errors="replace").encode(), AgentsFilter), now)
     chosen = None if form.get("all") else sorted(set(form.all("aid")))[:MAX_BULK]
     async with rt.db.transaction() as conn:
         agents, cut = await _selected(conn, query, chosen, now)
@@ -185,13 +183,8 @@ async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
         for agent in agents:
             rt.get(RegistryCache).changed(agent.aid)
         return see_other(link("/agents", status="deregistered"))
-    view = BulkView(agents, list(asked.items()), chosen or [], digest, bool(given), cut)
+    view = BulkView(agents, asked, chosen or [], digest, bool(given), cut)
     return await render(rt, request, "agents_deregister.html", view, title="Deregister agents")
-
-
-def capabilities(agent: AgentView) -> list[str]:
-    offered = msgspec.json.decode(agent.offered_caps)
-    return [str(name) for name in offered] if isinstance(offered, list) else []
 
 
 async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *, meets: bool) -> list[AgentRow]:
@@ -203,7 +196,6 @@ async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *,
     return [
         AgentRow(
             agent=agent,
-            offers=capabilities(agent),
             owner=owners.get(agent.aid),
             suspect=agent.aid in alike or mixes_scripts(agent.display_name),
             expiring=_expiring(agent, now),
@@ -250,18 +242,14 @@ def _asked(query: AgentsFilter) -> dict[str, str]:
     return {name: value for name, value in values.items() if (name, value) != ("status", Status.ACTIVE)}
 
 
-def _chips(asked: dict[str, str]) -> list[Chip]:
+def _set_filters(asked: dict[str, str]) -> list[Choice]:
     return [
-        Chip(
+        Choice(
             name.replace("_", " ") if value == "true" else f"{name.replace('_', ' ')}: {value}",
             link("/agents", **{other: kept for other, kept in asked.items() if other != name}),
         )
         for name, value in asked.items()
     ]
-
-
-def _encoded(asked: dict[str, str]) -> bytes:
-    return link("/agents", **asked).partition("?")[2].encode()
 
 
 def _expiring(agent: AgentView, now: datetime) -> bool:

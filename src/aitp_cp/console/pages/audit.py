@@ -1,5 +1,6 @@
 """The admin audit: who did what, and what else happened in the same request."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import msgspec
@@ -12,12 +13,11 @@ from aitp_cp.audit.model import ORDER, AuditEntry, AuditExportQuery, AuditFilter
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.audit.service import Action
 from aitp_cp.console.page import onward, render, screen
-from aitp_cp.console.shell import address_of
 from aitp_cp.db.keyset import Window
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.web.path import path_uuid
+from aitp_cp.web.path import path_uuid, sent_address
 from aitp_cp.web.query import read_query
 
 RELATED_ROWS = 200
@@ -28,10 +28,10 @@ class AuditView(msgspec.Struct, frozen=True):
 
     rows: list[AuditEntry]
     filter: AuditFilter
-    actions: list[str]
     next_url: str | None
     address: str
     newest: bool
+    actions: Sequence[str] = tuple(sorted(get_args(Action)))
 
 
 class AuditEntryView(msgspec.Struct, frozen=True):
@@ -49,7 +49,6 @@ async def list_entries(rt: Runtime, request: Request) -> Response:
     view = AuditView(
         rows=page.entries,
         filter=query,
-        actions=sorted(get_args(Action)),
         next_url=onward(request, page.next_before),
         address=_address(rt, request),
         newest=query.before is None and query.until is None,
@@ -75,7 +74,7 @@ async def export_entries(rt: Runtime, request: Request) -> Response:
 
 
 def _address(rt: Runtime, request: Request) -> str:
-    return (rt.settings.console_origin or rt.settings.cp_base_url.rstrip("/")) + address_of(request)
+    return (rt.settings.console_origin or rt.settings.cp_base_url.rstrip("/")) + sent_address(request.scope)
 
 
 PAGES = (

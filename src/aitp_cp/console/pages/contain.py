@@ -1,7 +1,7 @@
 """Cut an agent off: the plan, what it hurts, and the act that carries out just this plan."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, get_args
 
 import msgspec
@@ -56,13 +56,13 @@ class ContainView(msgspec.Struct, frozen=True):
     peers: list[ExposedPeer]
     collateral: list[Collateral]
     include: str
-    includes: list[str]
     held: str
-    helds: list[str]
     problem: str | None
     changes: list[str]
     fresh: bool
-    typed_chars: int
+    includes: Sequence[str] = get_args(Include)
+    helds: Sequence[str] = get_args(HeldDelegations)
+    typed_chars: int = TYPED_CHARS
 
 
 async def show(rt: Runtime, request: Request) -> Response:
@@ -112,13 +112,10 @@ async def _page(
         peers=plan.exposed_peers[:MAX_PEERS],
         collateral=plan.delegations.collateral[:MAX_PEERS],
         include=body.include,
-        includes=list(get_args(Include)),
         held=body.held_delegations,
-        helds=list(get_args(HeldDelegations)),
         problem=problem,
         changes=[] if form is None else _changes(form, counts),
         fresh=is_fresh(rt, request),
-        typed_chars=TYPED_CHARS,
     )
     status = 200 if problem is None else 409
     return await render(rt, request, "contain.html", view, title="Contain", status=status)

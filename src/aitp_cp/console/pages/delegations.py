@@ -20,7 +20,6 @@ from aitp_cp.errors import NotFound
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
-from aitp_cp.tcts.queries import MAX_TREE_DEPTH, MAX_TREE_ROWS
 from aitp_cp.tcts.views import DelegationView, TctView
 from aitp_cp.web.path import path_uuid
 
@@ -48,18 +47,11 @@ class Node(msgspec.Struct, frozen=True):
 class DelegationPage(msgspec.Struct, frozen=True):
     """`token` is the token at the root if it is known, `parent` what the first delegation rests on."""
 
-    jti: UUID
     names: Mapping[str, str]
     token: TctView | None
     parent: UUID | None
     roots: list[Node]
-    rows: int
-    cut: bool
-    max_depth: int
     plan: RevocationPlan
-    fresh: bool
-    changed: bool
-    kind: str
 
 
 class _Tree:
@@ -101,23 +93,23 @@ class _Tree:
 
 
 async def get_delegation(rt: Runtime, request: Request) -> Response:
-    return await _page(rt, request, await _view(rt, request, path_uuid(request, "jti")))
+    return await _page(rt, request, await _view(rt, request))
 
 
 async def revoke_delegation(rt: Runtime, request: Request, form: Form) -> Response:
-    jti = path_uuid(request, "jti")
-    view = await _view(rt, request, jti)
-    here = link("/delegations/{jti}", jti=jti)
-    if await revoke(rt, request, form, view.plan, here):
-        return see_other(here)
-    return await _page(rt, request, msgspec.structs.replace(view, changed=True), 409)
+    view = await _view(rt, request, form)
+    if await revoke(rt, request, form, view.plan):
+        return see_other(view.plan.page)
+    return await _page(rt, request, view)
 
 
-async def _page(rt: Runtime, request: Request, view: DelegationPage, status: int = 200) -> Response:
+async def _page(rt: Runtime, request: Request, view: DelegationPage) -> Response:
+    status = 409 if view.plan.changed else 200
     return await render(rt, request, "delegation.html", view, title="Delegations", status=status)
 
 
-async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
+async def _view(rt: Runtime, request: Request, form: Form | None = None) -> DelegationPage:
+    jti, fresh = path_uuid(request, "jti"), is_fresh(rt, request)
     async with rt.db.connection() as conn:
         rows = (await queries.tree(conn, jti, None)).read().delegations
         own = next((row for row in rows if row.jti == jti), None)
@@ -125,25 +117,18 @@ async def _view(rt: Runtime, request: Request, jti: UUID) -> DelegationPage:
         token = await queries.find_tct(conn, parent)
         if not rows and token is None:
             raise NotFound("no such delegation, and nothing is delegated from this id")
-        plan = await plan_of(conn, jti, rows)
+        plan = await plan_of(conn, jti, rows, page=link("/delegations/{jti}", jti=jti), fresh=fresh, form=form)
         sides = {aid for row in rows for aid in (row.delegator, row.delegatee)}
         names = await names_of(conn, sides | (set() if token is None else {token.issuer, token.subject}))
     grants = None if token is None else strings(token.grants)
     tree = _Tree(rows, rt.clock())
     top = tree.below(jti) if own is None else [own]
     return DelegationPage(
-        jti=jti,
         names=names,
         token=token,
         parent=None if own is None else parent,
         roots=tree.nodes(top, grants, parent if token is not None and token.revoked else None),
-        rows=len(rows),
-        cut=len(rows) >= MAX_TREE_ROWS,
-        max_depth=MAX_TREE_DEPTH,
         plan=plan,
-        fresh=is_fresh(rt, request),
-        changed=False,
-        kind="delegations",
     )
 
 

@@ -1,6 +1,6 @@
 """One webhook with its deliveries, one delivery with its attempts, and sending them again."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -39,7 +39,7 @@ from aitp_cp.webhooks.model import WebhookView
 
 MAX_ATTEMPTS = 100
 MAX_STEPS = 10  # transactions for one press of a button: a few seconds
-STEP_ROWS = MAX_ROWS
+STEP_ROWS = MAX_ROWS  # of one transaction
 CATCH_UP_SECS = 0.25
 EVER = "1970-01-01T00:00:00Z"
 MATCHING = ("status", "type", "code", "since", "until")
@@ -61,11 +61,11 @@ class DeliveriesView(msgspec.Struct, frozen=True):
     status: str
     rows: list[DeliveryView]
     filter: DeliveriesFilter
-    statuses: list[str]
-    types: list[str]
-    all_types: list[str]
     plan: int | None
     next_url: str | None
+    statuses: Sequence[str] = tuple(DeliveryStatus)
+    types: Sequence[str] = tuple(sorted({*DELIVERABLE, TEST_TYPE}))
+    all_types: Sequence[str] = tuple(sorted(DELIVERABLE))
 
 
 class DeliveryDetail(msgspec.Struct, frozen=True):
@@ -93,9 +93,6 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
         status="unknown" if health.value is None else status_of(health.value),
         rows=page.deliveries,
         filter=query,
-        statuses=list(DeliveryStatus),
-        types=sorted({*DELIVERABLE, TEST_TYPE}),
-        all_types=sorted(DELIVERABLE),
         plan=plan,
         next_url=onward(request, page.next_before, queued=None, more=None, rest=None),
     )
@@ -150,29 +147,27 @@ async def resend(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def recover(rt: Runtime, request: Request, form: Form) -> Response:
-
-    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
-        return await bulk.recover(conn, act, _range(form, after))
-
-    return await _in_steps(rt, request, step, {"status": "pending"})
+    return await _in_range(rt, request, form, bulk.recover)
 
 
 async def replay_missing(rt: Runtime, request: Request, form: Form) -> Response:
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
-
-    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
-        return await bulk.replay_missing(conn, act, _range(form, after))
-
-    return await _in_steps(rt, request, step, {"status": "pending"})
-
-
-def _range(form: Form, after: str | None) -> Range:
-    return convert(
-        {"since": form.get("since"), "until": form.get("until") or None, "after": after, "limit": STEP_ROWS}, Range
-    )
+    return await _in_range(rt, request, form, bulk.replay_missing)
 
 
 Step = Callable[[Connection, Act, str | None], Awaitable[Queued]]
+
+
+async def _in_range(
+    rt: Runtime, request: Request, form: Form, queue: Callable[[Connection, Act, Range], Awaitable[Queued]]
+) -> Response:
+    """Queue what is wanted of a span of time."""
+    span = {"since": form.get("since"), "until": form.get("until") or None, "limit": STEP_ROWS}
+
+    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+        return await queue(conn, act, convert({**span, "after": after}, Range))
+
+    return await _in_steps(rt, request, step, {"status": "pending"})
 
 
 async def _in_steps(rt: Runtime, request: Request, step: Step, back: dict[str, object]) -> Response:

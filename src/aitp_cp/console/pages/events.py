@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
-from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,7 +14,7 @@ from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import FilterInvalid, IdInvalid, NotFound
+from aitp_cp.errors import NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HISTORY_ORDER, Event, HistoryFilter, HistoryPage
@@ -24,6 +23,7 @@ from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import VOCABULARY
 from aitp_cp.runtime import Runtime
+from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 
 PAGE_ROWS = 100
@@ -66,7 +66,7 @@ class EventView(msgspec.Struct, frozen=True):
 
 async def list_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
-    after = _position(query.after)
+    after = query.position
     if query.order == "asc":
         view = await _in_order(rt, request, query, after or 0)
     elif after is not None and is_fragment(request):
@@ -113,32 +113,21 @@ async def _since(rt: Runtime, request: Request, query: EventFilter, after: int) 
     return EventsView(found.events, names, query, None, here(request, after=position), gap)
 
 
-def _position(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise FilterInvalid("after is not a position in the log")
-    return int(text)
-
-
 async def export_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
 
-    async def read(conn: Connection, window: Window) -> tuple[list[Event], str | None]:
+    async def read(conn: Connection, window: Window) -> tuple[list[Event], str | UnsetType]:
         page = (await lists.newest(conn, query, window)).read()
-        return page.events, None if page.next_before is UNSET else page.next_before
+        return page.events, page.next_before
 
     return await export(rt, request, Source("events", HISTORY_ORDER, COLUMNS, read), query)
 
 
 async def get_event(rt: Runtime, request: Request) -> Response:
-    try:
-        event_id = UUID(request.path_params["id"])
-    except ValueError:
-        raise IdInvalid from None
+    id = path_uuid(request)
 
     async def read(conn: Connection) -> EventView:
-        event = await log.find(conn, event_id)
+        event = await log.find(conn, id)
         if event is None:
             raise NotFound("no such event: it never was, or retention has swept it")
         return EventView(event, await _names(conn, [event]))

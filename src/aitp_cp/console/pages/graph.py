@@ -12,7 +12,6 @@ from aitp_cp.console.parts.graph import Line, Node
 from aitp_cp.console.parts.link import link
 from aitp_cp.dashboard import trust
 from aitp_cp.dashboard.model import AgentEdges, EdgesQuery, MostTrusted, TrustPeer
-from aitp_cp.db import Connection
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.query import AidFilter, read_query
@@ -48,17 +47,14 @@ async def graph(rt: Runtime, request: Request) -> Response:
     query = read_query(request, GraphQuery)
     found: Region[AgentEdges] = Region(None)
     ranked: Region[MostTrusted] = Region(None)
-    if query.aid is None:
+    aid = query.aid
+    if aid is None:
         ranked = await region(rt.db.read(lambda conn: trust.most_trusted(conn, query.edges, rt.clock())))
     else:
-        found = await region(rt.db.read(lambda conn: _around(rt, conn, query)))
+        found = await region(rt.db.read(lambda conn: trust.around(conn, aid, query.edges, rt.clock())))
     columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
     view = GraphView(query, found, ranked, columns, lines)
     return await render(rt, request, "graph.html", view, title="Trust graph")
-
-
-async def _around(rt: Runtime, conn: Connection, query: GraphQuery) -> AgentEdges:
-    return await trust.around(conn, query.aid or "", query.edges, rt.clock())
 
 
 def _picture(found: AgentEdges, query: GraphQuery) -> tuple[list[list[Node]], list[Line]]:

@@ -1,5 +1,6 @@
 """API keys: who holds one, made, rotated and revoked by an administrator (contract, section 18)."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import uuid4
 
@@ -48,13 +49,13 @@ class KeysView(msgspec.Struct, frozen=True):
     rows: list[KeyView]
     environment: list[str]
     state: str
-    states: list[str]
     roles: list[str]
     lifetimes: dict[str, str]
     overlaps: dict[str, str]
     once: str
     fresh: bool
     next_url: str | None
+    states: Sequence[str] = tuple(KeyFilter)
 
 
 class MadeView(msgspec.Struct, frozen=True):
@@ -71,7 +72,6 @@ async def list_keys(rt: Runtime, request: Request) -> Response:
         rows=page.keys,
         environment=sorted(rt.get(Accounts).environment.actors),
         state=query.state,
-        states=list(KeyFilter),
         roles=[role for role in Role if ROLES[role] <= scopes],
         lifetimes=LIFETIMES,
         overlaps=OVERLAPS,

@@ -13,8 +13,8 @@ from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import ROOT, link, own
 from aitp_cp.keys.cache import KeyCache
 from aitp_cp.runtime import Runtime
+from aitp_cp.web import responses
 from aitp_cp.web.endpoint import Bucket, Gate
-from aitp_cp.web.responses import no_content
 
 OUTSIDE = ("/console/log",)  # pages that lead here, or away
 SHOWN_GROUPS = 20
@@ -73,7 +73,7 @@ async def to_provider(rt: Runtime, request: Request) -> Response:
         address, cookie = await browsers.begin(request, to, again=again)
     except ProviderAway:
         return await _page(rt, request, to, status=503, error=AWAY)
-    return _with_cookies(Response(status_code=303, headers={"location": address}), cookie)
+    return _with_cookies(responses.see_other(address), cookie)
 
 
 async def from_provider(rt: Runtime, request: Request) -> Response:
@@ -100,7 +100,7 @@ async def ended_by_provider(rt: Runtime, request: Request, form: Form) -> Respon
         return Response(status_code=400)
     except ProviderAway:
         return Response(status_code=503)
-    return no_content()
+    return responses.no_content()
 
 
 async def _page(

@@ -34,24 +34,16 @@ class SignedInQuery(PageQuery, frozen=True, kw_only=True, rename="camel"):
     subject: Annotated[str | None, Meta(description="whose sessions")] = None
 
 
-class SessionRow(msgspec.Struct, frozen=True):
-    """`current` is whether this page was asked for in it."""
-
-    session: ConsoleSession
-    current: bool
-
-
 class MeView(msgspec.Struct, frozen=True):
     actor: str
     name: str | None
     scopes: list[str]
-    rows: list[SessionRow]
-    open_gate: bool
+    rows: list[ConsoleSession]
     fresh: bool
 
 
 class SignedInView(msgspec.Struct, frozen=True):
-    rows: list[SessionRow]
+    rows: list[ConsoleSession]
     subject: str
     next_url: str | None
 
@@ -67,8 +59,7 @@ async def me(rt: Runtime, request: Request) -> Response:
         actor=principal.actor,
         name=principal.name,
         scopes=list(map(str, in_order(principal.scopes))),
-        rows=_rows(request, rows),
-        open_gate=principal.session is None,
+        rows=rows,
         fresh=service.is_fresh(rt, request),
     )
     return await render(rt, request, "me.html", view, title="My sessions")
@@ -97,7 +88,7 @@ async def signed_in(rt: Runtime, request: Request) -> Response:
         rows, page = await rt.get(Accounts).list_live(conn, query.window(ORDER), rt.clock(), subject or None)
         details = {"rows": len(rows)}
         await audit.record(conn, "console.sessions.view", actor_of(rt, request), subject or "*", details, rt.clock())
-    view = SignedInView(_rows(request, rows), subject, onward(request, page.next_before))
+    view = SignedInView(rows, subject, onward(request, page.next_before))
     return await render(rt, request, "signed_in.html", view, title="Who is signed in")
 
 
@@ -120,12 +111,6 @@ async def _end(rt: Runtime, request: Request, which: Which) -> None:
         ended = await service.end(conn, actor_of(rt, request), rt.clock(), which)
     for session in ended:
         rt.get(BrowserSessions).ended(session.id)
-
-
-def _rows(request: Request, sessions: list[ConsoleSession]) -> list[SessionRow]:
-    principal = context_of(request).principal
-    current = None if principal is None else principal.session
-    return [SessionRow(session, session.id == current) for session in sessions]
 
 
 PAGES = (

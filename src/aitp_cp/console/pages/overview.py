@@ -1,10 +1,9 @@
 """The first screen: what is wrong, since when, and how things go."""
 
 import time
-from typing import Annotated
+from collections.abc import Sequence
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +13,7 @@ from aitp_cp.console.page import Region, region, render, screen, wants
 from aitp_cp.console.parts.chart import Bar
 from aitp_cp.console.parts.link import link
 from aitp_cp.dashboard.first_screen import Bucket, FirstScreen, first_screen
-from aitp_cp.dashboard.model import RANGES
+from aitp_cp.dashboard.model import RANGES, OverviewQuery
 from aitp_cp.dashboard.service import chosen_range
 from aitp_cp.db.keyset import Window
 from aitp_cp.events.tail import Tail
@@ -34,10 +33,6 @@ MINUTE_BUCKETS = "%H:%M"
 DAY_BUCKETS = "%Y-%m-%d"
 
 
-class OverviewQuery(msgspec.Struct, frozen=True, kw_only=True):
-    range: Annotated[str | None, Meta(description="`24h` by default", extra_json_schema={"enum": list(RANGES)})] = None
-
-
 class Fact(msgspec.Struct, frozen=True):
     """One word of the status line, with its level: `good`, `soon` or `bad`."""
 
@@ -47,14 +42,13 @@ class Fact(msgspec.Struct, frozen=True):
 
 class OverviewView(msgspec.Struct, frozen=True):
     range: str
-    ranges: list[str]
     attention: Region[Attention]
     facts: Region[list[Fact]]
     screen: Region[FirstScreen]
     bars: list[Bar]
     success: str
-    happened: Region[list[AuditEntry]] | None  # None for a reader who may not see the audit
-    base_url: str
+    happened: Region[list[AuditEntry]]
+    ranges: Sequence[str] = tuple(RANGES)
 
 
 async def overview(rt: Runtime, request: Request) -> Response:
@@ -62,17 +56,18 @@ async def overview(rt: Runtime, request: Request) -> Response:
     figures: Region[FirstScreen] = Region(None)
     if wants(request, "figures"):
         figures = await region(first_screen(rt, span))
+    happened: Region[list[AuditEntry]] = Region(None)
+    if Scope.AUDIT_READ in context_of(request).scopes and wants(request, "happened"):
+        happened = await region(_happened(rt))
     days = span.bucket.days >= 1
     view = OverviewView(
         range=span.name,
-        ranges=list(RANGES),
         attention=await region(attention(rt)) if wants(request, "attention") else Region(None),
         facts=await region(_facts(rt)) if wants(request, "facts") else Region(None),
         screen=figures,
         bars=[_bar(bucket, days=days) for bucket in figures.value.handshakes] if figures.value else [],
         success=_success(figures.value),
-        happened=await _happened(rt, request),
-        base_url=rt.settings.cp_base_url,
+        happened=happened,
     )
     return await render(rt, request, "overview.html", view, title="Overview")
 
@@ -109,13 +104,7 @@ async def _facts(rt: Runtime) -> list[Fact]:
     return facts
 
 
-async def _happened(rt: Runtime, request: Request) -> Region[list[AuditEntry]] | None:
-    if Scope.AUDIT_READ not in context_of(request).scopes:
-        return None
-    return await region(_recent(rt)) if wants(request, "happened") else Region(None)
-
-
-async def _recent(rt: Runtime) -> list[AuditEntry]:
+async def _happened(rt: Runtime) -> list[AuditEntry]:
     async with rt.db.connection() as conn:
         return (await audit.page(conn, AuditFilter(limit=RECENT), Window(RECENT))).entries
 

@@ -1,10 +1,10 @@
 """Handshakes, and the sequence of what was reported about one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,8 +36,8 @@ class SessionsView(msgspec.Struct, frozen=True):
     rows: list[SessionView]
     names: Mapping[str, str]
     filter: SessionsFilter
-    statuses: list[str]
     next_url: str | None
+    statuses: Sequence[str] = tuple(Status)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -67,16 +67,16 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
         return page, await names_of(conn, (aid for each in page.sessions for aid in (each.aid_a, each.aid_b)))
 
     page, names = await read(rt, request, listed)
-    view = SessionsView(page.sessions, names, query, list(Status), onward(request, page.next_before))
+    view = SessionsView(page.sessions, names, query, onward(request, page.next_before))
     return await render(rt, request, "sessions.html", view, title="Sessions")
 
 
 async def export_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
 
-    async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | None]:
+    async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | UnsetType]:
         page = (await store.list_sessions(conn, query, window)).read()
-        return page.sessions, None if page.next_before is UNSET else page.next_before
+        return page.sessions, page.next_before
 
     return await export(rt, request, Source("sessions", ORDER, COLUMNS, rows), query)
 

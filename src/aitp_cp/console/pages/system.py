@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
@@ -32,12 +33,6 @@ class Database(msgspec.Struct, frozen=True):
     clock: str
 
 
-class ReplicaRow(msgspec.Struct, frozen=True):
-    replica: ReplicaView
-    behind: str
-    answered: bool
-
-
 class Retention(msgspec.Struct, frozen=True):
     """When rows were last swept, and when the next sweep is due; `last` is None before the first one."""
 
@@ -47,13 +42,13 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class SystemView(msgspec.Struct, frozen=True):
-    answered_by: str
+    answered_by: UUID
     log_position: int
     log_behind: str
     standing: Standing
     signed_ago: str
     database: Region[Database]
-    replicas: Region[list[ReplicaRow]]
+    replicas: Region[list[ReplicaView]]
     jobs: Region[list[JobView]]
     retention: Retention
     findings: Region[list[AttentionLine]]
@@ -64,7 +59,7 @@ async def system(rt: Runtime, request: Request) -> Response:
     tail, standing = rt.get(Tail), rt.get(PublishedList).standing()
     jobs: Region[list[JobView]] = await region(_jobs(rt)) if wants(request, "jobs") else Region(None)
     view = SystemView(
-        answered_by=str(rt.id),
+        answered_by=rt.id,
         log_position=tail.last,
         log_behind=f"{tail.behind():.1f} s ago",
         standing=standing,
@@ -89,10 +84,9 @@ async def _database(rt: Runtime) -> Database:
     return Database(f"PostgreSQL {version}", answers, f"{round(offset):+d} ms from the database's")
 
 
-async def _replicas(rt: Runtime) -> list[ReplicaRow]:
+async def _replicas(rt: Runtime) -> list[ReplicaView]:
     async with rt.db.connection() as conn:
-        rows = await store.replicas(conn)
-    return [ReplicaRow(row, f"{row.behind:,} events, {row.lag_secs:.1f} s", row.id == rt.id) for row in rows]
+        return await store.replicas(conn)
 
 
 async def _jobs(rt: Runtime) -> list[JobView]:

@@ -1,9 +1,8 @@
 """Tokens: who trusts whom right now, and what ends next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -45,20 +44,17 @@ class TokensView(msgspec.Struct, frozen=True):
     rows: list[TokenRow]
     names: Mapping[str, str]
     filter: TokensFilter
-    verdicts: list[str]
-    windows: list[str]
     next_url: str | None
+    verdicts: Sequence[str] = tuple(map(str, RANKED))
+    windows: Sequence[str] = tuple(WINDOWS)
 
 
 class TokenView(msgspec.Struct, frozen=True):
-    """`row` is None for an id that nobody reported: it can be revoked all the same. `changed`: the plan is another."""
+    """`row` is None for an id that nobody reported: it can be revoked all the same."""
 
     row: TokenRow | None
     names: Mapping[str, str]
     plan: RevocationPlan
-    fresh: bool
-    changed: bool
-    kind: str
 
 
 async def list_tokens(rt: Runtime, request: Request) -> Response:
@@ -73,44 +69,35 @@ async def list_tokens(rt: Runtime, request: Request) -> Response:
 
     page, names = await read(rt, request, listed)
     rows = [_row(rt, token) for token in page.tcts]
-    verdicts = [str(verdict) for verdict in RANKED]
-    view = TokensView(rows, names, query, verdicts, list(WINDOWS), onward(request, page.next_before))
+    view = TokensView(rows, names, query, onward(request, page.next_before))
     return await render(rt, request, "tokens.html", view, title="Tokens")
 
 
 async def get_token(rt: Runtime, request: Request) -> Response:
-    return await _page(rt, request, await _view(rt, request, path_uuid(request, "jti")))
+    return await _page(rt, request, await _view(rt, request))
 
 
 async def revoke_token(rt: Runtime, request: Request, form: Form) -> Response:
-    jti = path_uuid(request, "jti")
-    view = await _view(rt, request, jti)
-    here = link("/tokens/{jti}", jti=jti)
-    if await revoke(rt, request, form, view.plan, here):
-        return see_other(here)
-    return await _page(rt, request, msgspec.structs.replace(view, changed=True), 409)
+    view = await _view(rt, request, form)
+    if await revoke(rt, request, form, view.plan):
+        return see_other(view.plan.page)
+    return await _page(rt, request, view)
 
 
-async def _page(rt: Runtime, request: Request, view: TokenView, status: int = 200) -> Response:
-    return await render(rt, request, "token.html", view, title="Token", status=status)
+async def _page(rt: Runtime, request: Request, view: TokenView) -> Response:
+    return await render(rt, request, "token.html", view, title="Token", status=409 if view.plan.changed else 200)
 
 
-async def _view(rt: Runtime, request: Request, jti: UUID) -> TokenView:
+async def _view(rt: Runtime, request: Request, form: Form | None = None) -> TokenView:
+    jti, fresh = path_uuid(request, "jti"), is_fresh(rt, request)
     async with rt.db.connection() as conn:
         token = await queries.find_tct(conn, jti)
         tree = (await queries.tree(conn, jti, None)).read().delegations
-        plan = await plan_of(conn, jti, tree)
+        plan = await plan_of(conn, jti, tree, page=link("/tokens/{jti}", jti=jti), fresh=fresh, form=form)
         said = [] if token is None else token.statements
         aids = {aid for each in said for aid in (each.reported_by, each.issuer, each.subject)}
         names = await names_of(conn, aids | (set() if token is None else {token.issuer, token.subject}))
-    return TokenView(
-        row=None if token is None else _row(rt, token),
-        names=names,
-        plan=plan,
-        fresh=is_fresh(rt, request),
-        changed=False,
-        kind="tokens",
-    )
+    return TokenView(None if token is None else _row(rt, token), names, plan)
 
 
 def _row(rt: Runtime, token: TctView) -> TokenRow:

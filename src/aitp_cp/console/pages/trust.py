@@ -67,7 +67,7 @@ class TrustView(msgspec.Struct, frozen=True):
     namespace: str
     fresh: bool
     fetches: bool
-    max_label: int
+    max_label: int = MAX_LABEL
 
 
 async def show(rt: Runtime, request: Request) -> Response:
@@ -79,7 +79,6 @@ async def show(rt: Runtime, request: Request) -> Response:
         namespace=query.namespace or "",
         fresh=is_fresh(rt, request),
         fetches=rt.settings.jwks_refresh_enabled,
-        max_label=MAX_LABEL,
     )
     return await render(rt, request, "trust.html", view, title="Trust store")
 
@@ -138,9 +137,14 @@ async def remove_anchor(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def pin(rt: Runtime, request: Request, form: Form) -> Response:
-    """Pin the key of an AID, which is in the AID itself."""
     require_fresh(rt, request, link("/trust"))
-    aid = aids.recognise(form.get("aid"))
+    await pin_key(rt, request, form, form.get("aid"))
+    return see_other(link("/trust"))
+
+
+async def pin_key(rt: Runtime, request: Request, form: Form, text: str) -> None:
+    """Pin the key of an AID, which is in the AID itself; raises `BodyInvalid` for a text that is none."""
+    aid = aids.recognise(text)
     if aid is None:
         raise BodyInvalid("aid is not an AID")
     members = {"aid": aid, "pubkey": aids.public_key(aid)}
@@ -148,7 +152,6 @@ async def pin(rt: Runtime, request: Request, form: Form) -> Response:
     key = pinned_keys.read_key(convert(members, NewPinnedKey))
     async with rt.db.transaction() as conn:
         await pinned_keys.upsert(conn, key, actor_of(rt, request), rt.clock())
-    return see_other(link("/trust"))
 
 
 async def unpin(rt: Runtime, request: Request, form: Form) -> Response:

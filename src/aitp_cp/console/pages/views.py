@@ -1,7 +1,5 @@
 """Views: pages of the console with their filters, which a person keeps under a name."""
 
-from datetime import datetime
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +9,6 @@ from aitp_cp.console import forms
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link, own
-from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
@@ -20,7 +17,7 @@ MAX_VIEWS = 100  # of one person
 MAX_NAME = 100
 MAX_URL = 2048
 
-LIST = "SELECT name, url, created_at FROM console_views WHERE subject = $1 ORDER BY name LIMIT $2"
+LIST = "SELECT name, url FROM console_views WHERE subject = $1 ORDER BY name LIMIT $2"
 # One of the same name is replaced, whatever their number.
 SAVE = """
 INSERT INTO console_views (subject, name, url, created_at)
@@ -35,7 +32,6 @@ FORGET = "DELETE FROM console_views WHERE subject = $1 AND name = $2"
 class SavedView(msgspec.Struct, frozen=True):
     name: str
     url: str
-    created_at: datetime
 
 
 class ViewsView(msgspec.Struct, frozen=True):
@@ -61,7 +57,9 @@ async def save(rt: Runtime, request: Request, form: Form) -> Response:
     if not _is_ours(url):
         raise BadRequest("only pages of the console can be saved")
     async with rt.db.transaction() as conn:
-        await _save(conn, _subject(request), name, url, rt.clock())
+        saved = await conn.fetchval(SAVE, _subject(request), name, url, rt.clock(), MAX_VIEWS)
+        if saved is None:
+            raise BadRequest(f"you have {MAX_VIEWS} views already: forget one first")
     return see_other(link("/views"))
 
 
@@ -69,11 +67,6 @@ async def forget(rt: Runtime, request: Request, form: Form) -> Response:
     async with rt.db.transaction() as conn:
         await conn.execute(FORGET, _subject(request), form.get("name"))
     return see_other(link("/views"))
-
-
-async def _save(conn: Connection, subject: str, name: str, url: str, now: datetime) -> None:
-    if await conn.fetchval(SAVE, subject, name, url, now, MAX_VIEWS) is None:
-        raise BadRequest(f"you have {MAX_VIEWS} views already: forget one first")
 
 
 def _subject(request: Request) -> str:

@@ -45,9 +45,9 @@ class WebhooksView(msgspec.Struct, frozen=True):
     """`once` makes the form good for one webhook."""
 
     rows: list[WebhookRow]
-    types: list[str]
     once: str
     next_url: str | None
+    types: Sequence[str] = tuple(sorted(DELIVERABLE))
 
 
 class SecretView(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ async def list_webhooks(rt: Runtime, request: Request) -> Response:
     rows = [
         WebhookRow(each, health[each.id], status_of(health[each.id])) for each in page.webhooks if each.id in health
     ]
-    view = WebhooksView(rows, sorted(DELIVERABLE), str(uuid4()), onward(request, page.next_before))
+    view = WebhooksView(rows, str(uuid4()), onward(request, page.next_before))
     return await render(rt, request, "webhooks.html", view, title="Webhooks")
 
 
@@ -151,9 +151,9 @@ async def _url(rt: Runtime, form: Form) -> str:
 
 
 def _types(form: Form) -> list[str]:
-    types: Sequence[str] = form.all("events")
+    types = form.all("events")
     service.check_events(types)
-    return list(types)
+    return types
 
 
 def _secret(form: Form) -> str | None:
