@@ -47,6 +47,40 @@ async def test_refusals_spend_tokens_and_one_line(
     assert len(re.findall(r"status=4", log)) <= 8 + 1 + (8 if "chunk" in kind else 0)
 
 
+BODY = b"GET /api/audit HTTP/1.1\r\nHost: cp\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNPARSED = {
+    "no host": ((b"GET /api/livez HTTP/1.1\r\n\r\n",), "unmatched", "the request has no Host"),
+    "garbage": ((REFUSED["garbage"],), "unmatched", "the request is not valid HTTP"),
+    "a trailer": ((BODY + b"0\r\nX: y\r\n\r\n",), "/api/audit", "trailers are not accepted"),
+    "a chunk size, later": (
+        (b"POST /api/registry/enroll HTTP/1.1\r\nHost: cp\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
+        "/api/registry/enroll",
+        "the request is not valid HTTP",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNPARSED)
+async def test_the_log_says_what_the_client_was_told(
+    database_url: str, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Rows A2 and A11: the log had another id, another status, and not what was wrong with the bytes."""
+    segments, route, sentence = UNPARSED[kind]
+    async with listening(database_url) as server:
+        reader, writer = await server.open(segments[0])
+        for segment in segments[1:]:
+            await asyncio.sleep(0.05)  # the application has begun to read the body
+            writer.write(segment)
+        async with asyncio.timeout(10):
+            received = (await reader.read()).decode()
+        writer.close()
+    request_id = re.findall(r"x-request-id: (\S+)", received)[0]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if request_id in line]
+    assert f'"error":"{sentence}"' in received
+    for part in (f"reason='{sentence}'", f"route={route} ", "status=400", "code=BAD_REQUEST"):
+        assert part in f"{line} ", line
+
+
 async def test_a_key_pays_for_its_own_mistakes(database_url: str) -> None:
     """Row A11: an unknown route with a valid key spends the key's tokens, not those of its address."""
     asked = f"GET /nope HTTP/1.1\r\nHost: cp\r\nConnection: close\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()

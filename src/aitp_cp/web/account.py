@@ -51,7 +51,12 @@ def account(rt: Runtime, context: RequestContext, method: str, status: int, elap
             actor=context.actor,
             client_ip=context.client_ip,
             code=UNSET if error is None else error.code,
-            # Only the kind of the failure behind it: its text may hold anything.
-            reason=UNSET if error is None or error.__cause__ is None else type(error.__cause__).__name__,
+            reason=_reason(context) or UNSET,
         )
     )
+
+
+def _reason(context: RequestContext) -> str | None:
+    """Return the kind of the failure behind an error, but not its text, which may hold anything."""
+    cause = None if context.error is None else context.error.__cause__
+    return context.reason if cause is None else type(cause).__name__

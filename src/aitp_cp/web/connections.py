@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.types import Scope
 
 from aitp_cp.errors import AppError
 from aitp_cp.telemetry.metrics import Metrics
@@ -29,7 +30,7 @@ OTHER_FILES = 256  # for the pool, the log, listeners and outgoing requests
 
 log = structlog.get_logger("aitp_cp.http")
 
-Charge = Callable[[str, AppError, bool], AppError]
+Charge = Callable[[str, AppError, Scope | None], AppError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ class Connections:
             self._timer.cancel()
             self._sweep_in(HURRY_SECS)
 
-    def refused(self, peer: str, refusal: AppError, *, executed: bool) -> AppError:
-        """Return the error to send for bytes that are not a request; `executed`: the application logs them as well."""
-        return self._charge(peer, refusal, executed) if self._charge else refusal
+    def refused(self, peer: str, refusal: AppError, scope: Scope | None) -> AppError:
+        """Return the error to send for bytes that are not a request; `scope` is that of the request they belong to."""
+        return self._charge(peer, refusal, scope) if self._charge else refusal
 
     def _close_idle(self) -> bool:
         """Close some idle connections, those first that never made a request; return whether there were any."""

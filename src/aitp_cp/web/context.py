@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONTEXT = "aitp_cp"
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
+REFUSED = "aitp_cp.refused"  # in the scope of one whose body cannot be parsed: the context of the refusal
 ANONYMOUS = "anonymous"
 UNMATCHED = "unmatched"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
@@ -40,6 +41,7 @@ class RequestContext:
     endpoint: "Endpoint | None" = None
     route: str = UNMATCHED  # the endpoint's path as logs and metrics show it
     error: "AppError | None" = None  # what the response says
+    reason: str | None = None  # in the log: why bytes are not a request
     headers: dict[str, str] = field(default_factory=dict)  # added to every response
 
     def credential_is_valid(self) -> bool:

@@ -27,7 +27,7 @@ from aitp_cp.web import cors
 from aitp_cp.web.account import account
 from aitp_cp.web.client_ip import client_ip
 from aitp_cp.web.connections import Connections, Limits
-from aitp_cp.web.context import CONTEXT, RequestContext, request_id
+from aitp_cp.web.context import CONTEXT, REFUSED, RequestContext, request_id
 from aitp_cp.web.hosts import HostRule
 from aitp_cp.web.responses import error_response
 from aitp_cp.web.routing import Router
@@ -112,12 +112,20 @@ class Edge:
             return limited
         return refusal
 
-    def _refuse_bytes(self, peer: str, refusal: AppError, executed: bool) -> AppError:
-        """Charge and log bytes that are not a request; return what to answer."""
-        context = RequestContext(request_id(None), peer)
+    def _refuse_bytes(self, peer: str, refusal: AppError, scope: Scope | None) -> AppError:
+        """Charge and log bytes that are not a request; return what to answer, with the id of its line in the log.
+
+        `scope` is that of the request that began with them, which logs the refusal as its own response.
+        """
+        context = RequestContext(request_id(None), peer, reason=refusal.message)
         context.error = refusal = self._charge(context, refusal, Headers())
-        if not executed:
+        if scope is None:
             account(self._rt, context, "other", refusal.status, 0.0)
+        else:
+            if CONTEXT in scope:
+                context.request_id = scope[CONTEXT].request_id
+            scope[REFUSED] = context
+        refusal.headers["X-Request-Id"] = context.request_id
         return refusal
 
 
@@ -188,6 +196,10 @@ class _Exchange:
         await (page or error_response(error))(self._scope, receive, self.send)
 
     def finish(self) -> None:
+        refused: RequestContext | None = self._scope.get(REFUSED)
+        if refused is not None and refused.error is not None:  # this is what the client got
+            context, self.status = self.context, refused.error.status
+            context.request_id, context.error, context.reason = refused.request_id, refused.error, refused.reason
         account(self._rt, self.context, self._scope["method"], self.status, time.perf_counter() - self._started)
 
 

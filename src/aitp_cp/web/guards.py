@@ -17,7 +17,7 @@ The time that clients take is bounded by a sweep over all connections (web/conne
 import asyncio
 import re
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import unquote
 
 import httptools
@@ -31,6 +31,9 @@ from aitp_cp.web.context import BODY, request_id
 from aitp_cp.web.cycle import Cycle
 from aitp_cp.web.responses import encode_error
 from aitp_cp.web.sse import CONNECTION
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 # While a head arrives; the application judges path, query and headers one by one (web/edge.py).
 MAX_TARGET_BYTES = 32 * 1024
@@ -350,11 +353,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._ended = True
         self._in_head = self._in_body = False
         refusal = refusal or self._refusal or BadRequest("the request is not valid HTTP")
-        refusal = self._connections.refused(self.client[0] if self.client else UNKNOWN, refusal, executed=in_body)
+        answered = in_body and cycle.response_started  # and logged as it was answered
+        scope = ({} if answered else cast("Scope", self.scope)) if in_body else None
+        refusal = self._connections.refused(self.client[0] if self.client else UNKNOWN, refusal, scope)
         if in_body and not cycle.response_complete:
             cycle.disconnected = True  # the application reads that the client is gone, and is not heard any more
             cycle.message_event.set()
-        self._hang_up(None if in_body and cycle.response_started else refusal)
+        self._hang_up(None if answered else refusal)
 
     def _hang_up(self, refusal: AppError | None = None) -> None:
         self._ended = self._hung_up = True
@@ -370,10 +375,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def _refusal_bytes(refusal: AppError) -> bytes:
     body = encode_error(refusal)
-    more = "".join(f"{name.lower()}: {value}\r\n" for name, value in refusal.headers.items())
+    headers = {"X-Request-Id": request_id(None), **refusal.headers}
+    more = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
     head = (
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\ncontent-type: application/json\r\n"
-        f"x-request-id: {request_id(None)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        "cache-control: no-store\r\nx-content-type-options: nosniff\r\n"
         f"{more}content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body
