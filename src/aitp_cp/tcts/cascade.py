@@ -83,8 +83,9 @@ async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[It
         children = [child for child in children if child.item.since <= earliest]
         reached = await graph.reach(conn, [start for start in starts if start.since == earliest], limit)
         walked += len(reached)
-    await graph.mark_reached(conn, reached)
-    wide = await graph.find_wide(conn, _earliest(reached), urgent=urgent)
+    earliest_of_each = _earliest(reached)
+    await graph.mark_reached(conn, earliest_of_each)
+    wide = await graph.find_wide(conn, earliest_of_each, urgent=urgent)
     unfinished = [following for child in children if (following := child.following()) is not None]
     return _distinct([*unfinished, *wide, *later]), walked
 

@@ -8,7 +8,6 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.db import Connection, shown
-from aitp_cp.db.views import View
 
 MAX_TOKENS = 10_000  # of either side
 NAMED_PEERS = 24  # of either side; the rest is counted
@@ -205,7 +204,6 @@ class Trusted(msgspec.Struct, frozen=True):
     verified: int
 
 
-TRUSTED = View(Trusted, {})
 _JSON = {"peers": list[PeerEdge], "sides": dict[str, SideTotal], "levels": list[Level], "hops": list[Hop]}
 
 
@@ -220,7 +218,7 @@ async def ego(
 
 async def most_trusted(conn: Connection, now: datetime, grant: str | None, min_tokens: int) -> list[Trusted]:
     """Return the agents that most others trust, by the newest tokens."""
-    return [TRUSTED.read(row) for row in await conn.fetch(MOST_TRUSTED, now, grant, min_tokens)]
+    return [Trusted(**row) for row in await conn.fetch(MOST_TRUSTED, now, grant, min_tokens)]
 
 
 async def count_live(conn: Connection, now: datetime) -> int:

@@ -206,16 +206,14 @@ class Exposure(msgspec.Struct, frozen=True):
     collateral: list[Collateral]
 
 
+_JSON = {"by_verdict": dict[str, int], "peers": list[tuple[str, int]], "collateral": list[Collateral]}
+
+
 async def measure(conn: Connection, scope: Selection) -> Exposure:
     """Return what a containment within `scope` revokes; one statement, so one moment."""
     row = await conn.fetchrow(PLAN, *scope.arguments)
     assert row is not None
-    texts = {
-        "by_verdict": msgspec.json.decode(row["by_verdict"], type=dict[str, int]),
-        "peers": msgspec.json.decode(row["peers"], type=list[tuple[str, int]]),
-        "collateral": msgspec.json.decode(row["collateral"], type=list[Collateral]),
-    }
-    return Exposure(**{**row, **texts})
+    return Exposure(**{**row, **{name: msgspec.json.decode(row[name], type=kind) for name, kind in _JSON.items()}})
 
 
 async def pick(conn: Connection, scope: Selection, limit: int) -> dict[UUID, tuple[str, str]]:

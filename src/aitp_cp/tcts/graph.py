@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from aitp_cp.db import Connection
+from aitp_cp.db.arrays import columns
 from aitp_cp.tcts.model import FIRST, LAST, Children, Item, Reached
 
 # A walk reads this many children of each delegation; one with more becomes an item, which is read page by page.
@@ -68,6 +69,14 @@ def _first_children(parent: str, limit: int) -> str:
     return CHILDREN.format(parent=parent, first=f"'{FIRST}'::uuid", limit=limit)
 
 
+def _is_open(parent: str, since: str) -> str:
+    """Return a condition: the parent has unsettled children, or more than a walk reads."""
+    return f"""(
+    SELECT count(*) > {FAN_OUT} OR bool_or(child.settled_at > {since})
+    FROM ({_first_children(parent, FAN_OUT + 1)}) AS child
+)"""
+
+
 MARK_TOUCHED = f"""
 WITH origin AS (
     SELECT jti, jti AS source FROM delegations WHERE jti = ANY($1::uuid[])
@@ -109,19 +118,13 @@ FIND_OPEN = f"""
 SELECT source.jti, cause.since
 FROM unnest($1::uuid[]) AS source (jti)
 CROSS JOIN LATERAL (SELECT min(since) AS since FROM ({CAUSES.format(source="source.jti")}) AS found) AS cause
-WHERE (
-    SELECT count(*) > {FAN_OUT} OR bool_or(child.settled_at > cause.since)
-    FROM ({_first_children("source.jti", FAN_OUT + 1)}) AS child
-)
+WHERE {_is_open("source.jti", "cause.since")}
 """
 
 FIND_WIDE = f"""
 SELECT source.jti, source.since
 FROM unnest($1::uuid[], $2::timestamptz[]) AS source (jti, since)
-WHERE (
-    SELECT count(*) > {FAN_OUT} OR bool_or(child.settled_at > source.since)
-    FROM ({_first_children("source.jti", FAN_OUT + 1)}) AS child
-)
+WHERE {_is_open("source.jti", "source.since")}
 """
 
 EXPAND = f"""
@@ -146,9 +149,7 @@ SELECT jti, since FROM reached LIMIT $3
 MARK_REACHED = f"""
 UPDATE delegations AS stored
 SET revoked = true, revoked_at = new.since, revoked_reason = coalesce(stored.revoked_reason, 'parent_revoked')
-FROM (
-    SELECT jti, min(since) AS since FROM unnest($1::uuid[], $2::timestamptz[]) AS reached (jti, since) GROUP BY jti
-) AS new
+FROM unnest($1::uuid[], $2::timestamptz[]) AS new (jti, since)
 WHERE stored.jti = new.jti AND {SETTLED_AT} > new.since
 """
 
@@ -235,28 +236,28 @@ async def find_open(conn: Connection, sources: Sequence[UUID], *, urgent: bool) 
 
 async def find_wide(conn: Connection, reached: Sequence[Reached], *, urgent: bool) -> list[Item]:
     """Return those of `reached` with more children than a walk reads, or with unsettled children."""
-    rows = await conn.fetch(FIND_WIDE, *_columns(reached)) if reached else []
+    rows = await conn.fetch(FIND_WIDE, *columns(reached, "jti", "since")) if reached else []
     return [Item(row["jti"], row["since"], urgent) for row in rows]
 
 
 async def expand(conn: Connection, items: Sequence[Item], limit: int) -> list[Children]:
     """Return the next `limit` children of each item."""
     rows: list[list[tuple[UUID, bool]]] = [[] for _ in items]
-    columns = [[item.jti for item in items], [item.since for item in items], [item.from_jti for item in items]]
-    for row in await conn.fetch(EXPAND, *columns, limit + 1):
+    for row in await conn.fetch(EXPAND, *columns(items, "jti", "since", "from_jti"), limit + 1):
         rows[row["place"] - 1].append((row["jti"], row["open"]))
     return [_children(item, found, limit) for item, found in zip(items, rows, strict=True)]
 
 
 async def reach(conn: Connection, starts: Sequence[Reached], limit: int) -> list[Reached]:
     """Return `starts` and everything unsettled below them, at most `limit` rows; a delegation may come repeatedly."""
-    rows = await conn.fetch(REACH, *_columns(starts), limit) if starts else []
+    rows = await conn.fetch(REACH, *columns(starts, "jti", "since"), limit) if starts else []
     return [Reached(row["jti"], row["since"]) for row in rows]
 
 
 async def mark_reached(conn: Connection, reached: Sequence[Reached]) -> None:
+    """Revoke these delegations, each named once."""
     if reached:
-        await conn.execute(MARK_REACHED, *_columns(reached))
+        await conn.execute(MARK_REACHED, *columns(reached, "jti", "since"))
 
 
 async def has_work(conn: Connection) -> bool:
@@ -274,12 +275,7 @@ async def delete_work(conn: Connection, items: Iterable[Item]) -> None:
 
 async def add_work(conn: Connection, items: Sequence[Item]) -> None:
     if items:
-        columns = zip(*((item.jti, item.since, item.urgent, item.from_jti, item.again) for item in items), strict=True)
-        await conn.execute(ADD_WORK, *(list(column) for column in columns))
-
-
-def _columns(reached: Sequence[Reached]) -> tuple[list[UUID], list[object]]:
-    return [row.jti for row in reached], [row.since for row in reached]
+        await conn.execute(ADD_WORK, *columns(items, "jti", "since", "urgent", "from_jti", "again"))
 
 
 def _children(item: Item, rows: Sequence[tuple[UUID, bool]], limit: int) -> Children:

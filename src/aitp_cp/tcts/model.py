@@ -127,7 +127,7 @@ class TctChange(State, frozen=True):
             or other_audience
             or differ(self.grants, row.grants)
             or differ(self.binding_cnf, row.binding_cnf)
-            or differ(_second(self.expires_at), _second(row.expires_at))
+            or differ(whole_second(self.expires_at), whole_second(row.expires_at))
         )
 
 
@@ -199,7 +199,7 @@ class DelegationChange(State, frozen=True):
             self.sides != row.sides
             or not self.parents <= row.parents
             or differ(self.scope, row.scope)
-            or differ(_second(self.expires_at), _second(row.expires_at))
+            or differ(whole_second(self.expires_at), whole_second(row.expires_at))
         )
 
 
@@ -287,6 +287,6 @@ class Budget(msgspec.Struct, frozen=True):
     secs: float
 
 
-def _second(at: datetime | None) -> datetime | None:
+def whole_second(at: datetime | None) -> datetime | None:
     """Expiries of tokens are whole seconds, which some reporters write with a fraction."""
     return at and at.replace(microsecond=0)

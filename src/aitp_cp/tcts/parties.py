@@ -1,18 +1,17 @@
-"""Whose tokens and delegations are, for reports that an agent signs; and revocations that such an agent reports."""
+"""Whose the tokens and delegations are that an agent reports or revokes with its own signature."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.events.projection import Claim, Refusal, StoredParties, Thing
+from aitp_cp.events.projection import Claim, Refusal
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts import store
 from aitp_cp.tcts.model import Revocation
 from aitp_cp.tcts.projection import delegated, issued
+from aitp_cp.tcts.store import DELEGATION, TOKEN
 
-TOKEN, DELEGATION = "tct", "delegation"
 NOT_A_PARTY = ("aid_a", "not a party")
 
 
@@ -24,16 +23,6 @@ def claims(report: Report, now: datetime) -> Iterator[Claim]:
     for delegation in delegated(report, now):
         proven = delegation.verdict is Verdict.VERIFIED
         yield Claim((DELEGATION, delegation.jti), frozenset(delegation.sides), proven)
-
-
-async def stored_parties(conn: Connection, things: Collection[Thing]) -> Mapping[Thing, StoredParties]:
-    """Return the parties of those of the tokens and delegations that are known."""
-    jtis = {kind: [key for of, key in things if of == kind and isinstance(key, UUID)] for kind in (TOKEN, DELEGATION)}
-    tcts, delegations = await store.parties(conn, jtis[TOKEN], jtis[DELEGATION])
-    return {
-        **{(TOKEN, jti): parties for jti, parties in tcts.items()},
-        **{(DELEGATION, jti): parties for jti, parties in delegations.items()},
-    }
 
 
 async def refuse_revocations(conn: Connection, signed: Sequence[Revocation]) -> list[Refusal]:

@@ -14,7 +14,7 @@ from aitp_cp.tcts import claims
 from aitp_cp.tcts.callers import Reported, State, by_key
 from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_numeric_date, as_object, bounded, counts
 from aitp_cp.tcts.merging import differ, union
-from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange
+from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange, whole_second
 from aitp_cp_client.wire import moments
 
 ISSUING = frozenset({"handshake.complete", "handshake.completed", "tct.issued", "tct.renewal.issued"})
@@ -162,7 +162,8 @@ def _own_jti(token: Token) -> UUID | None:
 def _parent(token: Token) -> UUID | None:
     """Named outright, or the last hop of the chain, or the token behind the grant voucher."""
     hop = _last_hop(token)
-    return token.first(read_uuid, PARENT) or hop.first(read_uuid, JTI) or _vouched(token) or _own_jti(hop)
+    named = token.first(read_uuid, PARENT) or hop.first(read_uuid, JTI)
+    return named or token.first(_vouched, ("voucher",)) or _own_jti(hop)
 
 
 def _last_hop(token: Token) -> Token:
@@ -170,17 +171,12 @@ def _last_hop(token: Token) -> Token:
     return Token(chain[-1])
 
 
-def _vouched(token: Token) -> UUID | None:
-    vouchers = (Token(voucher) for voucher in token.values(("voucher",)))
-    return next((jti for voucher in vouchers if (jti := voucher.first(read_uuid, PARENT)) is not None), None)
+def _vouched(voucher: object) -> UUID | None:
+    return Token(voucher).first(read_uuid, PARENT)
 
 
 def _binding(token: Token) -> str | None:
-    for value in token.values(("cnf", "binding")):
-        thumbprint = _thumbprint(value)
-        if thumbprint is not None:
-            return thumbprint
-    return None
+    return token.first(_thumbprint, ("cnf", "binding"))
 
 
 def _thumbprint(value: Any) -> str | None:
@@ -201,8 +197,7 @@ def _grants(token: Token) -> list[str]:
 
 
 def _expiry(token: Token) -> datetime | None:
-    expires_at = token.expires_at()
-    return expires_at and expires_at.replace(microsecond=0)
+    return whole_second(token.expires_at())
 
 
 # What a report may say beside a verified token, and not otherwise than the token.

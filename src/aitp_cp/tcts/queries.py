@@ -151,34 +151,27 @@ TCTS_OF_SESSION = TCT.page(
     TCT_ORDER.sql,
 )
 
-# Each side on its own index; an OR over both would read and sort everything a busy agent ever issued or held.
-TCTS_OF_AGENT = TCT.page(
-    f"""
-    SELECT {TCT_COLUMNS} FROM (
-        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE issuer_aid = $1 AND {{where}}
-         ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
-        UNION ALL
-        (SELECT {TCT_COLUMNS} FROM issued_tcts WHERE subject_aid = $1 AND issuer_aid <> $1 AND {{where}}
-         ORDER BY {TCT_ORDER.sql} LIMIT {{limit}})
-    ) AS either
-    ORDER BY {TCT_ORDER.sql}
-    LIMIT {{limit}}
-    """,
-    TCT_ORDER.sql,
-)
 
-DELEGATIONS_OF_AGENT = DELEGATION.page(
-    f"""
-    SELECT {DELEGATION_COLUMNS} FROM (
-        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegator_aid = $1 AND {{where}}
-         ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
+def _of_agent(rows: str, giver: str, taker: str, order: Order) -> str:
+    """Return the statement of an agent's page of `rows`, a select without conditions.
+
+    Each side on its own index; an OR over both would read and sort everything a busy agent ever gave or took.
+    """
+    end = f"ORDER BY {order.sql} LIMIT {{limit}}"
+    return f"""
+    SELECT * FROM (
+        ({rows} WHERE {giver} = $1 AND {{where}} {end})
         UNION ALL
-        (SELECT {DELEGATION_COLUMNS} FROM delegations WHERE delegatee_aid = $1 AND delegator_aid <> $1 AND {{where}}
-         ORDER BY {DELEGATION_ORDER.sql} LIMIT {{limit}})
-    ) AS either
-    ORDER BY {DELEGATION_ORDER.sql}
-    LIMIT {{limit}}
-    """,
+        ({rows} WHERE {taker} = $1 AND {giver} <> $1 AND {{where}} {end})
+    ) AS either {end}
+    """
+
+
+TCTS_OF_AGENT = TCT.page(
+    _of_agent(f"SELECT {TCT_COLUMNS} FROM issued_tcts", "issuer_aid", "subject_aid", TCT_ORDER), TCT_ORDER.sql
+)
+DELEGATIONS_OF_AGENT = DELEGATION.page(
+    _of_agent(f"SELECT {DELEGATION_COLUMNS} FROM delegations", "delegator_aid", "delegatee_aid", DELEGATION_ORDER),
     DELEGATION_ORDER.sql,
 )
 
@@ -249,12 +242,14 @@ async def find_delegation(conn: Connection, jti: UUID) -> DelegationView | None:
 
 async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens reported with a session, newest issued first, and where to go on."""
-    return await _tct_page(conn, TCTS_OF_SESSION, session_id, after, limit)
+    page = await _page_of(conn, TCTS_OF_SESSION, TCT_ORDER, session_id, Window(limit, before=after))
+    return TCT.raw(page.rows), page.next
 
 
 async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens that an agent issued or holds, newest issued first, and where to go on."""
-    return await _tct_page(conn, TCTS_OF_AGENT, aid, after, limit)
+    page = await _page_of(conn, TCTS_OF_AGENT, TCT_ORDER, aid, Window(limit, before=after))
+    return TCT.raw(page.rows), page.next
 
 
 async def delegations_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
@@ -313,11 +308,6 @@ def _add_active(where: Where, at: datetime | None) -> None:
     if at is not None:
         where.always("NOT revoked")
         where.add("(expires_at IS NULL OR expires_at > {})", at)
-
-
-async def _tct_page(conn: Connection, query: str, key: str, after: Place | None, limit: int) -> RawPage:
-    page = await _page_of(conn, query, TCT_ORDER, key, Window(limit, before=after))
-    return TCT.raw(page.rows), page.next
 
 
 async def _page_of(conn: Connection, query: str, order: Order, key: str, window: Window) -> Page:

@@ -12,7 +12,7 @@ from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.tcts import cascade, graph, standing, store
 from aitp_cp.tcts.delegating import Merged, merge_delegations
 from aitp_cp.tcts.model import Budget, Item
-from aitp_cp.tcts.parties import claims, refuse_revocations, stored_parties
+from aitp_cp.tcts.parties import claims, refuse_revocations
 from aitp_cp.tcts.projection import changes_from, unproven
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
@@ -61,7 +61,7 @@ def parties(reports: Sequence[Report], now: datetime) -> set[str]:
     return standing.parties(changes_from(reports, now))
 
 
-PROJECTION = Projection(types_of(Target.TOKENS), project, claims, stored_parties)
+PROJECTION = Projection(types_of(Target.TOKENS), project, claims, store.stored_parties)
 
 
 async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: int = 1) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
-from aitp_cp.db import Connection, Record
+from aitp_cp.db import Connection
+from aitp_cp.db.arrays import columns
 from aitp_cp.events.projection import Caught
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts import graph, store, unlisting
@@ -66,29 +67,22 @@ async def mark(conn: Connection, changes: Changes, revoked: Collection[UUID], no
     since = now - CLOCK_SLACK
     tokens = sorted({*changes.tcts, *revoked})
     delegations = sorted({report.state.jti for report in changes.delegations})
-    rows = await conn.fetch(MARK_REPORTED, tokens, since, *_signed(changes), delegations)
+    states = [report.state for reports in changes.tcts.values() for report in reports]
+    signed = [state for state in states if state.verdict is Verdict.VERIFIED]
+    rows = await conn.fetch(MARK_REPORTED, tokens, since, *columns(signed, "jti", "issuer", "subject"), delegations)
     if unlisted := [row["jti"] for row in rows if row["containment"] is None]:
         await unlisting.relist(conn, unlisted)
     rows = [row for row in rows if row["containment"] is not None]
     rows += await conn.fetch(CONTAINED_DELEGATIONS, delegations, since) if delegations else []
     if not rows:
         return []
-    caught: Mapping[UUID, Caught] = {row["jti"]: _caught(row) for row in rows}
+    caught: Mapping[UUID, Caught] = {
+        row["jti"]: Caught(row["jti"], row["containment"], row["verified"], row["live"], (row["first"], row["second"]))
+        for row in rows
+    }
     named = [Revocation(jti, "tct", now, BY_CONTAINMENT) for jti in sorted(caught)]
     await store.remember_revocations(conn, named, now)
     await store.mark_tcts(conn, jtis := sorted(caught))
     await graph.mark_touched(conn, jtis)
     await graph.add_work(conn, [Item(jti, now, urgent=True) for jti in jtis])
     return list(caught.values())
-
-
-def _caught(row: Record) -> Caught:
-    parties = row["first"], row["second"]
-    return Caught(row["jti"], row["containment"], row["verified"], row["live"], parties)
-
-
-def _signed(changes: Changes) -> tuple[list[UUID], list[str], list[str]]:
-    """Return the ids, issuers and holders of the tokens that are verified, in columns."""
-    states = [report.state for reports in changes.tcts.values() for report in reports]
-    signed = [state for state in states if state.verdict is Verdict.VERIFIED]
-    return [state.jti for state in signed], [state.issuer for state in signed], [state.subject for state in signed]

@@ -1,6 +1,6 @@
 """Statements on issued_tcts, hidden_tcts, delegations, delegation_parents and revoked_reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,12 +8,15 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection, Record
+from aitp_cp.db.arrays import columns
 from aitp_cp.db.sweep import OldRows
-from aitp_cp.events.projection import StoredParties
+from aitp_cp.events.projection import StoredParties, Thing
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
+
+TOKEN, DELEGATION = "tct", "delegation"  # the kinds of a `Thing` here
 
 # A token is revoked since the earliest report of its first reporter; a report of kind `tct` reaches further than one of
 # kind `delegation`, whoever sends it. `place` decides who is first in a batch. A repeated report delays the sweep.
@@ -73,10 +76,10 @@ SELECT keep_hidden_tcts(jti, nullif(shown, ''), callers::jsonb)
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS left_out (jti, shown, callers)
 """
 
-PARTIES_OF_TCTS = "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])"
-PARTIES_OF_DELEGATIONS = (
-    "SELECT jti, delegator_aid, delegatee_aid, reported_by FROM delegations WHERE jti = ANY($1::uuid[])"
-)
+PARTIES = {
+    TOKEN: "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])",
+    DELEGATION: "SELECT jti, delegator_aid, delegatee_aid, reported_by FROM delegations WHERE jti = ANY($1::uuid[])",
+}
 
 ADD_PARENTS = """
 INSERT INTO delegation_parents (jti, parent_jti)
@@ -161,52 +164,36 @@ async def count_children(conn: Connection, pairs: Sequence[Link]) -> dict[Link, 
 async def add_children(conn: Connection, counts: Mapping[Link, int]) -> None:
     if counts:
         links = list(counts)
-        columns = [parent for parent, _ in links], [caller for _, caller in links]
-        await conn.execute(ADD_CHILDREN, *columns, [counts[link] for link in links])
+        arrays = [parent for parent, _ in links], [caller for _, caller in links]
+        await conn.execute(ADD_CHILDREN, *arrays, [counts[link] for link in links])
 
 
 async def remember_revocations(conn: Connection, revocations: Sequence[Revocation], now: datetime) -> list[UUID]:
     """Store them, also for unreported tokens; return those that may be new, or be revoked earlier or further."""
-    rows = await conn.fetch(
-        REMEMBER_REVOCATIONS,
-        [revocation.jti for revocation in revocations],
-        [revocation.kind for revocation in revocations],
-        [revocation.revoked_at for revocation in revocations],
-        [revocation.caller for revocation in revocations],
-        now,
-    )
-    return [row["jti"] for row in rows]
+    arrays = columns(revocations, "jti", "kind", "revoked_at", "caller")
+    return [row["jti"] for row in await conn.fetch(REMEMBER_REVOCATIONS, *arrays, now)]
 
 
 async def remember_signed(conn: Connection, signed: Sequence[Revocation], now: datetime) -> list[UUID]:
     """Store what agents revoke themselves, also for unreported tokens; return those that are new or earlier."""
-    rows = await conn.fetch(
-        REMEMBER_SIGNED,
-        [revocation.jti for revocation in signed],
-        [revocation.signer for revocation in signed],
-        [revocation.kind for revocation in signed],
-        [revocation.revoked_at for revocation in signed],
-        now,
-    )
-    return [row["jti"] for row in rows]
+    arrays = columns(signed, "jti", "signer", "kind", "revoked_at")
+    return [row["jti"] for row in await conn.fetch(REMEMBER_SIGNED, *arrays, now)]
 
 
 async def issued_by_others(conn: Connection, signed: Sequence[Revocation]) -> set[tuple[UUID, str]]:
     """Return which of these name something known that their signer has neither issued nor delegated."""
-    columns = zip(*((revocation.jti, revocation.signer, revocation.kind) for revocation in signed), strict=True)
-    rows = await conn.fetch(ISSUED_BY_OTHERS, *map(list, columns))
+    rows = await conn.fetch(ISSUED_BY_OTHERS, *columns(signed, "jti", "signer", "kind"))
     return {(row["jti"], row["signer"]) for row in rows}
 
 
-async def parties(
-    conn: Connection, tcts: Sequence[UUID], delegations: Sequence[UUID]
-) -> tuple[dict[UUID, StoredParties], dict[UUID, StoredParties]]:
-    """Return issuer and subject, and delegator and delegatee, of those that are known."""
-    known_parties = []
-    for statement, jtis in ((PARTIES_OF_TCTS, tcts), (PARTIES_OF_DELEGATIONS, delegations)):
-        rows = await conn.fetch(statement, jtis) if jtis else []
-        known_parties.append({row[0]: StoredParties(frozenset((row[1], row[2])), row["reported_by"]) for row in rows})
-    return known_parties[0], known_parties[1]
+async def stored_parties(conn: Connection, things: Collection[Thing]) -> dict[Thing, StoredParties]:
+    """Return issuer and subject, or delegator and delegatee, of those of the tokens and delegations that are known."""
+    known: dict[Thing, StoredParties] = {}
+    for kind, statement in PARTIES.items():
+        jtis = [key for of, key in things if of == kind]
+        for row in await conn.fetch(statement, jtis) if jtis else []:
+            known[kind, row["jti"]] = StoredParties(frozenset((row[1], row[2])), row["reported_by"])
+    return known
 
 
 async def lock_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
