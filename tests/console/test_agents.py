@@ -4,7 +4,6 @@ import html
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -14,7 +13,7 @@ from aitp_cp.console.pages import agent as agent_page
 from aitp_cp.console.pages.agents import FILTERS
 from aitp_cp.protocol.scopes import Role
 from tests.support.agents import Agent, manifest, new_agent
-from tests.support.app import App, running_app
+from tests.support.app import App
 from tests.support.console import browsing, signed_in
 from tests.support.enrolment import audit_of, registered
 from tests.support.rows import execute, value
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.anyio
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&{{7*7}}\u202e\u200bend"
 TABS = ("timeline", "peers", "tokens", "delegations", "manifests", "audit")
-
-
-@pytest.fixture
-async def closed(database_url: str) -> AsyncIterator[App]:
-    """The console behind a key."""
-    async with running_app(database_url) as running:
-        yield running
 
 
 async def add(app: App, name: str, **changes: Any) -> Agent:
@@ -130,13 +122,13 @@ async def test_a_filter_holds_for_later_pages_files_and_bulk_actions(app: App) -
         assert "2 agents would leave" in plan.text, name
 
 
-async def test_agents_are_deregistered_together_as_planned(closed: App) -> None:
-    agents = [await add(closed, f"worker {n}") for n in range(3)]
-    async with signed_in(closed) as browser:
+async def test_agents_are_deregistered_together_as_planned(guarded: App) -> None:
+    agents = [await add(guarded, f"worker {n}") for n in range(3)]
+    async with signed_in(guarded) as browser:
         form = {"aid": [agents[0].aid, agents[1].aid]}
         plan = await browser.post("/console/agents/deregister", form)  # type: ignore[arg-type]
         assert "2 agents would leave discovery" in plan.text
-        assert await value(closed, "SELECT count(*) FROM agents WHERE status = 'deregistered'") == 0
+        assert await value(guarded, "SELECT count(*) FROM agents WHERE status = 'deregistered'") == 0
         digest = plan.text.partition('name="digest" value="')[2].partition('"')[0]
         changed = await browser.post("/console/agents/deregister", {"all": "1", "digest": digest})
         assert "look again" in changed.text
@@ -145,9 +137,9 @@ async def test_agents_are_deregistered_together_as_planned(closed: App) -> None:
         everything = await browser.post("/console/agents/deregister", {"all": "1", "q": "worker"})
         assert "1 agent would leave" in everything.text
         assert "Nothing to deregister" in (await browser.post("/console/agents/deregister", {"q": "worker"})).text
-    gone = [row["targetId"] for row in await audit_of(closed) if row["action"] == "agent.deregister"]
+    gone = [row["targetId"] for row in await audit_of(guarded) if row["action"] == "agent.deregister"]
     assert sorted(gone) == sorted(form["aid"])
-    events = await closed.get("/api/events/history", params={"type": "agent.deregistered"})
+    events = await guarded.get("/api/events/history", params={"type": "agent.deregistered"})
     assert len(events.json()["events"]) == 2
 
 
@@ -185,34 +177,34 @@ async def test_an_aid_that_only_events_name_has_a_page_too(app: App) -> None:
             assert "Deregister" not in page.text
 
 
-async def test_notes_pins_and_departures(closed: App) -> None:
-    agent = await add(closed, "researcher")
+async def test_notes_pins_and_departures(guarded: App) -> None:
+    agent = await add(guarded, "researcher")
     path = page_of(agent)
-    async with signed_in(closed) as browser:
+    async with signed_in(guarded) as browser:
         form = {"owner": "team-rag", "labels": "a, b,,a ", "note": "one\r\ntwo"}
         response = await browser.post(f"{path}/notes", form)
         assert (response.status_code, response.headers["location"]) == (303, path)
-        stored = (await closed.get(f"/api/registry/agents/{agent.aid}/notes")).json()
+        stored = (await guarded.get(f"/api/registry/agents/{agent.aid}/notes")).json()
         assert (stored["owner"], stored["labels"], stored["note"]) == ("team-rag", ["a", "b"], "one\ntwo")
         assert "team-rag" in (await browser.get(path)).text
         assert (await browser.post(f"{path}/notes", {"owner": "x" * 200})).status_code == 400
         assert (await browser.post(f"{path}/notes", {"owner": "", "labels": ",", "note": " "})).status_code == 303
-        assert (await closed.get(f"/api/registry/agents/{agent.aid}/notes")).status_code == 404
+        assert (await guarded.get(f"/api/registry/agents/{agent.aid}/notes")).status_code == 404
         assert (await browser.post(f"{path}/pin", {"label": "checked by hand"})).status_code == 303
         assert (await browser.post(f"{path}/deregister", {})).status_code == 400
         assert (await browser.post(f"{path}/deregister", {"sure": "on"})).status_code == 303
         assert "Deregister</summary>" not in (await browser.get(path)).text
         export = await browser.get(f"{path}/export?format=jsonl")
         assert export.text.startswith('{"kind":"agent"')
-    rows = {row["action"]: row for row in await audit_of(closed) if row["details"].get("via") == "console"}
+    rows = {row["action"]: row for row in await audit_of(guarded) if row["details"].get("via") == "console"}
     expected = {"agent-notes.update", "agent-notes.delete", "pinned-key.upsert", "agent.deregister", "agent.export"}
     assert rows.keys() >= expected
     assert {rows[action]["targetId"] for action in expected} == {agent.aid}
 
 
-async def test_what_a_role_may_not_do_has_no_form(closed: App) -> None:
-    agent = await add(closed, "researcher")
-    async with signed_in(closed, Role.AUDITOR) as browser:
+async def test_what_a_role_may_not_do_has_no_form(guarded: App) -> None:
+    agent = await add(guarded, "researcher")
+    async with signed_in(guarded, Role.AUDITOR) as browser:
         page = (await browser.get(page_of(agent))).text
         for form in ("/notes", "/pin", "/deregister", "/contain"):
             assert f"{page_of(agent)}{form}" not in page
@@ -221,7 +213,7 @@ async def test_what_a_role_may_not_do_has_no_form(closed: App) -> None:
         listed = (await browser.get("/console/agents")).text
         assert "/console/agents/deregister" not in listed
         assert (await browser.post("/console/agents/deregister", {"all": "1"})).status_code == 403
-    assert await value(closed, "SELECT count(*) FROM agents WHERE status = 'active'") == 1
+    assert await value(guarded, "SELECT count(*) FROM agents WHERE status = 'active'") == 1
 
 
 async def test_hostile_text_is_shown_as_text(app: App) -> None:

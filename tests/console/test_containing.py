@@ -1,7 +1,6 @@
 """`/console/agents/{aid}/contain` and `/console/containments`: the plan, the act, its reach and its end."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,20 +13,13 @@ from aitp_cp.revocation import holders
 from aitp_cp.revocation.holders import NONE, Holder
 from tests.containment.support import claimed, contain, contained, delegated, proven, report, signed
 from tests.support.agents import Agent, new_agent
-from tests.support.app import App, running_app
+from tests.support.app import App
 from tests.support.console import Browser, browsing, signed_in
 from tests.support.rows import value
 
 pytestmark = pytest.mark.anyio
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
-
-
-@pytest.fixture
-async def guarded(database_url: str) -> AsyncIterator[App]:
-    """The console behind a key."""
-    async with running_app(database_url) as running:
-        yield running
 
 
 def page_of(agent: Agent) -> str:

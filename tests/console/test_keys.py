@@ -1,7 +1,6 @@
 """API keys in the console: shown once, made and changed only soon after a proof of who the person is."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -21,12 +20,6 @@ WHERE datname = current_database() AND NOT granted AND relation = 'api_keys'::re
 """
 
 
-@pytest.fixture
-async def app(database_url: str) -> AsyncIterator[App]:
-    async with running_app(database_url) as running:
-        yield running
-
-
 async def form_of(browser: Browser, **fields: str) -> dict[str, str]:
     """The form of a new key, as the page gives it."""
     page = (await browser.get("/console/keys")).text
@@ -38,31 +31,31 @@ def key_in(page: str) -> str:
     return page.partition('data-copy="')[2].partition('"')[0]
 
 
-async def test_a_key_is_made_and_shown_once(app: App) -> None:
-    async with signed_in(app) as browser:
+async def test_a_key_is_made_and_shown_once(guarded: App) -> None:
+    async with signed_in(guarded) as browser:
         form = await form_of(browser, rate="30", name="nightly <b>report")
         response = await browser.post("/console/keys", form, headers={"Accept-Encoding": "gzip"})
         key = key_in(response.text)
         assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
         assert "content-encoding" not in response.headers
-        assert await outcome(app, key) == (200, None)
+        assert await outcome(guarded, key) == (200, None)
         again = await browser.post("/console/keys", form)
         assert (again.status_code, "was used before" in again.text, key in again.text) == (200, True, False)
         edited = await browser.post("/console/keys", {**form, "role": "admin"})
         assert (edited.status_code, "this form was sent before, with other values" in edited.text) == (422, True)
         assert 'name="once"' in edited.text  # the page with a form for another try
-        assert await value(app, "SELECT count(*) FROM api_keys") == 2
+        assert await value(guarded, "SELECT count(*) FROM api_keys") == 2
         page = (await browser.get("/console/keys")).text
         assert "nightly &lt;b&gt;report" in page
         assert key not in page
         assert key[:8] in page
 
 
-async def test_a_form_that_is_still_being_worked_on_offers_no_fresh_one(app: App) -> None:
+async def test_a_form_that_is_still_being_worked_on_offers_no_fresh_one(guarded: App) -> None:
     """A second press would make a second key."""
-    async with signed_in(app) as browser:
+    async with signed_in(guarded) as browser:
         form = await form_of(browser)
-        async with app.rt.db.transaction() as conn:
+        async with guarded.rt.db.transaction() as conn:
             await conn.execute("LOCK TABLE api_keys IN EXCLUSIVE MODE")
             first = asyncio.create_task(browser.post("/console/keys", form))
             await until(lambda: conn.fetchval(WAITING))
@@ -71,44 +64,44 @@ async def test_a_form_that_is_still_being_worked_on_offers_no_fresh_one(app: App
         assert "It is not known whether this was done" in response.text
         assert 'name="once"' not in response.text
         assert key_in((await first).text)
-        assert await value(app, "SELECT count(*) FROM api_keys") == 2
+        assert await value(guarded, "SELECT count(*) FROM api_keys") == 2
 
 
-async def test_a_key_is_rotated_and_revoked(app: App) -> None:
-    key = await new_key(app, role="operator")
-    async with signed_in(app) as browser:
+async def test_a_key_is_rotated_and_revoked(guarded: App) -> None:
+    key = await new_key(guarded, role="operator")
+    async with signed_in(guarded) as browser:
         form = await form_of(browser, overlap="3600")
         response = await browser.post(f"/console/keys/{key['id']}/rotate", form)
         fresh = key_in(response.text)
-        assert await outcome(app, fresh) == await outcome(app, key) == (200, None)
+        assert await outcome(guarded, fresh) == await outcome(guarded, key) == (200, None)
         revoked = await browser.post(f"/console/keys/{key['id']}/revoke", {"family": "on", "reason": "it leaked"})
         assert (revoked.status_code, revoked.headers["location"]) == (303, "/console/keys")
-        assert await outcome(app, fresh) == await outcome(app, key) == (401, "API_KEY_REVOKED")
+        assert await outcome(guarded, fresh) == await outcome(guarded, key) == (401, "API_KEY_REVOKED")
         page = (await browser.get("/console/keys?state=revoked")).text
         assert "it leaked" in page
-    rows = (await app.get("/api/audit")).json()["entries"]
+    rows = (await guarded.get("/api/audit")).json()["entries"]
     done = {row["action"]: row for row in rows if row["details"].get("via") == "console"}
     assert {"key.rotate", "key.revoke"} <= done.keys()
     assert done["key.revoke"]["details"]["reason"] == "it leaked"
 
 
-async def test_what_is_wrong_in_a_form_makes_no_key(app: App) -> None:
-    async with signed_in(app) as browser:
+async def test_what_is_wrong_in_a_form_makes_no_key(guarded: App) -> None:
+    async with signed_in(guarded) as browser:
         for wrong in ({"role": "king"}, {"days": "7000"}, {"rate": "many"}, {"once": ""}, {"name": ""}, {"rate": "-1"}):
             response = await browser.post("/console/keys", await form_of(browser, **wrong))
             assert response.status_code == 400, wrong
         response = await browser.post("/console/keys/nothing/revoke", {"reason": ""})
         assert response.status_code == 400
         assert (await browser.post("/console/keys", {})).status_code == 400
-    assert await value(app, "SELECT count(*) FROM api_keys") == 1
+    assert await value(guarded, "SELECT count(*) FROM api_keys") == 1
 
 
-async def test_after_five_minutes_the_key_is_asked_for_again(app: App) -> None:
-    made = await new_key(app)
-    async with browsing(app) as browser:
+async def test_after_five_minutes_the_key_is_asked_for_again(guarded: App) -> None:
+    made = await new_key(guarded)
+    async with browsing(guarded) as browser:
         await browser.sign_in(made["key"])
         form = await form_of(browser)
-        app.clock.ahead = timedelta(minutes=6)
+        guarded.clock.ahead = timedelta(minutes=6)
         page = (await browser.get("/console/keys")).text
         assert "confirm that it is you" in page
         assert 'action="/console/keys"' not in page.replace('class="filters" action="/console/keys"', "")
@@ -116,7 +109,7 @@ async def test_after_five_minutes_the_key_is_asked_for_again(app: App) -> None:
             response = await browser.post(path, form)
             assert response.status_code == 303
             assert response.headers["location"] == "/console/login?to=%2Fconsole%2Fkeys&again=1"
-        assert await value(app, "SELECT count(*) FROM api_keys") == 1
+        assert await value(guarded, "SELECT count(*) FROM api_keys") == 1
         asked = (await browser.get(response.headers["location"])).text
         assert "less than five minutes old" in asked
         before = browser.session
@@ -124,35 +117,35 @@ async def test_after_five_minutes_the_key_is_asked_for_again(app: App) -> None:
         assert again.headers["location"] == "/console/keys"
         assert browser.session != before
         assert (await browser.post("/console/keys", await form_of(browser))).status_code == 200
-    assert await value(app, "SELECT count(*) FROM admin_audit_log WHERE action = 'console.step-up'") == 1
+    assert await value(guarded, "SELECT count(*) FROM admin_audit_log WHERE action = 'console.step-up'") == 1
 
 
-async def test_nobody_gives_more_than_he_has(app: App) -> None:
-    soon = app.clock() + timedelta(days=40)
-    async with signed_in(app, expiresAt=soon.isoformat()) as browser:
+async def test_nobody_gives_more_than_he_has(guarded: App) -> None:
+    soon = guarded.clock() + timedelta(days=40)
+    async with signed_in(guarded, expiresAt=soon.isoformat()) as browser:
         assert (await browser.post("/console/keys", await form_of(browser, days="30"))).status_code == 200
         beyond = await browser.post("/console/keys", await form_of(browser, days="90"))
         assert (beyond.status_code, "GRANT_EXCEEDED" in beyond.text) == (403, True)
 
 
-async def test_keys_of_the_environment_are_marked(app: App) -> None:
-    async with browsing(app) as browser:
+async def test_keys_of_the_environment_are_marked(guarded: App) -> None:
+    async with browsing(guarded) as browser:
         await browser.sign_in(API_KEY)
         page = (await browser.get("/console/keys")).text
         assert page.count("apikey:") >= 2
         assert API_KEY not in page
 
 
-async def test_an_operator_has_no_page_of_keys(app: App) -> None:
-    async with signed_in(app, Role.OPERATOR) as browser:
+async def test_an_operator_has_no_page_of_keys(guarded: App) -> None:
+    async with signed_in(guarded, Role.OPERATOR) as browser:
         for path in ("/console/keys", "/console/signed-in"):
             assert (await browser.get(path)).status_code == 403
         assert "/console/keys" not in (await browser.get("/console/me")).text
 
 
-async def test_who_is_signed_in_and_that_an_administrator_looked(app: App) -> None:
-    made = await new_key(app, role="auditor", name="“ana”")
-    async with browsing(app) as ana, signed_in(app) as admin:
+async def test_who_is_signed_in_and_that_an_administrator_looked(guarded: App) -> None:
+    made = await new_key(guarded, role="auditor", name="“ana”")
+    async with browsing(guarded) as ana, signed_in(guarded) as admin:
         ana.http.headers["User-Agent"] = "<img src=x onerror=alert(1)>" + "x" * 1000
         assert (await ana.sign_in(made["key"])).status_code == 303
         page = (await admin.get("/console/signed-in")).text
@@ -163,7 +156,7 @@ async def test_who_is_signed_in_and_that_an_administrator_looked(app: App) -> No
         assert "End every session of" in one
         assert "Nobody is signed in" in (await admin.get("/console/signed-in?subject=user:nobody")).text
         assert "FILTER_INVALID" in (await admin.get("/console/signed-in?subject=a%00b")).text
-    rows = (await app.get("/api/audit")).json()["entries"]
+    rows = (await guarded.get("/api/audit")).json()["entries"]
     seen = [row["targetId"] for row in rows if row["action"] == "console.sessions.view"]
     assert seen == ["user:nobody", subject, "*"]
 
@@ -177,9 +170,9 @@ async def test_my_page_behind_an_open_gate(database_url: str) -> None:
         assert (await browser.get("/console/signed-in")).status_code == 200
 
 
-async def test_one_ends_only_sessions_of_ones_own(app: App) -> None:
-    async with signed_in(app) as victim, signed_in(app, Role.AUDITOR) as browser:
-        theirs = await value(app, "SELECT id FROM console_sessions ORDER BY created_at LIMIT 1")
+async def test_one_ends_only_sessions_of_ones_own(guarded: App) -> None:
+    async with signed_in(guarded) as victim, signed_in(guarded, Role.AUDITOR) as browser:
+        theirs = await value(guarded, "SELECT id FROM console_sessions ORDER BY created_at LIMIT 1")
         for which in (str(theirs), "nonsense", ""):
             await browser.post("/console/me/end", {"which": which})
         assert (await victim.get("/console/me")).status_code == 200

@@ -1,7 +1,6 @@
 """`/console/tokens`, `/console/delegations` and `/console/revocations`."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid1, uuid4
@@ -13,18 +12,12 @@ from aitp_cp.protocol.scopes import Role
 from tests.console.test_containing import form_in
 from tests.containment.support import claimed, delegated, proven, report, signed
 from tests.support.agents import claims_in, new_agent
-from tests.support.app import App, running_app
+from tests.support.app import App
 from tests.support.console import browsing, signed_in
 
 pytestmark = pytest.mark.anyio
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
-
-
-@pytest.fixture
-async def guarded(database_url: str) -> AsyncIterator[App]:
-    async with running_app(database_url) as running:
-        yield running
 
 
 async def test_tokens_with_verdict_and_what_ends_soon(guarded: App) -> None:
