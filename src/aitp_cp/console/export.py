@@ -47,24 +47,24 @@ async def export(rt: Runtime, request: Request, source: Source, query: PageQuery
     async with rt.db.transaction() as conn:
         beyond, _ = await source.read(conn, Window(1, offset=MAX_ROWS))
         members = msgspec.to_builtins(query).items()
-        asked = {name: value for name, value in members if value is not None and name not in ("limit", "offset")}
-        details = {**asked, "list": source.name, "format": format, "truncated": bool(beyond)}
+        filters = {name: value for name, value in members if value is not None and name not in ("limit", "offset")}
+        details = {**filters, "list": source.name, "format": format, "truncated": bool(beyond)}
         await audit.record(conn, "console.export", actor_of(rt, request), source.name, details, now)
     rows = pages(rt, page, at_most=MAX_ROWS)
     pieces = _table(source, rows, bool(beyond)) if format == "csv" else _lines(source, rows, bool(beyond))
     return await stream_bytes(pieces, FORMATS[format], f"{source.name}-{iso(now)[:10]}.{format}")
 
 
-async def _table(source: Source, found: Pages, truncated: bool) -> AsyncIterator[bytes]:
-    async for line in csv.rows(source.columns, found):
+async def _table(source: Source, batches: Pages, truncated: bool) -> AsyncIterator[bytes]:
+    async for line in csv.rows(source.columns, batches):
         yield line
     if truncated:
         yield csv.line([f"truncated after {MAX_ROWS} rows: older ones match"])
 
 
-async def _lines(source: Source, found: Pages, truncated: bool) -> AsyncIterator[bytes]:
-    async for page in found:
-        for row in page:
+async def _lines(source: Source, batches: Pages, truncated: bool) -> AsyncIterator[bytes]:
+    async for batch in batches:
+        for row in batch:
             yield one_line(encode(row)) + b"\n"
     if truncated:
         yield encode({"truncated": True, "rows": MAX_ROWS}) + b"\n"

@@ -106,8 +106,8 @@ async def count_report(rt: Runtime, request: Request) -> Response:
         report = msgspec.json.decode(body, type=_Body).csp_report
     except msgspec.MsgspecError:
         report = _Report()
-    said = (report.effective_directive or report.violated_directive).partition(" ")[0]
-    rt.metrics.console_csp_reports.labels(directive=said if said in DIRECTIVES else "other").inc()
+    directive = (report.effective_directive or report.violated_directive).partition(" ")[0]
+    rt.metrics.console_csp_reports.labels(directive=directive if directive in DIRECTIVES else "other").inc()
     return no_content()
 
 

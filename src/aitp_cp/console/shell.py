@@ -143,11 +143,11 @@ class Console:
 
     def region(self, template: str, name: str, view: Any, frame: Frame) -> str:
         """Return one live region of a page: the block of its name. Raises `NotFound`."""
-        found = self._templates.get_template(template)
-        block = None if name in NO_REGIONS else found.blocks.get(name)
+        page = self._templates.get_template(template)
+        block = None if name in NO_REGIONS else page.blocks.get(name)
         if block is None:
             raise NotFound("this page has no such region")
-        return "".join(block(found.new_context({"view": view, "frame": frame})))
+        return "".join(block(page.new_context({"view": view, "frame": frame})))
 
 
 def environment(static: Callable[[str], str]) -> Environment:

@@ -104,17 +104,17 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         start = self._place()
-        found = Tag(tag, dict(attrs), start, start + len(self.get_starttag_text() or ""))
+        element = Tag(tag, dict(attrs), start, start + len(self.get_starttag_text() or ""))
         if tag == "form":
-            self._form = found
-            self.forms.append((found, tuple(self._folds)))
+            self._form = element
+            self.forms.append((element, tuple(self._folds)))
         elif tag == "details":
-            self._folds.append(found)
+            self._folds.append(element)
         elif tag == "select":
-            self._list = found.attributes.get("name") or ""
+            self._list = element.attributes.get("name") or ""
         elif tag in ("input", "textarea", "option"):
-            name = self._list if tag == "option" else found.attributes.get("name") or ""
-            self.fields.append(Field(found, name, found.attributes.get("form") or self._form))
+            name = self._list if tag == "option" else element.attributes.get("name") or ""
+            self.fields.append(Field(element, name, element.attributes.get("form") or self._form))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":

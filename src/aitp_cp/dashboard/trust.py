@@ -73,14 +73,14 @@ def _peer(peer: PeerEdge, mark: Mark) -> TrustPeer:
 
 
 def _hop(hop: Hop, marks: Marks) -> DelegationHop:
-    one, other = marks.get(hop.delegator, UNKNOWN), marks.get(hop.delegatee, UNKNOWN)
+    delegator, delegatee = marks.get(hop.delegator, UNKNOWN), marks.get(hop.delegatee, UNKNOWN)
     return DelegationHop(
         level=hop.level,
         delegator=hop.delegator,
-        delegator_name=one.display_name,
+        delegator_name=delegator.display_name,
         delegatee=hop.delegatee,
-        delegatee_name=other.display_name,
-        delegatee_status=other.status,
+        delegatee_name=delegatee.display_name,
+        delegatee_status=delegatee.status,
         delegations=hop.delegations,
         verified=hop.verified,
     )

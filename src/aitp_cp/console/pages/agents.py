@@ -119,11 +119,11 @@ class BulkView(msgspec.Struct, frozen=True):
 
 async def list_agents(rt: Runtime, request: Request) -> Response:
     query = read_query(request, AgentsFilter)
-    asked = _asked(query)
-    query, set_filters = _dated(query, rt.clock()), _set_filters(asked)
+    filters = _filters(query)
+    query, set_filters = _dated(query, rt.clock()), _set_filters(filters)
     if query.namespace is None and (namespace := namespace_of(request)):
         query = msgspec.structs.replace(query, namespace=namespace)
-        asked["namespace"] = namespace
+        filters["namespace"] = namespace
     meets = Scope.EVENTS_READ in context_of(request).scopes
 
     async def read(conn: Connection) -> tuple[AgentList, list[AgentRow], list[str]]:
@@ -136,9 +136,9 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
         rows=rows,
         filter=query,
         set_filters=set_filters,
-        query=asked,
-        elsewhere=[Choice(status, link("/agents", **{**asked, "status": status})) for status in others],
-        next_url=None if page.next_before is UNSET else link("/agents", **asked, before=page.next_before),
+        query=filters,
+        elsewhere=[Choice(status, link("/agents", **{**filters, "status": status})) for status in others],
+        next_url=None if page.next_before is UNSET else link("/agents", **filters, before=page.next_before),
     )
     return await render(rt, request, "agents.html", view, title="Agents")
 
@@ -146,7 +146,7 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
 async def export(rt: Runtime, request: Request) -> Response:
     """Stream what matches, at most `MAX_EXPORT` agents; the file tells whether there are more."""
     now, query = rt.clock(), read_query(request, AgentsFilter)
-    asked, query = _asked(query), _dated(query, now)
+    filters, query = _filters(query), _dated(query, now)
     if query.format not in ("csv", "jsonl"):
         raise BadRequest("format is csv or jsonl")
 
@@ -157,7 +157,7 @@ async def export(rt: Runtime, request: Request) -> Response:
     async with rt.db.transaction() as conn:
         beyond, _ = await service.list_agents(conn, query, now, Window(1, MAX_EXPORT))
         truncated = bool(beyond.agents)
-        details = {**asked, "format": query.format, "truncated": truncated}
+        details = {**filters, "format": query.format, "truncated": truncated}
         await audit.record(conn, "agents.export", actor_of(rt, request), "agents", details, now)
     agents = pages(rt, page_at, at_most=MAX_EXPORT)
     name = f"agents-{now:%Y%m%dT%H%M%SZ}"
@@ -170,20 +170,20 @@ async def export(rt: Runtime, request: Request) -> Response:
 async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
     """Show which agents would go; with the digest of that plan, deregister them in one transaction."""
     now = rt.clock()
-    asked = {name: form.get(name) for name in FILTERS if form.get(name)}
-    query = _dated(decode_query(urlencode(asked, errors="replace").encode(), AgentsFilter), now)
+    filters = {name: form.get(name) for name in FILTERS if form.get(name)}
+    query = _dated(decode_query(urlencode(filters, errors="replace").encode(), AgentsFilter), now)
     chosen = None if form.get("all") else sorted(set(form.all("aid")))[:MAX_BULK]
     async with rt.db.transaction() as conn:
         agents, cut = await _selected(conn, query, chosen, now)
         digest = hashlib.sha256("\n".join(sorted(agent.aid for agent in agents)).encode()).hexdigest()
-        given = form.get("digest")
-        if agents and given == digest:
+        confirmed = form.get("digest")
+        if agents and confirmed == digest:
             await service.deregister_all(conn, [agent.aid for agent in agents], actor_of(rt, request), now)
-    if agents and given == digest:
+    if agents and confirmed == digest:
         for agent in agents:
             rt.get(RegistryCache).changed(agent.aid)
         return see_other(link("/agents", status="deregistered"))
-    view = BulkView(agents, asked, chosen or [], digest, bool(given), cut)
+    view = BulkView(agents, filters, chosen or [], digest, bool(confirmed), cut)
     return await render(rt, request, "agents_deregister.html", view, title="Deregister agents")
 
 
@@ -208,13 +208,13 @@ async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *,
 
 async def _elsewhere(conn: Connection, query: AgentsFilter, now: datetime) -> list[str]:
     """Return the other statuses that have agents which match."""
-    found = []
+    statuses = []
     for status in Status:
         if status != query.status:
             other = msgspec.structs.replace(query, status=status)
             page, _ = await service.list_agents(conn, other, now, Window(1))
-            found += [str(status)] if page.agents else []
-    return found
+            statuses += [str(status)] if page.agents else []
+    return statuses
 
 
 async def _selected(
@@ -222,8 +222,8 @@ async def _selected(
 ) -> tuple[list[AgentView], bool]:
     """Return the agents to deregister, None for all that match, and whether more of them match."""
     if chosen is not None:
-        found = await service.find_all(conn, chosen, now)
-        return [agent for agent in found if agent.status != Status.DEREGISTERED], False
+        agents = await service.find_all(conn, chosen, now)
+        return [agent for agent in agents if agent.status != Status.DEREGISTERED], False
     if query.status in ("all", Status.DEREGISTERED):
         raise BadRequest("choose agents, or a status of agents that have not left")
     page, _ = await service.list_agents(conn, query, now, Window(MAX_BULK))
@@ -236,19 +236,19 @@ def _dated(query: AgentsFilter, now: datetime) -> AgentsFilter:
     return msgspec.structs.replace(query, expires_before=now + EXPIRES[query.expires])
 
 
-def _asked(query: AgentsFilter) -> dict[str, str]:
+def _filters(query: AgentsFilter) -> dict[str, str]:
     """Return the filters that are set, as the address of the page has them."""
     values = written({name: getattr(query, name) for name in FILTERS})
     return {name: value for name, value in values.items() if (name, value) != ("status", Status.ACTIVE)}
 
 
-def _set_filters(asked: dict[str, str]) -> list[Choice]:
+def _set_filters(filters: dict[str, str]) -> list[Choice]:
     return [
         Choice(
             name.replace("_", " ") if value == "true" else f"{name.replace('_', ' ')}: {value}",
-            link("/agents", **{other: kept for other, kept in asked.items() if other != name}),
+            link("/agents", **{other: kept for other, kept in filters.items() if other != name}),
         )
-        for name, value in asked.items()
+        for name, value in filters.items()
     ]
 
 

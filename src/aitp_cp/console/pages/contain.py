@@ -130,14 +130,14 @@ def _aid(request: Request) -> str:
 
 def _body(form: Form) -> NewContainment:
     """Return what the form asks for; raises `BodyInvalid`."""
-    asked = {
+    members = {
         "reason": form.get("reason") or "-",
         "ticket": form.get("ticket") or None,
         "heldDelegations": form.get("held", "mark"),
         "include": form.get("include", "all"),
         "expect": form.get("expect"),
     }
-    return convert(asked, NewContainment)
+    return convert(members, NewContainment)
 
 
 def _problem(form: Form, aid: str) -> str | None:
@@ -150,12 +150,12 @@ def _problem(form: Form, aid: str) -> str | None:
 
 def _changes(form: Form, now: Counts) -> list[str]:
     """Say what differs from the counts that the form was shown."""
-    said = []
+    changes = []
     for name, count in msgspec.structs.asdict(now).items():
         was = form.get(f"was_{name}")
         if re.fullmatch(r"[0-9]{1,9}", was) and int(was) != count:
-            said.append(f"{name}: {int(was):,} → {count:,}")
-    return said
+            changes.append(f"{name}: {int(was):,} → {count:,}")
+    return changes
 
 
 PAGES = (

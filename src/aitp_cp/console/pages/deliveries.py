@@ -85,7 +85,7 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
         if wants(request, "list"):
             page = await deliveries.list_deliveries(conn, id, filter, window)
             may_write = Scope.WEBHOOKS_WRITE in context_of(request).scopes
-            plan = (await _plan(rt, conn, id, query)).matched if may_write else None
+            plan = await _plan(rt, conn, id, query) if may_write else None
         health = await region(healths.of_webhook(conn, id))
     view = DeliveriesView(
         webhook=webhook,
@@ -99,13 +99,13 @@ async def get_webhook(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "webhook.html", view, title="Webhook")
 
 
-async def _plan(rt: Runtime, conn: Connection, id: UUID, query: DeliveriesFilter) -> Queued:
+async def _plan(rt: Runtime, conn: Connection, id: UUID, query: DeliveriesFilter) -> int:
     """Count what a resend of all that match would queue."""
     if query.status not in (None, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED):
-        return Queued(0, 0, False)
+        return 0
     members = {name: value for name in MATCHING if (value := getattr(query, name)) is not None}
-    written = msgspec.to_builtins({"since": EVER, **members})
-    return await bulk.resend(conn, Act(id, None, rt.clock(), 0), convert(written, Resend))
+    body = convert(msgspec.to_builtins({"since": EVER, **members}), Resend)
+    return (await bulk.resend(conn, Act(id, None, rt.clock(), 0), body)).matched
 
 
 async def get_delivery(rt: Runtime, request: Request) -> Response:

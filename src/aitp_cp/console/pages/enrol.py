@@ -8,13 +8,12 @@ from starlette.responses import Response
 
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.clock import iso
 from aitp_cp.console import forms
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.parts.link import link
 from aitp_cp.db import server_time
-from aitp_cp.errors import AgentContained, AppError, BodyInvalid, ManifestExpired, ManifestInvalid, ProofRequired
+from aitp_cp.errors import AgentContained, BodyInvalid, ManifestExpired, ManifestInvalid, ProofRequired
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE
 from aitp_cp.protocol.scopes import Scope
@@ -59,8 +58,7 @@ class Minted(msgspec.Struct, frozen=True):
     """Shown this once."""
 
     token: str
-    jti: str
-    expires_at: str
+    expires_at: datetime
 
 
 class EnrolView(msgspec.Struct, frozen=True):
@@ -91,8 +89,7 @@ async def mint(rt: Runtime, request: Request, form: Form) -> Response:
         made = enrolment.enroll(secret_of(rt), view.checked.manifest, now)
         async with rt.db.transaction() as conn:
             await audit.record(conn, "agent.enroll", actor_of(rt, request), made.aid, {"jti": made.jti}, now)
-        ends = iso(datetime.fromtimestamp(made.exp, UTC))
-        view = msgspec.structs.replace(view, minted=Minted(made.token, made.jti, ends))
+        view = msgspec.structs.replace(view, minted=Minted(made.token, datetime.fromtimestamp(made.exp, UTC)))
     return await render(rt, request, "enrol.html", view, title="Enrol an agent", secret=True)
 
 
@@ -118,7 +115,9 @@ async def _view(rt: Runtime, text: str) -> EnrolView:
     try:
         return EnrolView(text, checked=await _checked(rt, text))
     except (BodyInvalid, ManifestInvalid, ManifestExpired, AgentContained) as refused:
-        return EnrolView(text, problem=_problem(refused))
+        code = refused.extra.get("verifyCode")
+        reason = None if code is None else REASONS.get(str(code), str(code))
+        return EnrolView(text, problem=Problem(refused.message, refused.code, reason))
 
 
 async def _checked(rt: Runtime, text: str) -> Checked:
@@ -130,11 +129,6 @@ async def _checked(rt: Runtime, text: str) -> Checked:
         namesakes = await service.namesakes(conn, name, manifest.aid, now)
     usual = known.namespace if known is not None else DEFAULT_NAMESPACE
     return Checked(manifest, manifest.namespace or usual, known, namesakes, mixes_scripts(name))
-
-
-def _problem(refused: AppError) -> Problem:
-    code = refused.extra.get("verifyCode")
-    return Problem(refused.message, refused.code, None if code is None else REASONS.get(str(code), str(code)))
 
 
 PAGES = (

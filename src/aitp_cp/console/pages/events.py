@@ -106,11 +106,11 @@ async def _in_order(rt: Runtime, request: Request, query: EventFilter, after: in
 async def _since(rt: Runtime, request: Request, query: EventFilter, after: int) -> EventsView:
     position = max(rt.get(Tail).last, after)
     async with rt.db.connection() as conn:
-        found = await newer(conn, query, after, position, query.limit)
-        names = await _names(conn, found.events)
-    skipped = found.skipped
+        page = await newer(conn, query, after, position, query.limit)
+        names = await _names(conn, page.events)
+    skipped = page.skipped
     gap = None if skipped is None else Gap(skipped, after, here(request, order="asc", after=after))
-    return EventsView(found.events, names, query, None, here(request, after=position), gap)
+    return EventsView(page.events, names, query, None, here(request, after=position), gap)
 
 
 async def export_events(rt: Runtime, request: Request) -> Response:

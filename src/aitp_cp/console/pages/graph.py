@@ -34,10 +34,10 @@ class GraphQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class GraphView(msgspec.Struct, frozen=True):
-    """`columns` and `lines` are the picture of `found`; `ranked` is there without an agent."""
+    """`columns` and `lines` are the picture of `around`; `ranked` is there without an agent."""
 
     query: GraphQuery
-    found: Region[AgentEdges]
+    around: Region[AgentEdges]
     ranked: Region[MostTrusted]
     columns: list[list[Node]]
     lines: list[Line]
@@ -45,30 +45,30 @@ class GraphView(msgspec.Struct, frozen=True):
 
 async def graph(rt: Runtime, request: Request) -> Response:
     query = read_query(request, GraphQuery)
-    found: Region[AgentEdges] = Region(None)
+    around: Region[AgentEdges] = Region(None)
     ranked: Region[MostTrusted] = Region(None)
     aid = query.aid
     if aid is None:
         ranked = await region(rt.db.read(lambda conn: trust.most_trusted(conn, query.edges, rt.clock())))
     else:
-        found = await region(rt.db.read(lambda conn: trust.around(conn, aid, query.edges, rt.clock())))
-    columns, lines = _picture(found.value, query) if found.value is not None else ([], [])
-    view = GraphView(query, found, ranked, columns, lines)
+        around = await region(rt.db.read(lambda conn: trust.around(conn, aid, query.edges, rt.clock())))
+    columns, lines = _picture(around.value, query) if around.value is not None else ([], [])
+    view = GraphView(query, around, ranked, columns, lines)
     return await render(rt, request, "graph.html", view, title="Trust graph")
 
 
-def _picture(found: AgentEdges, query: GraphQuery) -> tuple[list[list[Node]], list[Line]]:
+def _picture(around: AgentEdges, query: GraphQuery) -> tuple[list[list[Node]], list[Line]]:
     """Return columns from left to right, who trusts it, it, whom it trusts, below by delegation, and the lines."""
-    middle = Node(found.aid, found.display_name, found.status, _here(found.aid, query), middle=True)
+    middle = Node(around.aid, around.display_name, around.status, _here(around.aid, query), middle=True)
     columns = [
-        [_node(peer, query) for peer in found.trusted_by.peers],
+        [_node(peer, query) for peer in around.trusted_by.peers],
         [middle],
-        [_node(peer, query) for peer in found.trusts.peers],
+        [_node(peer, query) for peer in around.trusts.peers],
     ]
-    lines = [Line(peer.aid, found.aid, peer.tokens, peer.verified) for peer in found.trusted_by.peers]
-    lines += [Line(found.aid, peer.aid, peer.tokens, peer.verified) for peer in found.trusts.peers]
+    lines = [Line(peer.aid, around.aid, peer.tokens, peer.verified) for peer in around.trusted_by.peers]
+    lines += [Line(around.aid, peer.aid, peer.tokens, peer.verified) for peer in around.trusts.peers]
     if query.delegations:
-        hops = found.delegated.hops
+        hops = around.delegated.hops
         columns.append(
             [
                 Node(hop.delegatee, hop.delegatee_name, hop.delegatee_status, _here(hop.delegatee, query))

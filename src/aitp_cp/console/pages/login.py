@@ -57,11 +57,11 @@ async def by_key(rt: Runtime, request: Request, form: Form) -> Response:
         cookie = await browsers.sign_in_by_key(request, form.get("key"))
     except LoginRefused:
         return await _page(rt, request, to, status=401, error=REFUSED)
-    return _with_cookies(see_other(to), cookie)
+    return _with_cookie(see_other(to), cookie)
 
 
 async def leave(rt: Runtime, request: Request, form: Form) -> Response:
-    return _with_cookies(see_other(link("/login")), await rt.get(BrowserSessions).leave(request))
+    return _with_cookie(see_other(link("/login")), await rt.get(BrowserSessions).leave(request))
 
 
 async def to_provider(rt: Runtime, request: Request) -> Response:
@@ -73,7 +73,7 @@ async def to_provider(rt: Runtime, request: Request) -> Response:
         address, cookie = await browsers.begin(request, to, again=again)
     except ProviderAway:
         return await _page(rt, request, to, status=503, error=AWAY)
-    return _with_cookies(responses.see_other(address), cookie)
+    return _with_cookie(responses.see_other(address), cookie)
 
 
 async def from_provider(rt: Runtime, request: Request) -> Response:
@@ -88,8 +88,8 @@ async def from_provider(rt: Runtime, request: Request) -> Response:
     except ProviderAway:
         answer = await _page(rt, request, _to(""), status=503, error=AWAY)
     else:
-        answer = _with_cookies(see_other(to), cookie)
-    return _with_cookies(answer, browsers.cookies.cleared(request.headers, ATTEMPT))
+        answer = _with_cookie(see_other(to), cookie)
+    return _with_cookie(answer, browsers.cookies.cleared(request.headers, ATTEMPT))
 
 
 async def ended_by_provider(rt: Runtime, request: Request, form: Form) -> Response:
@@ -128,15 +128,14 @@ async def _page(
     return await render(rt, request, "login.html", view, title=title, status=status)
 
 
-def _to(wanted: str) -> str:
+def _to(address: str) -> str:
     """Return the page to go to: one of ours, and none that leads back here."""
-    to = own(wanted)
+    to = own(address)
     return own("") if to.startswith(OUTSIDE) else to
 
 
-def _with_cookies(response: Response, *cookies: str) -> Response:
-    for cookie in cookies:
-        response.headers.append("set-cookie", cookie)
+def _with_cookie(response: Response, cookie: str) -> Response:
+    response.headers.append("set-cookie", cookie)
     return response
 
 

@@ -34,10 +34,10 @@ class DiffView(msgspec.Struct, frozen=True):
 
 
 async def compare(rt: Runtime, request: Request) -> Response:
-    aid, asked = path_aid(request), PAIR.fullmatch(request.path_params["pair"])
-    if asked is None:
+    aid, numbers = path_aid(request), PAIR.fullmatch(request.path_params["pair"])
+    if numbers is None:
         raise NotFound("two numbers of manifests are needed, such as 3..4")
-    before, after = int(asked[1]) if asked[1] else None, int(asked[2])
+    before, after = int(numbers[1]) if numbers[1] else None, int(numbers[2])
 
     async def read(conn: Connection) -> tuple[str | None, str, str | None]:
         old, new = await history.pair(conn, aid, before or after, after)

@@ -1,7 +1,6 @@
 """The deny list, and the state of the signed list that peers fetch."""
 
 import asyncio
-from datetime import datetime
 
 import msgspec
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from aitp_cp.console.page import Region, onward, region, render, screen, see_other, wants
 from aitp_cp.console.parts.link import link
 from aitp_cp.protocol import revocation_list
+from aitp_cp.protocol.revocation_list import ListFacts
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.uuids import read_uuid
 from aitp_cp.revocation import service
@@ -29,14 +29,9 @@ MAX_CHECKED_BYTES = 4 * 1024 * 1024  # 40,000 entries: 0.2 s, in a thread
 class SignedState(msgspec.Struct, frozen=True):
     """`check` is what the SDK says of the signature just now, None for a list too long to check on a page."""
 
+    list: Signed
+    facts: ListFacts
     age_secs: int
-    published_at: datetime
-    expires_at: datetime
-    etag: str
-    version: int
-    size: int
-    entries: int
-    unsigned: int
     check: str | None
 
 
@@ -77,17 +72,7 @@ async def _state(rt: Runtime) -> SignedState:
     published = rt.get(PublishedList)
     signed = await published.get()
     facts = await asyncio.to_thread(revocation_list.read, signed.body)
-    return SignedState(
-        age_secs=int(published.age_secs),
-        published_at=facts.published_at,
-        expires_at=facts.expires_at,
-        etag=signed.etag,
-        version=signed.version,
-        size=len(signed.body),
-        entries=facts.entries,
-        unsigned=signed.unsigned,
-        check=await asyncio.to_thread(_check, rt, signed),
-    )
+    return SignedState(signed, facts, int(published.age_secs), await asyncio.to_thread(_check, rt, signed))
 
 
 def _check(rt: Runtime, signed: Signed) -> str | None:

@@ -70,6 +70,6 @@ async def revoke(rt: Runtime, request: Request, form: Form, plan: RevocationPlan
     if plan.changed:
         return False
     actor = actor_of(rt, request)
-    wanted = service.read(NewRevocation(str(plan.jti), reason=reason or None), actor, rt.clock())
-    await rt.get(Revoker).submit(Submission(wanted, None))
+    revocation = service.read(NewRevocation(str(plan.jti), reason=reason or None), actor, rt.clock())
+    await rt.get(Revoker).submit(Submission(revocation, None))
     return True

@@ -84,8 +84,8 @@ async def export_sessions(rt: Runtime, request: Request) -> Response:
 async def get_session(rt: Runtime, request: Request) -> Response:
     async def query(conn: Connection) -> SessionPage:
         session = await service.get_session(conn, request.path_params["id"])
-        wanted = HistoryFilter(session_id=session.session_id)
-        rows, place = await log.of_session(conn, wanted, None, MAX_REPORTS)
+        filter = HistoryFilter(session_id=session.session_id)
+        rows, place = await log.of_session(conn, filter, None, MAX_REPORTS)
         events = VIEW.decode(rows)
         received = await log.received(conn, [event.id for event in events])
         names = await names_of(conn, (session.aid_a, session.aid_b, *(event.reported_by for event in events)))

@@ -94,8 +94,8 @@ async def _view(rt: Runtime, request: Request, form: Form | None = None) -> Toke
         token = await queries.find_tct(conn, jti)
         tree = (await queries.tree(conn, jti, None)).read().delegations
         plan = await plan_of(conn, jti, tree, page=link("/tokens/{jti}", jti=jti), fresh=fresh, form=form)
-        said = [] if token is None else token.statements
-        aids = {aid for each in said for aid in (each.reported_by, each.issuer, each.subject)}
+        statements = [] if token is None else token.statements
+        aids = {aid for each in statements for aid in (each.reported_by, each.issuer, each.subject)}
         names = await names_of(conn, aids | (set() if token is None else {token.issuer, token.subject}))
     return TokenView(None if token is None else _row(rt, token), names, plan)
 

@@ -1,6 +1,6 @@
 """`/console/trust`: anchors and pinned keys. Each change needs a fresh sign-in (step-up)."""
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -35,6 +35,8 @@ from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query
 from aitp_cp_client.wire import aid as aids
 
+T = TypeVar("T")
+
 
 class TrustQuery(AnchorQuery, frozen=True, kw_only=True, rename="camel"):
     """The page of anchors; `pinsBefore` is that of the pinned keys."""
@@ -49,21 +51,16 @@ class AnchorRow(msgspec.Struct, frozen=True):
     due_at: str | None
 
 
-class Anchors(msgspec.Struct, frozen=True):
-    rows: list[AnchorRow]
-    next_url: str | None
-
-
-class Pins(msgspec.Struct, frozen=True):
-    rows: list[PinnedKeyView]
+class Listed(msgspec.Struct, Generic[T], frozen=True):
+    rows: list[T]
     next_url: str | None
 
 
 class TrustView(msgspec.Struct, frozen=True):
     """`fetches` tells whether this deployment keeps key sets fresh."""
 
-    anchors: Region[Anchors]
-    pins: Region[Pins]
+    anchors: Region[Listed[AnchorRow]]
+    pins: Region[Listed[PinnedKeyView]]
     namespace: str
     fresh: bool
     fetches: bool
@@ -83,21 +80,21 @@ async def show(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "trust.html", view, title="Trust store")
 
 
-async def _anchors(rt: Runtime, query: TrustQuery) -> Anchors:
+async def _anchors(rt: Runtime, query: TrustQuery) -> Listed[AnchorRow]:
     async with rt.db.connection() as conn:
         page = await service.list_anchors(conn, query.namespace, query.window(ANCHOR_ORDER))
         due = await store.due_times(conn, [anchor.id for anchor in page.trust_anchors])
     more = None if page.next_before is UNSET else link("/trust", namespace=query.namespace, before=page.next_before)
-    return Anchors([AnchorRow(anchor, due.get(anchor.id)) for anchor in page.trust_anchors], more)
+    return Listed([AnchorRow(anchor, due.get(anchor.id)) for anchor in page.trust_anchors], more)
 
 
-async def _pins(rt: Runtime, query: TrustQuery) -> Pins:
+async def _pins(rt: Runtime, query: TrustQuery) -> Listed[PinnedKeyView]:
     before = None if query.pins_before is None else PINNED_ORDER.read(query.pins_before)
     async with rt.db.connection() as conn:
         page = await pinned_keys.list_keys(conn, query.namespace, Window(query.limit, before=before))
     next = page.next_before
     more = None if next is UNSET else link("/trust", namespace=query.namespace, pinsBefore=next)
-    return Pins(page.pinned_keys, more)
+    return Listed(page.pinned_keys, more)
 
 
 async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:

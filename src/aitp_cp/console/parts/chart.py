@@ -29,14 +29,14 @@ def bars(points: Sequence[Bar], label: str) -> Markup:
 def _bar(index: int, point: Bar, top: int) -> Markup:
     whole = round(point.value * HEIGHT / top, 1)
     bad = round(point.bad * HEIGHT / top, 1)
-    said = f"{point.label}: {point.value:,}" + (f", {point.bad:,} failed" if point.bad else "")
+    label = f"{point.label}: {point.value:,}" + (f", {point.bad:,} failed" if point.bad else "")
     rects = Markup('<rect class="hit" x="{}" y="0" width="{}" height="{}"/>').format(index * WIDTH, WIDTH, HEIGHT)
     for kind, low, high in (("bad", 0.0, bad), ("good", bad, whole)):
         if high > low:
             rects += Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
                 kind, index * WIDTH + 1, round(HEIGHT - high, 1), WIDTH - 1, round(high - low, 1)
             )
-    return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(point.url, said, said, rects)
+    return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(point.url, label, label, rects)
 
 
 def spark(values: Sequence[float]) -> Markup:

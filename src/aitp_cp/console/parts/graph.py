@@ -57,7 +57,7 @@ def graph(columns: Sequence[Sequence[Node]], lines: Sequence[Line], label: str) 
 
 def _node(node: Node, x: float, y: float) -> Markup:
     name = escaped(node.name or "")
-    said = " ".join(part for part in (name, escaped(node.aid), node.status or "never registered") if part)
+    label = " ".join(part for part in (name, escaped(node.aid), node.status or "never registered") if part)
     kind = "middle" if node.middle else node.status if node.status in {"contained", "active"} else "other"
     more = {None: "never registered", "contained": "✖ contained"}.get(node.status, "")
     upper, lower = (name, f"{short(node.aid)} {more}") if name else (short(node.aid), more)
@@ -66,7 +66,7 @@ def _node(node: Node, x: float, y: float) -> Markup:
         '<rect class="node {}" x="{}" y="{}" width="{}" height="{}" rx="5"/>'
         '<text x="{}" y="{}">{}</text><text class="sub" x="{}" y="{}">{}</text></a>'
     ).format(
-        *(node.url, said, said, kind, x, y, NODE_WIDTH, NODE_HEIGHT),
+        *(node.url, label, label, kind, x, y, NODE_WIDTH, NODE_HEIGHT),
         *(x + 8, y + 13, _cut(escaped(upper)), x + 8, y + 25, _cut(escaped(lower), MAX_SUB)),
     )
 
@@ -85,13 +85,13 @@ def _line(line: Line, places: Mapping[str, Place]) -> Markup:
         path = f"M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}"
         head = f"M{x2 + 6} {y2}l-8 -4v8z"
         share = 0.25 if x1 < COLUMN else 0.75  # where lines that meet in the middle are still apart
-        said = (x1 + (x2 - x1) * share, y1 + (y2 - y1) * (3 * share**2 - 2 * share**3) - 3)
+        label_x, label_y = (x1 + (x2 - x1) * share, y1 + (y2 - y1) * (3 * share**2 - 2 * share**3) - 3)
     else:  # beside or behind: around the right of both
         x1, x2 = x1 + NODE_WIDTH, x2 + NODE_WIDTH
         out = max(x1, x2) + LOOP
         path = f"M{x1} {y1}C{out} {y1} {out} {y2} {x2 + 6} {y2}"
         head = f"M{x2} {y2}l8 -4v8z"
-        said = (out - LOOP / 4, (y1 + y2) / 2)
+        label_x, label_y = (out - LOOP / 4, (y1 + y2) / 2)
     return Markup(
         '<g class="line {0}"><path d="{1}"/><path class="head" d="{2}"/><text x="{3}" y="{4}">{5}</text></g>'
-    ).format(kind, path, head, round(said[0]), round(said[1]), f"{line.count:,}")
+    ).format(kind, path, head, round(label_x), round(label_y), f"{line.count:,}")

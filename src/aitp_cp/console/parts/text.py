@@ -77,8 +77,10 @@ def curl(context: Context, path: str, /, *values: object, **query: Any) -> Marku
 
     It has the parameters of the page, then those of `query`.
     """
-    asked = {name: value for name, value in context["frame"].query.items() if name not in OF_PAGES} | written(query)
-    text = percent.urlencode(asked, errors="replace")
+    parameters = {name: value for name, value in context["frame"].query.items() if name not in OF_PAGES} | written(
+        query
+    )
+    text = percent.urlencode(parameters, errors="replace")
     url = _url(context, path, values)
     return _line("as curl", f"{CURL} {shlex.quote(f'{url}?{text}' if text else url)}")
 
