@@ -31,6 +31,6 @@ ORDER BY {order}
 """  # noqa: S608 - the parts are constants of a store
 
 
-def json_bytes(column: str) -> str:
-    """Return SQL for the bytes of a text column as a JSON string, with quotes and escapes; null for null."""
-    return f"octet_length(to_json({column})::text)"
+def json_size(column: str) -> str:
+    """Return SQL for the bytes of a text column as JSON, a string with quotes and escapes or `null`."""
+    return f"coalesce(octet_length(to_json({column})::text), 4)"

@@ -6,7 +6,7 @@ from uuid import UUID
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.pages import json_size
 from aitp_cp.db.views import View
 from aitp_cp.deliveries.model import ATTEMPT_ORDER, AttemptPage, AttemptView
 
@@ -16,7 +16,7 @@ ATTEMPT = View(AttemptView, {"response_head": "head", "truncated": "cut"}, conve
 LIST = ATTEMPT_ORDER.list(
     ATTEMPT.sql,
     "webhook_attempts",
-    size=f"200 + coalesce({json_bytes('error')}, 0) + coalesce({json_bytes('head')}, 0)",
+    size=f"200 + {json_size('error')} + {json_size('head')}",
 )
 
 FORGET_OLD = """

@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.pages import json_size
 from aitp_cp.db.sweep import OldRows
 from aitp_cp.db.views import View
 from aitp_cp.deliveries.model import (
@@ -65,7 +65,7 @@ WEBHOOK_IS_ACTIVE = "SELECT active FROM webhooks WHERE id = $1 AND deleted_at IS
 DELIVERY = View(DeliveryView)
 
 # 600 bytes are the limit of all members but `error`.
-LIST = ORDER.list(DELIVERY.sql, "webhook_deliveries", size=f"600 + coalesce({json_bytes('error')}, 0)")
+LIST = ORDER.list(DELIVERY.sql, "webhook_deliveries", size=f"600 + {json_size('error')}")
 
 FIND = f"SELECT {DELIVERY.sql} FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2"
 

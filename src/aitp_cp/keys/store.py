@@ -9,7 +9,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Page, Window
-from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.pages import json_size
 from aitp_cp.db.views import View
 from aitp_cp.keys.model import ORDER, ApiKey, KeyFilter, LiveKey
 
@@ -26,7 +26,7 @@ KEY = View(ApiKey, convert={"scopes": scopes_in})
 LIST = ORDER.list(
     KEY.sql,
     "api_keys",
-    size=f"1500 + {json_bytes('name')} + coalesce({json_bytes('revoked_reason')}, 0)",
+    size=f"1500 + {json_size('name')} + {json_size('revoked_reason')}",
 )
 
 FIND = f"SELECT {KEY.sql} FROM api_keys WHERE id = ANY($1::uuid[])"

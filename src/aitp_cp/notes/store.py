@@ -8,7 +8,7 @@ import msgspec
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes
+from aitp_cp.db.pages import json_size
 from aitp_cp.db.views import View
 from aitp_cp.notes.model import ORDER, NewNotes, Notes, NotesList, NotesQuery
 
@@ -18,7 +18,7 @@ NOTES = View(Notes, convert={"labels": stored_array})
 LIST = ORDER.list(
     NOTES.sql,
     "agent_notes",
-    size=f"200 + octet_length(labels::text) + {json_bytes('concat(aid, owner, note, updated_by)')}",
+    size=f"200 + octet_length(labels::text) + {json_size('concat(aid, owner, note, updated_by)')}",
 )
 FIND = f"SELECT {NOTES.sql} FROM agent_notes WHERE aid = $1"
 LOCK = f"{FIND} FOR NO KEY UPDATE"

@@ -10,7 +10,7 @@ from aitp_cp.db import Connection, Record, Where
 from aitp_cp.db.arrays import stored_array
 from aitp_cp.db.distinct import distinct
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import json_bytes, within_bytes
+from aitp_cp.db.pages import json_size, within_bytes
 from aitp_cp.db.sweep import OldRows
 from aitp_cp.db.views import View
 from aitp_cp.protocol.manifest import Manifest
@@ -130,7 +130,7 @@ LIST = within_bytes(PAGE, columns=SHOWN, size=RECORD_BYTES, order=ORDER.sql)
 LIST_WITH_MANIFESTS = within_bytes(
     within_bytes(PAGE, columns=f"{SHOWN}, manifest_json", size="octet_length(manifest_json)", order=ORDER.sql),
     columns=f"{SHOWN}, manifest_json",
-    size=f"{RECORD_BYTES} + {json_bytes('manifest_json')}",
+    size=f"{RECORD_BYTES} + {json_size('manifest_json')}",
     order=ORDER.sql,
     more="more",
 )
@@ -168,7 +168,7 @@ SUMMARY = View(AgentSummary)
 SUMMARIES = within_bytes(
     ORDER.select(SUMMARY.sql.replace("status", "{status}"), f"agents {WITH_CONTAINMENT}"),
     columns=SUMMARY.sql,
-    size=f"300 + {json_bytes('aid')} + {json_bytes('display_name')}",
+    size=f"300 + {json_size('aid')} + {json_size('display_name')}",
     order=ORDER.sql,
 )
 

@@ -8,7 +8,7 @@ from msgspec import UnsetType
 
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_size
 from aitp_cp.db.views import View
 from aitp_cp.revocation.model import ORDER, Revocation, Stored
 
@@ -30,7 +30,7 @@ REVOCATION = View(Revocation)
 PAGE = ORDER.list(
     REVOCATION.sql,
     "revocation_entries",
-    size=f"200 + coalesce({json_bytes('reason')}, 0)",
+    size=f"200 + {json_size('reason')}",
     most=LONG_PAGE_BYTES,
 )
 

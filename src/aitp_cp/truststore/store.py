@@ -8,7 +8,7 @@ from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.distinct import distinct
 from aitp_cp.db.keyset import Order, Page, Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_size
 from aitp_cp.db.views import View
 from aitp_cp.truststore.model import (
     ANCHOR_ORDER,
@@ -29,7 +29,7 @@ ANCHOR = View(AnchorView, {"last_error": "jwks_error", "last_error_at": "jwks_er
 LIST = ANCHOR_ORDER.list(
     ANCHOR.sql,
     "trust_anchors",
-    size=f"1500 + {json_bytes('issuer_url')} + coalesce({json_bytes('jwks_url')}, 0)",
+    size=f"1500 + {json_size('issuer_url')} + {json_size('jwks_url')}",
 )
 
 FIND = f"SELECT {ANCHOR.sql} FROM trust_anchors WHERE id = $1"
@@ -98,7 +98,7 @@ PINNED = View(PinnedKeyView)
 LIST_PINNED = PINNED_ORDER.list(
     PINNED.sql,
     "pinned_keys",
-    size=f"300 + {json_bytes('concat(namespace, aid, pubkey, label, added_by)')}",
+    size=f"300 + {json_size('concat(namespace, aid, pubkey, label, added_by)')}",
     most=LONG_PAGE_BYTES,
 )
 

@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection, Where
 from aitp_cp.db.keyset import Window
-from aitp_cp.db.pages import LONG_PAGE_BYTES, json_bytes
+from aitp_cp.db.pages import LONG_PAGE_BYTES, json_size
 from aitp_cp.db.views import View
 from aitp_cp.deliveries.model import event_types
 from aitp_cp.webhooks.model import ORDER, BreakerView, Broken, WebhookList, WebhookView
@@ -32,7 +32,7 @@ RETURNING {WEBHOOK.sql}
 LIST = ORDER.list(
     WEBHOOK.sql,
     "webhooks",
-    size=f"300 + {json_bytes('url')} + octet_length(events::text)",
+    size=f"300 + {json_size('url')} + octet_length(events::text)",
     most=LONG_PAGE_BYTES,
 )
 
