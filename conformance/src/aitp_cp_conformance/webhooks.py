@@ -17,6 +17,8 @@ TYPES = [
     "agent.registered",
     "agent.expired",
     "agent.deregistered",
+    "agent.contained",
+    "agent.released",
     "handshake.complete",
     "handshake.failed",
     "tct.revoked",
