@@ -35,14 +35,14 @@ from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.registry import history as history_of_manifests
 from aitp_cp.registry import queries as names
-from aitp_cp.registry import standing as agent_standing
+from aitp_cp.registry import standing
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter, OperatorFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.search import service as search
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import SessionFilter
-from aitp_cp.tcts import edges, exposure, graph, standing
+from aitp_cp.tcts import edges, exposure, graph, standing_rule
 from aitp_cp.tcts import queries as tcts
 from aitp_cp.tcts import store as writes
 from aitp_cp.tcts.model import Changes, Item, Reached
@@ -324,7 +324,7 @@ LISTS: dict[str, list[Ask]] = {
         lambda conn: dashboard.of_agents(conn, [BUSY, RARE]),
     ],
     "dashboard": [
-        lambda conn: agent_standing.registered_since(conn, DAY_AGO, timedelta(hours=1)),
+        lambda conn: standing.registered_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: revocation.revoked_since(conn, DAY_AGO, timedelta(hours=1)),
         lambda conn: conn.fetchval(edges.COUNT_LIVE, NOW),
         lambda conn: sessions.count_since(conn, DAY_AGO, timedelta(hours=1)),
@@ -340,9 +340,9 @@ LISTS: dict[str, list[Ask]] = {
     "GET /api/attention": [
         lambda conn: conn.fetchrow(sessions.FAILED, DAY_AGO, DAY_AGO),
         lambda conn: conn.fetchval(deliveries.OLDEST_DUE),
-        lambda conn: agent_standing.expiring(conn, NOW, NOW + timedelta(days=1)),
-        lambda conn: agent_standing.newest_active(conn, NOW, 1000),
-        lambda conn: agent_standing.lookalikes_among(conn, [f"aid-{n}" for n in range(1000)], 10),
+        lambda conn: standing.expiring(conn, NOW, NOW + timedelta(days=1)),
+        lambda conn: standing.newest_active(conn, NOW, 1000),
+        lambda conn: standing.lookalikes_among(conn, [f"aid-{n}" for n in range(1000)], 10),
         lambda conn: webhooks.broken(conn, 10),
     ],
     "GET /api/trust/edges": [
@@ -353,7 +353,7 @@ LISTS: dict[str, list[Ask]] = {
             for grant in (None, "cap-3")
         ),
         lambda conn: edges.most_trusted(conn, NOW, None, 1),
-        lambda conn: agent_standing.marks(conn, [BUSY, RARE], NOW),
+        lambda conn: standing.marks(conn, [BUSY, RARE], NOW),
     ],
     "GET /api/trust-anchors": [
         lambda conn: truststore.list_anchors(conn, None, Window(100)),
@@ -439,7 +439,7 @@ async def test_a_containment_reads_no_whole_table(filled_database_url: str, aid:
         await conn.fetchrow(exposure.PLAN, *selection.arguments)
         await exposure.pick(conn, selection, 10_000)
         await sessions.peers(conn, aid, 10_000, among=[BUSY, RARE])
-        await standing.mark(conn, Changes({}, [], []), [JTI], NOW)
+        await standing_rule.mark(conn, Changes({}, [], []), [JTI], NOW)
         # Thousands of tokens are compared with the deny list in one pass over it.
         assert set(conn.whole_table_reads()) <= ({"revocation_entries"} if aid == BUSY else set())
 

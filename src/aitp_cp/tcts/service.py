@@ -9,7 +9,7 @@ from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_graph, lock_within, try
 from aitp_cp.events.projection import Effect, Projection
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
-from aitp_cp.tcts import cascade, graph, standing, store
+from aitp_cp.tcts import cascade, graph, standing_rule, store
 from aitp_cp.tcts.delegating import Merged, merge_delegations
 from aitp_cp.tcts.model import Budget, Item
 from aitp_cp.tcts.parties import claims, refuse_revocations
@@ -36,7 +36,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     if not changes:
         return Effect(refusals=refusals)
     shared = not (changes.delegations or changes.revocations)
-    await lock_graph(conn, standing.parties(changes), AGENT_WAIT_SECS, shared=shared)
+    await lock_graph(conn, standing_rule.parties(changes), AGENT_WAIT_SECS, shared=shared)
     signed = [revocation for revocation in changes.revocations if revocation.signer is not None]
     unsigned = [revocation for revocation in changes.revocations if revocation.signer is None]
     revoked: list[UUID] = []
@@ -46,7 +46,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
         revoked += await store.remember_signed(conn, signed, now)
     await store.keep_hidden(conn, await store.TCTS.merge(conn, changes.tcts, now))
     merged = await merge_delegations(conn, changes.delegations, now) if changes.delegations else Merged([], [])
-    caught = await standing.mark(conn, changes, revoked, now)
+    caught = await standing_rule.mark(conn, changes, revoked, now)
     derived = await graph.find_derived(conn, [revocation.jti for revocation in signed]) if signed else []
     await graph.add_work(conn, derived[REPORTED.rows :])
     written = {report.state.jti for report in changes.delegations} | {item.jti for item in derived[: REPORTED.rows]}
@@ -58,7 +58,7 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
 
 def parties(reports: Sequence[Report], now: datetime) -> set[str]:
     """Return the agents whose locks `project` shares for these reports."""
-    return standing.parties(changes_from(reports, now))
+    return standing_rule.parties(changes_from(reports, now))
 
 
 PROJECTION = Projection(types_of(Target.TOKENS), project, claims, store.stored_parties)
