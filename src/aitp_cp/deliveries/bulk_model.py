@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from aitp_cp.audit.model import Actor
 from aitp_cp.db.keyset import MAX_CURSOR_CHARACTERS, Order, Place
 from aitp_cp.deliveries.model import CODE_PATTERN, DeliveryFilter, read_codes
 from aitp_cp.errors import BodyInvalid, FilterInvalid
@@ -47,6 +48,18 @@ class Resend(msgspec.Struct, frozen=True, rename="camel"):
     until: Time | None = None
     limit: Rows = MAX_ROWS
     after: Cursor | None = None
+
+
+class BulkAct(msgspec.Struct, frozen=True):
+    """What is done to which webhook, by whom; without an actor it is only counted.
+
+    Retention keeps finished deliveries for `kept_days`, 0 means for ever.
+    """
+
+    webhook_id: UUID
+    actor: Actor | None
+    now: datetime
+    kept_days: int
 
 
 class Queued(msgspec.Struct, frozen=True, rename="camel"):

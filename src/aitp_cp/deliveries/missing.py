@@ -4,21 +4,20 @@ The outbox never looks back, so this follows the same log a second time. An even
 most, whoever enqueues it.
 """
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 
+from aitp_cp.clock import kept_from
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Key, Order
 from aitp_cp.deliveries import outbox, store
-from aitp_cp.deliveries.bulk_model import MAX_ROWS, Queued, Range, place_of, span_of
-from aitp_cp.deliveries.model import NewDelivery, Subscriber
+from aitp_cp.deliveries.bulk_model import MAX_ROWS, BulkAct, Queued, Range, place_of, span_of
+from aitp_cp.deliveries.model import Subscriber
 from aitp_cp.errors import BodyInvalid, existing
 from aitp_cp.events import positions
 from aitp_cp.events import service as log
-from aitp_cp.events.model import Event
 from aitp_cp.protocol.vocabulary import DELIVERABLE, DELIVERED_AS
 
 # The second column tells whose cursor it is.
@@ -34,52 +33,43 @@ class Gap(msgspec.Struct, frozen=True):
     through: int
 
 
-async def replay(
-    conn: Connection, webhook_id: UUID, body: Range, *, kept_from: datetime | None, dry_run: bool, now: datetime
-) -> Queued:
+async def replay(conn: Connection, act: BulkAct, body: Range) -> Queued:
     """Enqueue at most `limit` deliveries that events of a span of time lack, in the order of the log.
 
-    Only events after the webhook's creation, of the types it has now, and received since `kept_from`: deliveries of
-    earlier ones may have been swept. Raises `existing` and `BodyInvalid`.
+    Only events after the webhook's creation, of the types it has now, and received while deliveries are kept: those of
+    earlier ones may have been swept. Raises `NotFound` and `BodyInvalid`.
     """
-    webhook = existing(await store.subscriber(conn, webhook_id), "no such webhook")
-    gap = await _gap(conn, webhook, body, kept_from, now)
+    webhook = existing(await store.subscriber(conn, act.webhook_id), "no such webhook")
+    gap = await _gap(conn, webhook, act, body)
     types = [kind for kind, delivered_as in DELIVERED_AS.items() if delivered_as in (webhook.events or DELIVERABLE)]
     matched, after, reads = 0, gap.after, 0
     while after < gap.through and matched < body.limit and reads < MAX_READS:
         page = await log.next_of_types(conn, types, after, MAX_ROWS, PAGE_BYTES)
         reads += 1
         events = [event for event in page.events if (event.seq or 0) <= gap.through]
-        missing = await _without_delivery(conn, webhook_id, events)
+        known = await store.delivered_events(conn, webhook.id, [event.id for event in events])
+        missing = [event for event in events if event.id not in known]
         after = page.last if page.last > after else gap.through
         if len(missing) > body.limit - matched:
             missing = missing[: body.limit - matched]
             after = missing[-1].seq or 0
         matched += len(missing)
-        if missing and not dry_run:
-            await store.insert_deliveries(conn, [_delivery(event, webhook_id, now) for event in missing], now)
+        if missing and act.actor is not None:
+            deliveries = [
+                outbox.delivery_of(event, msgspec.json.encode(event), webhook.id, act.now) for event in missing
+            ]
+            await store.insert_deliveries(conn, deliveries, act.now)
     more = after < gap.through
-    next_after = PLACE.cursor((after, webhook_id)) if more else msgspec.UNSET
-    return Queued(matched, 0 if dry_run else matched, more, next_after)
+    next_after = PLACE.cursor((after, webhook.id)) if more else msgspec.UNSET
+    return Queued(matched, 0 if act.actor is None else matched, more, next_after)
 
 
-async def _gap(conn: Connection, webhook: Subscriber, body: Range, kept_from: datetime | None, now: datetime) -> Gap:
+async def _gap(conn: Connection, webhook: Subscriber, act: BulkAct, body: Range) -> Gap:
     """Return the part of the log that the request names, up to where the outbox is."""
-    span, place = span_of(body, now), place_of(PLACE, body.after)
+    span, place = span_of(body, act.now), place_of(PLACE, body.after)
     if place is not None and place[1] != webhook.id:
         raise BodyInvalid("after is the cursor of another webhook")
-    since = span.since if kept_from is None else max(span.since, kept_from)
+    since = max(span.since, kept_from(act.now, act.kept_days) or span.since)
     after = max(webhook.sees_after, await positions.before(conn, since), 0 if place is None else place[0])
     through = await positions.before(conn, span.until + timedelta(microseconds=1))
     return Gap(after, min(through, await outbox.position(conn)))
-
-
-async def _without_delivery(conn: Connection, webhook_id: UUID, events: Sequence[Event]) -> list[Event]:
-    known = await store.delivered_events(conn, webhook_id, [event.id for event in events]) if events else set()
-    return [event for event in events if event.id not in known]
-
-
-def _delivery(event: Event, webhook_id: UUID, now: datetime) -> NewDelivery:
-    id, payload, event_type = uuid4(), msgspec.json.encode(event), DELIVERED_AS[event.type]
-    body = outbox.body_of(id, event_type, payload, now)
-    return NewDelivery(id, webhook_id, event_type, payload.decode(), body.decode(), event.id, event.seq)

@@ -93,6 +93,13 @@ def body_of(delivery_id: UUID, event_type: str, payload: bytes, enqueued_at: dat
     )
 
 
+def delivery_of(event: Event, payload: bytes, webhook_id: UUID, now: datetime) -> NewDelivery:
+    """Return the delivery of an event, whose JSON is `payload`, to a webhook."""
+    id, event_type = uuid4(), DELIVERED_AS[event.type]
+    body = body_of(id, event_type, payload, now)
+    return NewDelivery(id, webhook_id, event_type, payload.decode(), body.decode(), event.id, event.seq)
+
+
 async def _begin(conn: Connection) -> None:
     """Make the cursor that somebody deleted; the events of the last day may lack their deliveries."""
     through = await log.before_received(conn, datetime.now(UTC) - BEGIN_BEFORE)
@@ -134,13 +141,8 @@ async def _rewind(conn: Connection, cursor: Cursor) -> Step:
 
 
 def _deliveries(event: Event, subscribers: Sequence[Subscriber], now: datetime) -> Iterator[NewDelivery]:
-    event_type, seq = DELIVERED_AS.get(event.type), event.seq or 0
-    if event_type is None:
-        return
+    event_type, seq = DELIVERED_AS[event.type], event.seq or 0
     interested = [subscriber.id for subscriber in subscribers if subscriber.wants(event_type, seq)]
     payload = msgspec.json.encode(event) if interested else b""
-    text = payload.decode()
     for webhook_id in interested:
-        id = uuid4()
-        body = body_of(id, event_type, payload, now).decode()
-        yield NewDelivery(id, webhook_id, event_type, text, body, event.id, event.seq)
+        yield delivery_of(event, payload, webhook_id, now)

@@ -10,8 +10,7 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
 from aitp_cp.deliveries import bulk, health, outbox, service
-from aitp_cp.deliveries.bulk import Act
-from aitp_cp.deliveries.bulk_model import BulkQuery, Queued, Range, Resend
+from aitp_cp.deliveries.bulk_model import BulkAct, BulkQuery, Queued, Range, Resend
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.deliveries.model import ATTEMPT_ORDER, ORDER, AttemptPage, DeliveryPage, DeliveryQuery, DeliveryView
@@ -35,7 +34,7 @@ REDELIVER = "POST /api/webhooks/{id}/deliveries/{deliveryId}/redeliver"
 
 
 Body = TypeVar("Body", Range, Resend)
-Work = Callable[[Connection, Act, Body], Awaitable[Queued]]
+Work = Callable[[Connection, BulkAct, Body], Awaitable[Queued]]
 
 
 async def list_deliveries(rt: Runtime, request: Request) -> Response:
@@ -92,10 +91,10 @@ async def _run(rt: Runtime, request: Request, work: Work[Body], shape: type[Body
     kept_days = rt.settings.webhook_delivery_ttl_days
     if read_query(request, BulkQuery).dry_run:
         async with rt.db.connection() as conn:
-            return json_response(await work(conn, Act(id, None, rt.clock(), kept_days), decode(body, shape)))
+            return json_response(await work(conn, BulkAct(id, None, rt.clock(), kept_days), decode(body, shape)))
 
     async def effect(conn: Connection) -> ApiResponse:
-        return ApiResponse(202, await work(conn, Act(id, actor, rt.clock(), kept_days), decode(body, shape)))
+        return ApiResponse(202, await work(conn, BulkAct(id, actor, rt.clock(), kept_days), decode(body, shape)))
 
     # The webhook is part of what a key stands for.
     name, bound = f"webhooks.{work.__name__.replace('_', '-')}", id.bytes + body

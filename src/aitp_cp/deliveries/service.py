@@ -13,6 +13,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import attempts, store
 from aitp_cp.deliveries.model import AttemptPage, DeliveryFilter, DeliveryPage, DeliveryView, NewDelivery
 from aitp_cp.deliveries.outbox import body_of
+from aitp_cp.deliveries.resending import requeue
 from aitp_cp.errors import existing
 from aitp_cp.protocol.vocabulary import TEST_TYPE
 
@@ -36,12 +37,10 @@ async def redeliver(conn: Connection, webhook_id: UUID, id: UUID, actor: Actor, 
     The delivery keeps its id, so a receiver that remembers ids sees a repetition.
     """
     await is_active(conn, webhook_id)
-    await attempts.forget_old(conn, [id])
-    delivery = await store.send_again(conn, webhook_id, id)
-    if delivery is None:  # unknown, or being sent now
-        delivery = existing(await store.find(conn, webhook_id, id), "no such delivery")
+    existing(await store.find(conn, webhook_id, id), "no such delivery")
+    await requeue(conn, [id])
     await audit.record(conn, "webhook.redeliver", actor, str(webhook_id), {"deliveryId": str(id)}, now)
-    return delivery
+    return existing(await store.find(conn, webhook_id, id), "no such delivery")
 
 
 async def send_test(conn: Connection, webhook_id: UUID, actor: Actor, now: datetime) -> DeliveryView:
@@ -56,9 +55,7 @@ async def send_test(conn: Connection, webhook_id: UUID, actor: Actor, now: datet
     if not active:
         await store.fail(conn, id, "not sent: the webhook is not active")
     await audit.record(conn, "webhook.test", actor, str(webhook_id), {"deliveryId": str(id)}, now)
-    delivery = await store.find(conn, webhook_id, id)
-    assert delivery is not None
-    return delivery
+    return existing(await store.find(conn, webhook_id, id), "no such delivery")
 
 
 def _test_event(webhook_id: UUID, now: datetime) -> bytes:

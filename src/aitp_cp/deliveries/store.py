@@ -78,15 +78,6 @@ WHERE id = $1 AND webhook_id = $2
 
 FAIL = "UPDATE webhook_deliveries SET status = 'failed', error = $2, next_retry_at = NULL WHERE id = $1"
 
-# A delivery that is being sent stays as it is: its result is about to be recorded.
-SEND_AGAIN = f"""
-UPDATE webhook_deliveries
-SET status = 'pending', attempts = 0, next_retry_at = now(), status_code = NULL, error = NULL, delivered_at = NULL,
-    lease_until = NULL, lease_token = NULL
-WHERE id = $1 AND webhook_id = $2 AND (lease_until IS NULL OR lease_until <= now())
-RETURNING {DELIVERY.sql}
-"""
-
 COUNT_UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status NOT IN ('delivered', 'failed')"
 
 COUNT_OF_EVENT = "SELECT status, count(*) AS count FROM webhook_deliveries WHERE event_id = $1 GROUP BY status"
@@ -220,14 +211,9 @@ async def webhook_of(conn: Connection, id: UUID) -> UUID | None:
 async def find_request(conn: Connection, webhook_id: UUID, id: UUID) -> RequestView | None:
     """Return what a delivery sends."""
     row = await conn.fetchrow(FIND_REQUEST, id, webhook_id)
-    return None if row is None else RequestView(row["body"], row["event_id"], row["event_seq"])
+    return None if row is None else RequestView(**row)
 
 
 async def fail(conn: Connection, id: UUID, error: str) -> None:
     """Fail a delivery that nobody has leased, before its first attempt."""
     await conn.execute(FAIL, id, error)
-
-
-async def send_again(conn: Connection, webhook_id: UUID, id: UUID) -> DeliveryView | None:
-    """Make a delivery due with all its attempts left; None when there is none or it is being sent."""
-    return DELIVERY.find(await conn.fetchrow(SEND_AGAIN, id, webhook_id))

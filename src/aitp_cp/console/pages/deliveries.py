@@ -19,8 +19,7 @@ from aitp_cp.db.keyset import Window
 from aitp_cp.deliveries import bulk, outbox, store
 from aitp_cp.deliveries import health as healths
 from aitp_cp.deliveries import service as deliveries
-from aitp_cp.deliveries.bulk import Act
-from aitp_cp.deliveries.bulk_model import MAX_ROWS, Queued, Range, Resend
+from aitp_cp.deliveries.bulk_model import MAX_ROWS, BulkAct, Queued, Range, Resend
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.deliveries.model import ORDER, AttemptView, DeliveryQuery, DeliveryStatus, DeliveryView, RequestView
@@ -105,7 +104,7 @@ async def _plan(rt: Runtime, conn: Connection, id: UUID, query: DeliveriesFilter
         return 0
     members = {name: value for name in MATCHING if (value := getattr(query, name)) is not None}
     body = convert(msgspec.to_builtins({"since": EVER, **members}), Resend)
-    return (await bulk.resend(conn, Act(id, None, rt.clock(), 0), body)).matched
+    return (await bulk.resend(conn, BulkAct(id, None, rt.clock(), 0), body)).matched
 
 
 async def get_delivery(rt: Runtime, request: Request) -> Response:
@@ -140,7 +139,7 @@ async def resend(rt: Runtime, request: Request, form: Form) -> Response:
         body = matching or {"since": EVER}
     after = form.get("rest") or None if form.get("what") == "matching" else None
 
-    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+    async def step(conn: Connection, act: BulkAct, after: str | None) -> Queued:
         return await bulk.resend(conn, act, convert({**body, "after": after, "limit": STEP_ROWS}, Resend))
 
     return await _in_steps(rt, request, step, {**matching, "rest": after})
@@ -155,16 +154,16 @@ async def replay_missing(rt: Runtime, request: Request, form: Form) -> Response:
     return await _in_range(rt, request, form, bulk.replay_missing)
 
 
-Step = Callable[[Connection, Act, str | None], Awaitable[Queued]]
+Step = Callable[[Connection, BulkAct, str | None], Awaitable[Queued]]
 
 
 async def _in_range(
-    rt: Runtime, request: Request, form: Form, queue: Callable[[Connection, Act, Range], Awaitable[Queued]]
+    rt: Runtime, request: Request, form: Form, queue: Callable[[Connection, BulkAct, Range], Awaitable[Queued]]
 ) -> Response:
     """Queue what is wanted of a span of time."""
     span = {"since": form.get("since"), "until": form.get("until") or None, "limit": STEP_ROWS}
 
-    async def step(conn: Connection, act: Act, after: str | None) -> Queued:
+    async def step(conn: Connection, act: BulkAct, after: str | None) -> Queued:
         return await queue(conn, act, convert({**span, "after": after}, Range))
 
     return await _in_steps(rt, request, step, {"status": "pending"})
@@ -177,7 +176,7 @@ async def _in_steps(rt: Runtime, request: Request, step: Step, back: dict[str, o
     without, what is queued matches no more.
     """
     id, resumes = path_uuid(request), "rest" in back
-    act = Act(id, actor_of(rt, request), rt.clock(), rt.settings.webhook_delivery_ttl_days)
+    act = BulkAct(id, actor_of(rt, request), rt.clock(), rt.settings.webhook_delivery_ttl_days)
     after, queued = back.pop("rest", None), 0
     for _ in range(MAX_STEPS):
         async with rt.db.transaction() as conn:
