@@ -5,7 +5,7 @@ import pytest
 
 from aitp_cp.db.locks import LOG
 from aitp_cp.db.migrations.run import upgrade
-from aitp_cp.db.schema import adopt_unsequenced
+from aitp_cp.db.schema import number_unsequenced
 from tests.migrations import existing
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ async def test_existing_events_are_numbered_by_time(existing_url: str, conn: asy
 async def test_later_events_without_a_number_go_to_the_end(existing_url: str, conn: asyncpg.Connection) -> None:
     await upgrade(existing_url)
     await existing.add_events(conn, 30)
-    assert [await adopt_unsequenced(conn, 20) for _ in range(3)] == [20, 10, 0]
+    assert [await number_unsequenced(conn, 20, adopt=True) for _ in range(3)] == [20, 10, 0]
     late = "SELECT array_agg(seq ORDER BY ts, id) FROM audit_events WHERE session_id LIKE 's%' AND seq > 12"
     assert await conn.fetchval(late) == list(range(13, 43))
 
@@ -36,9 +36,9 @@ async def test_an_event_that_is_being_deleted_is_not_waited_for(existing_url: st
     sweeper = await asyncpg.connect(existing_url)
     async with sweeper.transaction():
         await sweeper.execute(SWEEP_ONE)
-        assert await asyncio.wait_for(adopt_unsequenced(conn, 100), timeout=5) == 4
+        assert await asyncio.wait_for(number_unsequenced(conn, 100, adopt=True), timeout=5) == 4
     await sweeper.close()
-    assert await adopt_unsequenced(conn, 100) == 0
+    assert await number_unsequenced(conn, 100, adopt=True) == 0
 
 
 async def test_numbers_become_visible_in_order(existing_url: str, conn: asyncpg.Connection) -> None:
@@ -49,7 +49,7 @@ async def test_numbers_become_visible_in_order(existing_url: str, conn: asyncpg.
     async with writer.transaction():
         await writer.fetchval("SELECT pg_advisory_xact_lock($1)", LOG.key)
         taken = await writer.fetchval("SELECT nextval('audit_events_seq')")
-        adopting = asyncio.create_task(adopt_unsequenced(conn, 100))
+        adopting = asyncio.create_task(number_unsequenced(conn, 100, adopt=True))
         await asyncio.sleep(0.2)
         assert not adopting.done()
     assert await adopting == 5

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from aitp_cp.db import urgent
-from aitp_cp.db.pool import ACQUIRE_TIMEOUT_SECS
+from aitp_cp.db.connections import ACQUIRE_TIMEOUT_SECS
 from tests.revocation.support import LIST, listed, revoke
 from tests.support.app import App, running_app
 from tests.support.proxy import Proxy

@@ -7,15 +7,17 @@ import asyncio
 import getpass
 import os
 from asyncio.staggered import staggered_race
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from aitp_cp.database_url import DatabaseUrl, DatabaseUrlError, Host, read
 
-Attempt = Awaitable[asyncpg.Connection]
+Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Attempt = Awaitable[Conn]
 
 CONNECT_TIMEOUT_SECS = 5.0  # the longest that a host which does not answer may hold up a request
 # With several hosts: a machine that has vanished must not hold up the others, nor the next attempt.
@@ -62,7 +64,7 @@ async def connect(
     standby: bool = False,
     timeout: float = CONNECT_TIMEOUT_SECS,
     **driver: Any,
-) -> asyncpg.Connection:
+) -> Conn:
     """Connect and pin the session; `session` overrides the pinned settings.
 
     Of several hosts the first that takes writes is used, with `standby` rather one that does not, unless the URL has
@@ -89,20 +91,29 @@ async def connect(
             return await _first(url, "any", one)
 
 
-async def _first(url: DatabaseUrl, attributes: str, one: Callable[..., Attempt]) -> asyncpg.Connection:
+@contextmanager
+def ending(conn: Conn) -> Iterator[Conn]:
+    """End a connection with the block: `close` would wait for a response that may never come."""
+    try:
+        yield conn
+    finally:
+        conn.terminate()
+
+
+async def _first(url: DatabaseUrl, attributes: str, one: Callable[..., Attempt]) -> Conn:
     """Return a connection to the first host with these attributes; each gets a head start before the next."""
     timeout = HOST_TIMEOUT_SECS
     attempts = [partial(one, url.alone(host, attributes), timeout=timeout) for host in url.hosts]
-    conn: asyncpg.Connection | None
+    conn: Conn | None
     conn, _, failures = await staggered_race(attempts, NEXT_HOST_SECS)
     if conn is None:
         raise NoServer([(host, failure) for host, failure in zip(url.hosts, failures, strict=True) if failure])
     return conn
 
 
-async def _connect(dsn: str, *, timeout: float, pinning: str, driver: Mapping[str, Any]) -> asyncpg.Connection:
+async def _connect(dsn: str, *, timeout: float, pinning: str, driver: Mapping[str, Any]) -> Conn:
     async with asyncio.timeout(timeout):
-        conn: asyncpg.Connection = await asyncpg.connect(dsn, **driver)
+        conn: Conn = await asyncpg.connect(dsn, **driver)
         try:
             await conn.execute(pinning)
         except BaseException:

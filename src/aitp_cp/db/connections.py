@@ -4,16 +4,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import asyncpg
 
+from aitp_cp.db.connect import Conn
 from aitp_cp.db.times import read_all_times
 
-Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 # Called after every statement with its text, its seconds and its error; never with its arguments.
 OnStatement = Callable[[str, float, BaseException | None], None]
 
+ACQUIRE_TIMEOUT_SECS = 5.0
+COMMAND_TIMEOUT_SECS = 20.0
 CLOSE_TIMEOUT_SECS = 5  # then by force: shutdown has a budget
 
 

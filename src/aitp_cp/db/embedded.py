@@ -13,7 +13,6 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
@@ -91,7 +90,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -102,20 +101,18 @@ def start(home: Path, *, durable: bool = True, port: int | None = None) -> Serve
     against power loss for speed. Raises AlreadyRunning, or EmbeddedError with the end of the server log.
     """
     home = home.expanduser().resolve()
-    lock = -1
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = _claim(home)
-        place = prepare(home)
-        _initialise(place, durable)
-        pid = _run(place, _options(place, durable, port))
-    except BaseException as error:
-        if lock >= 0:
+        try:
+            place = prepare(home)
+            _initialise(place, durable)
+            return Server(place, _run(place, _options(place, durable, port)), port, lock)
+        except BaseException:
             os.close(lock)
-        if isinstance(error, OSError):
-            raise EmbeddedError(f"the embedded Postgres of {home} cannot start: {error}") from error
-        raise
-    return Server(place, pid, port, lock)
+            raise
+    except OSError as error:
+        raise EmbeddedError(f"the embedded Postgres of {home} cannot start: {error}") from error
 
 
 def _claim(home: Path) -> int:
@@ -223,11 +220,11 @@ def _is_postgres(place: Place, server: _Status) -> bool:
     port = re.search(r'"port=(\d+)"', server.options)
     command = ["pg_isready", "-t", "3", "-h", str(place.socket_dir), "-p", port[1] if port else str(_DEFAULT_PORT)]
     deadline = time.monotonic() + _LISTEN_SECONDS
-    while (code := _execute(place, *command).returncode) not in {0, 1}:
+    while _execute(place, *command).returncode not in {0, 1}:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
-    return code in {0, 1}
+    return True
 
 
 def _stop(place: Place) -> None:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from aitp_cp.db.connect import connect
+from aitp_cp.db.connect import connect, ending
 from aitp_cp.db.loss import named_loss
 
 OLDEST_SERVER = 14
@@ -95,12 +95,9 @@ async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
 @asynccontextmanager
 async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """Connect for as long as the block lasts; a loss is raised as `ConnectionDoesNotExistError`."""
-    conn = await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)
-    try:
+    with ending(await connect(dsn, command_timeout=COMMAND_TIMEOUT_SECS, statement_cache_size=0)) as conn:
         async with named_loss(conn):
             yield conn
-    finally:
-        conn.terminate()
 
 
 async def _pid(conn: asyncpg.Connection) -> int:

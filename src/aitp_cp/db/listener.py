@@ -13,7 +13,7 @@ from logging import DEBUG, WARNING
 
 import structlog
 
-from aitp_cp.db.connect import connect
+from aitp_cp.db.connect import connect, ending
 from aitp_cp.db.failures import reason
 
 log = structlog.get_logger("aitp_cp.db.listener")
@@ -86,15 +86,17 @@ class Listener:
     async def _listen(self) -> None:
         """Serve until the connection is lost."""
         began = time.monotonic()
-        conn = await connect(self._dsn, command_timeout=PROBE_TIMEOUT_SECS)
-        lost = self._lost = asyncio.Event()
-        conn.add_termination_listener(lambda _: lost.set())
-        try:
+        with ending(await connect(self._dsn, command_timeout=PROBE_TIMEOUT_SECS)) as conn:
+            lost = self._lost = asyncio.Event()
+            conn.add_termination_listener(lambda _: lost.set())
             server: datetime = await conn.fetchval(STARTED_AT)
             await conn.add_listener(self._channel, lambda *_: self._ring())
             for channel, callback in self._others:
                 await conn.add_listener(channel, lambda *args, callback=callback: callback(args[-1]))
-            self._recognise(server, began)
+            moved = self._server not in {None, server}
+            self._server = server
+            if moved:
+                self._on_move(began)
             self.connected = True
             self._ring()
             while not lost.is_set():
@@ -102,11 +104,3 @@ class Listener:
                     await asyncio.wait_for(lost.wait(), self._probe_secs)
                     return
                 await conn.execute("SELECT 1")
-        finally:
-            conn.terminate()  # close() would wait for a response that may never come
-
-    def _recognise(self, server: datetime, began: float) -> None:
-        moved = self._server not in {None, server}
-        self._server = server
-        if moved:
-            self._on_move(began)

@@ -59,6 +59,7 @@ def idempotency(scope: str, key: str) -> Lock:
     return Lock(2, _key(f"{scope}\n{key}"))
 
 
+_LOCK = "SELECT pg_advisory_xact_lock{shared}($1)"
 # The subquery keeps the order of the keys, so that each result belongs to its key.
 _TRY_ALL = """
 SELECT pg_try_advisory_xact_lock(key) AS taken
@@ -119,17 +120,12 @@ async def lock_graph(conn: Connection, aids: Collection[str], secs: float, *, sh
         await _within(conn, secs, _SHARE_AGENTS, busy)
     except asyncpg.LockNotAvailableError:
         raise AgentsBusy(busy) from None
-    await (lock_shared if shared else lock)(conn, GRAPH)
+    await conn.execute(_LOCK.format(shared=mode), GRAPH.key)
 
 
 async def lock(conn: Connection, lock: Lock) -> None:
     """Wait for the lock and hold it for the rest of the transaction."""
-    await conn.execute("SELECT pg_advisory_xact_lock($1)", lock.key)
-
-
-async def lock_shared(conn: Connection, lock: Lock) -> None:
-    """Share the lock with others that share it, for the rest of the transaction."""
-    await conn.execute("SELECT pg_advisory_xact_lock_shared($1)", lock.key)
+    await conn.execute(_LOCK.format(shared=""), lock.key)
 
 
 async def try_lock(conn: Connection, lock: Lock) -> bool:
@@ -147,7 +143,7 @@ async def lock_within(conn: Connection, lock: Lock, secs: float) -> bool:
     if await try_lock(conn, lock):
         return True
     try:
-        await _within(conn, secs, "SELECT pg_advisory_xact_lock($1)", lock.key)
+        await _within(conn, secs, _LOCK.format(shared=""), lock.key)
     except asyncpg.LockNotAvailableError:
         return False
     return True

@@ -13,7 +13,7 @@ import structlog
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db.bounded import while_true, within
 from aitp_cp.db.connect import connect
-from aitp_cp.db.connections import Connections, OnStatement
+from aitp_cp.db.connections import ACQUIRE_TIMEOUT_SECS, COMMAND_TIMEOUT_SECS, Connections, OnStatement
 from aitp_cp.db.loss import named_loss
 from aitp_cp.db.reserve import Reserve, urgent
 from aitp_cp.db.standby import READER, Position, Standby, Unfit, position
@@ -27,8 +27,6 @@ UniqueViolation = asyncpg.UniqueViolationError
 # A value that this database cannot hold: text outside its encoding, a number out of range, too long for an index.
 ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
-ACQUIRE_TIMEOUT_SECS = 5.0
-COMMAND_TIMEOUT_SECS = 20.0
 COMMIT_TIMEOUT_SECS = 15.0  # below the driver's
 LOG_EVERY_SECS = 30.0
 SILENT_SECS = 2.0  # of one request of a person, before the database is asked whether it is there at all

@@ -97,17 +97,12 @@ async def current_revision(conn: Connection) -> str | None:
     return None
 
 
-async def number_unsequenced(conn: Connection, limit: int) -> int:
-    """Give the next log positions to at most `limit` events without one, oldest first; return how many."""
-    return await _number(conn, limit, "")
+async def number_unsequenced(conn: Connection, limit: int, *, adopt: bool) -> int:
+    """Give the next log positions to at most `limit` events without one, oldest first; return how many.
 
-
-async def adopt_unsequenced(conn: Connection, limit: int) -> int:
-    """Do the same on the current schema, and mark the rows as adopted: an older control plane has delivered them."""
-    return await _number(conn, limit, ", adopted = true")
-
-
-async def _number(conn: Connection, limit: int, mark: str) -> int:
+    `adopt` marks them, which needs the current schema: an older control plane has delivered them.
+    """
+    statement = _NUMBER_UNSEQUENCED.format(mark=", adopted = true" if adopt else "")
     async with conn.transaction():
         await lock(conn, LOG)
-        return int(await conn.fetchval(_NUMBER_UNSEQUENCED.format(mark=mark), limit))
+        return int(await conn.fetchval(statement, limit))

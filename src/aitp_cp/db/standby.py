@@ -8,18 +8,17 @@ primary shows no lag.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 import asyncpg
 import structlog
 
 from aitp_cp.database_url import DatabaseUrlError
-from aitp_cp.db.connect import connect
-from aitp_cp.db.connections import Conn, Connections, OnStatement
+from aitp_cp.db.connect import Conn, connect, ending
+from aitp_cp.db.connections import ACQUIRE_TIMEOUT_SECS, COMMAND_TIMEOUT_SECS, Connections, OnStatement
 from aitp_cp.db.failures import reason
 from aitp_cp.errors import AppError, NotFound
 
@@ -33,15 +32,13 @@ T = TypeVar("T")
 MEASURE_EVERY_SECS = 0.25
 PROBE_TIMEOUT_SECS = 0.5  # with the one above: a standby that vanishes is left within a second
 CONNECT_TIMEOUT_SECS = 1.0
-ACQUIRE_TIMEOUT_SECS = 5.0
-COMMAND_TIMEOUT_SECS = 20.0
 RETRY_SECS = 0.5
 GOALS = 256  # positions remembered until the standby has them: a minute of lag
 MOST_WAITING = 1000  # callbacks; beyond, the oldest are called early
 WRITERS = 10_000  # callers whose last write is remembered
 
 Reason = Literal["away", "lag", "own_write", "failed", "not_found"]
-REASONS: tuple[Reason, ...] = ("away", "lag", "own_write", "failed", "not_found")
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 # On a standby what it has replayed; `server` tells two servers apart, `cluster` two databases.
 _POSITION = """
@@ -182,7 +179,7 @@ class Standby:
             await asyncio.sleep(RETRY_SECS)
 
     async def _follow_until_lost(self, primary: Callable[[], Awaitable[Position]]) -> None:
-        async with _probing(self._dsn) as conn:
+        with ending(await _connect(self._dsn)) as conn:
             while True:
                 await self._measure(conn, primary)
                 await asyncio.sleep(MEASURE_EVERY_SECS)
@@ -207,9 +204,6 @@ class Standby:
             self._followed = here.server
             self._goals.clear()
         self._goals.append((asked_at, here.lsn))
-        self._use()
-
-    def _use(self) -> None:
         if self._away:
             self._away = False
             log.info("read_standby_used")
@@ -229,7 +223,7 @@ async def measure(dsn: str, primary: "Connection", at_most_secs: float) -> float
     Raises `NotAStandby` and the driver's errors.
     """
     here, began = await position(primary), time.monotonic()
-    async with _probing(dsn) as conn:
+    with ending(await _connect(dsn)) as conn:
         while (waited := time.monotonic() - began) <= at_most_secs:
             there = await position(conn)
             _require_standby(there, here)
@@ -242,15 +236,6 @@ async def measure(dsn: str, primary: "Connection", at_most_secs: float) -> float
 def _require_standby(there: Position, here: Position) -> None:
     if there.cluster != here.cluster or (there.server != here.server and not there.in_recovery):
         raise NotAStandby("it is not a standby of the primary")
-
-
-@asynccontextmanager
-async def _probing(dsn: str) -> AsyncIterator[Conn]:
-    conn = await _connect(dsn)
-    try:
-        yield conn
-    finally:
-        conn.terminate()
 
 
 async def _connect(dsn: str, **driver: Any) -> Conn:

@@ -5,9 +5,9 @@ beyond Python's range is read, and shown, as the first or the last moment of tha
 cursor at it must not pass, or repeat, others that look the same.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Protocol
+
+from aitp_cp.db.connect import Conn
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -38,19 +38,7 @@ class _Beyond(tzinfo):
         return "UTC"
 
 
-class _Connection(Protocol):
-    async def set_type_codec(
-        self,
-        typename: str,
-        *,
-        schema: str = ...,
-        encoder: Callable[[Any], Any],
-        decoder: Callable[[Any], Any],
-        format: str = ...,
-    ) -> None: ...
-
-
-async def read_all_times(conn: _Connection) -> None:
+async def read_all_times(conn: Conn) -> None:
     """Make the connection read any timestamptz; otherwise one row could fail a whole page."""
     await conn.set_type_codec("timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple")
 

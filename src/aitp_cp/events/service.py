@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import ADOPTION, LOG, lock, try_lock
-from aitp_cp.db.schema import adopt_unsequenced
+from aitp_cp.db.schema import number_unsequenced
 from aitp_cp.events import store
 from aitp_cp.events.history import of_aid, of_session
 from aitp_cp.events.invocations import invocations
@@ -68,6 +68,6 @@ async def adopt(conn: Connection, limit: int) -> int:
     """
     if not await store.has_unsequenced(conn) or not await try_lock(conn, ADOPTION):
         return 0
-    adopted = await adopt_unsequenced(conn, limit)
+    adopted = await number_unsequenced(conn, limit, adopt=True)
     await store.ring(conn, adopted)
     return adopted

@@ -1,7 +1,6 @@
 """Bring a database to the newest revision: any number of processes may try, one at a time works."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from aitp_cp.db.fitness import unfit
 from aitp_cp.db.locks import MIGRATION
 from aitp_cp.db.migrations import REVISIONS, CannotMigrate, SchemaAhead, needs_upgrade
 from aitp_cp.db.migrations.adoption import obstacle
-from aitp_cp.db.migrations.waiting import REPORT_AFTER_SECS, other_migration, watched
+from aitp_cp.db.migrations.waiting import REPORT_AFTER_SECS, Report, other_migration, watched
 from aitp_cp.db.schema import OLD_VERSION_TABLE, VERSION_TABLE, current_revision
 
 __all__ = ["CannotMigrate", "SchemaAhead", "upgrade"]
-
-Report = Callable[[str], None]
 
 _POLL_SECONDS = 0.1
 _REPORT_EVERY_SECONDS = 30.0
@@ -127,26 +124,24 @@ async def _apply(conn: asyncpg.Connection, report: Report) -> list[str]:
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=the_connection, poolclass=StaticPool)
     run = _Run([], report, await conn.fetchval(_HAS_OLD_VERSION) is not None)
+    attempt = 1
     try:
-        for attempt in range(1, _LOCK_ATTEMPTS):
-            if await _attempt(engine, run):
-                return run.applied
-            run.report("a table is busy, trying again")
+        while not await _attempt(engine, run, is_last=attempt == _LOCK_ATTEMPTS):
+            report("a table is busy, trying again")
             await asyncio.sleep(_POLL_SECONDS * attempt)
-        async with engine.connect() as connection:
-            await connection.run_sync(_upgrade, run)
-        return run.applied
+            attempt += 1
     finally:
         await engine.dispose()
+    return run.applied
 
 
-async def _attempt(engine: AsyncEngine, run: _Run) -> bool:
+async def _attempt(engine: AsyncEngine, run: _Run, *, is_last: bool) -> bool:
     """Return False when a table was busy, so that trying again makes sense."""
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, run)
     except (DBAPIError, asyncpg.PostgresError) as error:
-        if not _is_busy(error):
+        if is_last or not _is_busy(error):
             raise
         return False
     return True

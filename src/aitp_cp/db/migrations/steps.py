@@ -1,6 +1,6 @@
 """Building blocks of revisions: plain SQL that is safe on a live table and safe to repeat."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,10 @@ _NUMBER_BATCH = 10_000
 
 
 def report(step: str) -> None:
+    """Call what `upgrade` was given for each step."""
     config = op.get_context().config
-    if config is not None:
-        config.attributes["report"](step)
+    assert config is not None
+    config.attributes["report"](step)
 
 
 def execute(statement: str) -> None:
@@ -61,9 +62,10 @@ def drop_indexes(names: Iterable[str]) -> None:
 def number_events() -> None:
     """Give every event without a log position one, oldest first, a batch to a transaction."""
     total = 0
+    driver: Any = op.get_bind().connection.dbapi_connection
     with op.get_context().autocommit_block():
-        while adopted := _run_async(lambda conn: number_unsequenced(conn, _NUMBER_BATCH)):
-            total += adopted
+        while numbered := driver.run_async(lambda conn: number_unsequenced(conn, _NUMBER_BATCH, adopt=False)):
+            total += numbered
             report(f"{total} events numbered")
 
 
@@ -77,7 +79,3 @@ def _concurrently() -> Iterator[None]:
             yield
         finally:
             execute(f"SET lock_timeout = '{previous}'")
-
-
-def _run_async(function: Callable[[Any], Awaitable[int]]) -> int:
-    return int(op.get_bind().connection.dbapi_connection.run_async(function))  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from aitp_cp.db.connect import connect
+from aitp_cp.db.connect import connect, ending
 from aitp_cp.db.locks import MIGRATION
 
 Report = Callable[[str], None]
@@ -53,9 +53,8 @@ async def other_migration(conn: asyncpg.Connection) -> str:
 
 
 async def _watch(dsn: str, pid: int, report: Report) -> None:
-    conn = await connect(dsn, application_name="aitp-cp migrate watch", command_timeout=10)
     reported_at: dict[str, float] = {}
-    try:
+    with ending(await connect(dsn, application_name="aitp-cp migrate watch", command_timeout=10)) as conn:
         while True:
             now = asyncio.get_running_loop().time()
             blockers = await conn.fetch(_BLOCKERS, pid, REPORT_AFTER_SECS)
@@ -65,8 +64,6 @@ async def _watch(dsn: str, pid: int, report: Report) -> None:
             for sentence in due:
                 report(sentence)
             await asyncio.sleep(LOOK_EVERY_SECS)
-    finally:
-        conn.terminate()
 
 
 def _session(row: asyncpg.Record) -> str:
