@@ -252,6 +252,7 @@ def test_a_role_that_may_not_and_a_schema_that_is_not_there_take_one_sentence(
 ) -> None:
     role = f"stranger_{uuid4().hex}"
     execute(database_url, f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    execute(empty_database_url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as PostgreSQL 15 and later have it
 
     def refusal(command: str, dsn: str) -> str:
         refused = shell(*command.split(), **GOOD, DATABASE_URL=dsn, HOST="127.0.0.1", PORT=str(free_port()))

