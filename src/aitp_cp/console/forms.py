@@ -9,7 +9,7 @@ from aitp_cp.errors import BodyInvalid
 from aitp_cp.web.body import read_body
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
-SENT = "aitp_cp.form"  # in the scope of a request
+SENT = "aitp_cp.console.form"  # in the scope of a request
 MAX_FIELDS = 2000  # a bulk action names each row that was ticked
 
 

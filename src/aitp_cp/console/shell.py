@@ -25,8 +25,8 @@ from aitp_cp.web.path import sent_address
 from aitp_cp.web.principal import ANYONE
 
 TEMPLATES = Path(__file__).parent / "templates"
-POSITION = "aitp_cp.position"  # in the scope of a request
-REFUSED = "aitp_cp.refused"  # likewise
+POSITION = "aitp_cp.console.position"  # in the scope of a request
+REFUSED = "aitp_cp.console.refused"  # likewise
 ASIDE = frozenset({"before", "offset", "after", "order", "refresh", "format"})  # parameters that filter nothing
 NO_REGIONS = frozenset({"title", "actions", "main"})  # blocks of pages that are not live by themselves
 POLICY = (
