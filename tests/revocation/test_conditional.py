@@ -2,7 +2,7 @@
 
 import pytest
 
-from aitp_cp.revocation.conditional import matches
+from aitp_cp.revocation.tags import matches
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, new_token
+from aitp_cp.protocol.bearer_token import new_token
 from aitp_cp.telemetry.logging import LEVELS, TRACE, configure, flush
 
 pytestmark = pytest.mark.usefixtures("own_logging")
@@ -56,7 +56,7 @@ def test_an_error_has_its_stack_without_what_the_database_quotes() -> None:
 def test_a_librarys_line_shows_no_credential() -> None:
     stream = io.BytesIO()
     configure("trace", json=True, write=stream.write)
-    key, token = new_token(API_KEY_PREFIX), f"aca_{'x' * 100}.{'y' * 43}"
+    key, token = new_token(), f"aca_{'x' * 100}.{'y' * 43}"
     logging.getLogger("uvicorn.asgi").log(TRACE, "scope=%s", {"query_string": f"key={key}&token={token}".encode()})
     assert [line["event"] for line in lines(stream)] == ["scope={'query_string': b'key=acp_<...>&token=aca_<...>'}"]
 

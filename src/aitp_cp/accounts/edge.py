@@ -1,7 +1,6 @@
 """Browsers at the gate: their cookie, who has signed in with it, and what an attempt to sign in comes to."""
 
 import asyncio
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,14 +17,14 @@ from aitp_cp.accounts import service, store
 from aitp_cp.accounts.attempt import LIFETIME, AttemptInvalid, Attempts
 from aitp_cp.accounts.guesses import Guesses
 from aitp_cp.accounts.model import ConsoleSession, LoginRefused, Method, ProviderAway, SignIn, Which
-from aitp_cp.accounts.service import ENTRY, TOKEN_CHARACTERS, Accounts, digest_of
+from aitp_cp.accounts.service import ENTRY, TOKEN_CHARACTERS, Accounts
 from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, InvalidApiKey, NotFound, RateLimited, ScopeMissing
 from aitp_cp.jobs import Loop
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.cache import KeyCache
-from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS
+from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS, digest_of
 from aitp_cp.protocol.scopes import in_order
 from aitp_cp.runtime import Runtime
 from aitp_cp.settings import Settings
@@ -281,7 +280,7 @@ class BrowserSessions(Loop):
         self.rt.metrics.console_logins.labels(method=str(method), result=result).inc()
 
     async def _holder(self, key: str, client_ip: str) -> SignIn:
-        digest, cache = hashlib.sha256(key.encode()).digest(), self.rt.get(KeyCache)
+        digest, cache = digest_of(key), self.rt.get(KeyCache)
         principal = self._accounts.environment.find(digest)
         try:
             if principal is None and key.startswith(API_KEY_PREFIX):

@@ -22,6 +22,7 @@ from aitp_cp.db.keyset import Page, Window
 from aitp_cp.errors import StepUpRequired
 from aitp_cp.keys import store as keys
 from aitp_cp.keys.model import ApiKey
+from aitp_cp.protocol.bearer_token import digest_of
 from aitp_cp.protocol.scopes import ROLES, Role, Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.settings import Settings
@@ -152,10 +153,6 @@ def in_session(actor: Actor, session: ConsoleSession) -> Actor:
     """Return the caller of a request as the person of a session, where the gate has not looked for one."""
     via = {**actor.via, "session": session.shown}
     return msgspec.structs.replace(actor, id=session.subject, name=session.display, via=via)
-
-
-def digest_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def is_fresh(rt: Runtime, request: Source) -> bool:

@@ -72,7 +72,7 @@ class KeyCache(Loop):
     def find(self, token: str, digest: bytes) -> Principal | None:
         key = self._keys.get(digest)
         if key is None:
-            if not is_token(token, API_KEY_PREFIX):
+            if not is_token(token):
                 raise InvalidApiKey
         elif key.key_id in self._revoked:
             raise ApiKeyRevoked

@@ -43,7 +43,7 @@ from aitp_cp.keys.model import (
     view,
     with_secret,
 )
-from aitp_cp.protocol.bearer_token import API_KEY_PREFIX, SHOWN_CHARACTERS, digest_of, new_token
+from aitp_cp.protocol.bearer_token import SHOWN_CHARACTERS, digest_of, new_token
 from aitp_cp.protocol.scopes import ROLES, Scope, in_order
 from aitp_cp.protocol.vocabulary import KEY_CREATED, KEY_REVOKED, KEY_ROTATED
 from aitp_cp_client.wire import moments
@@ -213,7 +213,7 @@ def _check_name(name: str) -> None:
 
 
 def _with_new_secret(key: ApiKey) -> tuple[ApiKey, str]:
-    secret = new_token(API_KEY_PREFIX)
+    secret = new_token()
     return msgspec.structs.replace(key, shown=secret[:SHOWN_CHARACTERS], digest=digest_of(secret)), secret
 
 

@@ -7,7 +7,6 @@ import hmac
 import re
 import secrets
 import struct
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -56,14 +55,13 @@ _DECODER = msgspec.json.Decoder(AgentClaims)
 class AgentTokens:
     """Mints and verifies nonces and tokens, under keys derived from the enrollment secret."""
 
-    def __init__(self, secret: bytes, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
+    def __init__(self, secret: bytes) -> None:
         self._nonce_key = derive(secret, "agent-auth nonce")
         self._token_key = derive(secret, "agent-auth token")
-        self._random = random
 
     def nonce(self, aid: Aid, now: datetime) -> str:
         """Return a fresh nonce that only this agent can use, within the next 60 seconds."""
-        head = _HEAD.pack(int(now.timestamp()) + NONCE_LIFETIME_SECS, self._random(ID_BYTES))
+        head = _HEAD.pack(int(now.timestamp()) + NONCE_LIFETIME_SECS, secrets.token_bytes(ID_BYTES))
         return base64url.encode(head + self._mac_of_nonce(head, aid))
 
     def read_nonce(self, nonce: object, aid: Aid, now: datetime) -> Nonce:

@@ -1,4 +1,4 @@
-"""Tokens that show by themselves whether they were typed or cut wrongly (contract, part II, section 18).
+"""API keys, which show by themselves whether they were typed or cut wrongly (contract, part II, section 18).
 
 A prefix of four characters, 33 base62 characters of 24 random bytes, and 6 of the CRC-32 of everything before: 43 in
 all. A scanner finds one by its prefix and its checksum, and a mistyped one is refused without a look-up.
@@ -10,7 +10,6 @@ import zlib
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 API_KEY_PREFIX = "acp_"
-PREFIX_CHARACTERS = 4
 LENGTH = 43
 SHOWN_CHARACTERS = 8  # of a key, in lists: four random ones tell keys apart and help nobody to guess
 
@@ -20,15 +19,16 @@ _CHECK_CHARACTERS = 6
 _DIGITS = frozenset(ALPHABET)
 
 
-def new_token(prefix: str) -> str:
-    """Return a fresh token with 192 bits from the system's generator."""
-    body = prefix + _base62(int.from_bytes(secrets.token_bytes(_RANDOM_BYTES), "big"), _RANDOM_CHARACTERS)
+def new_token() -> str:
+    """Return a fresh key with 192 bits from the system's generator."""
+    body = API_KEY_PREFIX + _base62(int.from_bytes(secrets.token_bytes(_RANDOM_BYTES), "big"), _RANDOM_CHARACTERS)
     return body + _checksum(body)
 
 
-def is_token(text: str, prefix: str) -> bool:
-    """Return whether the text has the form and the checksum of a token."""
-    if len(text) != LENGTH or not text.startswith(prefix) or not _DIGITS.issuperset(text[PREFIX_CHARACTERS:]):
+def is_token(text: str) -> bool:
+    """Return whether the text has the form and the checksum of a key."""
+    digits = text.removeprefix(API_KEY_PREFIX)
+    if len(text) != LENGTH or digits == text or not _DIGITS.issuperset(digits):
         return False
     return text[-_CHECK_CHARACTERS:] == _checksum(text[:-_CHECK_CHARACTERS])
 

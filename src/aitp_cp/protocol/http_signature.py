@@ -35,9 +35,7 @@ _NAME = r'"[!#-\[\]-~]*"'
 _VALUE = r'(?:-?[0-9]{1,15}|"[ !#-\[\]-~]*")'  # an integer, or a string without escapes: no AID and no tag needs one
 _INPUT = re.compile(rf"({_LABEL})=(\(((?:{_NAME}(?: {_NAME})*)?)\)((?:;{_LABEL}={_VALUE})*))")
 _PARAMETER = re.compile(rf";({_LABEL})=({_VALUE})")
-_BYTES = r":([A-Za-z0-9+/]*={0,2}):"
-_SIGNATURE = re.compile(rf"({_LABEL})={_BYTES}")
-_DIGEST = re.compile(rf"({_LABEL})={_BYTES}")
+_BYTES = re.compile(rf"({_LABEL})=:([A-Za-z0-9+/]*={{0,2}}):")  # a member of Signature or Content-Digest
 _DIGEST_SEPARATOR = re.compile(r"[ \t]*,[ \t]*")
 
 Reason = Literal["components", "digest", "time", "audience", "key", "algorithm"]
@@ -172,7 +170,7 @@ def _check_times(signature_input: _Input, now: int) -> None:
 
 
 def _read_signature(text: str, label: str) -> bytes:
-    shape = _SIGNATURE.fullmatch(text)
+    shape = _BYTES.fullmatch(text)
     if shape is None or shape[1] != label:
         raise _invalid("components", "Signature must hold the one signature that Signature-Input describes")
     signature = _decode(shape[2])
@@ -185,7 +183,7 @@ def _read_digests(text: str) -> tuple[Digest, ...]:
     """Return every digest of the field; one under an unknown algorithm is refused, for nobody would compare it."""
     digests: dict[str, Digest] = {}
     for member in _DIGEST_SEPARATOR.split(text):
-        shape = _DIGEST.fullmatch(member)
+        shape = _BYTES.fullmatch(member)
         value = _decode(shape[2]) if shape else None
         if shape is None or value is None or shape[1] not in _HASHES or shape[1] in digests:
             raise _invalid("digest", "Content-Digest must be sha-256=:…: or sha-512=:…:, each at most once")
@@ -204,10 +202,7 @@ def _decode(text: str) -> bytes | None:
 def _signature_base(request: SignedRequest, signature_input: _Input) -> bytes:
     """Return what was signed (RFC 9421, section 2.5), with the components in the signer's order."""
     derived = {"@method": request.method, "@path": request.path or "/", "@query": f"?{request.query}"}
-    names = signature_input.text[1 : signature_input.text.index(")")].split(" ")
-    lines = [
-        f"{name}: {derived.get(bare) or _only(request.fields, bare)}" for name in names if (bare := name.strip('"'))
-    ]
+    lines = [f'"{name}": {derived.get(name) or _only(request.fields, name)}' for name in signature_input.covered]
     return "\n".join((*lines, f'"@signature-params": {signature_input.text}')).encode("latin-1")
 
 

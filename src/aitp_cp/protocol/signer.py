@@ -9,6 +9,7 @@ from typing import Any
 import aitp
 import msgspec
 
+from aitp_cp.protocol.uuids import VERSION_4
 from aitp_cp_client.wire.aid import Aid
 
 DISPLAY_NAME = "aitp-control-plane"
@@ -16,7 +17,7 @@ HANDSHAKE_PATH = "/api/aitp/handshake/hello"
 MANIFEST_TTL_SECS = 86_400
 
 _SEED = re.compile(r"[0-9A-Fa-f]{64}")
-_SIGNABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_SIGNABLE = re.compile(VERSION_4)
 
 
 class SignedManifest(msgspec.Struct, frozen=True):

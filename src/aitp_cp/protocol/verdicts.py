@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from aitp_cp.protocol import jws as compact
 from aitp_cp.protocol.jws import Jws
+from aitp_cp.protocol.uuids import VERSION_4
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import base64url
 
@@ -28,10 +29,9 @@ from aitp_cp_client.wire import base64url
 MAX_CHAIN = 8
 ATTESTATION = "aitp.attestation"
 
-_UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z"
 _KNOWN_THUMBPRINTS = 4096
 
-Jti = Annotated[str, Meta(pattern=_UUID4)]
+Jti = Annotated[str, Meta(pattern=rf"^{VERSION_4}\Z")]
 Seconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Names = Annotated[list[str], Meta(min_length=1)]
 Version = Literal["aitp/0.3"]

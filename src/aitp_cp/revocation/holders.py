@@ -9,8 +9,7 @@ from typing import Literal
 import msgspec
 
 from aitp_cp.db import Connection
-from aitp_cp.errors import RETRIABLE, AgentTokenInvalid
-from aitp_cp.protocol.agent_token import AgentTokens
+from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 
 Kind = Literal["agent", "address"]
@@ -62,14 +61,6 @@ class Holders:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._noted: OrderedDict[tuple[Kind, str], Holder] = OrderedDict()
-        self._tokens = AgentTokens(rt.settings.enrollment_secret.get_secret_value().encode())
-
-    def agent_of(self, token: str) -> str | None:
-        """Return the agent that a token proves, None for a token that is not valid."""
-        try:
-            return self._tokens.read_token(token, self._rt.clock()).sub
-        except AgentTokenInvalid:
-            return None
 
     def note(self, kind: Kind, client: str, *, holds: int = NONE, sent: int = NONE) -> None:
         """Note a request for the list."""

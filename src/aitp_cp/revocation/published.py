@@ -126,11 +126,6 @@ class PublishedList:
         return NONE if version is None else version
 
     @property
-    def age_secs(self) -> float:
-        """Return how long ago the list that is served was right."""
-        return max(0.0, self._age())
-
-    @property
     def cached(self) -> str:
         """Cache-Control: caches keep the list no longer than it may be served and its signature holds."""
         return max_age(CACHED_SECS, self._rule.limit - self._age())
@@ -266,4 +261,4 @@ class PublishedList:
             log.exception("revocation_list_renewal_failed", exc_info=failure)
 
     def _show_age(self) -> None:
-        self._rt.metrics.revocation_list_age.set(max(0.0, self._age()))
+        self._rt.metrics.revocation_list_age.set(self._age())

@@ -1,17 +1,18 @@
 """The deny list over HTTP (contract, section 11)."""
 
+from contextlib import suppress
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.errors import AppError, BodyInvalid, JtiInvalid, RevocationUnavailable
+from aitp_cp.errors import AgentTokenInvalid, AppError, BodyInvalid, JtiInvalid, RevocationUnavailable
 from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.service import check_key, once_for
+from aitp_cp.protocol.agent_token import AgentTokens
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.revocation import service
-from aitp_cp.revocation.conditional import matches
 from aitp_cp.revocation.holders import NONE, Holders
 from aitp_cp.revocation.jti import read_jti
 from aitp_cp.revocation.model import (
@@ -24,6 +25,7 @@ from aitp_cp.revocation.model import (
     Submission,
 )
 from aitp_cp.revocation.published import PublishedList
+from aitp_cp.revocation.tags import matches
 from aitp_cp.revocation.writer import Revoker
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
@@ -73,9 +75,10 @@ def _note(rt: Runtime, request: Request, holds: int, sent: int) -> None:
     """
     holders = rt.get(Holders)
     holders.note("address", context_of(request).client_ip, holds=holds, sent=sent)
-    token = request.headers.get("x-aitp-agent-token")
-    if token is not None and (aid := holders.agent_of(token)) is not None:
-        holders.note("agent", aid, holds=holds, sent=sent)
+    if (token := request.headers.get("x-aitp-agent-token")) is not None:
+        with suppress(AgentTokenInvalid):
+            agent = rt.get(AgentTokens).read_token(token, rt.clock()).sub
+            holders.note("agent", agent, holds=holds, sent=sent)
 
 
 endpoint = partial(Endpoint, tag="revocation")

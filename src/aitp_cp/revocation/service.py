@@ -85,7 +85,8 @@ async def _take_effect(
     await tcts.revoke(conn, {entry.jti: entry.revoked_at for entry in entries}, len(requests))
     changes = [_change(request, mine) for request, mine in zip(requests, new, strict=True) if mine]
     await audit.record_all(conn, "revocation.add", changes, now)
-    events = await _events(conn, entries, now)
+    parties = await queries.parties(conn, [entry.jti for entry in entries])
+    events = {entry.jti: _event(entry, parties.get(entry.jti), now) for entry in entries}
     positions = await log.append(conn, list(events.values()), now)
     return {jti: positions[event.id] for jti, event in events.items()}
 
@@ -98,11 +99,6 @@ async def add(conn: Connection, parties: Mapping[UUID, tuple[str, str]], reason:
     entries = {jti: Revocation(jti, now, reason) for jti in parties}
     inserted = await store.insert_missing(conn, entries.values(), now) if entries else set()
     return [_event(entry, parties[jti], now) for jti, entry in entries.items() if jti in inserted]
-
-
-async def _events(conn: Connection, entries: Sequence[Revocation], now: datetime) -> dict[UUID, NewEvent]:
-    parties = await queries.parties(conn, [entry.jti for entry in entries])
-    return {entry.jti: _event(entry, parties.get(entry.jti), now) for entry in entries}
 
 
 async def page(conn: Connection, jti: UUID | None, window: Window) -> RevocationPage:

@@ -72,7 +72,7 @@ async def _state(rt: Runtime) -> SignedState:
     published = rt.get(PublishedList)
     signed = await published.get()
     facts = await asyncio.to_thread(revocation_list.read, signed.body)
-    return SignedState(signed, facts, int(published.age_secs), await asyncio.to_thread(_check, rt, signed))
+    return SignedState(signed, facts, int(published.standing().age_secs), await asyncio.to_thread(_check, rt, signed))
 
 
 def _check(rt: Runtime, signed: Signed) -> str | None:
