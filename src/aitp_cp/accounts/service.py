@@ -163,7 +163,7 @@ def is_fresh(rt: Runtime, request: Source) -> bool:
     return principal.authenticated_at is not None and rt.clock() - principal.authenticated_at <= FRESH
 
 
-def require_fresh(rt: Runtime, request: Source, back: str = "/console/") -> None:
+def require_fresh(rt: Runtime, request: Source, back: str) -> None:
     """Raise `StepUpRequired` when the person must show a credential again; `back` is the page to do it from then."""
     if not is_fresh(rt, request):
         raise StepUpRequired(back)

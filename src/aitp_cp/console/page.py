@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aitp_cp.accounts.service import require_fresh
 from aitp_cp.console import forms
 from aitp_cp.console.forms import Form
 from aitp_cp.console.parts.link import ROOT, own
@@ -75,11 +76,16 @@ def _from_position(handler: Handler) -> Handler:
     return noted
 
 
-def action(path: str, handler: Action, *, scope: Scope | None, **more: Any) -> Endpoint:
-    """Declare what a form does; it answers with `see_other`, or with a page that shows a secret once."""
+def action(path: str, handler: Action, *, scope: Scope | None, fresh_on: str | None = None, **more: Any) -> Endpoint:
+    """Declare what a form does; it answers with `see_other`, or with a page that shows a secret once.
+
+    `fresh_on` is the page above the action, from which a person proves again who he is before it is done.
+    """
 
     @wraps(handler)
     async def with_form(rt: Runtime, request: Request) -> Response:
+        if fresh_on is not None:
+            require_fresh(rt, request, _address_above(request, ROOT + fresh_on))
         return await handler(rt, request, await forms.read(request))
 
     return Endpoint(f"POST {ROOT}{path}", with_form, path, **{**OF_PAGES, "scope": scope, "body": Form, **more})
@@ -102,9 +108,12 @@ def _nearest(screens: Mapping[str, Screen], path: str) -> Screen | None:
     return screens.get(path)
 
 
-def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
-    segments = page.path.count("/") + 1
+def _address_above(request: Request, page: str) -> str:
+    """Return the address of a page whose path the request's path begins with."""
+    return "/".join(sent_path(request.scope).split("/")[: page.count("/") + 1])
 
+
+def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
     @wraps(act.handler)
     async def handler(rt: Runtime, request: Request) -> Response:
         try:
@@ -116,9 +125,8 @@ def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
             if refused.status not in SHOWN or not (page.scope is None or page.scope in context.scopes):
                 raise
             context.error = refused
-            path = sent_path(request.scope)
             sentence = SENTENCES.get(refused.code, refused.message)
-            request.scope[REFUSED] = Refused(sentence, refused.code, "/".join(path.split("/")[:segments]))
+            request.scope[REFUSED] = Refused(sentence, refused.code, _address_above(request, page.path))
             answer = await page.handler(rt, request)
             answer.status_code = refused.status
             return answer

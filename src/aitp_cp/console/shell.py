@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 
 from aitp_cp import __version__
+from aitp_cp.accounts.service import is_fresh
 from aitp_cp.console.parts import GLOBALS
 from aitp_cp.console.parts.link import ROOT
 from aitp_cp.console.static_files import StaticFiles
@@ -81,6 +82,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     who: str | None  # None where the gate is open, and before sign-in
     session: UUID | None  # likewise
+    fresh: bool  # the reader has shown a credential within five minutes, or the gate is open
     open_gate: bool
     insecure: bool  # served over plain HTTP
     scopes: frozenset[Scope]
@@ -130,6 +132,7 @@ class Console:
             request_id=context.request_id,
             who=None if principal is None or principal is ANYONE else principal.name or principal.actor,
             session=context.session,
+            fresh=is_fresh(self._rt, request),
             open_gate=principal is ANYONE,
             insecure=not self.secure,
             scopes=context.scopes,

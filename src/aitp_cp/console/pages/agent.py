@@ -8,7 +8,6 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import require_fresh
 from aitp_cp.audit import service as audits
 from aitp_cp.audit import store as audit
 from aitp_cp.audit.model import ORDER as AUDIT_ORDER
@@ -257,10 +256,8 @@ async def put_notes(rt: Runtime, request: Request, form: Form) -> Response:
 
 async def pin(rt: Runtime, request: Request, form: Form) -> Response:
     aid = path_aid(request)
-    page = link("/agents/{aid}", aid=aid)
-    require_fresh(rt, request, page)
     await pin_key(rt, request, form, aid)
-    return see_other(page)
+    return see_other(link("/agents/{aid}", aid=aid))
 
 
 async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
@@ -292,6 +289,6 @@ PAGES = (
     screen("/agents/{aid}", get_agent, scope=Scope.AGENTS_READ, bulk=True),
     screen("/agents/{aid}/export", export, scope=Scope.EVENTS_READ, bulk=True),
     action("/agents/{aid}/notes", put_notes, scope=Scope.AGENTS_WRITE),
-    action("/agents/{aid}/pin", pin, scope=Scope.TRUST_WRITE),
+    action("/agents/{aid}/pin", pin, scope=Scope.TRUST_WRITE, fresh_on="/agents/{aid}"),
     action("/agents/{aid}/deregister", deregister, scope=Scope.AGENTS_WRITE),
 )

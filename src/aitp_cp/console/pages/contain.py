@@ -9,7 +9,6 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
@@ -59,7 +58,6 @@ class ContainView(msgspec.Struct, frozen=True):
     held: str
     problem: str | None
     changes: list[str]
-    fresh: bool
     includes: Sequence[str] = get_args(Include)
     helds: Sequence[str] = get_args(HeldDelegations)
     typed_chars: int = TYPED_CHARS
@@ -72,7 +70,6 @@ async def show(rt: Runtime, request: Request) -> Response:
 
 async def act(rt: Runtime, request: Request, form: Form) -> Response:
     aid = _aid(request)
-    require_fresh(rt, request, link("/agents/{aid}/contain", aid=aid))
     body = _body(form)
     problem = _problem(form, aid)
     if problem is not None:
@@ -115,7 +112,6 @@ async def _page(
         held=body.held_delegations,
         problem=problem,
         changes=[] if form is None else _changes(form, counts),
-        fresh=is_fresh(rt, request),
     )
     status = 200 if problem is None else 409
     return await render(rt, request, "contain.html", view, title="Contain", status=status)
@@ -160,5 +156,5 @@ def _changes(form: Form, now: Counts) -> list[str]:
 
 PAGES = (
     screen("/agents/{aid}/contain", show, scope=Scope.AGENTS_CONTAIN, query=ContainFilter),
-    action("/agents/{aid}/contain", act, scope=Scope.AGENTS_CONTAIN),
+    action("/agents/{aid}/contain", act, scope=Scope.AGENTS_CONTAIN, fresh_on="/agents/{aid}/contain"),
 )

@@ -6,7 +6,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, render, screen, see_other
@@ -42,7 +41,6 @@ class ContainmentPage(msgspec.Struct, frozen=True):
     sent: int
     peers: list[PeerReach]
     unnamed: int
-    fresh: bool
 
 
 async def list_containments(rt: Runtime, request: Request) -> Response:
@@ -70,15 +68,12 @@ async def get_containment(rt: Runtime, request: Request) -> Response:
         sent=sum(peer.known == "sent" for peer in peers),
         peers=shown,
         unnamed=stored.plan.exposed_peer_count - len(shown),
-        fresh=is_fresh(rt, request),
     )
     return await render(rt, request, "containment.html", view, title="Containment")
 
 
 async def release(rt: Runtime, request: Request, form: Form) -> Response:
     id = path_uuid(request)
-    here = link("/containments/{id}", id=id)
-    require_fresh(rt, request, here)
     reason = form.get("reason")
     if not 0 < len(reason) <= MAX_REASON:
         raise BadRequest(f"a release needs a reason of at most {MAX_REASON} characters")
@@ -86,11 +81,11 @@ async def release(rt: Runtime, request: Request, form: Form) -> Response:
         stored = await service.get(conn, id)
     if stored.view.released_at is None:  # else the form was sent twice
         await acting.release(rt, stored.view.aid, reason, actor_of(rt, request))
-    return see_other(here)
+    return see_other(link("/containments/{id}", id=id))
 
 
 PAGES = (
     screen("/containments", list_containments, scope=Scope.AGENTS_READ, nav="Containments", query=ContainmentQuery),
     screen("/containments/{id}", get_containment, scope=Scope.AGENTS_READ),
-    action("/containments/{id}/release", release, scope=Scope.AGENTS_CONTAIN),
+    action("/containments/{id}/release", release, scope=Scope.AGENTS_CONTAIN, fresh_on="/containments/{id}"),
 )

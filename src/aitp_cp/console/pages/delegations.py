@@ -8,7 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import is_fresh
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
@@ -109,7 +108,7 @@ async def _page(rt: Runtime, request: Request, view: DelegationPage) -> Response
 
 
 async def _view(rt: Runtime, request: Request, form: Form | None = None) -> DelegationPage:
-    jti, fresh = path_uuid(request, "jti"), is_fresh(rt, request)
+    jti = path_uuid(request, "jti")
     async with rt.db.connection() as conn:
         rows = (await queries.tree(conn, jti, None)).read().delegations
         own = next((row for row in rows if row.jti == jti), None)
@@ -117,7 +116,7 @@ async def _view(rt: Runtime, request: Request, form: Form | None = None) -> Dele
         token = await queries.find_tct(conn, parent)
         if not rows and token is None:
             raise NotFound("no such delegation, and nothing is delegated from this id")
-        plan = await plan_of(conn, jti, rows, page=link("/delegations/{jti}", jti=jti), fresh=fresh, form=form)
+        plan = await plan_of(conn, jti, rows, page=link("/delegations/{jti}", jti=jti), form=form)
         sides = {aid for row in rows for aid in (row.delegator, row.delegatee)}
         names = await names_of(conn, sides | (set() if token is None else {token.issuer, token.subject}))
     grants = None if token is None else strings(token.grants)
@@ -140,5 +139,5 @@ def _narrowed(scope: Sequence[str], above: Sequence[str] | None) -> list[Grant]:
 
 PAGES = (
     screen("/delegations/{jti}", get_delegation, scope=Scope.EVENTS_READ),
-    action("/delegations/{jti}/revoke", revoke_delegation, scope=Scope.REVOCATION_WRITE),
+    action("/delegations/{jti}/revoke", revoke_delegation, scope=Scope.REVOCATION_WRITE, fresh_on="/delegations/{jti}"),
 )

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import Accounts, is_fresh, require_fresh
+from aitp_cp.accounts.service import Accounts
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console.forms import Form
@@ -53,7 +53,6 @@ class KeysView(msgspec.Struct, frozen=True):
     lifetimes: dict[str, str]
     overlaps: dict[str, str]
     once: str
-    fresh: bool
     next_url: str | None
     states: Sequence[str] = tuple(KeyFilter)
 
@@ -76,14 +75,12 @@ async def list_keys(rt: Runtime, request: Request) -> Response:
         lifetimes=LIFETIMES,
         overlaps=OVERLAPS,
         once=str(uuid4()),
-        fresh=is_fresh(rt, request),
         next_url=onward(request, page.next_before),
     )
     return await render(rt, request, "keys.html", view, title="API keys")
 
 
 async def create(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/keys"))
     grantor = grantor_of(rt, request)
     role, days, rate = form.get("role"), form.get("days"), form.get("rate") or "0"
     if role not in list(map(str, Role)) or days not in LIFETIMES or not (rate.isdecimal() and len(rate) < 10):
@@ -99,7 +96,6 @@ async def create(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/keys"))
     id, grantor = path_uuid(request), grantor_of(rt, request)
     overlap = form.get("overlap")
     if not overlap.isdecimal() or len(overlap) > 6 or int(overlap) > MAX_OVERLAP_SECS:
@@ -113,7 +109,6 @@ async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def revoke(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/keys"))
     id = path_uuid(request)
     reason = form.get("reason") or None
     async with rt.db.transaction() as conn:
@@ -134,7 +129,7 @@ async def _shown_once(rt: Runtime, request: Request, form: Form, effect: Effect)
 
 PAGES = (
     screen("/keys", list_keys, scope=Scope.KEYS_ADMIN, nav="Keys", query=KeyQuery),
-    action("/keys", create, scope=Scope.KEYS_ADMIN),
-    action("/keys/{id}/rotate", rotate, scope=Scope.KEYS_ADMIN),
-    action("/keys/{id}/revoke", revoke, scope=Scope.KEYS_ADMIN),
+    action("/keys", create, scope=Scope.KEYS_ADMIN, fresh_on="/keys"),
+    action("/keys/{id}/rotate", rotate, scope=Scope.KEYS_ADMIN, fresh_on="/keys"),
+    action("/keys/{id}/revoke", revoke, scope=Scope.KEYS_ADMIN, fresh_on="/keys"),
 )

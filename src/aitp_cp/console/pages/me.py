@@ -39,7 +39,6 @@ class MeView(msgspec.Struct, frozen=True):
     name: str | None
     scopes: list[str]
     rows: list[ConsoleSession]
-    fresh: bool
 
 
 class SignedInView(msgspec.Struct, frozen=True):
@@ -60,7 +59,6 @@ async def me(rt: Runtime, request: Request) -> Response:
         name=principal.name,
         scopes=list(map(str, in_order(principal.scopes))),
         rows=rows,
-        fresh=service.is_fresh(rt, request),
     )
     return await render(rt, request, "me.html", view, title="My sessions")
 

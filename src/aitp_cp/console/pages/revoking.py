@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from starlette.requests import Request
 
-from aitp_cp.accounts.service import require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.db import Connection
@@ -36,13 +35,12 @@ class RevocationPlan(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool
     digest: str
     changed: bool
-    fresh: bool
     max_rows: int = MAX_TREE_ROWS
     max_depth: int = MAX_TREE_DEPTH
 
 
 async def plan_of(
-    conn: Connection, jti: UUID, tree: Sequence[DelegationView], *, page: str, fresh: bool, form: Form | None
+    conn: Connection, jti: UUID, tree: Sequence[DelegationView], *, page: str, form: Form | None
 ) -> RevocationPlan:
     """Return what revoking `jti` takes with it: `tree` is what is delegated from it, `form` confirms a plan."""
     live = sorted(str(row.jti) for row in tree if not row.revoked and row.jti != jti)
@@ -57,13 +55,11 @@ async def plan_of(
         cut=len(tree) >= MAX_TREE_ROWS,
         digest=digest,
         changed=form is not None and form.get("expect") != digest,
-        fresh=fresh,
     )
 
 
 async def revoke(rt: Runtime, request: Request, form: Form, plan: RevocationPlan) -> bool:
-    """Revoke what the form confirms; False when that has changed. Raises `StepUpRequired` and `BadRequest`."""
-    require_fresh(rt, request, plan.page)
+    """Revoke what the form confirms; False when that has changed. Raises `BadRequest`."""
     reason = form.get("reason")
     if len(reason) > MAX_REASON:
         raise BadRequest(f"a reason has at most {MAX_REASON} characters")

@@ -9,7 +9,6 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import is_fresh
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, read, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
@@ -89,11 +88,11 @@ async def _page(rt: Runtime, request: Request, view: TokenView) -> Response:
 
 
 async def _view(rt: Runtime, request: Request, form: Form | None = None) -> TokenView:
-    jti, fresh = path_uuid(request, "jti"), is_fresh(rt, request)
+    jti = path_uuid(request, "jti")
     async with rt.db.connection() as conn:
         token = await queries.find_tct(conn, jti)
         tree = (await queries.tree(conn, jti, None)).read().delegations
-        plan = await plan_of(conn, jti, tree, page=link("/tokens/{jti}", jti=jti), fresh=fresh, form=form)
+        plan = await plan_of(conn, jti, tree, page=link("/tokens/{jti}", jti=jti), form=form)
         statements = [] if token is None else token.statements
         aids = {aid for each in statements for aid in (each.reported_by, each.issuer, each.subject)}
         names = await names_of(conn, aids | (set() if token is None else {token.issuer, token.subject}))
@@ -115,5 +114,5 @@ def _row(rt: Runtime, token: TctView) -> TokenRow:
 PAGES = (
     screen("/tokens", list_tokens, scope=Scope.EVENTS_READ, nav="Tokens", query=TokensFilter),
     screen("/tokens/{jti}", get_token, scope=Scope.EVENTS_READ),
-    action("/tokens/{jti}/revoke", revoke_token, scope=Scope.REVOCATION_WRITE),
+    action("/tokens/{jti}/revoke", revoke_token, scope=Scope.REVOCATION_WRITE, fresh_on="/tokens/{jti}"),
 )

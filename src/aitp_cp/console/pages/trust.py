@@ -7,7 +7,6 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.accounts.service import is_fresh, require_fresh
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, region, render, screen, see_other
@@ -62,7 +61,6 @@ class TrustView(msgspec.Struct, frozen=True):
     anchors: Region[Listed[AnchorRow]]
     pins: Region[Listed[PinnedKeyView]]
     namespace: str
-    fresh: bool
     fetches: bool
     max_label: int = MAX_LABEL
 
@@ -74,7 +72,6 @@ async def show(rt: Runtime, request: Request) -> Response:
         anchors=await region(_anchors(rt, query)),
         pins=await region(_pins(rt, query)),
         namespace=query.namespace or "",
-        fresh=is_fresh(rt, request),
         fetches=rt.settings.jwks_refresh_enabled,
     )
     return await render(rt, request, "trust.html", view, title="Trust store")
@@ -98,7 +95,6 @@ async def _pins(rt: Runtime, query: TrustQuery) -> Listed[PinnedKeyView]:
 
 
 async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/trust"))
     members = {"issuerUrl": form.get("issuer_url"), **_optional(form, namespace="namespace", jwksUrl="jwks_url")}
     new = convert({**members, **_optional(form, label="label")}, NewAnchor)
     try:
@@ -111,7 +107,6 @@ async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def edit_anchor(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/trust"))
     id = path_uuid(request)
     patch = {
         "issuerUrl": form.get("issuer_url"),
@@ -126,7 +121,6 @@ async def edit_anchor(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def remove_anchor(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/trust"))
     id = path_uuid(request)
     async with rt.db.transaction() as conn:
         await service.delete(conn, id, actor_of(rt, request), rt.clock())
@@ -134,7 +128,6 @@ async def remove_anchor(rt: Runtime, request: Request, form: Form) -> Response:
 
 
 async def pin(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/trust"))
     await pin_key(rt, request, form, form.get("aid"))
     return see_other(link("/trust"))
 
@@ -152,7 +145,6 @@ async def pin_key(rt: Runtime, request: Request, form: Form, text: str) -> None:
 
 
 async def unpin(rt: Runtime, request: Request, form: Form) -> Response:
-    require_fresh(rt, request, link("/trust"))
     async with rt.db.transaction() as conn:
         actor = actor_of(rt, request)
         await pinned_keys.delete(conn, form.get("namespace"), form.get("aid"), actor, rt.clock())
@@ -166,9 +158,9 @@ def _optional(form: Form, **fields: str) -> dict[str, str]:
 
 PAGES = (
     screen("/trust", show, scope=Scope.TRUST_READ, nav="Trust", query=TrustQuery),
-    action("/trust/anchors", add_anchor, scope=Scope.TRUST_WRITE),
-    action("/trust/anchors/{id}/edit", edit_anchor, scope=Scope.TRUST_WRITE),
-    action("/trust/anchors/{id}/remove", remove_anchor, scope=Scope.TRUST_WRITE),
-    action("/trust/pins", pin, scope=Scope.TRUST_WRITE),
-    action("/trust/pins/remove", unpin, scope=Scope.TRUST_WRITE),
+    action("/trust/anchors", add_anchor, scope=Scope.TRUST_WRITE, fresh_on="/trust"),
+    action("/trust/anchors/{id}/edit", edit_anchor, scope=Scope.TRUST_WRITE, fresh_on="/trust"),
+    action("/trust/anchors/{id}/remove", remove_anchor, scope=Scope.TRUST_WRITE, fresh_on="/trust"),
+    action("/trust/pins", pin, scope=Scope.TRUST_WRITE, fresh_on="/trust"),
+    action("/trust/pins/remove", unpin, scope=Scope.TRUST_WRITE, fresh_on="/trust"),
 )
