@@ -34,7 +34,6 @@ from aitp_cp.notes.model import NotesQuery
 from aitp_cp.protocol.reports import Proof
 from aitp_cp.protocol.scopes import ALL_SCOPES
 from aitp_cp.registry import history as history_of_manifests
-from aitp_cp.registry import queries as names
 from aitp_cp.registry import standing
 from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter, OperatorFilter
@@ -266,8 +265,8 @@ LISTS: dict[str, list[Ask]] = {
         operators_list(owner="team 7"),
         operators_list(unowned=True, before=(DAY_AGO, RARE)),
         operators_list(owner="team 7", status="all", q="name"),
-        lambda conn: names.have_namesakes(conn, [BUSY, RARE]),
-        lambda conn: names.namesakes(conn, "name 7", RARE, NOW, 20),
+        lambda conn: standing.have_namesakes(conn, [BUSY, RARE]),
+        lambda conn: standing.namesakes(conn, "name 7", RARE, NOW),
         agent_list(expires_after=NOW, expires_before=NOW + timedelta(hours=1)),
         agent_list(expires_before=NOW, status="expired", before=(DAY_AGO, RARE)),
     ],

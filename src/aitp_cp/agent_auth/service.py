@@ -2,11 +2,12 @@
 
 import asyncio
 
-from aitp_cp.agent_auth import standing, store
+from aitp_cp.agent_auth import store
 from aitp_cp.agent_auth.model import AgentToken, Challenge
 from aitp_cp.errors import BodyInvalid
 from aitp_cp.protocol import pop_envelope
 from aitp_cp.protocol.agent_token import LIFETIME_SECS, NONCE_LIFETIME_SECS, AgentTokens, proof_invalid
+from aitp_cp.registry import contained
 from aitp_cp.runtime import Runtime
 from aitp_cp_client.wire import aid as aids
 
@@ -17,7 +18,7 @@ async def challenge(rt: Runtime, aid: str) -> Challenge:
     if canonical is None:
         raise BodyInvalid("aid is not an AID")
     async with rt.db.connection() as conn:
-        await standing.require_free(conn, canonical)
+        await contained.check_free(conn, canonical)
     nonce = rt.get(AgentTokens).nonce(canonical, rt.clock())
     return Challenge(nonce, rt.signer.aid, NONCE_LIFETIME_SECS)
 
@@ -35,7 +36,7 @@ async def issue_token(rt: Runtime, body: bytes) -> AgentToken:
     else:
         pop_envelope.verify(envelope)
     async with rt.db.connection() as conn:
-        await standing.require_free(conn, envelope.aid)
+        await contained.check_free(conn, envelope.aid)
         if not await store.use_nonce(conn, nonce.id, nonce.expires_at):
             raise proof_invalid("replayed", "the nonce was already used: ask for a new challenge")
     return AgentToken(tokens.token(envelope.aid, rt.clock()), LIFETIME_SECS, envelope.aid)

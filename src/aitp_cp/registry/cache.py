@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from aitp_cp.errors import existing
 from aitp_cp.events.model import Event
-from aitp_cp.registry import service
+from aitp_cp.registry import store
 from aitp_cp.registry.model import ORDER, ListFilter, Status
+from aitp_cp.registry.service import NO_AGENT
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.memo import Memo
 from aitp_cp.web.responses import Response, json_bytes, json_response, max_age
@@ -132,7 +134,7 @@ def _joined(event: Event) -> Collection[str | None] | None:
 
 async def _agent(rt: Runtime, aid: str) -> CachedRead:
     async with rt.db.connection() as conn:
-        agent, expires_at = await service.get_expiring(conn, aid, rt.clock())
+        agent, expires_at = existing(await store.find(conn, aid, rt.clock()), NO_AGENT)
     headers = {STATUS_HEADER: agent.status}
     if agent.status != Status.ACTIVE:
         return CachedRead(json_response(agent, headers=headers), None)
@@ -143,9 +145,9 @@ async def _agent(rt: Runtime, aid: str) -> CachedRead:
 
 async def _manifest(rt: Runtime, aid: str) -> CachedRead:
     async with rt.db.connection() as conn:
-        stored = await service.get_manifest(conn, aid, rt.clock())
+        stored = existing(await store.manifest_text(conn, aid, rt.clock()), NO_AGENT)
     cached, until = _cacheable(rt, MANIFEST_MAX_AGE_SECS, stored.expires_at if stored.status == Status.ACTIVE else None)
-    contained = stored.contained_at is not None
+    contained = stored.status == Status.CONTAINED
     headers = {"Cache-Control": "no-store" if contained else cached, STATUS_HEADER: stored.status}
     return CachedRead(json_bytes(stored.text, headers=headers), until)
 
@@ -153,7 +155,7 @@ async def _manifest(rt: Runtime, aid: str) -> CachedRead:
 async def _page(rt: Runtime, filter: ListFilter) -> CachedRead:
     window = filter.window(ORDER)
     async with rt.db.connection() as conn:
-        page, until = await service.list_agents(conn, filter, rt.clock(), window)
+        page, until = await store.list_agents(conn, filter, rt.clock(), window)
     first = window.offset == 0 and window.before is None
     aids = frozenset(agent.aid for agent in page.agents) if first else None
     unseen = frozenset(agent.aid for agent in page.agents if agent.last_seen_at is None)

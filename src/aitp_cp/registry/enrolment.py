@@ -101,9 +101,13 @@ async def register(
     summary = {"displayName": manifest.display_name, "namespace": namespace}
     await audit.record(conn, "agent.register", actor, manifest.aid, summary, now)
     if changed:
-        await log.append(
-            conn, [agent_event("agent.registered", manifest.aid, _registered(manifest, summary), now)], now
-        )
+        payload = {
+            **summary,
+            "handshakeEndpoint": manifest.handshake_endpoint,
+            "offeredCaps": manifest.offered_caps,
+            "manifestExpiresAt": iso(manifest.expires_at),
+        }
+        await log.append(conn, [agent_event("agent.registered", manifest.aid, payload, now)], now)
     return Registered(manifest.aid, manifest.display_name, iso(registered_at))
 
 
@@ -152,12 +156,3 @@ def check_fresh(known: StoredManifest, manifest: Manifest) -> bool:
 def _same_manifest(known: StoredManifest, manifest: Manifest) -> bool:
     """Return whether both carry the same signature: the rest of an envelope can be spelled in more than one way."""
     return signature(known.manifest_json) == manifest.signature
-
-
-def _registered(manifest: Manifest, summary: dict[str, str]) -> dict[str, object]:
-    return {
-        **summary,
-        "handshakeEndpoint": manifest.handshake_endpoint,
-        "offeredCaps": manifest.offered_caps,
-        "manifestExpiresAt": iso(manifest.expires_at),
-    }

@@ -37,21 +37,17 @@ class AgentExportQuery(ExportQuery, frozen=True, kw_only=True, rename="camel"):
 async def export(rt: Runtime, request: Request) -> Response:
     query, aid = read_query(request, AgentExportQuery), path_aid(request)
     agent = await rt.db.read(lambda conn: service.get_agent(conn, aid, rt.clock()))
+    met = pages(rt, lambda conn, place, limit: sessions.of_agent(conn, aid, place, limit))
+    held = pages(rt, lambda conn, place, limit: tcts.tcts_of_agent(conn, aid, place, limit))
+    events = pages(rt, lambda conn, place, limit: log.of_aid(conn, aid, place, limit), query.event_limit)
     parts: list[Part] = [
         One("agent", agent, "agent"),
-        *_belongings(rt, aid, query.event_limit),
+        Many("sessions", "session", met),
+        Many("tcts", "tct", held),
+        Many("events", "event", events),
         One("exportedAt", iso(rt.clock())),
     ]
     return await stream(parts, query.format, f"agent-{aid}")
-
-
-def _belongings(rt: Runtime, aid: str, event_limit: int) -> list[Part]:
-    """Return the agent's sessions, the tokens it issued or holds, and its newest events, each newest first."""
-    return [
-        Many("sessions", "session", pages(rt, lambda conn, place, limit: sessions.of_agent(conn, aid, place, limit))),
-        Many("tcts", "tct", pages(rt, lambda conn, place, limit: tcts.tcts_of_agent(conn, aid, place, limit))),
-        Many("events", "event", pages(rt, lambda conn, place, limit: log.of_aid(conn, aid, place, limit), event_limit)),
-    ]
 
 
 EXPORT = Endpoint(

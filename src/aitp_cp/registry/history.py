@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db import Connection
+from aitp_cp.db.views import View
 from aitp_cp.errors import NotFound, existing
 from aitp_cp.protocol.manifest import Manifest
 from aitp_cp.registry.model import KeptManifest, ManifestList
@@ -40,10 +40,8 @@ SELECT sha256, seq, published_at, received_at, raw FROM agent_manifests WHERE ai
 UNION ALL
 SELECT sha256, seq, published_at, received_at, raw FROM ({UNKEPT}) AS unkept
 """
-LIST = f"""
-SELECT sha256, seq, published_at, received_at, octet_length(raw) AS bytes FROM ({ALL}) AS every ORDER BY seq DESC
-LIMIT {KEPT}
-"""
+MANIFEST = View(KeptManifest, {"bytes": "octet_length(raw)"})
+LIST = f"SELECT {MANIFEST.sql} FROM ({ALL}) AS every ORDER BY seq DESC LIMIT {KEPT}"
 FIND = f"SELECT seq, sha256, published_at, received_at, raw FROM ({ALL}) AS every WHERE"
 
 
@@ -62,14 +60,7 @@ async def list_manifests(conn: Connection, aid: str) -> ManifestList:
     rows = await conn.fetch(LIST, aid)
     if not rows:
         raise NotFound("no such agent")
-    return ManifestList(
-        [
-            KeptManifest(
-                row["seq"], row["sha256"], iso_or_none(row["published_at"]), iso(row["received_at"]), row["bytes"]
-            )
-            for row in rows
-        ]
-    )
+    return ManifestList([MANIFEST.read(row) for row in rows])
 
 
 async def raw(conn: Connection, aid: str, sha256: str) -> str:

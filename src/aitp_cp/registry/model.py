@@ -70,20 +70,12 @@ class StoredManifest(msgspec.Struct, frozen=True):
     deregistered_at: datetime | None
 
 
-class Bound(msgspec.Struct, frozen=True):
-    """What containments say about an AID: whether one has not ended, and when the last one did."""
-
-    contained: bool
-    released_at: datetime | None
-
-
 class StoredText(msgspec.Struct, frozen=True):
-    """A manifest exactly as registered, its agent's status, when it expires, and since when the agent is contained."""
+    """A manifest exactly as registered, its agent's status, and when it expires."""
 
     text: str
     status: str
     expires_at: datetime | None
-    contained_at: datetime | None
 
 
 class KeptManifest(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,10 +1,12 @@
-"""How agents stand, many at once: names and statuses, which expire soon, and which of the newest look like others."""
+"""How agents stand, many at once: names and statuses, which expire soon, and whose names look alike."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from aitp_cp.db import Connection
+from aitp_cp.registry.lookalikes import skeleton
+from aitp_cp.registry.model import Namesake
 from aitp_cp.registry.store import EFFECTIVE_STATUS, WITH_CONTAINMENT
 
 MARKS = f"""
@@ -44,6 +46,28 @@ FROM unnest($1::text[]) AS named (aid) JOIN agents AS newer USING (aid) CROSS JO
 ) AS older
 WHERE newer.name_skeleton <> '' ORDER BY newer.registered_at DESC, newer.aid LIMIT $2
 """
+# Who has left is no longer mistaken for somebody.
+HAVE_NAMESAKES = """
+SELECT aid FROM agents WHERE aid = ANY($1::text[]) AND EXISTS (
+    SELECT 1 FROM agents AS other
+    WHERE other.name_skeleton = agents.name_skeleton AND other.aid <> agents.aid AND other.status <> 'deregistered'
+)
+"""
+NAMESAKES = f"""
+SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$3")} FROM (
+    SELECT aid, display_name, status, manifest_expires_at FROM agents WHERE name_skeleton = $1 AND aid <> $2
+    ORDER BY aid LIMIT 20
+) AS agents {WITH_CONTAINMENT}
+ORDER BY aid
+"""
+
+UNREAD_NAMES = """
+SELECT aid, display_name FROM agents WHERE name_skeleton IS NULL ORDER BY aid LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+"""
+SET_SKELETONS = """
+UPDATE agents SET name_skeleton = new.skeleton FROM unnest($1::text[], $2::text[]) AS new (aid, skeleton)
+WHERE agents.aid = new.aid
+"""
 
 
 class Mark(NamedTuple):
@@ -81,3 +105,22 @@ async def lookalikes_among(conn: Connection, aids: Sequence[str], limit: int) ->
 async def registered_since(conn: Connection, since: datetime, width: timedelta) -> dict[datetime, int]:
     """Count the agents first registered since then, by bucket of that width; the newest 100,000."""
     return {row["bucket"]: row["count"] for row in await conn.fetch(REGISTERED_SINCE, since, width)}
+
+
+async def unread_names(conn: Connection, limit: int) -> dict[str, str]:
+    """Return and lock agents without a skeleton of their name, skipping those that another replica handles."""
+    return {row["aid"]: row["display_name"] for row in await conn.fetch(UNREAD_NAMES, limit)}
+
+
+async def set_skeletons(conn: Connection, skeletons: Mapping[str, str]) -> None:
+    await conn.execute(SET_SKELETONS, list(skeletons), list(skeletons.values()))
+
+
+async def have_namesakes(conn: Connection, aids: Collection[str]) -> set[str]:
+    """Return those of the agents whose name looks like that of another one, which has not left."""
+    return {row["aid"] for row in await conn.fetch(HAVE_NAMESAKES, list(aids))} if aids else set()
+
+
+async def namesakes(conn: Connection, name: str, aid: str, now: datetime) -> list[Namesake]:
+    """Return the first agents, in the order of AIDs, other than `aid` whose name looks like this one."""
+    return [Namesake(**row) for row in await conn.fetch(NAMESAKES, skeleton(name), aid, now)]

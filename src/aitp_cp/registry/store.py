@@ -83,25 +83,18 @@ WITH_CONTAINMENT = """LEFT JOIN (
 # Evaluated once for a statement, and then looked up for each row.
 CONTAINED = "aid IN (SELECT aid FROM containments WHERE released_at IS NULL)"
 
-SHOWN = """aid, display_name, handshake_endpoint, offered_caps, status, namespace, registered_at, last_enrolled_at,
-last_seen_at, manifest_expires_at, contained_at"""
-
-SELECT = """
-SELECT aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
-       last_seen_at, manifest_expires_at, {contained}{manifest}
-FROM agents {open}
-"""
+COLUMNS = """aid, display_name, handshake_endpoint, offered_caps, {status}, namespace, registered_at, last_enrolled_at,
+last_seen_at, manifest_expires_at, {contained}"""
+SHOWN = COLUMNS.format(status="status", contained="contained_at")
+SELECT = f"SELECT {COLUMNS}{{manifest}} FROM agents {{open}}"
 
 _ANY = {"open": WITH_CONTAINMENT, "contained": "contained_at"}
 # Where the filter leaves active agents only, no containment needs to be looked up.
 _ACTIVE = {"open": "", "contained": "NULL::timestamptz AS contained_at", "status": "status"}
 
-FIND = f"{SELECT.format(status=EFFECTIVE_STATUS.format(now='$2'), manifest='', **_ANY)} WHERE aid = $1"
-
-FIND_ALL = f"""
-{SELECT.format(status=EFFECTIVE_STATUS.format(now="$2"), manifest="", **_ANY)} WHERE aid = ANY($1::text[]) ORDER BY aid
-"""
-
+_AT = SELECT.format(status=EFFECTIVE_STATUS.format(now="$2"), manifest="", **_ANY)
+FIND = f"{_AT} WHERE aid = $1"
+FIND_ALL = f"{_AT} WHERE aid = ANY($1::text[]) ORDER BY aid"
 STATUS_OF = f"SELECT {EFFECTIVE_STATUS.format(now='$2')} FROM agents {WITH_CONTAINMENT} WHERE aid = $1"
 
 # What begins with a text lies between it and the same with the last character there is: an index serves that whatever
@@ -136,7 +129,7 @@ LIST_WITH_MANIFESTS = within_bytes(
 )
 
 MANIFEST_TEXT = f"""
-SELECT manifest_json, manifest_expires_at, {EFFECTIVE_STATUS.format(now="$2")}, contained_at
+SELECT manifest_json AS text, {EFFECTIVE_STATUS.format(now="$2")}, manifest_expires_at AS expires_at
 FROM agents {WITH_CONTAINMENT} WHERE aid = $1
 """
 
@@ -229,6 +222,7 @@ async def find_all(conn: Connection, aids: list[str], now: datetime) -> list[Age
 
 
 async def status_of(conn: Connection, aid: str, now: datetime) -> str | None:
+    """Return the agent's status, None for an agent that never registered."""
     status: str | None = await conn.fetchval(STATUS_OF, aid, now)
     return status
 
@@ -271,9 +265,7 @@ async def list_agents(
 
 async def manifest_text(conn: Connection, aid: str, now: datetime) -> StoredText | None:
     row = await conn.fetchrow(MANIFEST_TEXT, aid, now)
-    if row is None:
-        return None
-    return StoredText(row["manifest_json"], row["status"], row["manifest_expires_at"], row["contained_at"])
+    return None if row is None else StoredText(**row)
 
 
 async def lock_present(conn: Connection, aids: list[str]) -> dict[str, str]:

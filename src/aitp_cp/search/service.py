@@ -14,7 +14,7 @@ from aitp_cp.events import service as log
 from aitp_cp.keys import store as keys
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.uuids import read_uuid
-from aitp_cp.registry import service as registry
+from aitp_cp.registry import store as registry
 from aitp_cp.registry.model import ListFilter
 from aitp_cp.revocation import store as revocation
 from aitp_cp.search.model import MAX_QUERY, Hit, Kind, SearchResult

@@ -33,6 +33,7 @@ from aitp_cp.notes.model import NewNotes, Notes
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import export as exporting
 from aitp_cp.registry import history, service, standing
+from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, KeptManifest, Namesake
@@ -151,10 +152,10 @@ async def _about(
 ) -> tuple[AgentView | None, str | None, Notes | None, list[Namesake]]:
     """Return record, status, notes and agents with a similar name; raises `NotFound` where nothing names the AID."""
     now = rt.clock()
-    agent = next(iter(await service.find_all(conn, [aid], now)), None)
+    agent = next(iter(await registry.find_all(conn, [aid], now)), None)
     noted = await stored_notes.find(conn, aid)
     if agent is not None:
-        return agent, agent.status, noted, await service.namesakes(conn, agent.display_name, aid, now)
+        return agent, agent.status, noted, await standing.namesakes(conn, agent.display_name, aid, now)
     status = (await standing.marks(conn, [aid], now))[aid].status  # it may be contained all the same
     if not (status or noted or await log.mentions(conn, aid) or await _has_token(conn, aid)):
         raise NotFound("no agent of this AID is registered, and no event, token or delegation names it")

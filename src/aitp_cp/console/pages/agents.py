@@ -26,7 +26,8 @@ from aitp_cp.db.keyset import Place, Window
 from aitp_cp.errors import BadRequest
 from aitp_cp.notes import store as notes
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.registry import service
+from aitp_cp.registry import service, standing
+from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import ORDER, AgentList, AgentView, OperatorFilter, Status
@@ -127,7 +128,7 @@ async def list_agents(rt: Runtime, request: Request) -> Response:
     meets = Scope.EVENTS_READ in context_of(request).scopes
 
     async def read(conn: Connection) -> tuple[AgentList, list[AgentRow], list[str]]:
-        page, _ = await service.list_agents(conn, query, rt.clock(), query.window(ORDER))
+        page, _ = await registry.list_agents(conn, query, rt.clock(), query.window(ORDER))
         others = [] if page.agents or query.before else await _elsewhere(conn, query, rt.clock())
         return page, await _rows(conn, page.agents, rt.clock(), meets=meets), others
 
@@ -151,11 +152,11 @@ async def export(rt: Runtime, request: Request) -> Response:
         raise BadRequest("format is csv or jsonl")
 
     async def page_at(conn: Connection, place: Place | None, limit: int) -> Page[Place]:
-        page, _ = await service.list_agents(conn, query, now, Window(limit, before=place))
+        page, _ = await registry.list_agents(conn, query, now, Window(limit, before=place))
         return page.agents, None if page.next_before is UNSET else ORDER.read(page.next_before)
 
     async with rt.db.transaction() as conn:
-        beyond, _ = await service.list_agents(conn, query, now, Window(1, MAX_EXPORT))
+        beyond, _ = await registry.list_agents(conn, query, now, Window(1, MAX_EXPORT))
         truncated = bool(beyond.agents)
         details = {**filters, "format": query.format, "truncated": truncated}
         await audit.record(conn, "agents.export", actor_of(rt, request), "agents", details, now)
@@ -190,7 +191,7 @@ async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
 async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *, meets: bool) -> list[AgentRow]:
     """Return what a page shows of agents, in a constant number of statements."""
     aids = [agent.aid for agent in agents]
-    owners, alike = await notes.owners(conn, aids), await service.have_namesakes(conn, aids)
+    owners, alike = await notes.owners(conn, aids), await standing.have_namesakes(conn, aids)
     last = await sessions.newest_of(conn, aids) if meets and aids else {}
     peers = await names_of(conn, (session.peer for session in last.values()))
     return [
@@ -212,7 +213,7 @@ async def _elsewhere(conn: Connection, query: AgentsFilter, now: datetime) -> li
     for status in Status:
         if status != query.status:
             other = msgspec.structs.replace(query, status=status)
-            page, _ = await service.list_agents(conn, other, now, Window(1))
+            page, _ = await registry.list_agents(conn, other, now, Window(1))
             statuses += [str(status)] if page.agents else []
     return statuses
 
@@ -222,11 +223,11 @@ async def _selected(
 ) -> tuple[list[AgentView], bool]:
     """Return the agents to deregister, None for all that match, and whether more of them match."""
     if chosen is not None:
-        agents = await service.find_all(conn, chosen, now)
+        agents = await registry.find_all(conn, chosen, now)
         return [agent for agent in agents if agent.status != Status.DEREGISTERED], False
     if query.status in ("all", Status.DEREGISTERED):
         raise BadRequest("choose agents, or a status of agents that have not left")
-    page, _ = await service.list_agents(conn, query, now, Window(MAX_BULK))
+    page, _ = await registry.list_agents(conn, query, now, Window(MAX_BULK))
     return page.agents, page.next_before is not UNSET
 
 

@@ -17,7 +17,8 @@ from aitp_cp.errors import AgentContained, BodyInvalid, ManifestExpired, Manifes
 from aitp_cp.protocol.manifest import MIN_TIME_LEFT, Manifest
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE
 from aitp_cp.protocol.scopes import Scope
-from aitp_cp.registry import contained, enrolment, service
+from aitp_cp.registry import contained, enrolment, standing
+from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, Namesake, NamespaceWish
@@ -125,8 +126,8 @@ async def _checked(rt: Runtime, text: str) -> Checked:
     name, now = manifest.display_name, rt.clock()
     async with rt.db.connection() as conn:
         await contained.check_free(conn, manifest.aid)
-        known = next(iter(await service.find_all(conn, [manifest.aid], now)), None)
-        namesakes = await service.namesakes(conn, name, manifest.aid, now)
+        known = next(iter(await registry.find_all(conn, [manifest.aid], now)), None)
+        namesakes = await standing.namesakes(conn, name, manifest.aid, now)
     usual = known.namespace if known is not None else DEFAULT_NAMESPACE
     return Checked(manifest, manifest.namespace or usual, known, namesakes, mixes_scripts(name))
 

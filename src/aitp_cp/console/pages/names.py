@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from aitp_cp.db import Connection
-from aitp_cp.registry import service as registry
+from aitp_cp.registry import store as registry
 
 
 async def names_of(conn: Connection, aids: Iterable[str | None]) -> Mapping[str, str]:
