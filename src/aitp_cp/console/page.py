@@ -142,13 +142,7 @@ class How(TypedDict, total=False):
 
 
 async def render(
-    rt: Runtime,
-    request: Request,
-    template: str,
-    view: Any,
-    *,
-    title: str,
-    **how: Unpack[How],
+    rt: Runtime, request: Request, template: str, view: Any, *, title: str, **how: Unpack[How]
 ) -> Response:
     """Return a page, or the one live region of it that the script asks for by `X-Fragment`.
 

@@ -94,11 +94,7 @@ async def _page(
     if plan.containment is not None:
         return see_other(link("/containments/{id}", id=plan.containment.id))
     counts = Counts(
-        plan.tokens.issued,
-        plan.tokens.held,
-        plan.delegations.count,
-        plan.exposed_peer_count,
-        plan.revocations,
+        plan.tokens.issued, plan.tokens.held, plan.delegations.count, plan.exposed_peer_count, plan.revocations
     )
     view = ContainView(
         aid=aid,

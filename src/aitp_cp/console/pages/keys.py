@@ -1,6 +1,6 @@
 """API keys: who holds one, made, rotated and revoked by an administrator (contract, section 18)."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import uuid4
 
@@ -18,19 +18,9 @@ from aitp_cp.console.parts.link import link
 from aitp_cp.db import Connection
 from aitp_cp.errors import BadRequest
 from aitp_cp.idempotency.model import ApiResponse
-from aitp_cp.idempotency.service import Effect
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
-from aitp_cp.keys.model import (
-    MAX_OVERLAP_SECS,
-    ORDER,
-    CreatedKey,
-    KeyFilter,
-    KeyQuery,
-    KeyView,
-    NewKey,
-    without_secret,
-)
+from aitp_cp.keys.model import ORDER, CreatedKey, KeyFilter, KeyQuery, KeyView, NewKey, without_secret
 from aitp_cp.keys.routes import grantor_of
 from aitp_cp.protocol.scopes import ROLES, Role, Scope
 from aitp_cp.runtime import Runtime
@@ -87,25 +77,16 @@ async def create(rt: Runtime, request: Request, form: Form) -> Response:
         raise BadRequest("a key needs a role, an end from the list, and a rate in digits or none")
     ends = iso(rt.clock() + timedelta(days=int(days))) if days else None
     new = convert({"name": form.get("name"), "role": role, "expiresAt": ends, "ratePerMin": int(rate) or None}, NewKey)
-
-    async def effect(conn: Connection) -> ApiResponse:
-        created = await service.create(conn, new, grantor, rt.clock())
-        return ApiResponse(201, created, without_secret(created))
-
-    return await _shown_once(rt, request, form, effect)
+    return await _shown_once(rt, request, form, lambda conn: service.create(conn, new, grantor, rt.clock()))
 
 
 async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
     id, grantor = path_uuid(request), grantor_of(rt, request)
     overlap = form.get("overlap")
-    if not overlap.isdecimal() or len(overlap) > 6 or int(overlap) > MAX_OVERLAP_SECS:
-        raise BadRequest("overlap is a number of seconds, up to a week")
-
-    async def effect(conn: Connection) -> ApiResponse:
-        created = await service.rotate(conn, id, int(overlap), grantor, rt.clock())
-        return ApiResponse(201, created, without_secret(created))
-
-    return await _shown_once(rt, request, form, effect)
+    if overlap not in OVERLAPS:
+        raise BadRequest(f"overlap is a number of seconds: {', '.join(OVERLAPS)}")
+    secs = int(overlap)
+    return await _shown_once(rt, request, form, lambda conn: service.rotate(conn, id, secs, grantor, rt.clock()))
 
 
 async def revoke(rt: Runtime, request: Request, form: Form) -> Response:
@@ -118,8 +99,15 @@ async def revoke(rt: Runtime, request: Request, form: Form) -> Response:
     return see_other(link("/keys"))
 
 
-async def _shown_once(rt: Runtime, request: Request, form: Form, effect: Effect) -> Response:
+async def _shown_once(
+    rt: Runtime, request: Request, form: Form, make: Callable[[Connection], Awaitable[CreatedKey]]
+) -> Response:
     """Make a key and show it. The same form sent again, as a reload does, makes none and shows none."""
+
+    async def effect(conn: Connection) -> ApiResponse:
+        created = await make(conn)
+        return ApiResponse(201, created, without_secret(created))
+
     made = await make_once(rt, request, form, "keys", effect)
     if isinstance(made, CreatedKey):
         await rt.get(KeyCache).changed(made.id)

@@ -54,12 +54,7 @@ async def me(rt: Runtime, request: Request) -> Response:
     if principal.session is not None:
         async with rt.db.connection() as conn:
             rows, _ = await rt.get(Accounts).list_live(conn, Window(PAGE_ROWS), rt.clock(), principal.actor)
-    view = MeView(
-        actor=principal.actor,
-        name=principal.name,
-        scopes=list(map(str, in_order(principal.scopes))),
-        rows=rows,
-    )
+    view = MeView(principal.actor, principal.name, list(map(str, in_order(principal.scopes))), rows)
     return await render(rt, request, "me.html", view, title="My sessions")
 
 

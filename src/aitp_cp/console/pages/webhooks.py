@@ -91,13 +91,11 @@ async def create(rt: Runtime, request: Request, form: Form) -> Response:
 
 async def edit(rt: Runtime, request: Request, form: Form) -> Response:
     """Change URL and types; a new host gets a new secret, which the answer shows."""
-    id = path_uuid(request)
-    patch = WebhookPatch(url=await _url(rt, form), events=_types(form))
-    return await _changed(rt, request, id, patch)
+    return await _changed(rt, request, WebhookPatch(url=await _url(rt, form), events=_types(form)))
 
 
 async def pause(rt: Runtime, request: Request, form: Form) -> Response:
-    return await _changed(rt, request, path_uuid(request), WebhookPatch(active=form.get("active") == "on"))
+    return await _changed(rt, request, WebhookPatch(active=form.get("active") == "on"))
 
 
 async def rotate(rt: Runtime, request: Request, form: Form) -> Response:
@@ -126,7 +124,8 @@ async def send_test(rt: Runtime, request: Request, form: Form) -> Response:
     return see_other(link("/webhooks/{id}/deliveries/{delivery}", id=id, delivery=delivery.id))
 
 
-async def _changed(rt: Runtime, request: Request, id: UUID, patch: WebhookPatch) -> Response:
+async def _changed(rt: Runtime, request: Request, patch: WebhookPatch) -> Response:
+    id = path_uuid(request)
     # The change counts from the next event on, so the events before it get their deliveries first.
     await outbox.catch_up(rt.db, CATCH_UP_SECS)
     async with rt.db.transaction() as conn:
