@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONTEXT = "aitp_cp"
 BODY = "aitp_cp.body"  # in the scope of a request that announces one
-REFUSED = "aitp_cp.refused"  # in the scope of one whose body cannot be parsed: the context of the refusal
+REFUSED = "aitp_cp.refused_bytes"  # in the scope of one whose body cannot be parsed: the context of the refusal
 ANONYMOUS = "anonymous"
 UNMATCHED = "unmatched"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
