@@ -47,7 +47,7 @@ async def sweep(conn: Conn, **environment: str) -> dict[str, int]:
     async with conn.transaction():
         swept = await service.sweep(conn, settings(**environment), NOW)
     assert swept is not None
-    return {one.table: one.rows for one in swept}
+    return swept
 
 
 def test_each_policy_is_tested_here() -> None:
@@ -131,7 +131,7 @@ async def test_two_replicas_sweep_once(database_url: str, conn: Conn) -> None:
             async with asyncio.timeout(10):  # the other one neither waits nor works
                 await sweep_once(other.rt)
             assert await count(conn, "idempotency_keys") == 50
-        assert sum(one.rows for one in swept or ()) == 50
+        assert sum((swept or {}).values()) == 50
         assert other.rt.metrics.registry.get_sample_value(ROWS, {"table": "idempotency_keys"}) is None
         await asyncio.gather(*(sweep_once(app.rt) for app in (one, other)))
 

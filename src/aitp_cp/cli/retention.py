@@ -10,7 +10,6 @@ from aitp_cp.cli.exits import settings_or_stop
 from aitp_cp.clock import now
 from aitp_cp.db import Database
 from aitp_cp.retention import service
-from aitp_cp.retention.model import Swept
 from aitp_cp.settings import Settings
 from aitp_cp_client.commands.output import err, notices, out
 from aitp_cp_client.commands.progress import counting
@@ -38,7 +37,7 @@ async def _run(settings: Settings, *, dry_run: bool) -> None:
 
 async def _due(db: Database, settings: Settings) -> Counts:
     async with db.connection() as conn:
-        return _counts(await service.due(conn, settings, await service.moment(conn, now()), COUNT_LIMIT))
+        return await service.due(conn, settings, await service.moment(conn, now()), COUNT_LIMIT)
 
 
 async def _sweep_all(db: Database, settings: Settings, due: Counts) -> Counts:
@@ -58,14 +57,9 @@ async def _sweep(db: Database, settings: Settings) -> Counts:
         async with db.transaction() as conn:
             swept = await service.sweep(conn, settings, await service.moment(conn, now()))
         if swept is not None:
-            counts = _counts(swept)
-            return counts if any(counts.values()) else {}
+            return swept if any(swept.values()) else {}
         err.print("another process is sweeping; waiting for it")
         await asyncio.sleep(BUSY_PAUSE_SECS)
-
-
-def _counts(swept: list[Swept]) -> Counts:
-    return {one.table: one.rows for one in swept}
 
 
 def _show(settings: Settings, due: Counts, gone: Counts | None) -> None:

@@ -11,8 +11,8 @@ async def sweep_once(rt: Runtime) -> None:
         return
     async with rt.db.transaction() as conn:
         swept = await service.sweep(conn, rt.settings, await service.moment(conn, rt.clock()))
-    for table in swept or ():
-        rt.metrics.retention_rows.labels(table=table.table).inc(table.rows)
+    for table, rows in (swept or {}).items():
+        rt.metrics.retention_rows.labels(table=table).inc(rows)
 
 
 def jobs(settings: Settings) -> tuple[Job, ...]:

@@ -1,4 +1,4 @@
-"""What is swept, when it is due, and how much of it went."""
+"""What is swept, and when it is due."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -20,8 +20,3 @@ class Policy(msgspec.Struct, frozen=True):
     days: str | None
     delete: Step
     count: Step
-
-
-class Swept(msgspec.Struct, frozen=True):
-    table: str
-    rows: int

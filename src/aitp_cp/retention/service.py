@@ -16,7 +16,7 @@ from aitp_cp.events import counts as events
 from aitp_cp.events import service as log
 from aitp_cp.idempotency import store as idempotency
 from aitp_cp.registry import store as registry
-from aitp_cp.retention.model import Policy, Swept
+from aitp_cp.retention.model import Policy
 from aitp_cp.settings import Settings
 from aitp_cp.tcts import store as tcts
 
@@ -53,8 +53,11 @@ async def moment(conn: Connection, now: datetime) -> datetime:
     return min(now, await server_time(conn))
 
 
-async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swept] | None:
-    """Delete at most a batch per table in the caller's transaction; None when another process sweeps."""
+async def sweep(conn: Connection, settings: Settings, now: datetime) -> dict[str, int] | None:
+    """Delete at most a batch per table in the caller's transaction; return the number of rows by table.
+
+    None when another process sweeps.
+    """
     if not await try_lock(conn, RETENTION):
         return None
     await registry.date_the_gone(conn)
@@ -62,22 +65,17 @@ async def sweep(conn: Connection, settings: Settings, now: datetime) -> list[Swe
     return await _each(settings, now, lambda policy, before: policy.delete(conn, before, limit))
 
 
-async def due(conn: Connection, settings: Settings, now: datetime, limit: int) -> list[Swept]:
+async def due(conn: Connection, settings: Settings, now: datetime, limit: int) -> dict[str, int]:
     """Count the rows of each table that wait for a sweep, up to `limit`."""
     return await _each(settings, now, lambda policy, before: policy.count(conn, before, limit))
 
 
-async def _each(settings: Settings, now: datetime, step: Callable[[Policy, datetime], Awaitable[int]]) -> list[Swept]:
-    """Take a step for each table from which rows are due."""
-    swept = []
+async def _each(
+    settings: Settings, now: datetime, step: Callable[[Policy, datetime], Awaitable[int]]
+) -> dict[str, int]:
+    """Take a step for each table, with the time before which its rows are due, unless they are kept for ever."""
+    rows = {}
     for policy in POLICIES:
-        before = _before(policy, settings, now)
-        swept.append(Swept(policy.table, 0 if before is None else await step(policy, before)))
-    return swept
-
-
-def _before(policy: Policy, settings: Settings, now: datetime) -> datetime | None:
-    """Return the time before which rows of the table are due, None when they are kept for ever."""
-    if policy.days is None:
-        return now
-    return kept_from(now, getattr(settings, policy.days))
+        before = now if policy.days is None else kept_from(now, getattr(settings, policy.days))
+        rows[policy.table] = 0 if before is None else await step(policy, before)
+    return rows
