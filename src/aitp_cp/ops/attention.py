@@ -6,7 +6,6 @@ Each source is read separately and for a bounded time, so that a failing one doe
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import structlog
@@ -63,36 +62,34 @@ async def attention(rt: Runtime) -> Attention:
 
 
 async def _gathered(rt: Runtime) -> Attention:
-    now, lines, unknown = rt.clock(), list(_of_this_process(rt, rt.clock())), []
-    if await rt.get(DatabaseProbe).up():
-        for name in SOURCES:
-            found = await _ask(rt, name, now)
-            lines += found or ()
-            unknown += [name] if found is None else []
-    else:
+    now = rt.clock()
+    lines = list(_of_this_process(rt, now))
+    unknown: list[str] = []
+    is_up = await rt.get(DatabaseProbe).up()
+    if not is_up:
         lines.insert(0, _line("bad", "database", "the database takes no writes: nothing can be registered or revoked"))
         unknown += SOURCES
-    order: dict[Severity, int] = {"bad": 0, "soon": 1}
-    return Attention(sorted(lines, key=lambda line: order[line.severity]), unknown, iso(now))
+    for name, source in SOURCES.items() if is_up else ():
+        try:
+            async with asyncio.timeout(SOURCE_SECS), rt.db.connection() as conn:
+                lines += await source(rt, conn, now)
+        except Exception as failure:
+            log.warning("attention_source_failed", source=name, reason=type(failure).__name__)
+            unknown.append(name)
+    return Attention(sorted(lines, key=lambda line: line.severity != "bad"), unknown, iso(now))
 
 
-async def _ask(rt: Runtime, name: str, now: datetime) -> Lines | None:
-    """Return the lines of one source, None where it cannot be asked."""
-    try:
-        async with asyncio.timeout(SOURCE_SECS), rt.db.connection() as conn:
-            return await SOURCES[name](rt, conn, now)
-    except Exception as failure:
-        log.warning("attention_source_failed", source=name, reason=type(failure).__name__)
-        return None
-
-
-def _line(severity: Severity, kind: str, sentence: str, target: str = "/system", **more: Any) -> AttentionLine:
-    """Make a line; `target` is a page of the console, `query` what it is filtered by."""
-    since, query = more.pop("since", None), more.pop("query", {})
-    address = f"/console{target}" + (f"?{urlencode(query)}" if query else "")
-    return AttentionLine(
-        severity=severity, kind=kind, sentence=sentence, target=address, since=iso_or_none(since), **more
-    )
+def _line(
+    severity: Severity,
+    kind: str,
+    sentence: str,
+    target: str = "/system",
+    *,
+    since: datetime | None = None,
+    count: int | None = None,
+) -> AttentionLine:
+    """Make a line; `target` is a page of the console."""
+    return AttentionLine(severity, kind, sentence, f"/console{target}", iso_or_none(since), count)
 
 
 def _of_this_process(rt: Runtime, now: datetime) -> Lines:
@@ -159,16 +156,18 @@ async def _failures(rt: Runtime, conn: Connection, now: datetime) -> Lines:
     times = f"{failed.hour / usual:.1f} times the usual" if usual else "none in the day before"
     named = f", {failed.of_aid} of the newest {failed.newest} with {failed.aid}" if failed.aid else ""
     sentence = f"failed handshakes within the last hour, {times}{named}"
-    query = {"status": "failed", "since": iso(now - timedelta(hours=1))}
-    return [_line("soon", "failures", sentence, "/sessions", query=query, count=failed.hour)]
+    target = f"/sessions?{urlencode({'status': 'failed', 'since': iso(now - timedelta(hours=1))})}"
+    return [_line("soon", "failures", sentence, target, count=failed.hour)]
 
 
 async def _expiring(rt: Runtime, conn: Connection, now: datetime) -> Lines:
     until = now + EXPIRING
     count, first = await registry.expiring(conn, now, until)
-    query = {"expiresBefore": iso(until)}
+    if not count:
+        return []
     sentence = f"agents' manifests expire within 24 h, the first at {_at(first)}"
-    return [_line("soon", "expiring", sentence, "/agents", query=query, count=count)] if count else []
+    target = f"/agents?{urlencode({'expiresBefore': iso(until)})}"
+    return [_line("soon", "expiring", sentence, target, count=count)]
 
 
 async def _names(rt: Runtime, conn: Connection, now: datetime) -> Lines:
@@ -177,9 +176,8 @@ async def _names(rt: Runtime, conn: Connection, now: datetime) -> Lines:
     newest = await registry.newest_active(conn, now, NEWEST_AGENTS)
     owned = await notes.owners(conn, newest)
     if owned and len(owned) < len(newest):
-        query = {"unowned": "true"}
         sentence = f"of the newest {len(newest)} agents have no owner"
-        lines.append(_line("soon", "unowned", sentence, "/agents", query=query, count=len(newest) - len(owned)))
+        lines.append(_line("soon", "unowned", sentence, "/agents?unowned=true", count=len(newest) - len(owned)))
     alike = await registry.lookalikes_among(conn, newest, MAX_NAMED)
     for aid, other in alike:
         target = f"/agents/{quote(aid, safe='')}"

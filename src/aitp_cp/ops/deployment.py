@@ -37,7 +37,7 @@ def shown_settings(settings: Settings) -> list[Shown]:
 
 def _is_secret(value: Any) -> bool:
     values = value if isinstance(value, tuple) else (value,)
-    return any(hasattr(one, "get_secret_value") for one in values)
+    return any(hasattr(member, "get_secret_value") for member in values)
 
 
 def _written(value: Any) -> str:

@@ -73,69 +73,41 @@ async def replicas(rt: Runtime, request: Request) -> Response:
 
 
 endpoint = partial(Endpoint, tag="ops")
+probe = partial(endpoint, gate=Gate.OPEN, bucket=Bucket.EXEMPT)
+insight = partial(endpoint, scope=Scope.DASHBOARD_READ, bulk=True)
 
 ENDPOINTS = (
-    endpoint(
+    probe(
         "GET /api/health",
         health,
         "Liveness with a database ping; stays 200 while draining",
-        gate=Gate.OPEN,
-        bucket=Bucket.EXEMPT,
         responses={200: Health, 503: Health},
     ),
-    endpoint(
-        "GET /api/livez",
-        livez,
-        "200 as long as the event loop turns",
-        gate=Gate.OPEN,
-        bucket=Bucket.EXEMPT,
-        responses={200: Alive},
-    ),
-    endpoint(
+    probe("GET /api/livez", livez, "200 as long as the event loop turns", responses={200: Alive}),
+    probe(
         "GET /api/readyz",
         readyz,
         "Whether this process should get traffic",
-        gate=Gate.OPEN,
-        bucket=Bucket.EXEMPT,
         responses={200: Readiness, 503: Readiness},
     ),
-    endpoint(
-        "GET /api/metrics",
-        metrics,
-        "Prometheus text format 0.0.4",
-        gate=Gate.OPEN,
-        bucket=Bucket.EXEMPT,
-        responses={200: "text/plain"},
-    ),
-    endpoint(
-        "GET /api/openapi.json",
-        openapi,
-        "This document",
-        gate=Gate.OPEN,
-        responses={200: dict},
-    ),
-    endpoint(
+    probe("GET /api/metrics", metrics, "Prometheus text format 0.0.4", responses={200: "text/plain"}),
+    endpoint("GET /api/openapi.json", openapi, "This document", gate=Gate.OPEN, responses={200: dict}),
+    insight(
         "GET /api/attention",
         needs_attention,
         "What needs an operator's attention now, worst first",
-        scope=Scope.DASHBOARD_READ,
-        bulk=True,
         responses={200: Attention},
     ),
-    endpoint(
+    insight(
         "GET /api/jobs",
         jobs,
         "The latest run of each background job, by any process",
-        scope=Scope.DASHBOARD_READ,
-        bulk=True,
         responses={200: JobList},
     ),
-    endpoint(
+    insight(
         "GET /api/replicas",
         replicas,
         "The processes that share the database, and how far each has read the log",
-        scope=Scope.DASHBOARD_READ,
-        bulk=True,
         responses={200: ReplicaList},
     ),
 )

@@ -22,6 +22,7 @@ ON CONFLICT (id) DO UPDATE SET seen_at = now(), position = excluded.position, la
 """
 LEAVE = "DELETE FROM replicas WHERE id = $1"
 
+# The parameters are the members of `JobRun`, in their order.
 RECORD = """
 INSERT INTO job_runs AS stored (name, ran_at, ms, replica, failed_at, error)
 SELECT name, ran_at, ms, $6, failed_at, error
@@ -75,15 +76,8 @@ async def leave(conn: Connection, id: UUID) -> None:
 
 async def record(conn: Connection, runs: Collection[JobRun], replica: UUID) -> None:
     """Write the latest runs; of two replicas' runs the later one stands, and so does the later failure."""
-    ordered = sorted(runs, key=lambda run: run.name)
-    columns = (
-        [run.name for run in ordered],
-        [run.ran_at for run in ordered],
-        [run.ms for run in ordered],
-        [run.failed_at for run in ordered],
-        [run.error for run in ordered],
-    )
-    await conn.execute(RECORD, *columns, replica)
+    columns = zip(*map(msgspec.structs.astuple, runs), strict=True)
+    await conn.execute(RECORD, *map(list, columns), replica)
 
 
 async def sweep(conn: Connection) -> None:
