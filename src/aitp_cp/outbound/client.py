@@ -10,14 +10,15 @@ from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from aitp_cp import __version__
-from aitp_cp.errors import AppError
+from aitp_cp.errors import AppError, HostUnresolved
 from aitp_cp.outbound import http1, tls
 from aitp_cp.outbound.model import Address, Policy, Refused, Reply, Target, Unreachable
 from aitp_cp.outbound.policy import check_url
-from aitp_cp.outbound.resolver import Lookup, SystemLookup, check_resolved, checked
+from aitp_cp.outbound.resolver import Lookup, SystemLookup, checked
 
 USER_AGENT = f"aitp-control-plane/{__version__}"
 LOOKUP_SECS = 5.0
+RETRY_AFTER_SECS = "30"  # how long resolvers commonly remember that a name is missing
 READ_BYTES = 64 * 1024
 NEXT_ADDRESS_SECS = 0.25  # RFC 8305: until the next address is tried beside one that has not answered
 
@@ -45,8 +46,13 @@ class GuardedClient:
     async def check_destination(self, url: str) -> None:
         """Check a URL before it is stored; raises `BodyInvalid`, `UrlNotAllowed` or `HostUnresolved`."""
         target = check_url(url, self._policy)
-        if target.literal is None:
-            await check_resolved(target.host, self._policy, self._lookup, LOOKUP_SECS)
+        if target.literal is not None:
+            return
+        try:
+            async with asyncio.timeout(LOOKUP_SECS):
+                await checked(target.host, self._policy, self._lookup)
+        except (Refused, Unreachable, TimeoutError):
+            raise HostUnresolved(headers={"Retry-After": RETRY_AFTER_SECS}) from None
 
     async def send(
         self,
@@ -63,10 +69,12 @@ class GuardedClient:
         The deadline covers name, connection, TLS and response. Of the response's body at most `max_bytes` are read.
         Raises `Refused` (never try again) or `Unreachable` (no response this time).
         """
-        target = self._target(url)
         try:
+            target = check_url(url, self._policy)
             own = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
             request = http1.request(method, target.path, {**own, **headers}, body)
+        except AppError as refused:
+            raise Refused(refused.message) from None
         except ValueError:
             raise Refused("the request cannot be written as HTTP") from None
         response = http1.Response(max_bytes)
@@ -136,12 +144,6 @@ class GuardedClient:
                 attributes["http.response.status_code"] = response.status
             if self._on_call is not None:
                 self._on_call(method, attributes, time.perf_counter() - began, failure)
-
-    def _target(self, url: str) -> Target:
-        try:
-            return check_url(url, self._policy)
-        except AppError as refused:
-            raise Refused(refused.message) from None
 
 
 def _address_info(address: Address, port: int) -> AddrInfoType:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import ip_address
 
-from aitp_cp.errors import HostUnresolved
 from aitp_cp.outbound.addresses import forbidden
 from aitp_cp.outbound.model import Address, Policy, Refused, Unreachable
 
@@ -16,7 +15,6 @@ Lookup = Callable[[str], Awaitable[list[Address]]]
 
 MAX_LOOKUPS = 32
 NO_ADDRESS = "the host name does not lead to a public address"
-RETRY_AFTER_SECS = "30"  # how long resolvers commonly remember that a name is missing
 
 
 class SystemLookup:
@@ -39,11 +37,11 @@ class SystemLookup:
     async def _look_up(self, host: str) -> list[Address]:
         # A thread of its own: one of an executor would hold up the end of the process until its lookup times out.
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[Address]] = loop.create_future()
+        result: asyncio.Future[list[Address]] = loop.create_future()
 
         def settle(addresses: list[Address]) -> None:
-            if not found.done():
-                found.set_result(addresses)
+            if not result.done():
+                result.set_result(addresses)
 
         def resolve() -> None:
             addresses = _resolve(host)
@@ -52,7 +50,7 @@ class SystemLookup:
 
         async with self._room:
             threading.Thread(target=resolve, name="name-lookup", daemon=True).start()
-            return await found
+            return await result
 
 
 async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
@@ -66,15 +64,6 @@ async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
     if not addresses:
         raise Unreachable(NO_ADDRESS)
     return addresses
-
-
-async def check_resolved(host: str, policy: Policy, lookup: Lookup, deadline_secs: float) -> None:
-    """Check a name before it is stored; raises `HostUnresolved` whatever the reason."""
-    try:
-        async with asyncio.timeout(deadline_secs):
-            await checked(host, policy, lookup)
-    except (Refused, Unreachable, TimeoutError):
-        raise HostUnresolved(headers={"Retry-After": RETRY_AFTER_SECS}) from None
 
 
 def _resolve(host: str) -> list[Address]:
