@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aitp_cp.deliveries.dispatcher import LEASE, Dispatcher
+from aitp_cp.deliveries.dispatcher import Dispatcher
+from aitp_cp.deliveries.queue import LEASE
 from tests.deliveries.support import (
     LOCAL,
     breaker_of,

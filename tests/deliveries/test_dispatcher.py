@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from aitp_cp.deliveries import queue, results
-from aitp_cp.deliveries.dispatcher import LEASE, Dispatcher
+from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.model import Attempt, Claim, Outcome, Rules, Verdict
+from aitp_cp.deliveries.queue import LEASE
 from aitp_cp.jobs import Done
 from tests.deliveries.support import (
     LOCAL,
@@ -33,16 +34,9 @@ pytestmark = pytest.mark.anyio
 
 async def claim(app: App, room: int = 8, **in_flight: int) -> list[Attempt]:
     """Lease rows as a process would, and then die: nothing is sent, nothing is recorded."""
-    terms = Claim(
-        lease=LEASE,
-        lease_token=uuid4(),
-        room=room,
-        per_webhook=2,
-        max_attempts=app.rt.settings.webhook_retry_attempts,
-        in_flight={UUID(id): n for id, n in in_flight.items()},
-    )
+    busy = {UUID(id): places for id, places in in_flight.items()}
     async with app.rt.db.connection() as conn:
-        return await queue.claim_due(conn, terms)
+        return await queue.claim_due(conn, Claim(room, app.rt.settings.webhook_retry_attempts, busy))
 
 
 async def test_two_per_webhook_and_eight_in_all(database_url: str) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aitp_cp.deliveries.dispatcher import LEASE
+from aitp_cp.deliveries.queue import LEASE
 from aitp_cp.truststore.refresher import JwksRefresher
 from tests.deliveries.support import LOCAL, breaker_of, delivering, ended, log_of, quiet, report, sql, subscribe, wake
 from tests.support.app import running_app

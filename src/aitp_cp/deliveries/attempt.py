@@ -13,7 +13,7 @@ from aitp_cp.outbound import GuardedClient, Refused, Reply, Unreachable
 DEADLINE_SECS = 10.0
 MAX_ANSWER_BYTES = 64 * 1024
 GONE = 410
-MAY_NAME_A_PAUSE = frozenset({429, 503})
+BUSY = frozenset({429, 503})  # their Retry-After is honoured
 
 
 async def post(client: GuardedClient, attempt: Attempt, now: datetime) -> Outcome:
@@ -52,5 +52,5 @@ def _outcome(reply: Reply, now: datetime) -> Outcome:
     error = f"the receiver answered {status}"
     if 300 <= status < 400:
         error += "; redirects are not followed"
-    secs = retry_after_secs(reply.headers.get("retry-after"), now) if status in MAY_NAME_A_PAUSE else None
+    secs = retry_after_secs(reply.headers.get("retry-after"), now) if status in BUSY else None
     return Outcome(Verdict.FAILED, status, error, secs)

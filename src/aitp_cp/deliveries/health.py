@@ -7,7 +7,7 @@ import msgspec
 
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection, Record
-from aitp_cp.errors import NotFound
+from aitp_cp.errors import existing
 
 MAX_COUNTED = 10_001
 SAMPLE = 500  # newest deliveries whose attempts are measured: a few milliseconds
@@ -93,10 +93,8 @@ class WebhookHealth(msgspec.Struct, frozen=True, rename="camel"):
 
 async def of_webhook(conn: Connection, id: UUID) -> WebhookHealth:
     """Return the health of one webhook; raises `NotFound`."""
-    found = await _read(conn, [id], MAX_COUNTED, SAMPLE)
-    if id not in found:
-        raise NotFound("no such webhook")
-    return found[id]
+    healths = await _read(conn, [id], MAX_COUNTED, SAMPLE)
+    return existing(healths.get(id), "no such webhook")
 
 
 async def of_webhooks(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, WebhookHealth]:

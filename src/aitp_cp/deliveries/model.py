@@ -109,19 +109,11 @@ class AttemptPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What one claim may take: `room` rows in all, and with those in flight at most `per_webhook` of each webhook."""
+    """What one claim may take: `room` deliveries in all; `in_flight` counts the slots in use for each webhook."""
 
-    lease: timedelta
-    lease_token: UUID
     room: int
-    per_webhook: int
     max_attempts: int
     in_flight: Mapping[UUID, int]
-
-    @property
-    def full(self) -> list[UUID]:
-        """The webhooks without a free place."""
-        return [id for id, attempts in self.in_flight.items() if attempts >= self.per_webhook]
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -120,7 +120,7 @@ async def _enqueue_next(conn: Connection, cursor: Cursor) -> Step:
         return await _rewind(conn, cursor)
     # Read after the events: a webhook that was there before one of them is seen.
     subscribers = await store.lock_active(conn) if page.events else []
-    deliveries = [one for event in page.events for one in _deliveries(event, subscribers, cursor.now)]
+    deliveries = [row for event in page.events for row in _deliveries(event, subscribers, cursor.now)]
     if deliveries:
         await store.insert_deliveries(conn, deliveries, cursor.now)
     await store.move_cursor(conn, page.last)

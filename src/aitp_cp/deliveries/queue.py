@@ -4,13 +4,17 @@ Due times and leases are compared with the database's clock only, for the clocks
 Lock order: a delivery's row before its webhook's. Whoever holds a webhook's row waits for no delivery.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from aitp_cp.db import Connection, Record
+from aitp_cp.deliveries.attempt import DEADLINE_SECS
 from aitp_cp.deliveries.model import Attempt, Claim, DeliveryStatus
 from aitp_cp.deliveries.outbox import body_of
+
+PER_WEBHOOK = 2  # slots of one webhook in a process
+LEASE = timedelta(seconds=DEADLINE_SECS + 20)  # an attempt's deadline, and a slow database
 
 # Spelled as in the index webhook_deliveries_queue_idx.
 DUE_AT = "coalesce(d.lease_until, d.next_retry_at, d.created_at)"
@@ -35,16 +39,16 @@ RETURNING d.id, d.webhook_id, d.event_type, d.payload, d.body, d.created_at, d.a
           w.url, w.secret
 """
 
-# $5, $6 webhooks with attempts in flight here and how many, $7 places per webhook.
+# $5, $6 webhooks with attempts in flight here and how many, $7 slots per webhook.
 CLAIM_DUE = f"""
 WITH busy AS (
     SELECT webhook_id, attempts FROM unnest($5::uuid[], $6::int[]) AS in_flight (webhook_id, attempts)
 ), turns AS MATERIALIZED (
-    SELECT w.id, $7 - coalesce(busy.attempts, 0) AS places
+    SELECT w.id, $7 - coalesce(busy.attempts, 0) AS slots
     FROM webhooks AS w LEFT JOIN busy ON busy.webhook_id = w.id
     -- Breaker: an open one holds everything back, and a half-open one everything but its probe.
     WHERE w.active AND w.breaker_state = 'closed'
-      -- Places per webhook: rows of a webhook without a free place are not even locked.
+      -- Slots per webhook: rows of a webhook without a free slot are not even locked.
       AND coalesce(busy.attempts, 0) < $7
       AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE {DUE})
     -- Turns: least in flight first, then at random, so a long queue delays no other webhook.
@@ -57,7 +61,7 @@ WITH busy AS (
         WHERE {DUE}
         -- Order within a webhook: what fell due first.
         ORDER BY {DUE_AT}
-        LIMIT w.places
+        LIMIT w.slots
         FOR UPDATE SKIP LOCKED
     ) AS due
     -- Room of this process: the first of each webhook before the second of any.
@@ -67,13 +71,13 @@ WITH busy AS (
 {LEASE_PICKED}
 """
 
-# $5 webhooks without a free place.
+# $5 webhooks without a free slot.
 CLAIM_PROBES = f"""
 WITH ready AS MATERIALIZED (
     SELECT w.id FROM webhooks AS w
     -- Breaker: it is open, or the process that sent the last probe died and that probe's lease has ended.
     WHERE w.active AND w.breaker_state <> 'closed' AND coalesce(w.breaker_next_probe_at <= now(), true)
-      -- Places per webhook.
+      -- Slots per webhook.
       AND NOT w.id = ANY($5::uuid[])
       -- A webhook with nothing to send takes no room.
       AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE {DUE} AND d.attempts < $2)
@@ -154,13 +158,14 @@ WHERE w.active AND NOT w.id = ANY($1::uuid[])
 async def claim_due(conn: Connection, claim: Claim) -> list[Attempt]:
     """Lease due deliveries of webhooks whose breaker is closed; each counts as an attempt from here on."""
     busy = claim.in_flight
-    rows = await conn.fetch(CLAIM_DUE, *_terms(claim), list(busy), list(busy.values()), claim.per_webhook)
+    rows = await conn.fetch(CLAIM_DUE, *_terms(claim), list(busy), list(busy.values()), PER_WEBHOOK)
     return list(_attempts(rows, probe=False))
 
 
 async def claim_probes(conn: Connection, claim: Claim) -> list[Attempt]:
     """Lease one delivery of each webhook whose breaker may let a probe through."""
-    return list(_attempts(await conn.fetch(CLAIM_PROBES, *_terms(claim), claim.full), probe=True))
+    rows = await conn.fetch(CLAIM_PROBES, *_terms(claim), _full(claim.in_flight))
+    return list(_attempts(rows, probe=True))
 
 
 async def fail_used_up(conn: Connection, max_attempts: int, limit: int) -> None:
@@ -173,14 +178,19 @@ async def spread_waiting(conn: Connection, limit: int, over: timedelta) -> None:
     await conn.execute(SPREAD_WAITING, limit, over)
 
 
-async def secs_to_next_due(conn: Connection, full: Sequence[UUID]) -> float | None:
-    """Return the seconds until a delivery falls due, a lease ends or a probe is allowed, `full` webhooks aside."""
-    secs: float | None = await conn.fetchval(SECS_TO_NEXT_DUE, full)
+async def secs_to_next_due(conn: Connection, in_flight: Mapping[UUID, int]) -> float | None:
+    """Return the seconds until a delivery of a webhook with a free slot is due, its lease ends or it may be probed."""
+    secs: float | None = await conn.fetchval(SECS_TO_NEXT_DUE, _full(in_flight))
     return secs
 
 
 def _terms(claim: Claim) -> tuple[object, ...]:
-    return claim.room, claim.max_attempts, claim.lease, claim.lease_token
+    return claim.room, claim.max_attempts, LEASE, uuid4()
+
+
+def _full(in_flight: Mapping[UUID, int]) -> list[UUID]:
+    """Return the webhooks without a free slot."""
+    return [id for id, slots in in_flight.items() if slots >= PER_WEBHOOK]
 
 
 def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:

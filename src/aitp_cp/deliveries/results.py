@@ -91,7 +91,7 @@ WHERE webhooks.id = recorded.webhook_id AND webhooks.url = $11
 
 async def record(conn: Connection, done: Sequence[Done[Attempt, Outcome]], rules: Rules) -> None:
     """Record outcomes, those of a fast receiver in one statement; each statement may be repeated."""
-    delivered = [one for one in done if one.result.verdict is Verdict.DELIVERED]
+    delivered = [(attempt, outcome) for attempt, outcome in done if outcome.verdict is Verdict.DELIVERED]
     if delivered:
         await conn.execute(
             RECORD_DELIVERED,
@@ -106,9 +106,9 @@ async def record(conn: Connection, done: Sequence[Done[Attempt, Outcome]], rules
     for attempt, outcome in done:
         match outcome.verdict:
             case Verdict.FAILED:
-                again = _pause(attempt, outcome, rules)
+                retry_in = _pause(attempt, outcome, rules)
                 breaker = (rules.breaker_threshold, attempt.probe, rules.breaker_reset)
-                await conn.execute(RECORD_FAILED, *_values(attempt, outcome, again), *breaker)
+                await conn.execute(RECORD_FAILED, *_values(attempt, outcome, retry_in), *breaker)
             case Verdict.REFUSED:
                 await conn.execute(RECORD_REFUSED, *_values(attempt, outcome))
             case Verdict.GONE:
@@ -122,7 +122,7 @@ def _pause(attempt: Attempt, outcome: Outcome, rules: Rules) -> timedelta | None
     return pause(attempt.number, outcome.retry_after_secs, random.random())  # noqa: S311 - spreads load, guards nothing
 
 
-def _values(attempt: Attempt, outcome: Outcome, again: timedelta | None = None) -> tuple[object, ...]:
-    status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
-    result = attempt.id, attempt.lease_token, status, outcome.status_code, outcome.error, again
+def _values(attempt: Attempt, outcome: Outcome, retry_in: timedelta | None = None) -> tuple[object, ...]:
+    status = DeliveryStatus.FAILED if retry_in is None else DeliveryStatus.PENDING
+    result = attempt.id, attempt.lease_token, status, outcome.status_code, outcome.error, retry_in
     return *result, attempt.number, outcome.ms, outcome.head, outcome.cut

@@ -88,14 +88,14 @@ async def update(
         changes["events"] = _distinct(patch.events)
     changed = msgspec.structs.replace(before, **changes)
     moved = origin_of(changed.url) != origin_of(before.url)
-    if moved and secret is None:
-        secret = new_secret()
+    if moved:
+        secret = secret or new_secret()
     webhook = await store.replace(conn, changed, secret, await log.newest_position(conn), now)
     if changed.url != before.url or (changed.active and not before.active):
         await store.reset_breaker(conn, id)
     details = {**_details(webhook), "secretRotated": secret is not None}
     await audit.record(conn, "webhook.update", actor, str(id), details, now)
-    return _with_secret(webhook, secret) if moved and secret is not None else webhook
+    return _with_secret(webhook, secret) if moved and secret else webhook
 
 
 async def delete(conn: Connection, id: UUID, actor: Actor, now: datetime) -> DeletedWebhook:
