@@ -21,7 +21,7 @@ LOCK = Lock(1, 4711)
 class Squares(LeasedLoop[int, int]):
     """Works off a table of numbers: each is leased once, squared and recorded."""
 
-    places = 4
+    max_in_flight = 4
 
     def __init__(self, rt: Runtime) -> None:
         super().__init__(rt, "squares")
@@ -84,7 +84,7 @@ async def test_every_item_is_leased_once_and_every_result_recorded(app: App) -> 
     assert await recorded(app) == {*range(1, 301)} - {13}
     async with app.rt.db.connection() as conn:
         assert Counter(row["leased"] for row in await conn.fetch("SELECT leased FROM numbers")) == {1: 300}
-    assert max(loop.most_in_flight for loop in loops) == Squares.places
+    assert max(loop.most_in_flight for loop in loops) == Squares.max_in_flight
 
 
 async def test_a_stop_claims_no_more_and_records_what_is_in_flight(app: App) -> None:
@@ -92,11 +92,11 @@ async def test_a_stop_claims_no_more_and_records_what_is_in_flight(app: App) -> 
     loop.hold.clear()
     loop.start()
     async with asyncio.timeout(10):
-        while len(loop.in_flight) < Squares.places:
+        while len(loop.in_flight) < Squares.max_in_flight:
             await asyncio.sleep(0.005)
     asyncio.get_running_loop().call_later(0.2, loop.hold.set)
     await loop.stop()
-    assert len(await recorded(app)) == Squares.places
+    assert len(await recorded(app)) == Squares.max_in_flight
 
 
 async def test_an_item_that_does_not_end_is_left_to_its_lease(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,9 @@ async def export(rt: Runtime, query: AuditExportQuery, actor: Actor, now: dateti
     if query.format is AuditFormat.CSV:
         return await stream_bytes(_table(entries, truncated), csv.MEDIA_TYPE, f"{name}.csv")
     facts = {"exportedAt": iso(now), "truncated": truncated}
-    heads = [One("exportedAt", iso(now)), One("truncated", truncated), One("export", facts, "export")]
-    shown = heads[:2] if query.format is AuditFormat.JSON else heads[2:]
-    return await stream([*shown, Many("entries", "entry", entries, "count")], Format(query.format), name)
+    members = [One(name, fact) for name, fact in facts.items()]
+    head = members if query.format is AuditFormat.JSON else [One("export", facts, "export")]
+    return await stream([*head, Many("entries", "entry", entries, "count")], Format(query.format), name)
 
 
 async def _page(conn: Connection, filter: AuditExportQuery, place: Place | None, limit: int) -> Page[Place]:

@@ -6,13 +6,13 @@ import msgspec
 
 from aitp_cp.errors import AppError
 
-Place = tuple[str, str]  # scope and key: the primary key of the table
+ScopedKey = tuple[str, str]  # endpoint with a digest of the caller, and the client's key: the primary key of the table
 
 
 class Once(msgspec.Struct, frozen=True):
     """A request with a key: where its response is stored, and the digest of its body."""
 
-    place: Place
+    key: ScopedKey
     body_sha256: bytes
 
 

@@ -13,7 +13,7 @@ import msgspec
 from aitp_cp.db import Connection, Database, locks
 from aitp_cp.errors import RETRIABLE, AppError, IdempotencyInFlight, IdempotencyKeyInvalid, IdempotencyKeyReused
 from aitp_cp.idempotency import store
-from aitp_cp.idempotency.model import ApiResponse, Once, Place, StoredResponse
+from aitp_cp.idempotency.model import ApiResponse, Once, ScopedKey, StoredResponse
 
 Effect = Callable[[Connection], Awaitable[ApiResponse]]
 Claim = ApiResponse | AppError | None
@@ -74,16 +74,16 @@ async def claim(conn: Connection, requests: Sequence[Once | None]) -> list[Claim
     Takes the locks that hold off a second request with the same key until the transaction ends.
     """
     claims: list[Claim] = [None] * len(requests)
-    first: dict[Place, tuple[int, Once]] = {}
+    first: dict[ScopedKey, tuple[int, Once]] = {}
     for index, once in enumerate(requests):
-        if once is not None and first.setdefault(once.place, (index, once))[0] != index:
+        if once is not None and first.setdefault(once.key, (index, once))[0] != index:
             claims[index] = _in_flight()
     if not first:
         return claims
     locked = await locks.try_locks(conn, [locks.idempotency(scope, key) for scope, key in first])
     stored = await store.find(conn, list(first))
     for (index, once), is_ours in zip(first.values(), locked, strict=True):
-        claims[index] = _replay(stored.get(once.place), once) if is_ours else _in_flight()
+        claims[index] = _replay(stored.get(once.key), once) if is_ours else _in_flight()
     return claims
 
 
@@ -92,13 +92,13 @@ async def keep(
 ) -> list[ApiResponse]:
     """Store fresh responses to claimed requests; return them as every replay will give them, to the byte."""
     rows = {
-        once.place: StoredResponse(response.status, _stored_body(response), once.body_sha256)
+        once.key: StoredResponse(response.status, _stored_body(response), once.body_sha256)
         for once, response in responses
         if once is not None
     }
     bodies = await store.insert(conn, rows, now) if rows else {}
     return [
-        msgspec.structs.replace(response, body=bodies[once.place]) if once and response.stored is None else response
+        msgspec.structs.replace(response, body=bodies[once.key]) if once and response.stored is None else response
         for once, response in responses
     ]
 

@@ -7,7 +7,7 @@ import msgspec
 
 from aitp_cp.db import Connection
 from aitp_cp.db.sweep import OldRows
-from aitp_cp.idempotency.model import Place, StoredResponse
+from aitp_cp.idempotency.model import ScopedKey, StoredResponse
 
 FIND = """
 SELECT stored.scope, stored.key, response_status, response_body, request_sha256
@@ -26,8 +26,8 @@ RETURNING scope, key, response_body
 OLD = OldRows("idempotency_keys", "created_at")
 
 
-async def find(conn: Connection, places: Sequence[Place]) -> dict[Place, StoredResponse]:
-    rows = await conn.fetch(FIND, [scope for scope, _ in places], [key for _, key in places])
+async def find(conn: Connection, keys: Sequence[ScopedKey]) -> dict[ScopedKey, StoredResponse]:
+    rows = await conn.fetch(FIND, [scope for scope, _ in keys], [key for _, key in keys])
     return {
         (row["scope"], row["key"]): StoredResponse(
             row["response_status"], msgspec.Raw(row["response_body"].encode()), row["request_sha256"]
@@ -37,8 +37,8 @@ async def find(conn: Connection, places: Sequence[Place]) -> dict[Place, StoredR
 
 
 async def insert(
-    conn: Connection, responses: Mapping[Place, StoredResponse], now: datetime
-) -> dict[Place, msgspec.Raw]:
+    conn: Connection, responses: Mapping[ScopedKey, StoredResponse], now: datetime
+) -> dict[ScopedKey, msgspec.Raw]:
     """Return the bodies as they will be read again: `jsonb` has its own order of members."""
     rows = await conn.fetch(
         INSERT,

@@ -24,7 +24,7 @@ class Writer:
 
         A second request under a key is refused at once, rather than when its group is written.
         """
-        key = None if submission.once is None else submission.once.place
+        key = None if submission.once is None else submission.once.key
         return await self._commits.submit(submission, size=len(submission.batch.reports), key=key)
 
     async def stop(self) -> None:

@@ -40,7 +40,7 @@ class LeasedLoop(Loop, Generic[Item, Result]):
     other processes claim the items again. So `record` may not change an item that was leased again since.
     """
 
-    places = 8  # items in flight at once
+    max_in_flight = 8
     poll_secs = 5.0  # between two looks while nothing is due: how soon changes by other processes are noticed
     busy_secs = 0.25  # between a claim that took something and the next look
     drain_secs = STOP_SECS  # how long a stop waits for the items in flight
@@ -72,11 +72,11 @@ class LeasedLoop(Loop, Generic[Item, Result]):
         return self._in_flight.values()
 
     async def turn(self) -> float:
-        if len(self._in_flight) >= self.places:
+        if len(self._in_flight) >= self.max_in_flight:
             return self.poll_secs  # the first item that ends wakes the loop
         async with self.rt.db.connection() as conn:
             # Counted here, because items end while the loop waits for a connection.
-            items = await self.claim(conn, self.places - len(self._in_flight))
+            items = await self.claim(conn, self.max_in_flight - len(self._in_flight))
         for item in items:
             self._begin(item)
         if items:

@@ -26,7 +26,7 @@ class Revoker:
 
         Raises `Conflict`, `DatabaseUnavailable`, `ShuttingDown`, and what the key refuses.
         """
-        key = None if submission.once is None else submission.once.place
+        key = None if submission.once is None else submission.once.key
         done = await self._commits.submit(submission, size=len(submission.request.entries), key=key)
         return done.response
 
