@@ -15,6 +15,8 @@ AROUND = {
     "conformance": "The distribution aitp-cp-conformance, likewise: the contract as checks against any deployment.",
     "tests": "One folder per room, mirroring the package, and besides:",
     "tests/flows": "whole stories through the real command: drains, outages, workers, the README's examples",
+    "tests/field": "what went wrong in the field, by the numbered rows of a report; docs/decisions name them too",
+    "tests/browser": "the console in a real browser",
     "tests/migrations": "databases of older versions, adopted, upgraded and rolled back",
     "tests/plans": "every list's query keeps its index on a large log",
     "tests/torture": "processes, database and clients under random faults, then a reckoning",

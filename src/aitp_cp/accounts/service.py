@@ -170,6 +170,6 @@ def require_fresh(rt: Runtime, request: Source, back: str) -> None:
 
 
 def subject_of(issuer: str, subject: str) -> str:
-    """Return the actor of a person known to a provider (contract, section 18; decision 12)."""
+    """Return the actor of a person known to a provider (contract, section 18)."""
     whole = f"user:{issuer}#{subject}"
     return whole if len(whole) <= MAX_SUBJECT else f"user:sha256:{hashlib.sha256(whole.encode()).hexdigest()}"

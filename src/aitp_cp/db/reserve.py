@@ -1,4 +1,4 @@
-"""Keep a quarter of the connections for urgent work: revocation, health, keys, the log (contract, part II, A7)."""
+"""Keep a quarter of the connections for urgent work: revocation, health, keys, the log."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""How many lists, exports and dashboards one caller reads at once (contract, part II; decision 16)."""
+"""How many lists, exports and dashboards one caller reads at once."""
 
 import asyncio
 import time
