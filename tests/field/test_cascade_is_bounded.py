@@ -170,7 +170,7 @@ async def test_an_operator_never_waits_for_what_hangs_below_a_token(app: App, sh
     ingest = asyncio.create_task(slowest_report(app))
     while await left(app):
         await settle(app.rt)
-    assert await ingest < 2  # on a busy machine; bench.cascade measures a second with 60 times as many
+    assert await ingest < 5  # on a busy machine; bench.cascade measures a second with 60 times as many
     async with app.rt.db.connection() as conn:
         assert await conn.fetchval(OPEN) == 0
     rows = (await app.get("/api/delegations", params={"rootJti": str(root)})).json()["delegations"]
