@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from aitp_cp.db import Connection, Where
+from aitp_cp.db.either_side import EitherSide
 from aitp_cp.db.keyset import Key, Order, Place, Window
 from aitp_cp.db.views import Json
 from aitp_cp.events.counts import MAX_TYPES, known_types
@@ -46,21 +47,7 @@ OF_SESSION = VIEW.page(
     SESSION_ORDER.sql,
 )
 
-OF_AID = VIEW.page(
-    f"""
-    SELECT {COLUMNS} FROM (
-        (SELECT {COLUMNS} FROM audit_events WHERE aid_a = $1 AND seq IS NOT NULL AND {{where}}
-         ORDER BY {HISTORY_ORDER.sql} LIMIT {{limit}})
-        UNION ALL
-        (SELECT {COLUMNS} FROM audit_events
-         WHERE aid_b = $1 AND aid_a IS DISTINCT FROM $1 AND seq IS NOT NULL AND {{where}}
-         ORDER BY {HISTORY_ORDER.sql} LIMIT {{limit}})
-    ) AS either
-    ORDER BY {HISTORY_ORDER.sql}
-    LIMIT {{limit}}
-    """,
-    HISTORY_ORDER.sql,
-)
+OF_AID = EitherSide(VIEW, f"SELECT {COLUMNS} FROM audit_events", ("aid_a", "aid_b"), HISTORY_ORDER)
 
 HAS_RUN = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE run_id = $1)"
 MENTIONS = """
@@ -112,14 +99,16 @@ async def of_session(conn: Connection, filter: HistoryFilter, place: Place | Non
     where.bind(filter.session_id)
     where.add("coalesce(claimed_ts, ts) >= {}", filter.since)
     where.add(UNTIL, filter.until)
-    return await _page(conn, OF_SESSION, where, SESSION_ORDER, Window(limit, before=place))
+    page = await SESSION_ORDER.fetch(conn, OF_SESSION, where, Window(limit, before=place))
+    return VIEW.raw(page.rows), page.next
 
 
 async def of_aid(conn: Connection, aid: str, place: Place | None, limit: int) -> EventPage:
     """Return the next events with this agent on either side, newest first, and where to go on."""
     where = Where()
-    where.bind(aid)
-    return await _page(conn, OF_AID, where, HISTORY_ORDER, Window(limit, before=place))
+    where.always("seq IS NOT NULL")
+    page = await OF_AID.fetch(conn, where, aid, Window(limit, before=place))
+    return VIEW.raw(page.rows), page.next
 
 
 async def has_run(conn: Connection, run_id: str) -> bool:
@@ -143,11 +132,6 @@ async def _with_types(conn: Connection, filter: HistoryFilter) -> HistoryFilter:
     if len(types) >= MAX_TYPES or len(matching) > MAX_BRANCHED_TYPES:
         return filter
     return msgspec.structs.replace(filter, type=None, types=matching)
-
-
-async def _page(conn: Connection, query: str, where: Where, order: Order, window: Window) -> EventPage:
-    page = await order.fetch(conn, query, where, window)
-    return VIEW.raw(page.rows), page.next
 
 
 def _branches(filter: HistoryFilter, where: Where) -> list[str]:

@@ -18,6 +18,9 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+NOT_A_PARTY = ("aid_a", "not a party")
+
+
 class Caught(msgspec.Struct, frozen=True):
     """A token or delegation that was reported of a contained agent, and the containment.
 

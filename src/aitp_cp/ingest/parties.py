@@ -5,10 +5,8 @@ from datetime import datetime
 from uuid import UUID
 
 from aitp_cp.db import Connection
-from aitp_cp.events.projection import Claim, Projection, Refusal, StoredParties, Thing
+from aitp_cp.events.projection import NOT_A_PARTY, Claim, Projection, Refusal, StoredParties, Thing
 from aitp_cp.protocol.reports import Report
-
-NOT_A_PARTY = ("aid_a", "not a party")
 
 
 class Parties:

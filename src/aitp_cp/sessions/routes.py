@@ -33,13 +33,13 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:
-    session = await rt.db.read(lambda conn: service.get_session(conn, _id(request)))
+    session = await rt.db.read(lambda conn: service.get_session(conn, request.path_params["id"]))
     return await stream([One("session", session), _events(rt, HistoryFilter(session_id=session.session_id))])
 
 
 async def export(rt: Runtime, request: Request) -> Response:
     format = read_query(request, ExportQuery).format
-    session = await rt.db.read(lambda conn: service.get_session(conn, _id(request)))
+    session = await rt.db.read(lambda conn: service.get_session(conn, request.path_params["id"]))
     parts: list[Part] = [
         One("session", session, "session"),
         Many("tcts", "tct", _tcts(rt, session.session_id)),
@@ -50,15 +50,10 @@ async def export(rt: Runtime, request: Request) -> Response:
 
 
 async def replay(rt: Runtime, request: Request) -> Response:
-    query, session_id = read_query(request, ReplayQuery), _id(request)
+    query, session_id = read_query(request, ReplayQuery), request.path_params["id"]
     filter = HistoryFilter(session_id=session_id, since=query.since, until=query.until)
     events = _events(rt, filter, at_most=query.limit, count_as="count")
     return await stream([One("sessionId", session_id), events])
-
-
-def _id(request: Request) -> str:
-    session_id: str = request.path_params["id"]
-    return session_id
 
 
 def _events(rt: Runtime, filter: HistoryFilter, at_most: int | None = None, count_as: str | None = None) -> Many:

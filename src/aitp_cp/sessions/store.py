@@ -1,15 +1,16 @@
 """Statements on handshake_sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from aitp_cp.db import Connection, Record, Where, shown
-from aitp_cp.db.keyset import Page, Place, Window
+from aitp_cp.db.either_side import EitherSide
+from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.views import Json, View
-from aitp_cp.events.projection import StoredParties
+from aitp_cp.events.projection import StoredParties, Thing
 from aitp_cp.sessions.model import (
     ORDER,
     RANK,
@@ -26,6 +27,8 @@ from aitp_cp.sessions.model import (
 from aitp_cp.tcts.callers import Row
 from aitp_cp.tcts.queries import RawPage
 from aitp_cp.tcts.rows import Table, as_json, as_names
+
+SESSION = "session"  # the kind of a `Thing` here
 
 
 def _values(change: SessionChange) -> Sequence[Any]:
@@ -89,27 +92,8 @@ SIDES = "SELECT session_id, aid_a, aid_b, reported_by FROM handshake_sessions WH
 
 FIND = f"SELECT {VIEW.sql} FROM handshake_sessions WHERE session_id = $1"
 
-LIST = VIEW.page(
-    ORDER.select(COLUMNS, "handshake_sessions"),
-    ORDER.sql,
-)
-
-# Each side on its own index; an OR over both sides would read and sort everything a busy agent ever did.
-LIST_OF_AID = VIEW.page(
-    f"""
-    SELECT {COLUMNS} FROM (
-        (SELECT {COLUMNS} FROM handshake_sessions WHERE {{where}} AND aid_a = {{aid}}
-         ORDER BY {ORDER.sql} LIMIT {{reach}})
-        UNION ALL
-        (SELECT {COLUMNS} FROM handshake_sessions
-         WHERE {{where}} AND aid_b = {{aid}} AND aid_a IS DISTINCT FROM {{aid}}
-         ORDER BY {ORDER.sql} LIMIT {{reach}})
-    ) AS either
-    ORDER BY {ORDER.sql}
-    LIMIT {{limit}} OFFSET {{offset}}
-    """,
-    ORDER.sql,
-)
+LIST = VIEW.page(ORDER.select(COLUMNS, "handshake_sessions"), ORDER.sql)
+LIST_OF_AID = EitherSide(VIEW, f"SELECT {COLUMNS} FROM handshake_sessions", ("aid_a", "aid_b"), ORDER)
 
 # The first condition is what the index serves; the second follows from it but for reports that came in late.
 COUNT_SINCE = f"""
@@ -174,11 +158,14 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM handshake_sessions WHERE status = 'f
 """
 
 
-async def sides(conn: Connection, session_ids: list[str]) -> dict[str, StoredParties]:
+async def stored_parties(conn: Connection, things: Collection[Thing]) -> dict[Thing, StoredParties]:
     """Return the sides of those of the sessions that are known."""
+    session_ids = [key for kind, key in things if kind == SESSION]
     rows = await conn.fetch(SIDES, session_ids) if session_ids else []
     return {
-        row["session_id"]: StoredParties(frozenset({row["aid_a"], row["aid_b"]} - {None}), row["reported_by"])
+        (SESSION, row["session_id"]): StoredParties(
+            frozenset({row["aid_a"], row["aid_b"]} - {None}), row["reported_by"]
+        )
         for row in rows
     }
 
@@ -196,13 +183,16 @@ async def list_sessions(conn: Connection, filter: SessionFilter, window: Window)
     where.add(f"{HAPPENED_AT} <= {{}}", filter.until)
     where.add("boundary = {}", filter.boundary)
     where.add(f"{ERROR_KEY} = left({{}}, {ERROR_CHARACTERS}) AND error = {{}}", filter.error)
-    page = await _newest(conn, where, filter.aid, window)
+    if filter.aid is None:
+        page = await ORDER.fetch(conn, LIST, where, window)
+    else:
+        page = await LIST_OF_AID.fetch(conn, where, filter.aid, window)
     return Json(SessionList, sessions=VIEW.raw(page.rows), next_before=page.next_before)
 
 
 async def of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next sessions that an agent took part in, newest first, and where to go on."""
-    page = await _newest(conn, Where(), aid, Window(limit, before=after))
+    page = await LIST_OF_AID.fetch(conn, Where(), aid, Window(limit, before=after))
     return VIEW.raw(page.rows), page.next
 
 
@@ -233,10 +223,3 @@ async def failed(conn: Connection, hour: datetime, day: datetime) -> Failed:
 async def estimate(conn: Connection, limit: int) -> int:
     """Return how many sessions there are, exactly up to `limit`."""
     return int(await conn.fetchval(ESTIMATE, float(limit), limit))
-
-
-async def _newest(conn: Connection, where: Where, aid: str | None, window: Window) -> Page:
-    if aid is None:
-        return await ORDER.fetch(conn, LIST, where, window)
-    reach = where.bind(window.rows + window.offset)
-    return await ORDER.fetch(conn, LIST_OF_AID, where, window, aid=where.bind(aid), reach=reach)

@@ -23,6 +23,8 @@ MAX_PARENTS = 16
 Link = tuple[UUID, str]
 
 RevokedKind = Literal["tct", "delegation"]
+TCT: RevokedKind = "tct"
+DELEGATION: RevokedKind = "delegation"
 
 # The ends of a walk over children in key order.
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)

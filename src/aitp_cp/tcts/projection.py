@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from aitp_cp.events.projection import Refusal
+from aitp_cp.events.projection import Claim, Refusal
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.tokens import synthetic_delegation_jti
 from aitp_cp.protocol.uuids import read_uuid
@@ -14,7 +14,16 @@ from aitp_cp.tcts import claims
 from aitp_cp.tcts.callers import Reported, State, by_key
 from aitp_cp.tcts.claims import ISSUER, JTI, SUBJECT, Token, as_aid, as_numeric_date, as_object, bounded, counts
 from aitp_cp.tcts.merging import differ, union
-from aitp_cp.tcts.model import Changes, DelegationChange, Revocation, RevokedKind, TctChange, whole_second
+from aitp_cp.tcts.model import (
+    DELEGATION,
+    TCT,
+    Changes,
+    DelegationChange,
+    Revocation,
+    RevokedKind,
+    TctChange,
+    whole_second,
+)
 from aitp_cp_client.wire import moments
 
 ISSUING = frozenset({"handshake.complete", "handshake.completed", "tct.issued", "tct.renewal.issued"})
@@ -126,6 +135,16 @@ def revoked(report: Report, now: datetime) -> Iterator[Revocation]:
         dated = named.first(moments.read, REVOKED_AT) or token.first(moments.read, REVOKED_AT)
         revoked_at = _past((dated, report.ts), now)
         yield Revocation(jti, kind, revoked_at, report.caller, report.id, report.signer)
+
+
+def claims_of(report: Report, now: datetime) -> Iterator[Claim]:
+    """Yield the tokens and delegations that a report would change, but for what it revokes."""
+    for token in issued(report, now):
+        parties = frozenset((token.issuer, token.subject))
+        yield Claim((TCT, token.jti), parties, proven=token.verdict is Verdict.VERIFIED)
+    for delegation in delegated(report, now):
+        proven = delegation.verdict is Verdict.VERIFIED
+        yield Claim((DELEGATION, delegation.jti), frozenset(delegation.sides), proven)
 
 
 def _past(times: Iterable[datetime | None], now: datetime) -> datetime:

@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 
 from aitp_cp.db import Connection, Where, shown
-from aitp_cp.db.keyset import Order, Page, Place, Window
+from aitp_cp.db.either_side import EitherSide
+from aitp_cp.db.keyset import Place, Window
 from aitp_cp.db.views import Json, View
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.graph import IS_PENDING
@@ -141,40 +142,11 @@ LIST_TCTS_OF_PARTY = {
     for order in (TCT_ORDER, EXPIRING_ORDER)
 }
 
-TCTS_OF_SESSION = TCT.page(
-    f"""
-    SELECT {TCT_COLUMNS} FROM issued_tcts
-    WHERE session_id = $1 AND {{where}}
-    ORDER BY {TCT_ORDER.sql}
-    LIMIT {{limit}}
-    """,
-    TCT_ORDER.sql,
+TCTS_OF_AGENT = EitherSide(TCT, f"SELECT {TCT_COLUMNS} FROM issued_tcts", ("issuer_aid", "subject_aid"), TCT_ORDER)
+
+DELEGATIONS_OF_AGENT = EitherSide(
+    DELEGATION, f"SELECT {DELEGATION_COLUMNS} FROM delegations", ("delegator_aid", "delegatee_aid"), DELEGATION_ORDER
 )
-
-
-def _of_agent(rows: str, giver: str, taker: str, order: Order) -> str:
-    """Return the statement of an agent's page of `rows`, a select without conditions.
-
-    Each side on its own index; an OR over both would read and sort everything a busy agent ever gave or took.
-    """
-    end = f"ORDER BY {order.sql} LIMIT {{limit}}"
-    return f"""
-    SELECT * FROM (
-        ({rows} WHERE {giver} = $1 AND {{where}} {end})
-        UNION ALL
-        ({rows} WHERE {taker} = $1 AND {giver} <> $1 AND {{where}} {end})
-    ) AS either {end}
-    """
-
-
-TCTS_OF_AGENT = TCT.page(
-    _of_agent(f"SELECT {TCT_COLUMNS} FROM issued_tcts", "issuer_aid", "subject_aid", TCT_ORDER), TCT_ORDER.sql
-)
-DELEGATIONS_OF_AGENT = DELEGATION.page(
-    _of_agent(f"SELECT {DELEGATION_COLUMNS} FROM delegations", "delegator_aid", "delegatee_aid", DELEGATION_ORDER),
-    DELEGATION_ORDER.sql,
-)
-
 LIST_DELEGATIONS = DELEGATION.page(DELEGATION_ORDER.select(DELEGATION_COLUMNS, "delegations"), DELEGATION_ORDER.sql)
 
 # A delegation has one parent here, so only the root can close a cycle. The inner LIMIT ends the walk, level by level.
@@ -197,7 +169,6 @@ TREE = DELEGATION.page(
 )
 
 FIND_TCT = TCT.page(f"SELECT {TCT_COLUMNS} FROM issued_tcts WHERE jti = $1", "jti")
-FIND_DELEGATION = DELEGATION.page(f"SELECT {DELEGATION_COLUMNS} FROM delegations WHERE jti = $1", "jti")
 
 PARTIES = "SELECT jti, issuer_aid, subject_aid FROM issued_tcts WHERE jti = ANY($1::uuid[])"
 
@@ -235,26 +206,23 @@ async def find_tct(conn: Connection, jti: UUID) -> TctView | None:
     return next(iter(TCT.decode(TCT.raw(await conn.fetch(FIND_TCT, jti)))), None)
 
 
-async def find_delegation(conn: Connection, jti: UUID) -> DelegationView | None:
-    """Return a delegation that was reported."""
-    return next(iter(DELEGATION.decode(DELEGATION.raw(await conn.fetch(FIND_DELEGATION, jti)))), None)
-
-
 async def tcts_of_session(conn: Connection, session_id: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens reported with a session, newest issued first, and where to go on."""
-    page = await _page_of(conn, TCTS_OF_SESSION, TCT_ORDER, session_id, Window(limit, before=after))
+    where = Where()
+    where.add("session_id = {}", session_id)
+    page = await TCT_ORDER.fetch(conn, LIST_TCTS[TCT_ORDER.name], where, Window(limit, before=after))
     return TCT.raw(page.rows), page.next
 
 
 async def tcts_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next tokens that an agent issued or holds, newest issued first, and where to go on."""
-    page = await _page_of(conn, TCTS_OF_AGENT, TCT_ORDER, aid, Window(limit, before=after))
+    page = await TCTS_OF_AGENT.fetch(conn, Where(), aid, Window(limit, before=after))
     return TCT.raw(page.rows), page.next
 
 
 async def delegations_of_agent(conn: Connection, aid: str, after: Place | None, limit: int) -> RawPage:
     """Return the next delegations by an agent or to it, newest issued first, and where to go on."""
-    page = await _page_of(conn, DELEGATIONS_OF_AGENT, DELEGATION_ORDER, aid, Window(limit, before=after))
+    page = await DELEGATIONS_OF_AGENT.fetch(conn, Where(), aid, Window(limit, before=after))
     return DELEGATION.raw(page.rows), page.next
 
 
@@ -308,9 +276,3 @@ def _add_active(where: Where, at: datetime | None) -> None:
     if at is not None:
         where.always("NOT revoked")
         where.add("(expires_at IS NULL OR expires_at > {})", at)
-
-
-async def _page_of(conn: Connection, query: str, order: Order, key: str, window: Window) -> Page:
-    where = Where()
-    where.bind(key)
-    return await order.fetch(conn, query, where, window)

@@ -6,14 +6,13 @@ from uuid import UUID
 
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import GRAPH, SETTLING, lock, lock_graph, lock_within, try_lock
-from aitp_cp.events.projection import Effect, Projection
+from aitp_cp.events.projection import NOT_A_PARTY, Effect, Projection, Refusal
 from aitp_cp.protocol.reports import Report
 from aitp_cp.protocol.vocabulary import Target, types_of
 from aitp_cp.tcts import cascade, graph, standing_rule, store
 from aitp_cp.tcts.delegating import Merged, merge_delegations
-from aitp_cp.tcts.model import Budget, Item
-from aitp_cp.tcts.parties import claims, refuse_revocations
-from aitp_cp.tcts.projection import changes_from, unproven
+from aitp_cp.tcts.model import Budget, Item, Revocation
+from aitp_cp.tcts.projection import changes_from, claims_of, unproven
 
 # What a transaction settles of a cascade itself. Everybody else waits for the graph lock meanwhile, so reports get
 # less than an operator, who wants to see the effect. 10,000 rows take half a second.
@@ -52,8 +51,18 @@ async def project(conn: Connection, reports: Sequence[Report], now: datetime) ->
     written = {report.state.jti for report in changes.delegations} | {item.jti for item in derived[: REPORTED.rows]}
     written.update(await graph.release(conn, merged.moved))
     await cascade.settle(conn, written, revoked, REPORTED, urgent=False)
-    refusals += [*merged.refusals, *await refuse_revocations(conn, signed)]
+    refusals += [*merged.refusals, *await _refuse_revocations(conn, signed)]
     return Effect(refusals=refusals, caught=caught)
+
+
+async def _refuse_revocations(conn: Connection, signed: Sequence[Revocation]) -> list[Refusal]:
+    """Refuse what signers revoke and others have issued."""
+    foreign = await store.issued_by_others(conn, signed) if signed else set()
+    return [
+        Refusal(revocation.event_id, *NOT_A_PARTY)
+        for revocation in signed
+        if revocation.event_id is not None and (revocation.jti, revocation.signer) in foreign
+    ]
 
 
 def parties(reports: Sequence[Report], now: datetime) -> set[str]:
@@ -61,7 +70,7 @@ def parties(reports: Sequence[Report], now: datetime) -> set[str]:
     return standing_rule.parties(changes_from(reports, now))
 
 
-PROJECTION = Projection(types_of(Target.TOKENS), project, claims, store.stored_parties)
+PROJECTION = Projection(types_of(Target.TOKENS), project, claims_of, store.stored_parties)
 
 
 async def revoke(conn: Connection, entries: Mapping[UUID, datetime], requests: int = 1) -> None:

@@ -13,10 +13,8 @@ from aitp_cp.db.sweep import OldRows
 from aitp_cp.events.projection import StoredParties, Thing
 from aitp_cp.protocol.verdicts import Verdict
 from aitp_cp.tcts.callers import Row
-from aitp_cp.tcts.model import DelegationChange, Link, Revocation, TctChange
+from aitp_cp.tcts.model import DELEGATION, TCT, DelegationChange, Link, Revocation, TctChange
 from aitp_cp.tcts.rows import Table, as_json, as_names
-
-TOKEN, DELEGATION = "tct", "delegation"  # the kinds of a `Thing` here
 
 # A token is revoked since the earliest report of its first reporter; a report of kind `tct` reaches further than one of
 # kind `delegation`, whoever sends it. `place` decides who is first in a batch. A repeated report delays the sweep.
@@ -33,17 +31,15 @@ WITH reported AS (
     SELECT jti, owner, CASE WHEN bool_or(kind = 'tct') THEN 'tct' ELSE 'delegation' END AS kind,
            LEAST(min(since) FILTER (WHERE caller = owner), min(known_since)) AS since
     FROM reported GROUP BY jti, owner
-), kept AS (
-    INSERT INTO revoked_reports AS stored (jti, kind, revoked_at, reported_by, created_at)
-    SELECT jti, kind, since, owner, $5 FROM summed ORDER BY jti
-    ON CONFLICT (jti) DO UPDATE
-    SET kind = CASE WHEN 'tct' IN (stored.kind, excluded.kind) THEN 'tct' ELSE stored.kind END,
-        revoked_at = excluded.revoked_at, created_at = GREATEST(stored.created_at, excluded.created_at)
-    WHERE excluded.revoked_at < stored.revoked_at OR (excluded.kind = 'tct' AND stored.kind <> 'tct')
-       OR stored.created_at < excluded.created_at - interval '1 day'
-    RETURNING jti
 )
-SELECT jti FROM kept
+INSERT INTO revoked_reports AS stored (jti, kind, revoked_at, reported_by, created_at)
+SELECT jti, kind, since, owner, $5 FROM summed ORDER BY jti
+ON CONFLICT (jti) DO UPDATE
+SET kind = CASE WHEN 'tct' IN (stored.kind, excluded.kind) THEN 'tct' ELSE stored.kind END,
+    revoked_at = excluded.revoked_at, created_at = GREATEST(stored.created_at, excluded.created_at)
+WHERE excluded.revoked_at < stored.revoked_at OR (excluded.kind = 'tct' AND stored.kind <> 'tct')
+   OR stored.created_at < excluded.created_at - interval '1 day'
+RETURNING jti
 """
 
 # Kept for each signer, so that nobody takes the place of the issuer, and before the token is known.
@@ -77,7 +73,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS left_out (jti, shown, callers
 """
 
 PARTIES = {
-    TOKEN: "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])",
+    TCT: "SELECT jti, issuer_aid, subject_aid, reported_by FROM issued_tcts WHERE jti = ANY($1::uuid[])",
     DELEGATION: "SELECT jti, delegator_aid, delegatee_aid, reported_by FROM delegations WHERE jti = ANY($1::uuid[])",
 }
 

@@ -59,7 +59,7 @@ async def plan(rt: Runtime, request: Request) -> Response:
     if jti is None:
         return see_other(link("/revocations"))
     async with rt.db.connection() as conn:
-        is_delegation = await queries.find_delegation(conn, jti) is not None
+        is_delegation = await queries.delegator(conn, jti) is not None
     return see_other(link("/delegations/{jti}" if is_delegation else "/tokens/{jti}", jti=jti))
 
 
