@@ -5,7 +5,6 @@ MAC, so it counts only in the browser that the attempt began in, and on any repl
 derived from the secret, which never leaves browser and server.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -14,6 +13,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from aitp_cp.protocol.derived_keys import derive
+from aitp_cp_client.wire import base64url
 
 LIFETIME = timedelta(minutes=10)
 SECRET_BYTES = 32
@@ -42,7 +42,7 @@ class Attempt(msgspec.Struct, frozen=True):
         return self._derived(b"verifier")
 
     def _derived(self, purpose: bytes) -> str:
-        return _text(hmac.digest(self.secret.encode(), purpose, "sha256"))
+        return base64url.encode(hmac.digest(self.secret.encode(), purpose, "sha256"))
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -60,16 +60,16 @@ class Attempts:
 
     def begin(self, to: str, *, again: bool, now: datetime) -> tuple[Attempt, str]:
         """Return a new attempt, and its state."""
-        attempt = Attempt(_text(secrets.token_bytes(SECRET_BYTES)), to, again, now)
+        attempt = Attempt(secrets.token_urlsafe(SECRET_BYTES), to, again, now)
         body = msgspec.json.encode(_State(_digest(attempt.secret), to, again, now))
-        return attempt, f"{_text(body)}.{_text(self._mac(body))}"
+        return attempt, f"{base64url.encode(body)}.{base64url.encode(self._mac(body))}"
 
     def resume(self, state: str, secret: str, now: datetime) -> Attempt:
         """Return the attempt of a state in the browser that holds `secret`; raises `AttemptInvalid`."""
         body, _, mac = state.partition(".")
         try:
-            written = _bytes(body)
-            if len(state) > MAX_STATE_CHARACTERS or not hmac.compare_digest(self._mac(written), _bytes(mac)):
+            written = base64url.decode(body)
+            if len(state) > MAX_STATE_CHARACTERS or not hmac.compare_digest(self._mac(written), base64url.decode(mac)):
                 raise AttemptInvalid
             read = msgspec.json.decode(written, type=_State)
         except (ValueError, msgspec.MsgspecError):
@@ -85,11 +85,3 @@ class Attempts:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))

@@ -157,12 +157,16 @@ class BrowserSessions(Loop):
         # An attempt inside a session counts for its subject, any other for the part of a key that lists show.
         current = await self._current(request)
         subject = key[:SHOWN_CHARACTERS] if current is None else current.subject
-        self.spend(Method.KEY, subject)
+        try:
+            self._guesses.spend(subject)
+        except RateLimited:
+            self._count(Method.KEY, "limited")
+            raise
         started = asyncio.get_running_loop().time()
         try:
             who = await self._holder(key, context_of(request).client_ip)
         except LoginRefused as refused:
-            await self.refuse(request, Method.KEY, refused.reason)
+            await self._refuse(request, Method.KEY, refused.reason)
             await asyncio.sleep(started + REFUSED_SECS - asyncio.get_running_loop().time())
             raise
         self._guesses.give_back(subject)
@@ -173,8 +177,8 @@ class BrowserSessions(Loop):
         now, agent = self.rt.clock(), request.headers.get("user-agent", "")
         current = await self._current(request)
         async with self.rt.db.transaction() as conn:
-            _, token = await self._accounts.enter(conn, who, current, actor_of(self.rt, request), now, agent)
-        self.count(who.method, "ok")
+            token = await self._accounts.enter(conn, who, current, actor_of(self.rt, request), now, agent)
+        self._count(who.method, "ok")
         return self.cookies.written(request.headers, token)
 
     async def leave(self, request: Request) -> str:
@@ -208,7 +212,7 @@ class BrowserSessions(Loop):
         try:
             to, who = await self._redeemed(request)
         except LoginRefused as refused:
-            await self.refuse(request, Method.OIDC, refused.reason)
+            await self._refuse(request, Method.OIDC, refused.reason)
             raise
         except ProviderAway as away:
             self._unavailable(away)
@@ -236,7 +240,7 @@ class BrowserSessions(Loop):
         return self._provider
 
     def _unavailable(self, away: ProviderAway) -> None:
-        self.count(Method.OIDC, "unavailable")
+        self._count(Method.OIDC, "unavailable")
         log.warning("identity_provider_unavailable", reason=str(away))
 
     async def _redeemed(self, request: Request) -> tuple[str, SignIn]:
@@ -256,17 +260,9 @@ class BrowserSessions(Loop):
     def _redirect_uri(self, headers: Headers) -> str:
         return self.cookies.origin(headers) + CALLBACK
 
-    def spend(self, method: Method, subject: str) -> None:
-        """Count an attempt; raises `RateLimited`."""
-        try:
-            self._guesses.spend(subject)
-        except RateLimited:
-            self.count(method, "limited")
-            raise
-
-    async def refuse(self, request: Request, method: Method, reason: str) -> None:
+    async def _refuse(self, request: Request, method: Method, reason: str) -> None:
         """Count a failed attempt, and write it down unless its address has just been."""
-        self.count(method, "refused")
+        self._count(method, "refused")
         context = context_of(request)
         if not self._guesses.is_written(bucket_key(context.client_ip)):
             return
@@ -276,7 +272,7 @@ class BrowserSessions(Loop):
                 actor = actor_of(self.rt, request)
                 await audit.record(conn, "console.login-failed", actor, context.client_ip, details, self.rt.clock())
 
-    def count(self, method: Method, result: str) -> None:
+    def _count(self, method: Method, result: str) -> None:
         self.rt.metrics.console_logins.labels(method=str(method), result=result).inc()
 
     async def _holder(self, key: str, client_ip: str) -> SignIn:

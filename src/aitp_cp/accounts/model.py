@@ -89,8 +89,4 @@ class ConsoleSession(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """What lists and audit rows show of the id."""
-        return shown(self.id)
-
-
-def shown(id: UUID) -> str:
-    return id.hex[:8]
+        return self.id.hex[:8]

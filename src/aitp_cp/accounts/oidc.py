@@ -121,7 +121,6 @@ class Provider:
         """
         metadata = await self._published()
         claims = self._claims(await self._decoded(metadata, logout_token), {})
-        self._check_audience(claims)
         events = claims.get("events")
         sid, sub = _short(claims.get("sid")), _short(claims.get("sub"))
         if not isinstance(events, Mapping) or LOGOUT_EVENT not in events or "nonce" in claims or not (sid or sub):
@@ -151,7 +150,6 @@ class Provider:
             await self._decoded(metadata, id_token),
             {"nonce": attempt.nonce, "client_id": self._client_id, "access_token": access_token},
         )
-        self._check_audience(claims)
         sub = claims["sub"]
         if not isinstance(sub, str) or not 0 < len(sub) <= MAX_SUB or not sub.isascii() or not sub.isprintable():
             raise LoginRefused("sub")
@@ -167,12 +165,10 @@ class Provider:
             claims.validate(int(self._rt.clock().timestamp()), LEEWAY_SECS)
         except JoseError as wrong:
             raise LoginRefused(f"token: {wrong.error}") from None
-        return dict(claims)
-
-    def _check_audience(self, claims: Mapping[str, Any]) -> None:
         audience = claims["aud"]
         if self._client_id not in ([audience] if isinstance(audience, str) else audience):
             raise LoginRefused("token: aud")
+        return dict(claims)
 
     async def _decoded(self, metadata: Metadata, token: str) -> jwt.Token:
         """Verify the signature; a key that is not known yet is fetched once."""

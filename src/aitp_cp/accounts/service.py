@@ -91,8 +91,8 @@ class Accounts:
 
     async def enter(
         self, conn: Connection, who: SignIn, current: ConsoleSession | None, actor: Actor, now: datetime, agent: str
-    ) -> tuple[ConsoleSession, str]:
-        """Return a session for a valid credential, and its token, which is kept nowhere else.
+    ) -> str:
+        """Open a session for a valid credential, and return its token, which is kept nowhere else.
 
         `current` is the session that the browser has. If it is of the same subject, it gets a new token and counts as
         confirmed from now on; another one ends. A token from before is never taken over.
@@ -125,7 +125,7 @@ class Accounts:
         made = renewed or session
         action: audit.Action = "console.login" if renewed is None else "console.step-up"
         await audit.record(conn, action, in_session(actor, made), who.subject, {"method": str(who.method)}, now)
-        return made, token
+        return token
 
     async def list_live(
         self, conn: Connection, window: Window, now: datetime, subject: str | None = None

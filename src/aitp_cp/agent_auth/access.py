@@ -1,5 +1,7 @@
 """Agents at the gate: with a token, or a request that they signed (contract, section 20)."""
 
+from datetime import datetime
+
 from aitp_cp.agent_auth import standing
 from aitp_cp.protocol import http_signature
 from aitp_cp.protocol.agent_token import PREFIX, AgentTokens
@@ -26,14 +28,7 @@ class AgentAccess:
     def find(self, token: str, digest: bytes) -> Principal | None:
         """Return the agent of a token; raises `AgentTokenInvalid`."""
         claims = self._tokens.read_token(token, self._rt.clock())
-        return Principal(
-            actor=f"agent:{claims.sub}",
-            kind=Kind.AGENT,
-            scopes=SCOPES,
-            expires_at=claims.expires_at,
-            aid=Aid(claims.sub),
-            proof=Proof.AGENT_TOKEN,
-        )
+        return _principal(Aid(claims.sub), Proof.AGENT_TOKEN, claims.expires_at)
 
     async def look_up(self, token: str, digest: bytes) -> Principal | None:
         """Return None: a token says by itself whether it is valid."""
@@ -54,11 +49,9 @@ class AgentAccess:
     def verify(self, request: SignedRequest) -> tuple[Principal, tuple[Digest, ...]]:
         """Return who signed a request, and the digests of its body; raises `SignatureInvalid`."""
         verified = http_signature.verify(request, self._rt.signer.aid, int(self._rt.clock().timestamp()))
-        principal = Principal(
-            actor=f"agent:{verified.aid}",
-            kind=Kind.AGENT,
-            scopes=SCOPES,
-            aid=verified.aid,
-            proof=Proof.SIGNATURE,
-        )
-        return principal, verified.digests
+        return _principal(verified.aid, Proof.SIGNATURE, None), verified.digests
+
+
+def _principal(aid: Aid, proof: Proof, expires_at: datetime | None) -> Principal:
+    actor = f"agent:{aid}"
+    return Principal(actor=actor, kind=Kind.AGENT, scopes=SCOPES, expires_at=expires_at, aid=aid, proof=proof)

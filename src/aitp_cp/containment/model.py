@@ -147,4 +147,3 @@ class Pending(msgspec.Struct, frozen=True):
     aid: str
     include: Include
     held_delegations: HeldDelegations
-    remaining: int

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.containment import acting, service
+from aitp_cp.containment import acting, service, store
 from aitp_cp.containment import reach as reached
 from aitp_cp.containment.model import (
     ORDER,
@@ -43,10 +43,8 @@ LEADS_TO = (
 
 async def contain(rt: Runtime, request: Request) -> Response:
     aid, body = _known_spelling(request), decode(await read_body(request), NewContainment)
-    if read_query(request, ContainQuery).dry_run:
-        async with rt.db.connection() as conn:
-            return json_response(await service.plan(conn, aid, body, rt.clock()))
-    done = await acting.contain(rt, aid, body, actor_of(rt, request))
+    dry_run = read_query(request, ContainQuery).dry_run
+    done = None if dry_run else await acting.contain(rt, aid, body, actor_of(rt, request))
     if done is not None:
         return json_response(service.shown(done), 201)
     async with rt.db.connection() as conn:
@@ -62,7 +60,7 @@ async def release(rt: Runtime, request: Request) -> Response:
 async def list_containments(rt: Runtime, request: Request) -> Response:
     query = read_query(request, ContainmentQuery)
     async with rt.db.connection() as conn:
-        return json_response(await service.page(conn, query, query.window(ORDER)))
+        return json_response(await store.page(conn, query, query.window(ORDER)))
 
 
 async def get_containment(rt: Runtime, request: Request) -> Response:

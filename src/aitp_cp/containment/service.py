@@ -19,18 +19,14 @@ from aitp_cp.containment import store
 from aitp_cp.containment.model import (
     Act,
     Containment,
-    ContainmentPage,
-    ContainmentQuery,
     DelegationPlan,
     ExposedPeer,
     NewContainment,
-    Pending,
     Plan,
     Stored,
     TokenPlan,
 )
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 from aitp_cp.db.locks import lock_agent
 from aitp_cp.errors import Conflict, NotContained, PlanChanged, existing
 from aitp_cp.events import service as log
@@ -108,11 +104,6 @@ async def get(conn: Connection, id: UUID) -> Stored:
     return existing(await store.find(conn, id), "no such containment")
 
 
-async def page(conn: Connection, query: ContainmentQuery, window: Window) -> ContainmentPage:
-    """Return one page, newest first."""
-    return await store.page(conn, query, window)
-
-
 async def enforce(conn: Connection, caught: Sequence[Caught], now: datetime) -> list[NewEvent]:
     """Put what was reported of contained agents, and is marked revoked, onto the deny list where it belongs there.
 
@@ -133,7 +124,8 @@ async def settle_next(conn: Connection, now: datetime) -> int:
     pending = await store.first_pending(conn)
     if pending is None:
         return 0
-    picked = await exposure.pick(conn, _scope_of(pending, now), BATCH)
+    scope = Selection(pending.aid, now, pending.include, pending.held_delegations)
+    picked = await exposure.pick(conn, scope, BATCH)
     events = await _revoke(conn, picked, now)
     done = len(picked) < BATCH
     await store.advance(conn, pending.id, len(picked), await deny_list.version(conn), now, done=done)
@@ -177,13 +169,9 @@ def _check_expected(body: NewContainment, planned: Plan) -> None:
 
 
 def _response(planned: Plan, remaining: int, stored: Stored | None = None) -> Containment:
-    parts = {name: getattr(planned, name) for name in planned.__struct_fields__}
-    return Containment(containment=None if stored is None else stored.view, remaining=remaining, **parts)
+    view = None if stored is None else stored.view
+    return Containment(**msgspec.structs.asdict(planned), containment=view, remaining=remaining)
 
 
 def _scope(aid: str, body: NewContainment, now: datetime) -> Selection:
     return Selection(aid, now, body.include, body.held_delegations)
-
-
-def _scope_of(pending: Pending, now: datetime) -> Selection:
-    return Selection(pending.aid, now, pending.include, pending.held_delegations)

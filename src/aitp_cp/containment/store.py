@@ -44,7 +44,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12, $12 > 0, CASE 
 RELEASE = "UPDATE containments SET released_at = $2, released_by = $3, release_reason = $4 WHERE id = $1"
 
 FIRST_PENDING = """
-SELECT id, aid, include, held_delegations, remaining FROM containments WHERE pending ORDER BY contained_at LIMIT 1
+SELECT id, aid, include, held_delegations FROM containments WHERE pending ORDER BY contained_at LIMIT 1
 """
 
 # `listed_version` is the version of the list that holds everything.

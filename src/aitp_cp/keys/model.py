@@ -1,9 +1,8 @@
 """An API key as requested, stored and shown."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso, iso_or_none
 from aitp_cp.db.keyset import Key, Order
+from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import ALL_SCOPES, Role, Scope
 from aitp_cp.web.query import PageQuery
 
@@ -176,33 +176,31 @@ class Grantor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def view(key: ApiKey, now: datetime) -> KeyView:
-    return KeyView(**_members(key, now))
+    return KeyView(
+        id=key.id,
+        family=key.family,
+        name=key.name,
+        shown=key.shown,
+        state=key.state(now),
+        actor=key.actor,
+        scopes=key.scopes,
+        created_by=key.created_by,
+        created_at=iso(key.created_at),
+        expires_at=iso_or_none(key.expires_at),
+        revoked_at=iso_or_none(key.revoked_at),
+        revoked_reason=key.revoked_reason,
+        replaced_by=key.replaced_by,
+        last_used_at=iso_or_none(key.last_used_at),
+        last_used_ip=key.last_used_ip,
+        rate_per_min=key.rate_per_min,
+    )
 
 
 def with_secret(key: ApiKey, secret: str, now: datetime) -> CreatedKey:
-    return CreatedKey(**_members(key, now), key=secret)
+    return CreatedKey(**msgspec.structs.asdict(view(key, now)), key=secret)
 
 
-def without_secret(created: CreatedKey) -> KeyView:
-    return KeyView(**{name: getattr(created, name) for name in KeyView.__struct_fields__})
-
-
-def _members(key: ApiKey, now: datetime) -> Mapping[str, Any]:
-    return {
-        "id": key.id,
-        "family": key.family,
-        "name": key.name,
-        "shown": key.shown,
-        "state": key.state(now),
-        "actor": key.actor,
-        "scopes": key.scopes,
-        "created_by": key.created_by,
-        "created_at": iso(key.created_at),
-        "expires_at": iso_or_none(key.expires_at),
-        "revoked_at": iso_or_none(key.revoked_at),
-        "revoked_reason": key.revoked_reason,
-        "replaced_by": key.replaced_by,
-        "last_used_at": iso_or_none(key.last_used_at),
-        "last_used_ip": key.last_used_ip,
-        "rate_per_min": key.rate_per_min,
-    }
+def shown_once(created: CreatedKey) -> ApiResponse:
+    """Return the response with the key, and what a repetition of the request gets: the same without it."""
+    replay = KeyView(**{name: getattr(created, name) for name in KeyView.__struct_fields__})
+    return ApiResponse(201, created, replay)

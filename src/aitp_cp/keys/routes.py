@@ -26,7 +26,7 @@ from aitp_cp.keys.model import (
     RevokeQuery,
     Rotation,
     WhoAmI,
-    without_secret,
+    shown_once,
 )
 from aitp_cp.protocol.scopes import Scope, in_order
 from aitp_cp.runtime import Runtime
@@ -80,7 +80,7 @@ async def create(rt: Runtime, request: Request) -> Response:
 
     async def effect(conn: Connection) -> ApiResponse:
         made.append(await service.create(conn, decode(body, NewKey), grantor, rt.clock()))
-        return _shown_once(made[-1])
+        return shown_once(made[-1])
 
     response = await reply_once(rt, request, endpoint="keys.create", caller=grantor.actor.id, body=body, effect=effect)
     await rt.get(KeyCache).changed(*(key.id for key in made))
@@ -94,7 +94,7 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     async def effect(conn: Connection) -> ApiResponse:
         overlap_secs = decode(body or b"{}", Rotation).overlap_secs
         made.append(await service.rotate(conn, id, overlap_secs, grantor, rt.clock()))
-        return _shown_once(made[-1])
+        return shown_once(made[-1])
 
     # Another key is another request, whatever its body says.
     response = await reply_once(
@@ -102,11 +102,6 @@ async def rotate(rt: Runtime, request: Request) -> Response:
     )
     await rt.get(KeyCache).changed(id, *(key.id for key in made))
     return response
-
-
-def _shown_once(created: CreatedKey) -> ApiResponse:
-    """Return the response with the key, and what a repetition of the request gets: the same without it."""
-    return ApiResponse(201, created, without_secret(created))
 
 
 async def get(rt: Runtime, request: Request) -> Response:

@@ -123,7 +123,7 @@ async def rotate(conn: Connection, id: UUID, overlap_secs: int, grantor: Grantor
     overlap_ends = now + timedelta(seconds=overlap_secs)
     ends = overlap_ends if old.expires_at is None else min(old.expires_at, overlap_ends)
     await store.insert(conn, key)
-    await store.replace(conn, msgspec.structs.replace(old, replaced_by=key.id, expires_at=ends))
+    await store.update(conn, msgspec.structs.replace(old, replaced_by=key.id, expires_at=ends))
     details = {**_details(key), "replaces": str(old.id), "overlapSecs": overlap_secs}
     await audit.record(conn, "key.rotate", grantor.actor, str(key.id), details, now)
     await log.append(conn, [_event(KEY_ROTATED, old, now, replacedBy=str(key.id))], now)

@@ -80,9 +80,7 @@ INSERT INTO api_keys (id, family, name, shown, digest, scopes, created_by, creat
 VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)
 """
 
-UPDATE = "UPDATE api_keys SET name = $2, rate_per_min = $3 WHERE id = $1"
-
-REPLACE = "UPDATE api_keys SET replaced_by = $2, expires_at = $3 WHERE id = $1"
+UPDATE = "UPDATE api_keys SET name = $2, rate_per_min = $3, replaced_by = $4, expires_at = $5 WHERE id = $1"
 
 REVOKE = f"""
 UPDATE api_keys SET revoked_at = $2, revoked_reason = $3
@@ -180,13 +178,8 @@ async def insert(conn: Connection, key: ApiKey) -> None:
 
 
 async def update(conn: Connection, key: ApiKey) -> None:
-    """Write what a PATCH may change."""
-    await conn.execute(UPDATE, key.id, key.name, key.rate_per_min)
-
-
-async def replace(conn: Connection, key: ApiKey) -> None:
-    """Write what a rotation changes of the old key."""
-    await conn.execute(REPLACE, key.id, key.replaced_by, key.expires_at)
+    """Write what a change or a rotation may change of a locked key."""
+    await conn.execute(UPDATE, key.id, key.name, key.rate_per_min, key.replaced_by, key.expires_at)
 
 
 async def revoke(conn: Connection, key: ApiKey, reason: str | None, now: datetime, *, family: bool) -> list[ApiKey]:

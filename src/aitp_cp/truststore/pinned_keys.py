@@ -6,18 +6,12 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 from aitp_cp.errors import BodyInvalid, NotFound, existing
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store
-from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyList, PinnedKeyView
+from aitp_cp.truststore.model import NewPinnedKey, PinnedKey, PinnedKeyView
 from aitp_cp_client.wire import aid as aids
 from aitp_cp_client.wire import moments
-
-
-async def list_keys(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
-    """List the keys of one namespace or of all, by namespace and AID."""
-    return await store.list_pinned(conn, namespace, window)
 
 
 async def get(conn: Connection, namespace: str | None, aid: str) -> PinnedKeyView:

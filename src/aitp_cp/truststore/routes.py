@@ -13,7 +13,7 @@ from aitp_cp.idempotency.edge import reply_once
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
-from aitp_cp.truststore import pinned_keys, service
+from aitp_cp.truststore import pinned_keys, service, store
 from aitp_cp.truststore.model import (
     ANCHOR_ORDER,
     PINNED_ORDER,
@@ -51,7 +51,7 @@ async def list_anchors(rt: Runtime, request: Request) -> Response:
     query = read_query(request, AnchorQuery)
     window = query.window(ANCHOR_ORDER)
     async with rt.db.connection() as conn:
-        page = await service.list_anchors(conn, query.namespace, window)
+        page = await store.list_anchors(conn, query.namespace, window)
     return json_response(page)
 
 
@@ -98,7 +98,7 @@ async def get_pinned_keys(rt: Runtime, request: Request) -> Response:
     async with rt.db.connection() as conn:
         if query.aid is not None:
             return json_response(await pinned_keys.get(conn, query.namespace, query.aid))
-        return json_response(await pinned_keys.list_keys(conn, query.namespace, window))
+        return json_response(await store.list_pinned(conn, query.namespace, window))
 
 
 async def upsert_pinned_key(rt: Runtime, request: Request) -> Response:

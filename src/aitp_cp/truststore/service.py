@@ -10,18 +10,12 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.model import Actor
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection, UniqueViolation
-from aitp_cp.db.keyset import Window
 from aitp_cp.errors import AlreadyExists, BodyInvalid, Conflict, JwksNotCached, existing
 from aitp_cp.protocol.namespace import DEFAULT_NAMESPACE, check_namespace
 from aitp_cp.truststore import store, urls
-from aitp_cp.truststore.model import AnchorList, AnchorPatch, AnchorView, CachedKeys, NewAnchor
+from aitp_cp.truststore.model import AnchorPatch, AnchorView, CachedKeys, NewAnchor
 
 NONE = "no such trust anchor"
-
-
-async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
-    """List anchors of one namespace or of all, oldest first."""
-    return await store.list_anchors(conn, namespace, window)
 
 
 async def get(conn: Connection, id: UUID) -> AnchorView:

@@ -123,7 +123,7 @@ DELETE_PINNED = "DELETE FROM pinned_keys WHERE namespace = $1 AND aid IN ($2, $3
 
 
 async def list_anchors(conn: Connection, namespace: str | None, window: Window) -> AnchorList:
-    """List anchors, oldest first."""
+    """Return a page of the anchors of one namespace or of all, oldest first."""
     page = await _page(conn, LIST, ANCHOR_ORDER, namespace, window)
     return AnchorList([ANCHOR.read(row) for row in page.rows], page.next_before)
 
@@ -191,6 +191,7 @@ async def keep_failure(conn: Connection, due: Due, reason: str, again_in: timede
 
 
 async def list_pinned(conn: Connection, namespace: str | None, window: Window) -> PinnedKeyList:
+    """Return a page of the keys of one namespace or of all, by namespace and AID."""
     page = await _page(conn, LIST_PINNED, PINNED_ORDER, namespace, window)
     return PinnedKeyList([PINNED.read(row) for row in page.rows], page.next_before)
 

@@ -11,7 +11,7 @@ from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, render, screen, see_other
 from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
-from aitp_cp.containment import acting, reach, service
+from aitp_cp.containment import acting, reach, service, store
 from aitp_cp.containment.model import MAX_REASON, ORDER, Containment, ContainmentQuery, ContainmentView
 from aitp_cp.containment.reach import PeerReach, Reach
 from aitp_cp.errors import BadRequest
@@ -46,7 +46,7 @@ class ContainmentPage(msgspec.Struct, frozen=True):
 async def list_containments(rt: Runtime, request: Request) -> Response:
     query = read_query(request, ContainmentQuery)
     async with rt.db.connection() as conn:
-        page = await service.page(conn, query, query.window(ORDER))
+        page = await store.page(conn, query, query.window(ORDER))
         names = await names_of(conn, (each.aid for each in page.containments))
     view = ContainmentsView(page.containments, names, query, onward(request, page.next_before))
     return await render(rt, request, "containments.html", view, title="Containments")

@@ -20,7 +20,7 @@ from aitp_cp.errors import BadRequest
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.keys import service
 from aitp_cp.keys.cache import KeyCache
-from aitp_cp.keys.model import ORDER, CreatedKey, KeyFilter, KeyQuery, KeyView, NewKey, without_secret
+from aitp_cp.keys.model import ORDER, CreatedKey, KeyFilter, KeyQuery, KeyView, NewKey, shown_once
 from aitp_cp.keys.routes import grantor_of
 from aitp_cp.protocol.scopes import ROLES, Role, Scope
 from aitp_cp.runtime import Runtime
@@ -105,8 +105,7 @@ async def _shown_once(
     """Make a key and show it. The same form sent again, as a reload does, makes none and shows none."""
 
     async def effect(conn: Connection) -> ApiResponse:
-        created = await make(conn)
-        return ApiResponse(201, created, without_secret(created))
+        return shown_once(await make(conn))
 
     made = await make_once(rt, request, form, "keys", effect)
     if isinstance(made, CreatedKey):

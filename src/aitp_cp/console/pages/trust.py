@@ -79,7 +79,7 @@ async def show(rt: Runtime, request: Request) -> Response:
 
 async def _anchors(rt: Runtime, query: TrustQuery) -> Listed[AnchorRow]:
     async with rt.db.connection() as conn:
-        page = await service.list_anchors(conn, query.namespace, query.window(ANCHOR_ORDER))
+        page = await store.list_anchors(conn, query.namespace, query.window(ANCHOR_ORDER))
         due = await store.due_times(conn, [anchor.id for anchor in page.trust_anchors])
     more = None if page.next_before is UNSET else link("/trust", namespace=query.namespace, before=page.next_before)
     return Listed([AnchorRow(anchor, due.get(anchor.id)) for anchor in page.trust_anchors], more)
@@ -88,7 +88,7 @@ async def _anchors(rt: Runtime, query: TrustQuery) -> Listed[AnchorRow]:
 async def _pins(rt: Runtime, query: TrustQuery) -> Listed[PinnedKeyView]:
     before = None if query.pins_before is None else PINNED_ORDER.read(query.pins_before)
     async with rt.db.connection() as conn:
-        page = await pinned_keys.list_keys(conn, query.namespace, Window(query.limit, before=before))
+        page = await store.list_pinned(conn, query.namespace, Window(query.limit, before=before))
     next = page.next_before
     more = None if next is UNSET else link("/trust", namespace=query.namespace, pinsBefore=next)
     return Listed(page.pinned_keys, more)
