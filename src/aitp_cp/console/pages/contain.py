@@ -34,23 +34,16 @@ class ContainFilter(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     held_delegations: Annotated[HeldDelegations, Meta(description="`revokeSource` cuts received delegations")] = "mark"
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """What of a plan is compared with the plan that the reader saw."""
-
-    issued: int
-    held: int
-    delegations: int
-    peers: int
-    revocations: int
-
-
 class ContainView(msgspec.Struct, frozen=True):
-    """`problem` is why nothing was done, `changes` what differs from the plan that was confirmed."""
+    """`problem` is why nothing was done, `changes` what differs from the plan that was confirmed.
+
+    The form sends `counts` back, so that they can be compared with those of a later plan.
+    """
 
     aid: str
     names: Mapping[str, str]
     plan: Containment
-    counts: Counts
+    counts: Mapping[str, int]
     verdicts: list[str]
     peers: list[ExposedPeer]
     collateral: list[Collateral]
@@ -93,9 +86,13 @@ async def _page(
         names = await names_of(conn, (aid, *(peer.aid for peer in plan.exposed_peers[:MAX_PEERS])))
     if plan.containment is not None:
         return see_other(link("/containments/{id}", id=plan.containment.id))
-    counts = Counts(
-        plan.tokens.issued, plan.tokens.held, plan.delegations.count, plan.exposed_peer_count, plan.revocations
-    )
+    counts = {
+        "issued": plan.tokens.issued,
+        "held": plan.tokens.held,
+        "delegations": plan.delegations.count,
+        "peers": plan.exposed_peer_count,
+        "revocations": plan.revocations,
+    }
     view = ContainView(
         aid=aid,
         names=names,
@@ -140,10 +137,10 @@ def _problem(form: Form, aid: str) -> str | None:
     return None
 
 
-def _changes(form: Form, now: Counts) -> list[str]:
+def _changes(form: Form, now: Mapping[str, int]) -> list[str]:
     """Say what differs from the counts that the form was shown."""
     changes = []
-    for name, count in msgspec.structs.asdict(now).items():
+    for name, count in now.items():
         was = form.get(f"was_{name}")
         if re.fullmatch(r"[0-9]{1,9}", was) and int(was) != count:
             changes.append(f"{name}: {int(was):,} → {count:,}")
