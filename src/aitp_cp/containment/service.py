@@ -158,7 +158,7 @@ async def _plan(conn: Connection, scope: Selection) -> Plan:
 
 async def _peers(conn: Connection, aid: str, exposed: Exposure) -> list[ExposedPeer]:
     peers = [peer for peer, _ in exposed.peers]
-    names = await agents.names(conn, peers)
+    names = await agents.names_of(conn, peers)
     last = {peer.aid: peer.last_at for peer in await sessions.peers(conn, aid, SESSIONS_READ, among=peers)}
     return [ExposedPeer(peer, names.get(peer), count, iso_or_none(last.get(peer))) for peer, count in exposed.peers]
 

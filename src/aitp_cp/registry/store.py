@@ -1,5 +1,6 @@
 """Statements on agents and enrollment_jtis."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
@@ -288,9 +289,10 @@ async def date_the_gone(conn: Connection) -> None:
     await conn.execute(DATE_THE_GONE)
 
 
-async def names(conn: Connection, aids: list[str]) -> dict[str, str]:
-    """Return the display names of those agents that are known."""
-    return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, aids)}
+async def names_of(conn: Connection, aids: Iterable[str | None]) -> dict[str, str]:
+    """Return the display names of those of the agents that are registered."""
+    named = sorted({aid for aid in aids if aid})
+    return {row["aid"]: row["display_name"] for row in await conn.fetch(NAMES, named)} if named else {}
 
 
 async def count_active(conn: Connection, now: datetime) -> int:

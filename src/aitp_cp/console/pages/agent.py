@@ -16,7 +16,6 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import Region, action, onward, region, render, screen, see_other, wants
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.trust import pin_key
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.parts.text import strings
@@ -37,6 +36,7 @@ from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, KeptManifest, Namesake
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import Peer

@@ -16,7 +16,6 @@ from aitp_cp.audit import service as audit
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link, written
 from aitp_cp.console.parts.text import strings
 from aitp_cp.console.parts.times import moment_of
@@ -31,6 +30,7 @@ from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import ORDER, AgentList, AgentView, OperatorFilter, Status
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import LastSession

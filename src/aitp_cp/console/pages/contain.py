@@ -12,12 +12,12 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.containment import acting, service
 from aitp_cp.containment.model import Containment, ExposedPeer, NewContainment
 from aitp_cp.errors import BadRequest, PlanChanged
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts.exposure import Collateral, HeldDelegations, Include
 from aitp_cp.web.body import convert

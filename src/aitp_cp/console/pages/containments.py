@@ -9,13 +9,13 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, onward, render, screen, see_other
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.link import link
 from aitp_cp.containment import acting, reach, service, store
 from aitp_cp.containment.model import MAX_REASON, ORDER, Containment, ContainmentQuery, ContainmentView
 from aitp_cp.containment.reach import PeerReach, Reach
 from aitp_cp.errors import BadRequest
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query

@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from aitp_cp.console.forms import Form
 from aitp_cp.console.page import action, render, screen, see_other
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.pages.revoking import RevocationPlan, plan_of, revoke
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.parts.text import strings
 from aitp_cp.console.parts.times import moment_of
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
 from aitp_cp.tcts.views import DelegationView, TctView

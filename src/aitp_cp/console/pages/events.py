@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from aitp_cp.console.export import Source, export
 from aitp_cp.console.page import here, is_fragment, onward, render, screen
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
@@ -22,6 +21,7 @@ from aitp_cp.events.newer import Skipped, newer
 from aitp_cp.events.tail import Tail
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.protocol.vocabulary import VOCABULARY
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.path import path_uuid
 from aitp_cp.web.query import read_query

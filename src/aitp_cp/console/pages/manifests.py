@@ -7,12 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.console.page import render, screen
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.db import Connection
 from aitp_cp.errors import NotFound
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.registry import history
 from aitp_cp.registry.manifest_diff import ManifestDiff, diff
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.export import attachment
 from aitp_cp.web.path import path_aid

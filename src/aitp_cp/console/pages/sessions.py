@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from aitp_cp.console.export import Source, export
 from aitp_cp.console.page import onward, read, render, screen
-from aitp_cp.console.pages.names import names_of
 from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
 from aitp_cp.db.keyset import Window
@@ -18,6 +17,7 @@ from aitp_cp.events import service as log
 from aitp_cp.events.model import Event, HistoryFilter
 from aitp_cp.events.store import VIEW
 from aitp_cp.protocol.scopes import Scope
+from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import service, store
 from aitp_cp.sessions.model import ORDER, SessionFilter, SessionList, SessionView, Status
