@@ -102,6 +102,24 @@ async def test_two_repairs_at_once_and_none_when_all_is_well(database_url: str) 
         assert (await read(one)).next == 31
 
 
+async def test_a_sequence_set_back_under_a_running_process(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 2: every event was a 500 without a word until a restart; now the next one but the first is stored."""
+    await fill(database_url, 30)
+    async with running_app(database_url) as app:
+        await write(database_url, NEW_LOG)
+        events = [{"type": "demo.event"}]
+        refused = await app.post("/api/events", events)
+        assert (refused.status_code, refused.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+        async with asyncio.timeout(20):
+            while (await app.post("/api/events", events)).status_code != 200:
+                await asyncio.sleep(0.05)
+        async with connected(database_url) as conn:
+            assert await conn.fetchval("SELECT max(seq) FROM audit_events") == 31
+    assert "log_sequence_repaired" in capsys.readouterr().out
+
+
 async def test_a_restore_in_place_under_a_running_process(database_url: str) -> None:
     """Row 3: read up to 40, cut to 10 with the sequence; 8 events reach open and new streams after a reset."""
     await write(database_url, "DELETE FROM log_horizon", NEW_LOG)

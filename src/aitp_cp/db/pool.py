@@ -27,6 +27,8 @@ UniqueViolation = asyncpg.UniqueViolationError
 # A value that this database cannot hold: text outside its encoding, a number out of range, too long for an index.
 ValueRefused = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
+POSITIONS = "audit_events_seq_key"  # the index that lets no two events have one position
+
 COMMIT_TIMEOUT_SECS = 15.0  # below the driver's
 LOG_EVERY_SECS = 30.0
 SILENT_SECS = 2.0  # of one request of a person, before the database is asked whether it is there at all
@@ -92,6 +94,7 @@ class Database:
         self.standby = standby
         self._reserve = Reserve(max_size, ACQUIRE_TIMEOUT_SECS)
         self._on_renew: list[Callable[[], None]] = []
+        self._on_taken_position: list[Callable[[], None]] = []
         self._renewed_at = self._logged_at = float("-inf")
         self._pool = Connections(self._connect, max_size, on_statement)
         self._closing = self._seen_primary = False
@@ -149,6 +152,12 @@ class Database:
             except asyncpg.ReadOnlySQLTransactionError:
                 await self.renew_read_only()
                 raise
+            except UniqueViolation as taken:
+                if taken.constraint_name != POSITIONS:
+                    raise
+                for callback in self._on_taken_position:
+                    callback()
+                raise DatabaseUnavailable(headers={"Retry-After": "1"}) from taken
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -211,6 +220,10 @@ class Database:
     def on_renew(self, callback: Callable[[], None]) -> None:
         """Call `callback` when connections are replaced, so that those outside the pool are replaced too."""
         self._on_renew.append(callback)
+
+    def on_taken_position(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when a position of the log was given twice: its sequence is behind (db/numbering.py)."""
+        self._on_taken_position.append(callback)
 
     async def renew(self) -> None:
         """Replace every connection at its next use: the server has vanished, or is a standby."""

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from aitp_cp.db import numbering, urgent
+from aitp_cp.db.failures import reason
 from aitp_cp.db.listener import Listener
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable
 from aitp_cp.events import store
@@ -58,7 +59,7 @@ class Tail:
         self._bell = asyncio.Event()
         self._listener = Listener(rt.db.dsn, CHANNEL, self._bell.set, on_move=rt.db.leave)
         self._anchor: UUID | None = None  # the id of the event at `last`
-        self._replaced = False
+        self._replaced = self._taken = False
         self._callbacks: list[Callback] = []
         self._reset_callbacks: list[Callable[[], None]] = []
         self._followers: set[Follower] = set()
@@ -95,6 +96,7 @@ class Tail:
         self.begun_at = self.last
         self._read_to_end = asyncio.get_running_loop().time()
         self._rt.db.on_renew(self._listener.renew)
+        self._rt.db.on_taken_position(self._position_was_taken)
         self._listener.start()
         with urgent():  # revoked keys and the signed list wait for what it reads
             self._task = asyncio.create_task(self._run(), name="tail")
@@ -134,11 +136,14 @@ class Tail:
         more = False
         try:
             async with asyncio.timeout(READ_TIMEOUT_SECS):
+                if self._taken:
+                    self._taken = False
+                    await self._repair_sequence()
                 more = await self._advance()
             self._read_to_end = self._read_to_end if more else started
-            self._report(failing=False)
-        except (*RETRIABLE, TimeoutError):
-            self._report(failing=True)
+            self._report(None)
+        except (*RETRIABLE, TimeoutError) as failure:
+            self._report(failure)
             if loop.time() - started > READ_TIMEOUT_SECS:
                 await self._rt.db.renew()
         except Exception:
@@ -173,6 +178,11 @@ class Tail:
                 callback()
             except Exception:
                 log.exception("log_follower_failed")
+
+    def _position_was_taken(self) -> None:
+        """Note that the sequence gave a position that an event has, as after a restore of single tables."""
+        self._taken = True
+        self._bell.set()
 
     async def _repair_sequence(self) -> None:
         try:
@@ -219,10 +229,14 @@ class Tail:
         for follower in tuple(self._followers):
             follower.published(frames)
 
-    def _report(self, *, failing: bool) -> None:
-        if failing != self._failing:
-            self._failing = failing
-            log.warning("log_unreadable" if failing else "log_readable_again", seq=self.last)
+    def _report(self, failure: Exception | None) -> None:
+        if (failing := failure is not None) == self._failing:
+            return
+        self._failing = failing
+        if failing:
+            log.warning("log_unreadable", seq=self.last, reason=reason(failure))
+        else:
+            log.warning("log_readable_again", seq=self.last)
 
 
 def rows_next(page: LogPage, most: int) -> int:
