@@ -67,7 +67,9 @@ def test_the_deadline_of_an_answer_grows_with_its_size() -> None:
     assert endless.waits(now + 1, 0) < 0  # all is taken: the next answer has a deadline of its own
 
 
-async def test_an_answer_that_is_not_taken_is_cut(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_is_not_taken_is_cut(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Row A5: a connection closed from this side counts too, because its unsent bytes are still held."""
     monkeypatch.setattr(connections, "ANSWER_SECS", 0.3)
     monkeypatch.setattr(connections, "ANSWER_BYTES_PER_SEC", 100 * MIB)
@@ -80,6 +82,7 @@ async def test_an_answer_that_is_not_taken_is_cut(database_url: str, monkeypatch
                     await asyncio.sleep(0.02)
             writer.close()
         assert server.metric("http_connections_cut_total", reason="deadline") == 2
+    assert capsys.readouterr().out.count("slow_clients_cut") == 2
 
 
 async def test_all_answers_together_have_one_budget(database_url: str) -> None:

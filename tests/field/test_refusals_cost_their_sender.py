@@ -42,6 +42,7 @@ async def test_refusals_spend_tokens_and_one_line(
         livez = await server.ask(b"GET /api/livez HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n")
         assert status(livez) == 200
     log = capsys.readouterr().out
+    assert re.search(r"code=RATE_LIMITED .*reason=public-ip", log)
     assert "Traceback" not in log
     assert "error" not in re.findall(r"\[(\w+) *\]", log)
     assert len(re.findall(r"status=4", log)) <= 8 + 1 + (8 if "chunk" in kind else 0)

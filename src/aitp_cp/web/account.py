@@ -1,6 +1,7 @@
 """What is recorded of every answered request: its latency, and one line of log."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from msgspec import UNSET
@@ -10,6 +11,9 @@ from aitp_cp.telemetry.logging import RequestLine, log_request
 from aitp_cp.web.context import RequestContext
 
 log = structlog.get_logger("aitp_cp.http")
+
+# Members of a response by which programs tell causes apart: words of closed lists, one of them in a response.
+TELLING = frozenset({"bucket", "field", "reason", "required", "status", "verifyCode"})
 
 
 class LineBudget:
@@ -57,6 +61,15 @@ def account(rt: Runtime, context: RequestContext, method: str, status: int, elap
 
 
 def _reason(context: RequestContext) -> str | None:
-    """Return the kind of the failure behind an error, but not its text, which may hold anything."""
-    cause = None if context.error is None else context.error.__cause__
-    return context.reason if cause is None else type(cause).__name__
+    """Return what tells the causes of one code apart.
+
+    Of a failure behind the error only its kind: its text may hold anything. The sentences of a 503 are ours.
+    """
+    error = context.error
+    if error is None:
+        return None
+    for name in TELLING & error.extra.keys():
+        return str(error.extra[name])
+    if error.__cause__ is not None:
+        return type(error.__cause__).__name__
+    return error.message if error.status == HTTPStatus.SERVICE_UNAVAILABLE else context.reason

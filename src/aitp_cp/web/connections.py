@@ -26,6 +26,7 @@ ANSWER_SECS = 30.0
 ANSWER_BYTES_PER_SEC = 64 * 1024
 CUT_TO = 0.75  # once the budget is exceeded, the slowest are cut until this share of it is left
 CLOSE_SHARE = 20  # at the bound on connections, one in so many is closed at once: finding idle ones takes time
+LOG_EVERY_SECS = 30.0  # lines about the bound on connections, which strangers can keep reached
 OTHER_FILES = 256  # for the pool, the log, listeners and outgoing requests
 
 log = structlog.get_logger("aitp_cp.http")
@@ -82,15 +83,23 @@ class Connections:
         self._open: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
+        self._limit_logged_at = float("-inf")
 
     def opened(self, connection: "Connection") -> None:
         """Accept it; at the limit close those that have been idle for longest, or refuse it."""
-        if len(self._open) >= self._most and not self._close_idle():
-            self._cut(connection, "full")
-            return
+        if len(self._open) >= self._most:
+            self._log_limit(asyncio.get_running_loop().time())
+            if not self._close_idle():
+                self._cut(connection, "full")
+                return
         self._open.add(connection)
         if self._timer is None:
             self._sweep_in(SWEEP_SECS)
+
+    def _log_limit(self, now: float) -> None:
+        if now >= self._limit_logged_at + LOG_EVERY_SECS:
+            self._limit_logged_at = now
+            log.warning("connections_at_limit", limit=self._most, effect="idle ones are closed for new ones")
 
     def closed(self, connection: "Connection") -> None:
         self._open.discard(connection)
@@ -128,19 +137,22 @@ class Connections:
 
     def _check_all(self, now: float) -> None:
         waiting: list[tuple[float, int, Connection]] = []
-        queued = total = 0
+        queued = total = late_clients = 0
         for connection in list(self._open):
             queued += connection.queued
             size = connection.transport.get_write_buffer_size()
             late = connection.unsent.waits(now, size)
             if size and late > 0 and not connection.endless:
                 self._cut(connection, "deadline")
+                late_clients += 1
                 continue
             if size:
                 total += size
                 waiting.append((connection.unsent.rate(now, size), size, connection))
             if connection.overdue(now):
                 _close(connection)
+        if late_clients:
+            log.warning("slow_clients_cut", reason="deadline", connections=late_clients)
         if total > self._most_unsent:
             total = self._cut_slowest(waiting, total)
         if self._metrics is not None:
@@ -158,7 +170,7 @@ class Connections:
             self._cut(connection, "budget")
             total -= size
             cut += 1
-        log.warning("slow_clients_cut", connections=cut, unsent_bytes_left=total)
+        log.warning("slow_clients_cut", reason="budget", connections=cut, unsent_bytes_left=total)
         return total
 
     def _cut(self, connection: "Connection", reason: str) -> None:
