@@ -120,7 +120,7 @@ async def _log_sequence(conn: Conn, settings: Settings) -> Result:
     if sequence.behind:
         return "fail", (
             f"the sequence audit_events_seq gives {sequence.next} next, but the log ends at {sequence.log_end}: events "
-            "would be refused or never seen; `aitp-cp migrate`, or the next start of a process, sets it right"
+            "would be refused or never seen; `aitp-cp migrate`, run by the owner of the sequence, sets it right"
         )
     return "ok", f"is past the end of the log ({sequence.log_end})"
 
@@ -140,7 +140,7 @@ async def _permissions(conn: Conn, settings: Settings) -> Result:
             "that owns the tables"
         )
     if problem := await obstacle(conn):
-        return "info", f"the role may read and write; migrations need the role that owns the tables: {problem}"
+        return "info", f"the role may read and write, but not migrate: {problem}"
     return "ok", "the role may read, write and migrate"
 
 
@@ -148,18 +148,18 @@ async def _clock(conn: Conn, settings: Settings) -> Result:
     theirs: datetime = await conn.fetchval("SELECT clock_timestamp()")
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     sentence = f"{apart:.1f} s apart from the database's"
-    if apart > CLOCK_FAIL_SECS:
-        return "fail", sentence
-    return ("warn" if apart > CLOCK_WARN_SECS else "ok"), sentence
+    if apart <= CLOCK_WARN_SECS:
+        return "ok", sentence
+    return ("fail" if apart > CLOCK_FAIL_SECS else "warn"), f"{sentence}: fix time synchronisation"
 
 
 async def _connections(conn: Conn, settings: Settings) -> Result:
     allowed, used = tuple(await conn.fetchrow(CONNECTIONS) or (0, 0))
     needed = settings.db_pool_max + EXTRA_CONNECTIONS
     sentence = f"{allowed} are allowed, {used} are taken; a process may need {needed}"
-    if needed > allowed:
-        return "fail", sentence
-    return ("warn" if needed > allowed - used else "ok"), sentence
+    if needed <= allowed - used:
+        return "ok", sentence
+    return ("fail" if needed > allowed else "warn"), f"{sentence}: lower DB_POOL_MAX, or let the server allow more"
 
 
 async def _notifications(conn: Conn, settings: Settings) -> Result:
