@@ -67,3 +67,4 @@ async def test_a_loop_backs_off_while_the_database_is_away(
     assert pauses[3] < 5
     out = capsys.readouterr().out
     assert (out.count("job_waits_for_database"), out.count("job_continues")) == (1, 1)
+    assert "reason=DatabaseUnavailable" in out

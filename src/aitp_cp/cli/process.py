@@ -71,7 +71,7 @@ def announce(settings: Settings, *, warn: bool = True) -> None:
     log_at = {"info": log.info, "warn": log.warning, "fail": log.error}
     for finding in findings(settings):
         if finding.subject != SEED:
-            log_at[finding.level](f"{finding.subject} {finding.sentence}")
+            log_at[finding.level]("setting_examined", variable=finding.subject, finding=finding.sentence)
 
 
 def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:

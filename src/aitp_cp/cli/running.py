@@ -17,7 +17,7 @@ T = TypeVar("T")
 Handler = Callable[[str], None]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PARENT_ENDED = "the parent ended"
+PARENT_ENDED = "the parent ended, or was told to"
 LEAVE_SECS = 0.3  # for an orderly end before anything is served, so that the process is gone within a second
 
 log = structlog.get_logger("aitp_cp.process")

@@ -77,7 +77,7 @@ class Listener:
             try:
                 await self._listen()
             except Exception as failure:  # a new connection helps against all of them
-                log.log(DEBUG if failures else WARNING, "not listening", reason=reason(failure))
+                log.log(DEBUG if failures else WARNING, "notifications_lost", reason=reason(failure))
             failures = 0 if self.connected else failures + 1
             self.connected = False
             pause = BACKOFF_SECS[min(failures, len(BACKOFF_SECS) - 1)]

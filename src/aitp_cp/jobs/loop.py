@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import structlog
 
+from aitp_cp.db.failures import reason
 from aitp_cp.errors import RETRIABLE
 from aitp_cp.runtime import Runtime
 
@@ -72,7 +73,7 @@ class Loop(ABC):
         except RETRIABLE as away:
             self._note_run(started, away)
             if self._failures == 0:
-                log.warning("job_waits_for_database", job=self.name)
+                log.warning("job_waits_for_database", job=self.name, reason=reason(away))
             self._failures += 1
             return float(min(FIRST_BACKOFF_SECS * 2 ** min(self._failures - 1, 10), MAX_BACKOFF_SECS))
         except Exception as bug:

@@ -24,6 +24,7 @@ import structlog
 
 from aitp_cp.db import urgent
 from aitp_cp.db.bounded import within
+from aitp_cp.db.failures import reason
 from aitp_cp.errors import RETRIABLE, DatabaseUnavailable, RevocationUnavailable
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.vocabulary import OWN_SOURCE, TCT_REVOKED
@@ -256,7 +257,7 @@ class PublishedList:
         if self._failures > 1:
             return
         if isinstance(failure, (*RETRIABLE, TimeoutError)):
-            log.warning("revocation_list_renewal_failed", reason="the database does not answer")
+            log.warning("revocation_list_renewal_failed", reason=reason(failure))
         else:
             log.exception("revocation_list_renewal_failed", exc_info=failure)
 
