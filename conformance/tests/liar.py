@@ -42,8 +42,8 @@ async def lying(url: str, lie: Lie) -> AsyncIterator[str]:
             )
             async with session.request(
                 request.method, target, headers=headers, data=await request.read() or None, allow_redirects=False
-            ) as answer:
-                return await _answered(request, answer, lie)
+            ) as upstream:
+                return await _passed_on(request, upstream, lie)
 
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", pass_on)
@@ -56,22 +56,24 @@ async def lying(url: str, lie: Lie) -> AsyncIterator[str]:
             await runner.cleanup()
 
 
-async def _answered(request: web.Request, answer: aiohttp.ClientResponse, lie: Lie) -> web.StreamResponse:
-    headers = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP)
-    reply = Reply(request.method, request.path, answer.status, headers)
-    if answer.content_type == "text/event-stream":
-        return await _streamed(request, answer, reply, lie)
-    reply.body = await answer.read()
+async def _passed_on(request: web.Request, upstream: aiohttp.ClientResponse, lie: Lie) -> web.StreamResponse:
+    headers = CIMultiDict((name, value) for name, value in upstream.headers.items() if name.lower() not in HOP_BY_HOP)
+    reply = Reply(request.method, request.path, upstream.status, headers)
+    if upstream.content_type == "text/event-stream":
+        return await _streamed(request, upstream, reply, lie)
+    reply.body = await upstream.read()
     lie(reply)
     return web.Response(status=reply.status, body=reply.body or None, headers=reply.headers)
 
 
-async def _streamed(request: web.Request, answer: aiohttp.ClientResponse, reply: Reply, lie: Lie) -> web.StreamResponse:
+async def _streamed(
+    request: web.Request, upstream: aiohttp.ClientResponse, reply: Reply, lie: Lie
+) -> web.StreamResponse:
     lie(reply)
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     await response.prepare(request)
     with suppress(ConnectionError):
-        async for chunk in answer.content.iter_any():
+        async for chunk in upstream.content.iter_any():
             reply.body = chunk
             lie(reply)
             await response.write(reply.body)

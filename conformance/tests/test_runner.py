@@ -38,12 +38,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 @asynccontextmanager
-async def stub(answer: Any) -> AsyncIterator[str]:
-    """A server that answers every request with `answer(request)`."""
+async def stub(respond: Any) -> AsyncIterator[str]:
+    """A server that answers every request with `respond(request)`."""
 
     async def handle(request: web.Request) -> web.Response:
         await request.read()
-        response: web.Response = answer(request)
+        response: web.Response = respond(request)
         return response
 
     app = web.Application()
@@ -62,8 +62,8 @@ def fixed(status: int, body: str, **headers: str) -> Any:
     return lambda _: web.Response(status=status, text=body, headers=named, content_type="application/json")
 
 
-async def against(answer: Any, checks: tuple[Check, ...] = CHECKS, **options: Any) -> Report:
-    async with stub(answer) as url:
+async def against(respond: Any, checks: tuple[Check, ...] = CHECKS, **options: Any) -> Report:
+    async with stub(respond) as url:
         return await run(Options(url=url, **{"patience_secs": 0, **options}), checks)
 
 
@@ -110,11 +110,11 @@ def test_checks_that_need_a_key_are_skipped_without_one(server: Process) -> None
 def test_a_limit_that_needs_more_patience_skips_and_never_passes() -> None:
     limited = fixed(429, '{"error":"x","code":"RATE_LIMITED","bucket":"public-ip"}', Retry_After="7")
 
-    def answer(request: web.Request) -> web.Response:
+    def respond(request: web.Request) -> web.Response:
         response: web.Response = (fixed(200, "{}") if request.path == "/api/audit" else limited)(request)
         return response
 
-    report = asyncio.run(against(answer, chosen(frozenset({"6"}))))
+    report = asyncio.run(against(respond, chosen(frozenset({"6"}))))
     assert {(result.outcome, result.detail) for result in report.results} == {
         ("skipped", "the rate limit public-ip needs more --patience")
     }
@@ -124,7 +124,7 @@ def test_a_run_waits_for_the_seconds_of_retry_after() -> None:
     calls: list[str] = []
     waits: list[str] = []
 
-    def answer(request: web.Request) -> web.Response:
+    def respond(request: web.Request) -> web.Response:
         calls.append(request.path)
         if calls.count("/api/livez") == 1 and request.path == "/api/livez":
             return web.Response(status=429, headers={"Retry-After": "1"})
@@ -132,7 +132,7 @@ def test_a_run_waits_for_the_seconds_of_retry_after() -> None:
 
     async def run_livez() -> Report:
         livez = tuple(check for check in CHECKS if check.name == "health.livez")
-        async with stub(answer) as url:
+        async with stub(respond) as url:
             return await run(Options(url=url, patience_secs=1), livez, Watcher(waits=waits.append))
 
     report = asyncio.run(run_livez())
@@ -199,6 +199,6 @@ def test_an_agent_is_released_when_the_run_is_cancelled(server: Process) -> None
 
 
 def open_containments(server: Process) -> list[Any]:
-    answer = httpx.get(f"{server.url}/api/containments?open=true", headers=AUTH)
-    found: list[Any] = answer.json()["containments"]
-    return found
+    response = httpx.get(f"{server.url}/api/containments?open=true", headers=AUTH)
+    rows: list[Any] = response.json()["containments"]
+    return rows

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.support.agents import new_agent
 from tests.support.app import App, running_app
 from tests.support.console import Browser, signed_in
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -40,14 +41,8 @@ async def app(between: Proxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield running
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SOON_SECS):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def no_connection_is_held(app: App) -> None:
-    await until(lambda: app.rt.db.in_use == 0)
+    await until(lambda: app.rt.db.in_use == 0, SOON_SECS)
 
 
 async def test_a_silent_database_is_said_soon_and_costs_no_connection(app: App, between: Proxy) -> None:

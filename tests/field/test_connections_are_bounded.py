@@ -1,4 +1,4 @@
-"""What the connections of strangers make the process hold: answers, requests, connections, idle time."""
+"""What the connections of strangers make the process hold: responses, requests, connections, idle time."""
 
 import asyncio
 import json
@@ -15,12 +15,13 @@ from aitp_cp.web.endpoint import Endpoint, Gate
 from tests.support.agents import manifest, new_agent
 from tests.support.app import API_KEY, ENVIRONMENT
 from tests.support.enrolment import register
-from tests.support.listening import Listening, listening
+from tests.support.listening import listening
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 MIB = 2**20
-ANSWER_BYTES = 12 * MIB  # the system takes up to some 4 MiB of an answer that nobody reads
+ANSWER_BYTES = 12 * MIB  # the system takes up to some 4 MiB of a response that nobody reads
 ASK = b"GET /%b HTTP/1.1\r\nHost: cp\r\n\r\n"
 LAST = b"GET /%b HTTP/1.1\r\nHost: cp\r\nConnection: close\r\n\r\n"
 
@@ -44,12 +45,6 @@ OWN = [
 ]
 
 
-async def until(server: Listening, name: str, least: float, **labels: str) -> None:
-    async with asyncio.timeout(20):
-        while server.metric(name, **labels) < least:
-            await asyncio.sleep(0.02)
-
-
 def test_the_deadline_of_an_answer_grows_with_its_size() -> None:
     """Row A5: 30 s and size / 64 KiB/s; a client that reads that fast is never late, one that reads less is."""
     unsent = Unsent()
@@ -64,7 +59,7 @@ def test_the_deadline_of_an_answer_grows_with_its_size() -> None:
         now, taken = now + 1, taken + 70 * 1024
         endless.written = taken + 100_000
         assert endless.waits(now, 100_000) < 0
-    assert endless.waits(now + 1, 0) < 0  # all is taken: the next answer has a deadline of its own
+    assert endless.waits(now + 1, 0) < 0  # all is taken: the next response has a deadline of its own
 
 
 async def test_an_answer_that_is_not_taken_is_cut(
@@ -76,7 +71,7 @@ async def test_an_answer_that_is_not_taken_is_cut(
     async with listening(database_url, OWN) as server:
         for ask in (ASK, LAST):
             _, writer = await server.open(ask % b"large")
-            await until(server, "http_connections_open", 1)
+            await until(lambda: server.metric("http_connections_open") >= 1)
             async with asyncio.timeout(20):
                 while server.server.server_state.connections:
                     await asyncio.sleep(0.02)
@@ -89,7 +84,7 @@ async def test_all_answers_together_have_one_budget(database_url: str) -> None:
     """Row A5: the slowest are cut first, and whoever reads gets everything."""
     async with listening(database_url, OWN, MAX_UNSENT_MIB="32") as server:
         silent = [await server.open(ASK % b"large") for _ in range(6)]
-        await until(server, "http_connections_cut_total", 1, reason="budget")
+        await until(lambda: server.metric("http_connections_cut_total", reason="budget") >= 1)
         await asyncio.sleep(1)  # what is left has taken nothing for a while
         assert len(await server.ask(LAST % b"large", 30)) > ANSWER_BYTES
         await asyncio.sleep(1)
@@ -99,10 +94,10 @@ async def test_all_answers_together_have_one_budget(database_url: str) -> None:
 
 
 async def test_requests_ahead_of_their_answers_are_few(database_url: str) -> None:
-    """Row A5: while an answer is due no other request is taken, and no more than 16 KiB of them are held."""
+    """Row A5: while a response is due no other request is taken, and no more than 16 KiB of them are held."""
     async with listening(database_url, OWN) as server:
         _, writer = await server.open(ASK % b"never", (ASK % b"small") * 10_000)
-        await until(server, "http_requests_queued", 16)
+        await until(lambda: server.metric("http_requests_queued") >= 16)
         await asyncio.sleep(0.6)
         assert server.metric("http_requests_queued") <= guards.MAX_HELD_BYTES / len(ASK % b"small")
         assert server.server.server_state.total_requests == 0
@@ -115,9 +110,9 @@ async def test_a_sender_over_its_limit_is_answered_once(database_url: str) -> No
     async with listening(database_url, OWN, **limits) as server:
         reader, writer = await server.open((ASK % b"nowhere") * 400)
         async with asyncio.timeout(10):
-            answers = await reader.read()
-        assert [status(line) for line in answers.split(b"HTTP/1.1 ")[1:]] == [404, 404, 404, 429]
-        assert answers.count(b"connection: close") == 1
+            responses = await reader.read()
+        assert [status(line) for line in responses.split(b"HTTP/1.1 ")[1:]] == [404, 404, 404, 429]
+        assert responses.count(b"connection: close") == 1
         writer.close()
 
         reader, writer = await server.open(ASK % b"nowhere")  # one at a time: the connection stays
@@ -176,7 +171,7 @@ async def test_idle_connections_outlive_those_of_proxies(database_url: str) -> N
 
 
 async def test_no_transfer_coding_below_1_1(database_url: str) -> None:
-    """Row 23: in HTTP/1.0 chunk sizes stood among the data; the end of the connection is the end of the answer."""
+    """Row 23: in HTTP/1.0 chunk sizes stood among the data; the end of the connection is the end of the response."""
     key = f"Authorization: Bearer {API_KEY}\r\n\r\n".encode()
     async with listening(database_url) as server:
         agent = new_agent()

@@ -39,7 +39,7 @@ def server(dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proce
         assert "deadlock" not in process.log()
 
 
-class Answer(NamedTuple):
+class Received(NamedTuple):
     status: int
     said: dict[str, Any]
 
@@ -56,14 +56,14 @@ class Client:
 
     async def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Received:
         async with self._session.request(method, path, data=body, headers=headers) as response:
-            return Answer(response.status, await response.json())
+            return Received(response.status, await response.json())
 
     async def token(self, body: bytes) -> str:
         return str((await self.ask("POST", "/api/registry/enroll", body)).said["token"])
 
-    async def register(self, body: bytes, token: str | None = None) -> Answer:
+    async def register(self, body: bytes, token: str | None = None) -> Received:
         token = token or await self.token(body)
         return await self.ask("POST", "/api/registry/agents", body, bearer(token))
 
@@ -100,8 +100,8 @@ async def rows_of(dsn: str, aids: list[str]) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-def outcomes(responses: list[Answer]) -> Counter[tuple[int, str]]:
-    return Counter(answer.outcome for answer in responses)
+def outcomes(responses: list[Received]) -> Counter[tuple[int, str]]:
+    return Counter(response.outcome for response in responses)
 
 
 async def test_two_hundred_agents_at_once(server: Process, dsn: str) -> None:
@@ -119,7 +119,7 @@ async def test_one_agent_two_hundred_times_at_once(server: Process, dsn: str) ->
     async with client(server) as http:
         responses = await asyncio.gather(*(http.register(body) for _ in range(CROWD)))
         assert outcomes(responses) == {(201, ""): CROWD}
-        assert len({answer.said["registeredAt"] for answer in responses}) == 1
+        assert len({response.said["registeredAt"] for response in responses}) == 1
     assert await rows_of(dsn, [agent.aid]) == (1, 1, CROWD)
 
 
@@ -181,9 +181,9 @@ async def test_a_process_killed_among_registrations_loses_and_invents_nothing(
     async def keep_registering(http: Client) -> None:
         with suppress(aiohttp.ClientError):
             while True:
-                answer = await http.register(manifest(new_agent()))
-                assert answer.status == 201
-                received.add(answer.said["aid"])
+                response = await http.register(manifest(new_agent()))
+                assert response.status == 201
+                received.add(response.said["aid"])
 
     with Process(database_url, tmp_path / "log", LOG_LEVEL="warn") as server:
         for round in range(1, 3):

@@ -93,7 +93,7 @@ async def test_every_link_leads_somewhere(server: Process, around: Surroundings)
 
 
 class Walk:
-    """Creates two of everything, then follows all links of all answers; no request is sent twice."""
+    """Creates two of everything, then follows all links of all responses; no request is sent twice."""
 
     def __init__(self, server: Process, around: Surroundings) -> None:
         self.server = server
@@ -121,31 +121,31 @@ class Walk:
             self.visit((self.ahead or self.deletions).popleft())
 
     def visit(self, case: Case[Any], n: int = 0) -> None:
-        """Ask, unless it was asked before, and note where the answer leads."""
+        """Ask, unless it was asked before, and note where the response leads."""
         self.around.feed(case, n)
         question = repr((case.operation.label, case.path_parameters, case.query, case.headers, case.body))
         if question in self.asked:
             return
         self.asked.add(question)
-        answer = self.answer(case)
-        assert answer.status_code < 400, (question, answer.text)
-        case.validate_response(answer, checks=checks_of(case, answer))
-        self.around.learn(case, answer)
+        response = self.call(case)
+        assert response.status_code < 400, (question, response.text)
+        case.validate_response(response, checks=checks_of(case, response))
+        self.around.learn(case, response)
         for link in self.ways.get(case.operation.label, OperationTransitions()).outgoing:
-            if link.status_code == str(answer.status_code):
-                self.follow(link, StepOutput(answer, case))
+            if link.status_code == str(response.status_code):
+                self.follow(link, StepOutput(response, case))
 
-    def answer(self, case: Case[Any]) -> Response:
-        """The answer; a key set may take a moment."""
+    def call(self, case: Case[Any]) -> Response:
+        """Return the response; a key set may take a moment."""
         deadline = time.monotonic() + PATIENCE_SECS
         while True:
-            answer = case.call(**sending(self.server, self.around.credentials(case)))
-            if code_of(answer) != "JWKS_NOT_CACHED" or time.monotonic() > deadline:
-                return answer
+            response = case.call(**sending(self.server, self.around.credentials(case)))
+            if code_of(response) != "JWKS_NOT_CACHED" or time.monotonic() > deadline:
+                return response
             time.sleep(0.05)
 
     def follow(self, link: OpenApiLink, shown: StepOutput) -> None:
-        """Go on by this link if the answer holds all that it takes; what deletes waits for the rest."""
+        """Go on by this link if the response holds all that it takes; what deletes waits for the rest."""
         found = link.extract(shown)
         taken: dict[str, Any] = {
             place: {name: value(one) for name, one in held.items()} for place, held in found.parameters.items()
@@ -161,7 +161,7 @@ class Walk:
 
 
 def value(found: ExtractedParam) -> Any:
-    """What an expression of a link stands for; None where the answer holds nothing."""
+    """What an expression of a link stands for; None where the response holds nothing."""
     held = found.value.ok() if isinstance(found.value, Ok) else UNRESOLVABLE
     missing = held is UNRESOLVABLE or (isinstance(held, dict) and UNRESOLVABLE in held.values())
     return None if missing else held

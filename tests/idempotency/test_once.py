@@ -16,6 +16,7 @@ from tests.support.app import API_KEY, AUTH, OTHER_KEY, App, running_app
 from tests.support.enrolment import bearer, register, token_for
 from tests.support.process import Process
 from tests.support.rows import break_inserts, counts, mend_inserts, value
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -277,13 +278,9 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_nothing_done_and_no
 
 
 async def until_waiting(conn: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Until another session of this database waits for an advisory lock."""
+    """Wait until another session of this database waits for an advisory lock."""
     waiting = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    for _ in range(200):
-        if await conn.fetchval(waiting):
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("nobody waits")
+    await until(lambda: conn.fetchval(waiting))

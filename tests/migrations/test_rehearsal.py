@@ -26,6 +26,7 @@ from tests.migrations import existing, legacy
 from tests.support.app import AUTH, ENVIRONMENT
 from tests.support.process import free_port
 from tests.support.receiver import Answer, Received, Receiver, receiver
+from tests.support.waiting import until
 from tests.torture.readers import problems_of
 
 pytestmark = pytest.mark.anyio
@@ -166,7 +167,7 @@ async def test_an_old_deployment_comes_forward_goes_back_and_comes_forward_again
         stuck.set()
         with shell.serving():
             await come_forward(shell, conn, last, late)
-            await until(conn, "SELECT status = 'delivered' FROM webhook_deliveries WHERE id = $1", UUID(claimed))
+            await until_true(conn, "SELECT status = 'delivered' FROM webhook_deliveries WHERE id = $1", UUID(claimed))
         posts = Counter(got.headers["x-aitp-delivery"] for got in there.got)
         assert posts.pop(claimed) == 2  # its first attempt was killed, and nobody knows what became of it
         assert set(posts.values()) == {1}
@@ -192,7 +193,7 @@ async def prepare_and_migrate(shell: Shell, conn: asyncpg.Connection, before: di
 
 async def check_history(shell: Shell, conn: asyncpg.Connection) -> None:
     """Streams and both orders of the history tell all of it, the old version's last event included."""
-    await until(conn, "SELECT NOT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)")
+    await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)")
     stored = [row["id"] for row in await conn.fetch(IN_LOG_ORDER)]
     assert len(stored) > legacy.EVENTS
     paged: list[str] = []
@@ -265,7 +266,7 @@ async def check_projections(shell: Shell, conn: asyncpg.Connection) -> None:
 
 async def check_deliveries(conn: asyncpg.Connection, there: Receiver, due: list[str]) -> None:
     """What was due is delivered, once, as it was written; nothing else is sent but what is new."""
-    await until(conn, NOTHING_DUE)
+    await until_true(conn, NOTHING_DUE)
     active = {
         str(row["id"]): row["body"]
         for row in await conn.fetch(
@@ -312,8 +313,8 @@ async def roll_back(shell: Shell, conn: asyncpg.Connection, claimed: str) -> tup
 
 async def come_forward(shell: Shell, conn: asyncpg.Connection, last: int, late: list[str]) -> None:
     """What was written meanwhile comes after all that streams had been given."""
-    await until(conn, "SELECT NOT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)")
-    await until(
+    await until_true(conn, "SELECT NOT EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL)")
+    await until_true(
         conn,
         "SELECT NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE body LIKE '%old version%'"
         " AND status <> 'delivered')",
@@ -340,8 +341,6 @@ async def nothing_is_lost(conn: asyncpg.Connection, before: dict[str, list[tuple
     assert set(finished) <= set(after["webhook_deliveries"])
 
 
-async def until(conn: asyncpg.Connection, question: str, *args: Any) -> None:
-    """Until the database says yes."""
-    async with asyncio.timeout(60):
-        while not await conn.fetchval(question, *args):
-            await asyncio.sleep(0.05)
+async def until_true(conn: asyncpg.Connection, question: str, *args: Any) -> None:
+    """Wait until the database says yes."""
+    await until(lambda: conn.fetchval(question, *args), 60)

@@ -41,9 +41,9 @@ def _endpoint(endpoint: Endpoint) -> str:
     if endpoint.bulk and endpoint.gated:
         bucket += f", `{BUCKET}`"
     codes = ", ".join(f"`{error.code}`" for error in endpoint.errors) or "—"
-    answers = ", ".join(map(str, endpoint.responses)) or "—"
+    statuses = ", ".join(map(str, endpoint.responses)) or "—"
     about = endpoint.summary + ("; takes `Idempotency-Key`" if endpoint.idempotent else "")
-    return f"| `{endpoint.method} {endpoint.path}` | {needs} | {bucket} | {answers} | {codes} | {about} |"
+    return f"| `{endpoint.method} {endpoint.path}` | {needs} | {bucket} | {statuses} | {codes} | {about} |"
 
 
 def parameters() -> str:

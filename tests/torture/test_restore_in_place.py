@@ -16,6 +16,7 @@ from aitp_cp.db.embedded_place import prepare, server_account
 from tests.support.app import AUTH
 from tests.support.postgres import needs_own_programs, servers_folder
 from tests.support.process import Process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -84,12 +85,6 @@ async def post(url: str, *names: str) -> None:
             await asyncio.sleep(0.1)  # the tables are locked, or not there, while they are restored
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE_SECS):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
 async def test_streams_of_all_replicas_go_on_after_a_restore(database_url: str, tmp_path: Path) -> None:
     """Row 3: pg_dump at 10 events, 30 more, pg_restore into the same database; 8 new events reach every stream."""
     folder = tmp_path / "dump"
@@ -106,12 +101,12 @@ async def test_streams_of_all_replicas_go_on_after_a_restore(database_url: str, 
             streams = (first, second)
             for number in range(6):
                 await post(one.url, *(f"lost-{number}-{index}" for index in range(5)))
-            await until(lambda: all(len(stream.seen) == 40 for stream in streams))
+            await until(lambda: all(len(stream.seen) == 40 for stream in streams), PATIENCE_SECS)
             await asyncio.to_thread(restored, database_url, dump)
             new = [f"new-{number}" for number in range(8)]
             for number, name in enumerate(new):
                 await post((one, other)[number % 2].url, name)
-            await until(lambda: all(stream.seen[-8:] == new for stream in streams))
+            await until(lambda: all(stream.seen[-8:] == new for stream in streams), PATIENCE_SECS)
             assert [stream.resets for stream in streams] == [1, 1]
             assert [stream.seen for stream in streams] == [old + new] * 2
         for process in (one, other):

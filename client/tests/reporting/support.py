@@ -1,6 +1,5 @@
 """A control plane that a test scripts: it keeps what it accepts, each id once, as the log does."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,9 +57,3 @@ async def sink() -> AsyncIterator[Sink]:
     async with receiver(one.behave) as there:
         one.url = f"http://127.0.0.1:{there.port}"
         yield one
-
-
-async def until(condition: Callable[[], bool], secs: float = 10) -> None:
-    async with asyncio.timeout(secs):
-        while not condition():
-            await asyncio.sleep(0.005)

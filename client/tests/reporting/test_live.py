@@ -14,11 +14,12 @@ import pytest
 
 from aitp_cp_client import ControlPlane, Reporter, SigningKey
 from client.tests.reporting import crashes
-from client.tests.reporting.support import QUICK, until
+from client.tests.reporting.support import QUICK
 from tests.support.agents import Suite, new_agent, sdk_manifest
 from tests.support.app import API_KEY
 from tests.support.process import Process
 from tests.support.rendered import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

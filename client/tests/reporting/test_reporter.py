@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from aitp_cp_client import Limits, Reporter, ThreadReporter
-from client.tests.reporting.support import KEY, QUICK, UNAVAILABLE, Sink, accepted, sink, until
+from client.tests.reporting.support import KEY, QUICK, UNAVAILABLE, Sink, accepted, sink
 from tests.support.receiver import Answer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

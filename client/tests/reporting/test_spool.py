@@ -13,7 +13,8 @@ import pytest
 from aitp_cp_client import Reporter
 from aitp_cp_client.reporting import worker
 from aitp_cp_client.reporting.spool import Spool
-from client.tests.reporting.support import KEY, MIB, QUICK, UNAVAILABLE, sink, until
+from client.tests.reporting.support import KEY, MIB, QUICK, UNAVAILABLE, sink
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
