@@ -5,7 +5,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from aitp_cp_client import health, keys, notes, published
+from aitp_cp_client import notes, published
 from aitp_cp_client.agents import Agents
 from aitp_cp_client.audit import Audit
 from aitp_cp_client.containments import Containments
@@ -19,7 +19,7 @@ from aitp_cp_client.published import Manifest, RevocationList
 from aitp_cp_client.revocation import Revocations
 from aitp_cp_client.sessions import Sessions
 from aitp_cp_client.tokens import Delegations, Tcts
-from aitp_cp_client.transport import Transport
+from aitp_cp_client.transport import Call, Response, Transport
 from aitp_cp_client.trust import PinnedKeys, TrustAnchors
 from aitp_cp_client.webhooks import Webhooks
 
@@ -70,15 +70,15 @@ class ControlPlane:
 
     async def health(self) -> Health:
         """Return the health, also while the database is unavailable."""
-        return await health.health(self._transport)
+        return (await self._probe("/api/health")).read(Health)
 
     async def readiness(self) -> Readiness:
         """Return whether the process is ready for traffic."""
-        return await health.readiness(self._transport)
+        return (await self._probe("/api/readyz")).read(Readiness)
 
     async def whoami(self) -> WhoAmI:
         """Return who the key belongs to, and what it may do."""
-        return await keys.who_am_i(self._transport)
+        return await self._transport.ask(WhoAmI, "/api/whoami")
 
     async def search(self, q: str) -> list[Hit]:
         """Return what has this id, and agents by the beginning of a name, as far as the key may read it."""
@@ -101,6 +101,9 @@ class ControlPlane:
 
     async def close(self) -> None:
         await self._transport.close()
+
+    async def _probe(self, path: str) -> Response:
+        return await self._transport.send(Call(path=path, gated=False, repeatable=False, answers=(503,)))
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,6 +11,8 @@ ANSWER_INVALID = "ANSWER_INVALID"
 UNVERIFIED = "UNVERIFIED"
 KEY_LOST = "KEY_LOST"
 
+PASSING = frozenset({429, 502, 503, 504})  # statuses of a server that is busy, away or starting
+
 
 class ControlPlaneError(Exception):
     """A failed call. `status` is None without a response; `retry_after` is in seconds.
@@ -35,6 +37,11 @@ class ControlPlaneError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         self.extra = dict(extra or {})
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the server was busy or could not be reached, so that the same call may succeed later."""
+        return self.status in PASSING or self.code in {UNREACHABLE, TIMED_OUT, CUT_SHORT}
 
     def __str__(self) -> str:
         request = f", request {self.request_id}" if self.request_id and self.status else ""

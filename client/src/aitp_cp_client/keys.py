@@ -132,10 +132,5 @@ class Keys:
         return created
 
 
-async def who_am_i(transport: Transport) -> WhoAmI:
-    """Return who the key of this client belongs to."""
-    return await transport.ask(WhoAmI, "/api/whoami")
-
-
 def _path(id: UUID | str) -> str:
     return f"{KEYS}/{segment(id)}"

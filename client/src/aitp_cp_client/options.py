@@ -7,9 +7,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
-from aitp_cp_client.errors import CUT_SHORT, UNREACHABLE, ControlPlaneError
+from aitp_cp_client.errors import CUT_SHORT, PASSING, UNREACHABLE, ControlPlaneError
 
-PASSING = frozenset({429, 502, 503, 504})
 IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
 CONFLICT = "CONFLICT"
 

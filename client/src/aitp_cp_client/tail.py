@@ -5,8 +5,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from aitp_cp_client.errors import ANSWER_INVALID, CUT_SHORT, TIMED_OUT, UNREACHABLE, ControlPlaneError
-from aitp_cp_client.options import PASSING
+from aitp_cp_client.errors import ANSWER_INVALID, ControlPlaneError
 from aitp_cp_client.sse import Frame, Reader
 from aitp_cp_client.transport import Call, Params, Transport
 
@@ -51,7 +50,7 @@ class Tail:
                 async for frame in frames:
                     yield frame
             error = self._error
-            if error is not None and not (self._connected and _is_transient(error)):
+            if error is not None and not (self._connected and error.is_transient):
                 raise error
             wait = self._wait(error)
             self._lost(error, wait)
@@ -95,7 +94,3 @@ class Tail:
         self._failures += 1
         retry_after = (error.retry_after if error else None) or 0.0
         return max(SHORTEST_WAIT_SECS, min(delay, LONGEST_WAIT_SECS), retry_after)
-
-
-def _is_transient(error: ControlPlaneError) -> bool:
-    return error.status in PASSING or error.code in {UNREACHABLE, TIMED_OUT, CUT_SHORT}

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from aitp_cp_client.commands import exits
 from aitp_cp_client.commands.connection import key_of_environment
-from aitp_cp_client.commands.output import document, out, plain, stop
+from aitp_cp_client.commands.output import document, out, stop
 from aitp_cp_client.commands.progress import counting
 from aitp_cp_client.options import base_url, bearer
+from aitp_cp_client.wire.visible import escaped
 from aitp_cp_conformance.catalogue import chosen
 from aitp_cp_conformance.check import Check
 from aitp_cp_conformance.command import ConformanceOptions
@@ -82,7 +83,7 @@ def _run_or_stop(options: Options, checks: Sequence[Check]) -> Report:
             progress.update(bar, advance=1)
 
         def waits(why: str) -> None:
-            progress.update(bar, description=plain(why))
+            progress.update(bar, description=escaped(why))
 
         try:
             return asyncio.run(run(options, checks, Watcher(begins, ended, waits)))
@@ -112,7 +113,7 @@ def _show(report: Report) -> None:
         if results:
             out.print(_section_table(f"{section}. {title}", results))
     for path in report.left:
-        out.print(Text(plain(f"left behind: {path}"), "yellow"))
+        out.print(Text(escaped(f"left behind: {path}"), "yellow"))
     out.print(_summary(report))
 
 
@@ -122,7 +123,7 @@ def _section_table(title: str, results: Sequence[Result]) -> Table:
     for result in results:
         sentence = Text(result.sentence)
         if result.detail is not None:
-            sentence.append(f"\n{plain(result.detail)}", STYLES[result.outcome])
+            sentence.append(f"\n{escaped(result.detail)}", STYLES[result.outcome])
         table.add_row(Text(result.outcome, STYLES[result.outcome]), _mark(result.extension), sentence)
     return table
 

@@ -20,7 +20,7 @@ import typer
 from aitp_cp.cli.listening import open_sockets, reopen
 from aitp_cp.settings import Settings
 from aitp_cp.telemetry import shared
-from aitp_cp_client.commands.entry import UNEXPECTED
+from aitp_cp_client.commands.exits import UNEXPECTED
 
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 SHORT_LIFE_SECS = 5.0  # a process that ends sooner is restarted after a pause, not in a tight loop

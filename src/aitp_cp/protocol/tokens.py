@@ -85,7 +85,7 @@ def may_hold_token(text: bytes) -> bool:
 def redact(value: Any, taken: list[Redacted] | None = None) -> Any:
     """Return a decoded JSON value without raw tokens; what does not change is shared, not copied.
 
-    Each `Redacted` that it makes is added to `found`.
+    Each `Redacted` that it makes is added to `taken`.
 
     A string that is a compact JWS as a whole becomes a `Redacted`, and so do `token`, `voucher` and the entries of
     `chain` inside `tct`, `tcts[]`, `delegation` and `claims`, whatever they look like. A compact JWS inside a longer

@@ -40,7 +40,7 @@ from aitp_cp.web.responses import Response, json_bytes, max_age
 log = structlog.get_logger("aitp_cp.revocation")
 
 CACHED_SECS = 60
-ANSWER_SECS = 2.0  # for the database to answer at all, and for a request to wait for a renewal
+RESPONSE_SECS = 2.0  # for the database to respond at all, and for a request to wait for a renewal
 READ_SECS = 15.0
 SIGN_SECS = 30.0
 RETRY_SECS = 0.5
@@ -149,7 +149,7 @@ class PublishedList:
         """Wait for the renewal that is under way; False when the database keeps it waiting for too long."""
         attempted = self._attempted
         with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECS):
+            async with asyncio.timeout(RESPONSE_SECS):
                 await attempted.wait()
         if not attempted.is_set() and not self._has_read:
             return False
@@ -197,10 +197,10 @@ class PublishedList:
                 self.changed()
 
     async def _table_changed(self) -> bool:
-        """Return whether the table has changed since it was read; False when the database does not answer."""
+        """Return whether the table has changed since it was read; False when the database does not respond."""
         assert self._current is not None
         try:
-            return await within(ANSWER_SECS, self._table_version()) != self._current[0].table
+            return await within(RESPONSE_SECS, self._table_version()) != self._current[0].table
         except (DatabaseUnavailable, TimeoutError):
             return False
 
@@ -221,12 +221,12 @@ class PublishedList:
     async def _ping(self) -> None:
         """Notice a silent database sooner than the longest list takes to read."""
         try:
-            answers = await within(ANSWER_SECS, self._rt.db.ping(READ_SECS))
+            responds = await within(RESPONSE_SECS, self._rt.db.ping(READ_SECS))
         except TimeoutError:
             # The other end of the connections may be gone: none of them is to cost the next attempt its time.
             await self._rt.db.renew()
             raise
-        if not answers:
+        if not responds:
             raise DatabaseUnavailable
 
     async def _read(self) -> Stored:

@@ -9,8 +9,9 @@ import typer
 from aitp_cp_client.commands.connection import at_server
 from aitp_cp_client.commands.exits import LEGEND
 from aitp_cp_client.commands.files import save
-from aitp_cp_client.commands.output import Columns, document, line, listing, plain, record, some
+from aitp_cp_client.commands.output import Columns, document, line, listing, record, some
 from aitp_cp_client.commands.parameters import Aid, Json, Limit, Output, as_options, group
+from aitp_cp_client.wire.visible import escaped
 
 if TYPE_CHECKING:
     from aitp_cp_client import Agent, ControlPlane, KeptManifest
@@ -93,7 +94,7 @@ async def deregister(control_plane: "ControlPlane", aid: Aid, as_json: Json = Fa
     if as_json:
         document(done)
     else:
-        line(plain(f"{done.status} {done.aid}"))
+        line(escaped(f"{done.status} {done.aid}"))
 
 
 @agents.command("export", epilog=LEGEND)

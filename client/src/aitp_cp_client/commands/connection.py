@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import typer
 
 from aitp_cp_client.commands import exits
-from aitp_cp_client.commands.output import output_failed, plain, stop
+from aitp_cp_client.commands.output import output_failed, stop
 from aitp_cp_client.commands.parameters import with_opened
-from aitp_cp_client.errors import CUT_SHORT, TIMED_OUT, UNREACHABLE, UNVERIFIED, ControlPlaneError
+from aitp_cp_client.errors import UNVERIFIED, ControlPlaneError
+from aitp_cp_client.wire.visible import escaped
 
 if TYPE_CHECKING:
     from aitp_cp_client import ControlPlane
@@ -26,9 +27,6 @@ KEY = "AITP_CP_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:4000"
 
 LONGEST_WAIT_SECS = 10  # a person waits; after a longer `Retry-After` the command exits with UNAVAILABLE
-
-UNAVAILABLE = frozenset({429, 502, 503, 504})
-NO_ANSWER = frozenset({UNREACHABLE, TIMED_OUT, CUT_SHORT})
 
 
 def run(work: "Callable[[ControlPlane], Awaitable[T]]", *, until_interrupted: bool = False) -> T:
@@ -57,7 +55,7 @@ def refusals_explained() -> Iterator[None]:
         yield
     except ControlPlaneError as failed:
         again = f"; retry in {failed.retry_after:.0f} s" if failed.retry_after else ""
-        stop(plain(f"{failed}{again}"), code_of(failed))
+        stop(escaped(f"{failed}{again}"), code_of(failed))
 
 
 def code_of(failed: ControlPlaneError) -> int:
@@ -68,9 +66,7 @@ def code_of(failed: ControlPlaneError) -> int:
         return exits.NOT_ALLOWED
     if failed.status == 404:
         return exits.NOT_FOUND
-    if failed.status in UNAVAILABLE or failed.code in NO_ANSWER:
-        return exits.UNAVAILABLE
-    return exits.REFUSED
+    return exits.UNAVAILABLE if failed.is_transient else exits.REFUSED
 
 
 async def _within(control_plane: "ControlPlane", work: "Callable[[ControlPlane], Awaitable[T]]") -> T:

@@ -11,9 +11,10 @@ from aitp_cp_client.commands import exits, reach
 from aitp_cp_client.commands.agents import agents
 from aitp_cp_client.commands.connection import at_server, run
 from aitp_cp_client.commands.exits import LEGEND
-from aitp_cp_client.commands.output import Columns, document, listing, note, plain, record, some, stop, table
+from aitp_cp_client.commands.output import Columns, document, listing, note, record, some, stop, table
 from aitp_cp_client.commands.parameters import Aid, Json, Limit, as_options, group
 from aitp_cp_client.errors import ControlPlaneError
+from aitp_cp_client.wire.visible import escaped
 
 if TYPE_CHECKING:
     from aitp_cp_client import Containment, ContainmentRecord, ControlPlane
@@ -209,7 +210,7 @@ def _contain(
 def _confirm(aid: str) -> None:
     """Ask for the end of the AID, outside of the event loop: Ctrl-C must end the question at once."""
     end = aid[-CONFIRM_CHARS:]
-    typed = typer.prompt(plain(f"To contain {aid}, type its last {CONFIRM_CHARS} characters"), err=True)
+    typed = typer.prompt(escaped(f"To contain {aid}, type its last {CONFIRM_CHARS} characters"), err=True)
     if typed.strip() != end:
         stop("that is not the end of its AID: nothing was changed", exits.REFUSED)
 

@@ -7,8 +7,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
-INTERRUPTED = 130
+from aitp_cp_client.commands.exits import INTERRUPTED, REFUSED, UNEXPECTED
 
 
 def main() -> None:
@@ -46,7 +45,6 @@ def open_standard_files() -> None:
 
 def _explain(failure: Exception) -> NoReturn:
     """Report a failure in one sentence. Its text may hold a secret: the traceback needs LOG_LEVEL=debug."""
-    from aitp_cp_client.commands.exits import REFUSED
     from aitp_cp_client.commands.output import abandon_output, complain
     from aitp_cp_client.tracebacks import format_traceback
 

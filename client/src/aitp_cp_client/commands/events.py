@@ -12,17 +12,9 @@ import typer
 from aitp_cp_client.commands.connection import at_server, run
 from aitp_cp_client.commands.exits import LEGEND
 from aitp_cp_client.commands.files import save
-from aitp_cp_client.commands.output import Columns, compact, iso, line, listing, note, plain, some
-from aitp_cp_client.commands.parameters import (
-    EventType,
-    Json,
-    Limit,
-    Moment,
-    Output,
-    WithProof,
-    as_options,
-    group,
-)
+from aitp_cp_client.commands.output import Columns, compact, iso, line, listing, note, some
+from aitp_cp_client.commands.parameters import EventType, Json, Limit, Moment, Output, WithProof, as_options, group
+from aitp_cp_client.wire.visible import escaped
 
 if TYPE_CHECKING:
     from aitp_cp_client import ControlPlane, ControlPlaneError, Event, Reset
@@ -142,7 +134,8 @@ def _sentence(event: "Event | Reset") -> str:
     from aitp_cp_client import Reset
 
     if isinstance(event, Reset):
-        return f"-- {plain(event.reason)}: events are missing here; the oldest available position is {event.oldest} --"
+        reason = escaped(event.reason)
+        return f"-- {reason}: events are missing here; the oldest available position is {event.oldest} --"
     details = {
         "session": event.session_id,
         "run": event.run_id,
@@ -151,7 +144,7 @@ def _sentence(event: "Event | Reset") -> str:
     }
     more = " ".join(f"{name}={value}" for name, value in details.items() if value)
     position = "" if event.seq is None else event.seq
-    return plain(f"{position:>8}  {iso(event.ts)}  {event.type:<20}  {_sides(event)}  {more}").rstrip()
+    return escaped(f"{position:>8}  {iso(event.ts)}  {event.type:<20}  {_sides(event)}  {more}").rstrip()
 
 
 def _sides(event: "Event") -> str:

@@ -6,6 +6,7 @@ NOT_FOUND = 3
 NOT_ALLOWED = 4
 UNAVAILABLE = 5
 UNVERIFIED = 6
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 # 128 plus the number of the signal, as in a shell.
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -1,7 +1,7 @@
 """All output of the commands.
 
 `line`, `document`, `table`, `fields` and `out` print results: the command ends with an error if one cannot be written.
-`notices` and `err` print notices, which neither fail nor block the command. Text from others passes `plain` first, so
+`notices` and `err` print notices, which neither fail nor block the command. Text from others passes `escaped` first, so
 that an agent's name cannot control the terminal.
 """
 
@@ -96,11 +96,6 @@ err = Console(file=cast("IO[str]", _BestEffort("stderr")), stderr=True)
 _wide = _Results(width=WIDE)
 
 
-def plain(text: str) -> str:
-    """Return the text with every invisible character escaped."""
-    return escaped(text)
-
-
 def line(text: str) -> None:
     """Print a line on standard output and flush."""
     try:
@@ -112,12 +107,12 @@ def line(text: str) -> None:
 
 def note(message: str) -> None:
     """Print a notice for people on standard error."""
-    err.print(Text(plain(message), "yellow"), soft_wrap=True)
+    err.print(Text(escaped(message), "yellow"), soft_wrap=True)
 
 
 def complain(message: str) -> None:
     """Print an error on standard error; it may have several lines."""
-    err.print(Text("\n".join(map(plain, message.split("\n"))), "red"), soft_wrap=True)
+    err.print(Text("\n".join(map(escaped, message.split("\n"))), "red"), soft_wrap=True)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -221,7 +216,7 @@ def _cell(value: object) -> Text:
             text = ", ".join(map(str, value))
         case _:
             text = str(value)
-    return Text(plain(text))
+    return Text(escaped(text))
 
 
 def _builtins(record: Any) -> Any:

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future, TimeoutError
 from aitp_cp_client.reporting.model import Counters, Limits, Tally
 from aitp_cp_client.reporting.sender import Sender
 from aitp_cp_client.reporting.spool import Spool
-from aitp_cp_client.reporting.worker import Goal, Worker
+from aitp_cp_client.reporting.worker import Worker
 
 Connect = Callable[..., Sender]  # with the tally that it counts in
 
@@ -31,9 +31,6 @@ class Engine:
         _engines.add(self)
         if spool is not None:  # an earlier process may have left events there
             self.worker.start()
-
-    def reach(self, goal: Goal) -> "Future[bool]":
-        return self.worker.reach(goal)
 
     def close(self, deadline_secs: float) -> bool:
         """Send what is left; return whether nothing was lost. Blocks for at most the deadline and a second."""

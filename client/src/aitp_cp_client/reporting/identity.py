@@ -107,10 +107,11 @@ class _AgentToken:
         return self._headers
 
     def refused(self, error: ControlPlaneError) -> bool:
-        was_good, self._good_until = self._good_until > 0, 0.0 if error.status == 401 else self._good_until
-        if error.status == 401:
-            self._audience.forget()
-        return error.status == 401 and was_good
+        if error.status != 401:
+            return False
+        self._audience.forget()
+        had_token, self._good_until = self._good_until > 0, 0.0
+        return had_token
 
     async def _renew(self) -> None:
         """Get a token for the AID that was pinned or verified."""

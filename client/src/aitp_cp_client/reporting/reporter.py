@@ -133,11 +133,11 @@ class ThreadReporter(_Reports):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what was reported so far was sent, refused or dropped; return whether that came in time."""
-        return wait(self._engine.reach("sent"), timeout)
+        return wait(self._engine.worker.reach("sent"), timeout)
 
     def safe(self, timeout: float | None = None) -> bool:
         """Wait until what was reported so far survives this process: in the spool, or with the control plane."""
-        return wait(self._engine.reach("safe"), timeout)
+        return wait(self._engine.worker.reach("safe"), timeout)
 
     def close(self, deadline: float = CLOSE_SECS) -> bool:
         """Send what is left within this many seconds; return whether nothing was lost. A spool keeps the rest."""
@@ -155,11 +155,11 @@ class Reporter(_Reports):
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Wait until what was reported so far was sent, refused or dropped; return whether that came in time."""
-        return await _wait(self._engine.reach("sent"), timeout)
+        return await _wait(self._engine.worker.reach("sent"), timeout)
 
     async def safe(self, timeout: float | None = None) -> bool:
         """Wait until what was reported so far survives this process: in the spool, or with the control plane."""
-        return await _wait(self._engine.reach("safe"), timeout)
+        return await _wait(self._engine.worker.reach("safe"), timeout)
 
     async def close(self, deadline: float = CLOSE_SECS) -> bool:
         """Send what is left within this many seconds; return whether nothing was lost. A spool keeps the rest."""
