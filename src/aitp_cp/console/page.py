@@ -127,9 +127,9 @@ def _refused_on(page: Screen, act: Endpoint) -> Endpoint:
             context.error = refused
             sentence = SENTENCES.get(refused.code, refused.message)
             request.scope[REFUSED] = Refused(sentence, refused.code, _address_above(request, page.path))
-            answer = await page.handler(rt, request)
-            answer.status_code = refused.status
-            return answer
+            response = await page.handler(rt, request)
+            response.status_code = refused.status
+            return response
 
     return replace(act, handler=handler)
 
@@ -180,7 +180,7 @@ def onward(request: Request, cursor: str | UnsetType, name: str = "before", **ch
 
 
 def see_other(address: str) -> Response:
-    """Return the answer to a form that was carried out: look at this page of the console now."""
+    """Return the response to a form that was carried out: look at this page of the console now."""
     return responses.see_other(own(address))
 
 
@@ -216,7 +216,7 @@ def is_fragment(request: Request) -> bool:
 
 
 def wants(request: Request, region: str) -> bool:
-    """Return whether the answer holds this region: the whole page does, a fragment only its own."""
+    """Return whether the response holds this region: the whole page does, a fragment only its own."""
     return request.headers.get(FRAGMENT, region) == region
 
 

@@ -82,14 +82,14 @@ async def from_provider(rt: Runtime, request: Request) -> Response:
         to, cookie = await browsers.finish(request)
     except NoRole as refused:
         groups = list(refused.groups[:SHOWN_GROUPS])
-        answer = await _page(rt, request, _to(""), status=403, error=NO_ROLE, groups=groups)
+        response = await _page(rt, request, _to(""), status=403, error=NO_ROLE, groups=groups)
     except LoginRefused:
-        answer = await _page(rt, request, _to(""), status=401, error=DENIED)
+        response = await _page(rt, request, _to(""), status=401, error=DENIED)
     except ProviderAway:
-        answer = await _page(rt, request, _to(""), status=503, error=AWAY)
+        response = await _page(rt, request, _to(""), status=503, error=AWAY)
     else:
-        answer = _with_cookie(see_other(to), cookie)
-    return _with_cookie(answer, browsers.cookies.cleared(request.headers, ATTEMPT))
+        response = _with_cookie(see_other(to), cookie)
+    return _with_cookie(response, browsers.cookies.cleared(request.headers, ATTEMPT))
 
 
 async def ended_by_provider(rt: Runtime, request: Request, form: Form) -> Response:

@@ -29,7 +29,7 @@ class Database(msgspec.Struct, frozen=True):
     """What was measured just now, as text."""
 
     server: str
-    answers: str
+    pool: str
     clock: str
 
 
@@ -80,8 +80,8 @@ async def _database(rt: Runtime) -> Database:
         version = await conn.fetchval("SHOW server_version")
         ms = (time.perf_counter() - started) * 1000
         offset = (rt.clock() - await server_time(conn)).total_seconds() * 1000
-    answers = f"{ms:.0f} ms · {rt.db.in_use} of {rt.db.max_size} connections in use"
-    return Database(f"PostgreSQL {version}", answers, f"{round(offset):+d} ms from the database's")
+    pool = f"{ms:.0f} ms · {rt.db.in_use} of {rt.db.max_size} connections in use"
+    return Database(f"PostgreSQL {version}", pool, f"{round(offset):+d} ms from the database's")
 
 
 async def _replicas(rt: Runtime) -> list[ReplicaView]:
