@@ -36,7 +36,6 @@ from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import AgentView, KeptManifest, Namesake
-from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import Peer
@@ -171,7 +170,7 @@ async def _has_token(conn: Connection, aid: str) -> bool:
 async def _timeline(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     window = Window(ROWS, before=_place(HISTORY_ORDER, before))
     page = (await log.newest(conn, HistoryFilter(aid=aid), window)).read()
-    names = await names_of(conn, (side for event in page.events for side in (event.aid_a, event.aid_b)))
+    names = await registry.names_of(conn, (side for event in page.events for side in (event.aid_a, event.aid_b)))
     return TabData(names, page.events, next=page.next_before)
 
 
@@ -181,7 +180,7 @@ async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) ->
     trusts = {peer.aid: peer for peer in edges.trusts.peers}
     trusted = {peer.aid: peer for peer in edges.trusted_by.peers}
     everybody = list(dict.fromkeys([*met, *trusts, *trusted]))
-    names = await names_of(conn, everybody)
+    names = await registry.names_of(conn, everybody)
     rows = [
         PeerRow(
             aid=peer,
@@ -198,7 +197,7 @@ async def _peers(conn: Connection, rt: Runtime, aid: str, before: str | None) ->
 async def _tokens(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     raw, place = await tcts.tcts_of_agent(conn, aid, _place(TCT_ORDER, before), ROWS)
     tokens = [msgspec.json.decode(each, type=TctView) for each in raw]
-    names = await names_of(conn, (side for token in tokens for side in (token.issuer, token.subject)))
+    names = await registry.names_of(conn, (side for token in tokens for side in (token.issuer, token.subject)))
     now = iso(rt.clock())
     rows = [TokenRow(token, token.expires_at is not None and token.expires_at < now) for token in tokens]
     return TabData(names, tokens=rows, next=UNSET if place is None else TCT_ORDER.cursor(place))
@@ -207,7 +206,7 @@ async def _tokens(conn: Connection, rt: Runtime, aid: str, before: str | None) -
 async def _delegations(conn: Connection, rt: Runtime, aid: str, before: str | None) -> TabData:
     raw, place = await tcts.delegations_of_agent(conn, aid, _place(DELEGATION_ORDER, before), ROWS)
     rows = [msgspec.json.decode(each, type=DelegationView) for each in raw]
-    names = await names_of(conn, (side for row in rows for side in (row.delegator, row.delegatee)))
+    names = await registry.names_of(conn, (side for row in rows for side in (row.delegator, row.delegatee)))
     return TabData(names, delegations=rows, next=UNSET if place is None else DELEGATION_ORDER.cursor(place))
 
 

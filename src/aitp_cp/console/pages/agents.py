@@ -30,7 +30,6 @@ from aitp_cp.registry import store as registry
 from aitp_cp.registry.cache import RegistryCache
 from aitp_cp.registry.lookalikes import mixes_scripts
 from aitp_cp.registry.model import ORDER, AgentList, AgentView, OperatorFilter, Status
-from aitp_cp.registry.store import names_of
 from aitp_cp.runtime import Runtime
 from aitp_cp.sessions import store as sessions
 from aitp_cp.sessions.model import LastSession
@@ -193,7 +192,7 @@ async def _rows(conn: Connection, agents: Sequence[AgentView], now: datetime, *,
     aids = [agent.aid for agent in agents]
     owners, alike = await notes.owners(conn, aids), await standing.have_namesakes(conn, aids)
     last = await sessions.newest_of(conn, aids) if meets and aids else {}
-    peers = await names_of(conn, (session.peer for session in last.values()))
+    peers = await registry.names_of(conn, (session.peer for session in last.values()))
     return [
         AgentRow(
             agent=agent,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, UnsetType
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +12,6 @@ from aitp_cp.console.export import Source, export
 from aitp_cp.console.page import here, is_fragment, onward, render, screen
 from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 from aitp_cp.errors import NotFound
 from aitp_cp.events import history as lists
 from aitp_cp.events import service as log
@@ -115,12 +114,8 @@ async def _since(rt: Runtime, request: Request, query: EventFilter, after: int) 
 
 async def export_events(rt: Runtime, request: Request) -> Response:
     query = read_query(request, EventFilter)
-
-    async def read(conn: Connection, window: Window) -> tuple[list[Event], str | UnsetType]:
-        page = (await lists.newest(conn, query, window)).read()
-        return page.events, page.next_before
-
-    return await export(rt, request, Source("events", HISTORY_ORDER, COLUMNS, read), query)
+    source = Source("events", HISTORY_ORDER, COLUMNS, lambda conn, window: lists.newest(conn, query, window))
+    return await export(rt, request, source, query)
 
 
 async def get_event(rt: Runtime, request: Request) -> Response:

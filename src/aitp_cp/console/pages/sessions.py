@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-from msgspec import UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +11,6 @@ from aitp_cp.console.export import Source, export
 from aitp_cp.console.page import onward, read, render, screen
 from aitp_cp.console.parts.text import strings
 from aitp_cp.db import Connection
-from aitp_cp.db.keyset import Window
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event, HistoryFilter
 from aitp_cp.events.store import VIEW
@@ -73,12 +71,8 @@ async def list_sessions(rt: Runtime, request: Request) -> Response:
 
 async def export_sessions(rt: Runtime, request: Request) -> Response:
     query = read_query(request, SessionsFilter)
-
-    async def rows(conn: Connection, window: Window) -> tuple[list[SessionView], str | UnsetType]:
-        page = (await store.list_sessions(conn, query, window)).read()
-        return page.sessions, page.next_before
-
-    return await export(rt, request, Source("sessions", ORDER, COLUMNS, rows), query)
+    source = Source("sessions", ORDER, COLUMNS, lambda conn, window: store.list_sessions(conn, query, window))
+    return await export(rt, request, source, query)
 
 
 async def get_session(rt: Runtime, request: Request) -> Response:
