@@ -106,7 +106,7 @@ async def _facts(rt: Runtime) -> list[Fact]:
 
 async def _happened(rt: Runtime) -> list[AuditEntry]:
     async with rt.db.connection() as conn:
-        return (await audit.page(conn, AuditFilter(limit=RECENT), Window(RECENT))).entries
+        return (await audit.page(conn, AuditFilter(), Window(RECENT))).entries
 
 
 PAGES = (screen("/", overview, scope=Scope.DASHBOARD_READ, nav="Overview", bulk=True, query=OverviewQuery),)
