@@ -90,7 +90,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str  # of the API
     refused: Refused | None
 
-    def may(self, scope: Scope | str) -> bool:
+    def may(self, scope: str) -> bool:
         """Return whether the reader has a scope: what he may not do has no button."""
         return scope in self.scopes
 
