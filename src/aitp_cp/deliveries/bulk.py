@@ -21,8 +21,8 @@ async def resend(conn: Connection, act: BulkAct, body: Resend) -> Queued:
 
 async def recover(conn: Connection, act: BulkAct, body: Range) -> Queued:
     """Send the failed deliveries of a span of time again. Raises `NotFound` and `BodyInvalid`."""
-    span = span_of(body, act.now)
-    failed = DeliveryFilter(status=DeliveryStatus.FAILED, since=span.since, until=span.until)
+    since, until = span_of(body, act.now)
+    failed = DeliveryFilter(status=DeliveryStatus.FAILED, since=since, until=until)
     await is_active(conn, act.webhook_id)
     queued = await resending.resend(conn, act, failed, body)
     await _record(conn, "webhook.recover", act, body, queued)

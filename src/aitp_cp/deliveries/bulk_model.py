@@ -75,16 +75,11 @@ class Queued(msgspec.Struct, frozen=True, rename="camel"):
     next_after: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Span(msgspec.Struct, frozen=True):
-    since: datetime
-    until: datetime
-
-
-def span_of(body: Range, now: datetime) -> Span:
-    """Return the times of a request; raises `BodyInvalid`."""
+def span_of(body: Range, now: datetime) -> tuple[datetime, datetime]:
+    """Return from when until when, both inclusive; raises `BodyInvalid`."""
     since = _time("since", body.since)
     until = now if body.until is None else min(_time("until", body.until), now)
-    return Span(since, until)
+    return since, until
 
 
 def filter_of(body: Resend) -> DeliveryFilter:

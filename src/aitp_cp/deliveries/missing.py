@@ -26,13 +26,6 @@ MAX_READS = 20  # of the log in one call: 100,000 events, some 200 ms
 PAGE_BYTES = 4 * 1024 * 1024
 
 
-class Gap(msgspec.Struct, frozen=True):
-    """The part of the log to look at: positions in (after, through]."""
-
-    after: int
-    through: int
-
-
 async def replay(conn: Connection, act: BulkAct, body: Range) -> Queued:
     """Enqueue at most `limit` deliveries that events of a span of time lack, in the order of the log.
 
@@ -40,16 +33,16 @@ async def replay(conn: Connection, act: BulkAct, body: Range) -> Queued:
     earlier ones may have been swept. Raises `NotFound` and `BodyInvalid`.
     """
     webhook = existing(await store.subscriber(conn, act.webhook_id), "no such webhook")
-    gap = await _gap(conn, webhook, act, body)
+    after, through = await _gap(conn, webhook, act, body)
     types = [kind for kind, delivered_as in DELIVERED_AS.items() if delivered_as in (webhook.events or DELIVERABLE)]
-    matched, after, reads = 0, gap.after, 0
-    while after < gap.through and matched < body.limit and reads < MAX_READS:
+    matched, reads = 0, 0
+    while after < through and matched < body.limit and reads < MAX_READS:
         page = await log.next_of_types(conn, types, after, MAX_ROWS, PAGE_BYTES)
         reads += 1
-        events = [event for event in page.events if (event.seq or 0) <= gap.through]
+        events = [event for event in page.events if (event.seq or 0) <= through]
         known = await store.delivered_events(conn, webhook.id, [event.id for event in events])
         missing = [event for event in events if event.id not in known]
-        after = page.last if page.last > after else gap.through
+        after = page.last if page.last > after else through
         if len(missing) > body.limit - matched:
             missing = missing[: body.limit - matched]
             after = missing[-1].seq or 0
@@ -59,17 +52,18 @@ async def replay(conn: Connection, act: BulkAct, body: Range) -> Queued:
                 outbox.delivery_of(event, msgspec.json.encode(event), webhook.id, act.now) for event in missing
             ]
             await store.insert_deliveries(conn, deliveries, act.now)
-    more = after < gap.through
+    more = after < through
     next_after = PLACE.cursor((after, webhook.id)) if more else msgspec.UNSET
     return Queued(matched, 0 if act.actor is None else matched, more, next_after)
 
 
-async def _gap(conn: Connection, webhook: Subscriber, act: BulkAct, body: Range) -> Gap:
-    """Return the part of the log that the request names, up to where the outbox is."""
-    span, place = span_of(body, act.now), place_of(PLACE, body.after)
+async def _gap(conn: Connection, webhook: Subscriber, act: BulkAct, body: Range) -> tuple[int, int]:
+    """Return the part of the log that the request names, up to where the outbox is: positions in (after, through]."""
+    since, until = span_of(body, act.now)
+    place = place_of(PLACE, body.after)
     if place is not None and place[1] != webhook.id:
         raise BodyInvalid("after is the cursor of another webhook")
-    since = max(span.since, kept_from(act.now, act.kept_days) or span.since)
+    since = max(since, kept_from(act.now, act.kept_days) or since)
     after = max(webhook.sees_after, await positions.before(conn, since), 0 if place is None else place[0])
-    through = await positions.before(conn, span.until + timedelta(microseconds=1))
-    return Gap(after, min(through, await outbox.position(conn)))
+    through = await positions.before(conn, until + timedelta(microseconds=1))
+    return after, min(through, await outbox.position(conn))

@@ -180,13 +180,14 @@ class Codes(msgspec.Struct, frozen=True):
 
 def read_codes(text: str | None) -> Codes | None:
     """Return the codes that `503`, `5xx` or `none` means; raises `FilterInvalid`."""
-    if text is None or text == "none":
-        return None if text is None else Codes()
-    match = re.fullmatch(r"([1-9])([0-9]{2}|xx)", text)
-    if match is None:
+    if text is None:
+        return None
+    if re.fullmatch(CODE_PATTERN, text) is None:
         raise FilterInvalid("code is a status such as 503, a class such as 5xx, or none")
-    first = int(match[1]) * 100
-    return Codes(first, first + 99) if match[2] == "xx" else Codes(int(text), int(text))
+    if text == "none":
+        return Codes()
+    first = int(text[0]) * 100
+    return Codes(first, first + 99) if text.endswith("xx") else Codes(int(text), int(text))
 
 
 class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):

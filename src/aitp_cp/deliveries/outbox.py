@@ -6,6 +6,7 @@ order of `seq`.
 """
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -57,17 +58,18 @@ async def step(db: Database) -> Step:
 
 async def catch_up(db: Database, timeout_secs: float) -> bool:
     """Enqueue everything that is in the log by now; return whether that was possible in time."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + timeout_secs
+    until = time.monotonic() + timeout_secs
     async with db.connection() as conn:
         target = await log.newest_position(conn)
-    while await _position(db) < target:
+    while True:
+        async with db.connection() as conn:
+            if await position(conn) >= target:
+                return True
         done = await step(db)
-        if loop.time() >= until:
+        if time.monotonic() >= until:
             return False
         if done.busy:
             await asyncio.sleep(CATCH_UP_PAUSE_SECS)
-    return True
 
 
 async def position(conn: Connection) -> int:
@@ -105,11 +107,6 @@ async def _begin(conn: Connection) -> None:
     through = await log.before_received(conn, datetime.now(UTC) - BEGIN_BEFORE)
     logger.warning("webhook_outbox_began_anew", at=through)
     await store.begin_cursor(conn, through)
-
-
-async def _position(db: Database) -> int:
-    async with db.connection() as conn:
-        return await position(conn)
 
 
 async def _enqueue_next(conn: Connection, cursor: Cursor) -> Step:

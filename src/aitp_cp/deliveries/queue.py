@@ -4,7 +4,7 @@ Due times and leases are compared with the database's clock only, for the clocks
 Lock order: a delivery's row before its webhook's. Whoever holds a webhook's row waits for no delivery.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -159,13 +159,13 @@ async def claim_due(conn: Connection, claim: Claim) -> list[Attempt]:
     """Lease due deliveries of webhooks whose breaker is closed; each counts as an attempt from here on."""
     busy = claim.in_flight
     rows = await conn.fetch(CLAIM_DUE, *_terms(claim), list(busy), list(busy.values()), PER_WEBHOOK)
-    return list(_attempts(rows, probe=False))
+    return _attempts(rows, probe=False)
 
 
 async def claim_probes(conn: Connection, claim: Claim) -> list[Attempt]:
     """Lease one delivery of each webhook whose breaker may let a probe through."""
     rows = await conn.fetch(CLAIM_PROBES, *_terms(claim), _full(claim.in_flight))
-    return list(_attempts(rows, probe=True))
+    return _attempts(rows, probe=True)
 
 
 async def fail_used_up(conn: Connection, max_attempts: int, limit: int) -> None:
@@ -193,20 +193,22 @@ def _full(in_flight: Mapping[UUID, int]) -> list[UUID]:
     return [id for id, slots in in_flight.items() if slots >= PER_WEBHOOK]
 
 
-def _attempts(rows: Sequence[Record], *, probe: bool) -> Iterator[Attempt]:
-    for row in rows:
-        if row["status"] == DeliveryStatus.IN_FLIGHT:
-            yield Attempt(
-                id=row["id"],
-                webhook_id=row["webhook_id"],
-                event_type=row["event_type"],
-                body=_body(row),
-                number=row["attempts"],
-                url=row["url"],
-                secret=row["secret"],
-                lease_token=row["lease_token"],
-                probe=probe,
-            )
+def _attempts(rows: Sequence[Record], *, probe: bool) -> list[Attempt]:
+    return [
+        Attempt(
+            id=row["id"],
+            webhook_id=row["webhook_id"],
+            event_type=row["event_type"],
+            body=_body(row),
+            number=row["attempts"],
+            url=row["url"],
+            secret=row["secret"],
+            lease_token=row["lease_token"],
+            probe=probe,
+        )
+        for row in rows
+        if row["status"] == DeliveryStatus.IN_FLIGHT
+    ]
 
 
 def _body(row: Record) -> bytes:

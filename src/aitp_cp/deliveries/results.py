@@ -106,20 +106,15 @@ async def record(conn: Connection, done: Sequence[Done[Attempt, Outcome]], rules
     for attempt, outcome in done:
         match outcome.verdict:
             case Verdict.FAILED:
-                retry_in = _pause(attempt, outcome, rules)
+                roll = random.random()  # noqa: S311 - spreads load, guards nothing
+                is_last = attempt.number >= rules.max_attempts
+                retry_in = None if is_last else pause(attempt.number, outcome.retry_after_secs, roll)
                 breaker = (rules.breaker_threshold, attempt.probe, rules.breaker_reset)
                 await conn.execute(RECORD_FAILED, *_values(attempt, outcome, retry_in), *breaker)
             case Verdict.REFUSED:
                 await conn.execute(RECORD_REFUSED, *_values(attempt, outcome))
             case Verdict.GONE:
                 await conn.execute(RECORD_GONE, *_values(attempt, outcome), attempt.url)
-
-
-def _pause(attempt: Attempt, outcome: Outcome, rules: Rules) -> timedelta | None:
-    """Return the pause before the next attempt; None after the last."""
-    if attempt.number >= rules.max_attempts:
-        return None
-    return pause(attempt.number, outcome.retry_after_secs, random.random())  # noqa: S311 - spreads load, guards nothing
 
 
 def _values(attempt: Attempt, outcome: Outcome, retry_in: timedelta | None = None) -> tuple[object, ...]:

@@ -78,7 +78,9 @@ class LeasedLoop(Loop, Generic[Item, Result]):
             # Counted here, because items end while the loop waits for a connection.
             items = await self.claim(conn, self.max_in_flight - len(self._in_flight))
         for item in items:
-            self._begin(item)
+            task = asyncio.create_task(self._work(item), name=f"item:{self.name}")
+            self._in_flight[task] = item
+            task.add_done_callback(self._ended)
         if items:
             return self.busy_secs
         async with self.rt.db.connection() as conn:
@@ -102,11 +104,6 @@ class LeasedLoop(Loop, Generic[Item, Result]):
             await asyncio.gather(*late, return_exceptions=True)
         if self._recording is not None:
             await self._recording
-
-    def _begin(self, item: Item) -> None:
-        task = asyncio.create_task(self._work(item), name=f"item:{self.name}")
-        self._in_flight[task] = item
-        task.add_done_callback(self._ended)
 
     async def _work(self, item: Item) -> None:
         result = await self.work(item)
