@@ -130,11 +130,11 @@ class LeasedLoop(Loop, Generic[Item, Result]):
         for secs in RECORD_RETRY_SECS:
             try:
                 async with self.rt.db.connection() as conn:
-                    return await self.record(conn, done)
+                    await self.record(conn, done)
+                return
             except RETRIABLE:
                 await asyncio.sleep(secs)
             except Exception:
                 log.exception("job_results_lost", job=self.name, items=len(done))
-                return None
+                return
         log.warning("job_results_lost", job=self.name, items=len(done))  # the items come back when their leases end
-        return None

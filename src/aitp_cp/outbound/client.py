@@ -14,7 +14,7 @@ from aitp_cp.errors import AppError, HostUnresolved
 from aitp_cp.outbound import http1, tls
 from aitp_cp.outbound.model import Address, Policy, Refused, Reply, Target, Unreachable
 from aitp_cp.outbound.policy import check_url
-from aitp_cp.outbound.resolver import Lookup, SystemLookup, checked
+from aitp_cp.outbound.resolver import Lookup, SystemLookup, resolve
 
 USER_AGENT = f"aitp-control-plane/{__version__}"
 LOOKUP_SECS = 5.0
@@ -50,7 +50,7 @@ class GuardedClient:
             return
         try:
             async with asyncio.timeout(LOOKUP_SECS):
-                await checked(target.host, self._policy, self._lookup)
+                await resolve(target.host, self._policy, self._lookup)
         except (Refused, Unreachable, TimeoutError):
             raise HostUnresolved(headers={"Retry-After": RETRY_AFTER_SECS}) from None
 
@@ -105,7 +105,7 @@ class GuardedClient:
 
     @asynccontextmanager
     async def _connected(self, target: Target) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        addresses = [target.literal] if target.literal else await checked(target.host, self._policy, self._lookup)
+        addresses = [target.literal] if target.literal else await resolve(target.host, self._policy, self._lookup)
         context = (self._tls or tls.trusting_system()) if target.scheme == "https" else None
         try:
             socket = await start_connection(

@@ -43,17 +43,17 @@ class SystemLookup:
             if not result.done():
                 result.set_result(addresses)
 
-        def resolve() -> None:
-            addresses = _resolve(host)
+        def run() -> None:
+            addresses = _system_addresses(host)
             with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
                 loop.call_soon_threadsafe(settle, addresses)
 
         async with self._room:
-            threading.Thread(target=resolve, name="name-lookup", daemon=True).start()
+            threading.Thread(target=run, name="name-lookup", daemon=True).start()
             return await result
 
 
-async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
+async def resolve(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
     """Return every address of a name; raises `Refused` if one of them is forbidden, `Unreachable` if there is none.
 
     The errors read the same: a caller who chooses the name must not learn what our name server knows of it.
@@ -66,7 +66,7 @@ async def checked(host: str, policy: Policy, lookup: Lookup) -> list[Address]:
     return addresses
 
 
-def _resolve(host: str) -> list[Address]:
+def _system_addresses(host: str) -> list[Address]:
     try:
         entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
