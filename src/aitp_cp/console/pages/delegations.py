@@ -22,23 +22,20 @@ from aitp_cp.tcts import queries
 from aitp_cp.tcts.views import DelegationView, TctView
 from aitp_cp.web.path import path_uuid
 
-MAX_SCOPE = 40  # grants that a node shows
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """A grant of the parent; one that was not passed on is `dropped`."""
-
-    name: str
-    dropped: bool
+MAX_SCOPE = 40  # grants that a node shows, and as many that are not passed on
 
 
 class Node(msgspec.Struct, frozen=True):
-    """One delegation; `by` is the delegation above that revokes it, `below` counts everything under it."""
+    """One delegation; `by` is the delegation above that revokes it, `below` counts everything under it.
+
+    `dropped` are the grants of its parent that it does not pass on.
+    """
 
     delegation: DelegationView
     status: str
     by: UUID | None
-    grants: list[Grant]
+    grants: Sequence[str]
+    dropped: Sequence[str]
     children: list["Node"]
     below: int
 
@@ -79,7 +76,8 @@ class _Tree:
             row,
             status,
             by if status == "revoked above" else None,
-            _narrowed(scope, above)[:MAX_SCOPE],
+            scope[:MAX_SCOPE],
+            [grant for grant in above or () if grant not in scope][:MAX_SCOPE],
             children,
             sum(child.below + 1 for child in children),
         )
@@ -91,23 +89,16 @@ class _Tree:
         return "expired" if ends is not None and ends <= self._now else "live"
 
 
-async def get_delegation(rt: Runtime, request: Request) -> Response:
-    return await _page(rt, request, await _view(rt, request))
-
-
-async def revoke_delegation(rt: Runtime, request: Request, form: Form) -> Response:
+async def show_or_revoke(rt: Runtime, request: Request, form: Form | None = None) -> Response:
+    """Show what hangs below an id; with a form, revoke it as that was planned."""
     view = await _view(rt, request, form)
-    if await revoke(rt, request, form, view.plan):
+    if form is not None and await revoke(rt, request, form, view.plan):
         return see_other(view.plan.page)
-    return await _page(rt, request, view)
-
-
-async def _page(rt: Runtime, request: Request, view: DelegationPage) -> Response:
     status = 409 if view.plan.changed else 200
     return await render(rt, request, "delegation.html", view, title="Delegations", status=status)
 
 
-async def _view(rt: Runtime, request: Request, form: Form | None = None) -> DelegationPage:
+async def _view(rt: Runtime, request: Request, form: Form | None) -> DelegationPage:
     jti = path_uuid(request, "jti")
     async with rt.db.connection() as conn:
         rows = (await queries.tree(conn, jti, None)).read().delegations
@@ -131,13 +122,7 @@ async def _view(rt: Runtime, request: Request, form: Form | None = None) -> Dele
     )
 
 
-def _narrowed(scope: Sequence[str], above: Sequence[str] | None) -> list[Grant]:
-    """The delegation's own grants, then those of its parent that it does not pass on."""
-    kept = [Grant(name, dropped=False) for name in scope]
-    return kept + [Grant(name, dropped=True) for name in above or () if name not in scope]
-
-
 PAGES = (
-    screen("/delegations/{jti}", get_delegation, scope=Scope.EVENTS_READ),
-    action("/delegations/{jti}/revoke", revoke_delegation, scope=Scope.REVOCATION_WRITE, fresh_on="/delegations/{jti}"),
+    screen("/delegations/{jti}", show_or_revoke, scope=Scope.EVENTS_READ),
+    action("/delegations/{jti}/revoke", show_or_revoke, scope=Scope.REVOCATION_WRITE, fresh_on="/delegations/{jti}"),
 )

@@ -69,17 +69,13 @@ class EnrolView(msgspec.Struct, frozen=True):
     minted: Minted | None = None
 
 
-async def show(rt: Runtime, request: Request) -> Response:
+async def show(rt: Runtime, request: Request, form: Form | None = None) -> Response:
+    """Show the form; with a manifest in it, what that claims."""
     async with rt.db.connection() as conn:  # the page needs no row, but what it offers does
         await server_time(conn)
-    refused = forms.sent(request)
-    view = EnrolView("") if refused is None else await _view(rt, refused.get("manifest"))
+    form = form or forms.sent(request)  # of an action that was refused
+    view = EnrolView("") if form is None else await _view(rt, form.get("manifest"))
     return await render(rt, request, "enrol.html", view, title="Enrol an agent")
-
-
-async def check(rt: Runtime, request: Request, form: Form) -> Response:
-    text = form.get("manifest")
-    return await render(rt, request, "enrol.html", await _view(rt, text), title="Enrol an agent")
 
 
 async def mint(rt: Runtime, request: Request, form: Form) -> Response:
@@ -134,7 +130,7 @@ async def _checked(rt: Runtime, text: str) -> Checked:
 
 PAGES = (
     screen("/agents/enrol", show, scope=Scope.AGENTS_READ),
-    action("/agents/enrol", check, scope=Scope.AGENTS_READ, body_limit=FORM_BYTES),
+    action("/agents/enrol", show, scope=Scope.AGENTS_READ, body_limit=FORM_BYTES),
     action("/agents/enrol/token", mint, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
     action("/agents/enrol/register", register, scope=Scope.AGENTS_WRITE, body_limit=FORM_BYTES),
 )

@@ -72,22 +72,15 @@ async def list_tokens(rt: Runtime, request: Request) -> Response:
     return await render(rt, request, "tokens.html", view, title="Tokens")
 
 
-async def get_token(rt: Runtime, request: Request) -> Response:
-    return await _page(rt, request, await _view(rt, request))
-
-
-async def revoke_token(rt: Runtime, request: Request, form: Form) -> Response:
+async def show_or_revoke(rt: Runtime, request: Request, form: Form | None = None) -> Response:
+    """Show a token; with a form, revoke it as that was planned."""
     view = await _view(rt, request, form)
-    if await revoke(rt, request, form, view.plan):
+    if form is not None and await revoke(rt, request, form, view.plan):
         return see_other(view.plan.page)
-    return await _page(rt, request, view)
-
-
-async def _page(rt: Runtime, request: Request, view: TokenView) -> Response:
     return await render(rt, request, "token.html", view, title="Token", status=409 if view.plan.changed else 200)
 
 
-async def _view(rt: Runtime, request: Request, form: Form | None = None) -> TokenView:
+async def _view(rt: Runtime, request: Request, form: Form | None) -> TokenView:
     jti = path_uuid(request, "jti")
     async with rt.db.connection() as conn:
         token = await queries.find_tct(conn, jti)
@@ -113,6 +106,6 @@ def _row(rt: Runtime, token: TctView) -> TokenRow:
 
 PAGES = (
     screen("/tokens", list_tokens, scope=Scope.EVENTS_READ, nav="Tokens", query=TokensFilter),
-    screen("/tokens/{jti}", get_token, scope=Scope.EVENTS_READ),
-    action("/tokens/{jti}/revoke", revoke_token, scope=Scope.REVOCATION_WRITE, fresh_on="/tokens/{jti}"),
+    screen("/tokens/{jti}", show_or_revoke, scope=Scope.EVENTS_READ),
+    action("/tokens/{jti}/revoke", show_or_revoke, scope=Scope.REVOCATION_WRITE, fresh_on="/tokens/{jti}"),
 )
