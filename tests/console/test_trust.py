@@ -24,7 +24,7 @@ async def test_anchors_and_pins_come_and_go(app: App) -> None:
         page = (await browser.get("/console/trust")).text
         assert "No anchor." in page
         assert "No key is pinned." in page
-        form = {"issuer_url": ISSUER, "label": HOSTILE, "namespace": "home"}
+        form = {"issuerUrl": ISSUER, "label": HOSTILE, "namespace": "home"}
         assert (await browser.post("/console/trust/anchors", form)).status_code == 303
         assert "has a trust anchor" in (await browser.post("/console/trust/anchors", form)).text
         assert (await browser.post("/console/trust/pins", {"aid": agent.aid, "label": "checked"})).status_code == 303
@@ -34,7 +34,7 @@ async def test_anchors_and_pins_come_and_go(app: App) -> None:
         assert "⟨U+202E⟩" in page
         assert 'class="state soon"' in page
         anchor = re.findall(r'action="/console/trust/anchors/([0-9a-f-]{36})/edit"', page)[0]
-        changed = {"issuer_url": ISSUER, "namespace": "home", "jwks_url": "https://idp.example/keys", "label": ""}
+        changed = {"issuerUrl": ISSUER, "namespace": "home", "jwksUrl": "https://idp.example/keys", "label": ""}
         assert (await browser.post(f"/console/trust/anchors/{anchor}/edit", changed)).status_code == 303
         shown = (await app.http.get(f"/api/trust-anchors/{anchor}")).json()
         assert (shown["jwksUrl"], shown["label"]) == ("https://idp.example/keys", None)
@@ -43,9 +43,9 @@ async def test_anchors_and_pins_come_and_go(app: App) -> None:
         unpinned = await browser.post("/console/trust/pins/remove", {"aid": agent.aid, "namespace": "default"})
         assert unpinned.status_code == 303
         for path, wrong in (
-            ("anchors", {"issuer_url": "ftp://idp.example"}),
+            ("anchors", {"issuerUrl": "ftp://idp.example"}),
             ("pins", {"aid": "nobody"}),
-            ("pins", {"aid": agent.aid, "expires": "soon"}),
+            ("pins", {"aid": agent.aid, "expiresAt": "soon"}),
         ):
             assert (await browser.post(f"/console/trust/{path}", wrong)).status_code == 400
     assert [row["action"] for row in await audit_of(app)] == [
@@ -82,7 +82,7 @@ async def test_an_old_proof_and_a_reader_change_nothing(database_url: str) -> No
                 page = (await browser.get("/console/trust")).text
                 assert 'method="post" action="/console/trust' not in page
                 assert ("confirm that it is you" in page) == (role is Role.OPERATOR)
-                response = await browser.post("/console/trust/anchors", {"issuer_url": ISSUER})
+                response = await browser.post("/console/trust/anchors", {"issuerUrl": ISSUER})
                 assert response.status_code == (403 if role is Role.AUDITOR else 303)
                 assert role is Role.AUDITOR or response.headers["location"].startswith("/console/login")
         assert (await app.get("/api/trust-anchors")).json()["trustAnchors"] == []

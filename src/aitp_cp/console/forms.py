@@ -22,6 +22,10 @@ class Form(msgspec.Struct, frozen=True):
         """Return the first value of a field without white space around it."""
         return next((value.strip() for key, value in self.fields if key == name), default)
 
+    def filled(self, *names: str) -> dict[str, str]:
+        """Return those of the fields that are filled in."""
+        return {name: value for name in names if (value := self.get(name))}
+
     def all(self, name: str) -> list[str]:
         """Return every value of a field, such as the ticked rows."""
         return [value for key, value in self.fields if key == name]

@@ -170,7 +170,7 @@ async def export(rt: Runtime, request: Request) -> Response:
 async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
     """Show which agents would go; with the digest of that plan, deregister them in one transaction."""
     now = rt.clock()
-    filters = {name: form.get(name) for name in FILTERS if form.get(name)}
+    filters = form.filled(*FILTERS)
     query = _dated(decode_query(urlencode(filters, errors="replace").encode(), AgentsFilter), now)
     chosen = None if form.get("all") else sorted(set(form.all("aid")))[:MAX_BULK]
     async with rt.db.transaction() as conn:

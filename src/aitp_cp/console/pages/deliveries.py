@@ -129,14 +129,13 @@ async def redeliver(rt: Runtime, request: Request, form: Form) -> Response:
 
 async def resend(rt: Runtime, request: Request, form: Form) -> Response:
     """Send the ticked deliveries again, or all that match the page's filter."""
-    matching: dict[str, object] = {name: form.get(name) for name in MATCHING if form.get(name)}
+    matching = form.filled(*MATCHING)
+    body: dict[str, object] = {**(matching or {"since": EVER})}
     if form.get("what") == "selected":
         ids = [each for each in map(read_uuid, form.all("ids")) if each is not None][:MAX_ROWS]
         if not ids:
             raise BadRequest("no delivery is ticked")
-        body: dict[str, object] = {"ids": list(map(str, ids))}
-    else:
-        body = matching or {"since": EVER}
+        body = {"ids": list(map(str, ids))}
     after = form.get("rest") or None if form.get("what") == "matching" else None
 
     async def step(conn: Connection, act: BulkAct, after: str | None) -> Queued:

@@ -13,7 +13,7 @@ from aitp_cp.console.page import Region, action, region, render, screen, see_oth
 from aitp_cp.console.parts.link import link
 from aitp_cp.console.shell import namespace_of
 from aitp_cp.db.keyset import Window
-from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid
+from aitp_cp.errors import BodyInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.truststore import pinned_keys, service, store
@@ -95,13 +95,9 @@ async def _pins(rt: Runtime, query: TrustQuery) -> Listed[PinnedKeyView]:
 
 
 async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:
-    members = {"issuerUrl": form.get("issuer_url"), **_optional(form, namespace="namespace", jwksUrl="jwks_url")}
-    new = convert({**members, **_optional(form, label="label")}, NewAnchor)
-    try:
-        async with rt.db.transaction() as conn:
-            await service.create(conn, new, actor_of(rt, request), rt.clock())
-    except AlreadyExists as exists:
-        raise BadRequest(exists.message) from exists
+    members = {"issuerUrl": form.get("issuerUrl"), **form.filled("namespace", "jwksUrl", "label")}
+    async with rt.db.transaction() as conn:
+        await service.create(conn, convert(members, NewAnchor), actor_of(rt, request), rt.clock())
     rt.get(JwksRefresher).wake()
     return see_other(link("/trust"))
 
@@ -109,9 +105,9 @@ async def add_anchor(rt: Runtime, request: Request, form: Form) -> Response:
 async def edit_anchor(rt: Runtime, request: Request, form: Form) -> Response:
     id = path_uuid(request)
     patch = {
-        "issuerUrl": form.get("issuer_url"),
+        "issuerUrl": form.get("issuerUrl"),
         "namespace": form.get("namespace"),
-        "jwksUrl": form.get("jwks_url") or None,
+        "jwksUrl": form.get("jwksUrl") or None,
         "label": form.get("label") or None,
     }
     async with rt.db.transaction() as conn:
@@ -137,8 +133,7 @@ async def pin_key(rt: Runtime, request: Request, form: Form, text: str) -> None:
     aid = aids.recognise(text)
     if aid is None:
         raise BodyInvalid("aid is not an AID")
-    members = {"aid": aid, "pubkey": aids.public_key(aid)}
-    members |= _optional(form, namespace="namespace", label="label", expiresAt="expires")
+    members = {"aid": aid, "pubkey": aids.public_key(aid), **form.filled("namespace", "label", "expiresAt")}
     key = pinned_keys.read_key(convert(members, NewPinnedKey))
     async with rt.db.transaction() as conn:
         await pinned_keys.upsert(conn, key, actor_of(rt, request), rt.clock())
@@ -149,11 +144,6 @@ async def unpin(rt: Runtime, request: Request, form: Form) -> Response:
         actor = actor_of(rt, request)
         await pinned_keys.delete(conn, form.get("namespace"), form.get("aid"), actor, rt.clock())
     return see_other(link("/trust"))
-
-
-def _optional(form: Form, **fields: str) -> dict[str, str]:
-    """Return the members whose fields are filled in."""
-    return {name: form.get(field) for name, field in fields.items() if form.get(field)}
 
 
 PAGES = (
