@@ -78,17 +78,17 @@ async def connect(
         driver["ssl"] = True
     driver["command_timeout"] = command_timeout
     driver["server_settings"] = {"application_name": url.application_name or application_name}
-    one = partial(_connect, pinning=_pinning({**PINNED, **url.settings, **(session or {})}), driver=driver)
+    to_host = partial(_connect, pinning=_pinning({**PINNED, **url.settings, **(session or {})}), driver=driver)
     if len(url.hosts) < 2:
-        return await one(url.dsn, timeout=timeout)
+        return await to_host(url.dsn, timeout=timeout)
     async with asyncio.timeout(timeout):
         attributes = url.attributes or ("prefer-standby" if standby else "read-write")
         if attributes != "prefer-standby":
-            return await _first(url, attributes, one)
+            return await _first(url, attributes, to_host)
         try:
-            return await _first(url, "standby", one)
+            return await _first(url, "standby", to_host)
         except NoServer:
-            return await _first(url, "any", one)
+            return await _first(url, "any", to_host)
 
 
 @contextmanager
@@ -100,10 +100,9 @@ def ending(conn: Conn) -> Iterator[Conn]:
         conn.terminate()
 
 
-async def _first(url: DatabaseUrl, attributes: str, one: Callable[..., Attempt]) -> Conn:
+async def _first(url: DatabaseUrl, attributes: str, to_host: Callable[..., Attempt]) -> Conn:
     """Return a connection to the first host with these attributes; each gets a head start before the next."""
-    timeout = HOST_TIMEOUT_SECS
-    attempts = [partial(one, url.alone(host, attributes), timeout=timeout) for host in url.hosts]
+    attempts = [partial(to_host, url.alone(host, attributes), timeout=HOST_TIMEOUT_SECS) for host in url.hosts]
     conn: Conn | None
     conn, _, failures = await staggered_race(attempts, NEXT_HOST_SECS)
     if conn is None:

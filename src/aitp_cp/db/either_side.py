@@ -15,15 +15,15 @@ class EitherSide:
     """
 
     def __init__(self, view: View[Any], rows: str, sides: tuple[str, str], order: Order) -> None:
-        one, other = sides
+        first, second = sides
         newest = f"ORDER BY {order.sql} LIMIT {{reach}}"
         self._order = order
         self._statement = view.page(
             f"""
             SELECT * FROM (
-                ({rows} WHERE {{where}} AND {one} = {{aid}} {newest})
+                ({rows} WHERE {{where}} AND {first} = {{aid}} {newest})
                 UNION ALL
-                ({rows} WHERE {{where}} AND {other} = {{aid}} AND {one} IS DISTINCT FROM {{aid}} {newest})
+                ({rows} WHERE {{where}} AND {second} = {{aid}} AND {first} IS DISTINCT FROM {{aid}} {newest})
             ) AS either
             ORDER BY {order.sql} LIMIT {{limit}} OFFSET {{offset}}
             """,  # noqa: S608 - the parts are constants of a store

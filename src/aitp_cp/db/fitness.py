@@ -70,26 +70,26 @@ async def undurable(conn: asyncpg.Connection) -> str | None:
 async def pooled_by_transaction(dsn: str) -> str | None:
     """Return a sentence when two sessions share a server process, or a session has no transactions of its own."""
     for _ in range(2):  # one lost connection is an accident; one lost at every BEGIN is a pooler that refuses it
-        async with session(dsn) as one, session(dsn) as other:
+        async with session(dsn) as first, session(dsn) as second:
             with suppress(asyncpg.ConnectionDoesNotExistError):
-                return _BY_TRANSACTION if await _share(one, other) else None
+                return _BY_TRANSACTION if await _share(first, second) else None
     return _BY_TRANSACTION
 
 
-async def _share(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
+async def _share(first: asyncpg.Connection, second: asyncpg.Connection) -> bool:
     try:
-        first = await _pid(one)
-        async with other.transaction():  # holds its server process; a pooler would have lent `one` the same
-            second_before = await other.fetchval("SELECT pg_backend_pid()")
+        pid = await _pid(first)
+        async with second.transaction():  # holds its server process; a pooler would have lent `first` the same
+            pid_of_second = await second.fetchval("SELECT pg_backend_pid()")
             try:
-                second = await _pid(one)
+                pid_later = await _pid(first)
             except TimeoutError:
-                # A pooler with one connection lends it to `other`, which is answered; a silent database answers nobody.
-                await other.fetchval("SELECT 1")
+                # A pooler with one connection lends it to `second`, which works; a silent database answers nobody.
+                await second.fetchval("SELECT 1")
                 return True
     except _LOST_STATEMENT:
         return True
-    return bool(second_before == first or second != first)
+    return bool(pid_of_second == pid or pid_later != pid)
 
 
 @asynccontextmanager

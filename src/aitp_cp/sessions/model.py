@@ -55,12 +55,8 @@ class SessionChange(State, frozen=True):
 
     def merged(self, other: Self) -> Self:
         """`complete` wins over `failed`, and either over `started`."""
-        if self.status == other.status:
-            end = self.status, least(self.completed_at, other.completed_at), least(self.error, other.error)
-        else:
-            winner = max(self, other, key=lambda change: RANK[change.status])
-            end = winner.status, winner.completed_at, winner.error
-        status, completed_at, error = end
+        status = max(self.status, other.status, key=RANK.__getitem__)
+        ends = [change for change in (self, other) if change.status is status]
         return msgspec.structs.replace(
             self,
             status=status,
@@ -70,9 +66,9 @@ class SessionChange(State, frozen=True):
             grants=union(self.grants, other.grants),
             run_id=least(self.run_id, other.run_id),
             boundary=least(self.boundary, other.boundary),
-            error=error,
+            error=least(ends[0].error, ends[-1].error),
             started_at=least(self.started_at, other.started_at),
-            completed_at=completed_at,
+            completed_at=least(ends[0].completed_at, ends[-1].completed_at),
             ended=least(self.ended, other.ended),
             claimed=self.claimed or other.claimed,
         )

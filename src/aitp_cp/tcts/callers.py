@@ -96,8 +96,14 @@ class Row(msgspec.Struct, Generic[S], frozen=True, omit_defaults=True):
         shown = self.shown
         return self.disputed or any(caller.state.disputes(shown) for caller in self.callers)
 
-    def told(self, caller: str, state: S) -> Self:
-        """Return the row after one more report."""
+    def with_reports(self, reports: Iterable[Reported[S]]) -> Self:
+        """Return the row after these further reports."""
+        row = self
+        for report in reports:
+            row = row._with_report(report.caller, report.state)
+        return row
+
+    def _with_report(self, caller: str, state: S) -> Self:
         mine = next((known for known in self.callers if (known.caller, known.state.slot) == (caller, state.slot)), None)
         is_full = mine is None and self._is_full(state)
         if is_full and not state.slot:
@@ -163,13 +169,7 @@ def stored_states(row: Row[S]) -> str | None:
 def first_row(reports: Sequence[Reported[S]]) -> Row[S]:
     """Return the row that these reports make where there was none."""
     first = reports[0]
-    return told(Row((CallerState(first.caller, first.state.placed(())),)), reports[1:])
-
-
-def told(row: Row[S], reports: Iterable[Reported[S]]) -> Row[S]:
-    for report in reports:
-        row = row.told(report.caller, report.state)
-    return row
+    return Row((CallerState(first.caller, first.state.placed(())),)).with_reports(reports[1:])
 
 
 def by_key(reports: Iterable[tuple[K, Reported[S]]]) -> dict[K, list[Reported[S]]]:

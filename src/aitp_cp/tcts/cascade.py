@@ -92,12 +92,8 @@ async def _step(conn: Connection, items: list[Item], rows: int) -> tuple[list[It
 
 def _earliest(reached: Sequence[Reached]) -> list[Reached]:
     """Return each delegation once, with the earliest time at which it was reached."""
-    since: dict[UUID, Reached] = {}
-    for row in reached:
-        known = since.get(row.jti)
-        if known is None or row.since < known.since:
-            since[row.jti] = row
-    return list(since.values())
+    latest_first = sorted(reached, key=lambda row: row.since, reverse=True)
+    return list({row.jti: row for row in latest_first}.values())
 
 
 def _distinct(items: Iterable[Item]) -> list[Item]:

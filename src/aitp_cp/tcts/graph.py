@@ -21,13 +21,15 @@ SETTLED_AT = "CASE WHEN revoked THEN coalesce(revoked_at, 'infinity') ELSE 'infi
 CAUSES = """
     SELECT revoked_at AS since, true AS named FROM revoked_reports WHERE jti = {source}
     UNION ALL
-    SELECT said.revoked_at, true
-    FROM signed_revocations AS said JOIN issued_tcts AS own ON own.jti = said.jti AND own.issuer_aid = said.signer
-    WHERE said.jti = {source} AND said.kind = 'tct'
+    SELECT signed.revoked_at, true
+    FROM signed_revocations AS signed
+    JOIN issued_tcts AS own ON own.jti = signed.jti AND own.issuer_aid = signed.signer
+    WHERE signed.jti = {source} AND signed.kind = 'tct'
     UNION ALL
-    SELECT said.revoked_at, true
-    FROM signed_revocations AS said JOIN delegations AS own ON own.jti = said.jti AND own.delegator_aid = said.signer
-    WHERE said.jti = {source}
+    SELECT signed.revoked_at, true
+    FROM signed_revocations AS signed
+    JOIN delegations AS own ON own.jti = signed.jti AND own.delegator_aid = signed.signer
+    WHERE signed.jti = {source}
     UNION ALL
     SELECT revoked_at, true FROM revocation_entries WHERE jti = {source}
     UNION ALL
@@ -39,11 +41,11 @@ CAUSES = """
 # A token that its row does not show has no children of its own in the walk: these are delegations that rest on it by
 # their signature, and that its issuer revokes with it.
 FIND_DERIVED = """
-SELECT derived.jti, min(said.revoked_at) AS since
-FROM signed_revocations AS said JOIN delegations AS derived
-     ON derived.parent_jti = said.jti AND derived.audience_aid = said.signer
-WHERE said.jti = ANY($1::uuid[]) AND said.kind = 'tct'
-  AND (NOT derived.revoked OR coalesce(derived.revoked_at, 'infinity') > said.revoked_at)
+SELECT derived.jti, min(signed.revoked_at) AS since
+FROM signed_revocations AS signed JOIN delegations AS derived
+     ON derived.parent_jti = signed.jti AND derived.audience_aid = signed.signer
+WHERE signed.jti = ANY($1::uuid[]) AND signed.kind = 'tct'
+  AND (NOT derived.revoked OR coalesce(derived.revoked_at, 'infinity') > signed.revoked_at)
 GROUP BY derived.jti ORDER BY derived.jti
 """
 
@@ -85,15 +87,15 @@ WITH origin AS (
     UNION
     SELECT jti, parent_jti FROM delegation_parents WHERE jti = ANY($1::uuid[])
 ), cause AS (
-    SELECT origin.jti, min(found.since) AS since, bool_or(found.named AND source = origin.jti) AS explicit
+    SELECT origin.jti, min(causes.since) AS since, bool_or(causes.named AND source = origin.jti) AS explicit
     FROM origin CROSS JOIN LATERAL (
         {CAUSES.format(source="source")}
         UNION ALL
-        SELECT said.revoked_at, false
-        FROM delegations AS derived JOIN signed_revocations AS said
-             ON said.jti = derived.parent_jti AND said.signer = derived.audience_aid AND said.kind = 'tct'
+        SELECT signed.revoked_at, false
+        FROM delegations AS derived JOIN signed_revocations AS signed
+             ON signed.jti = derived.parent_jti AND signed.signer = derived.audience_aid AND signed.kind = 'tct'
         WHERE derived.jti = origin.jti
-    ) AS found
+    ) AS causes
     GROUP BY origin.jti
 )
 UPDATE delegations AS stored
@@ -117,7 +119,7 @@ WHERE EXISTS (SELECT 1 FROM delegations WHERE parent_jti = source.jti)
 FIND_OPEN = f"""
 SELECT source.jti, cause.since
 FROM unnest($1::uuid[]) AS source (jti)
-CROSS JOIN LATERAL (SELECT min(since) AS since FROM ({CAUSES.format(source="source.jti")}) AS found) AS cause
+CROSS JOIN LATERAL (SELECT min(since) AS since FROM ({CAUSES.format(source="source.jti")}) AS causes) AS cause
 WHERE {_is_open("source.jti", "cause.since")}
 """
 
@@ -161,12 +163,12 @@ WITH RECURSIVE below AS (
     SELECT child.jti FROM below CROSS JOIN LATERAL ({_first_children("below.jti", FAN_OUT)}) AS child
 )
 UPDATE delegations AS stored SET revoked = false, revoked_at = NULL, revoked_reason = NULL
-FROM (SELECT jti FROM below LIMIT $2) AS found
-WHERE stored.jti = found.jti AND revoked
+FROM (SELECT jti FROM below LIMIT $2) AS released
+WHERE stored.jti = released.jti AND revoked
   AND (revoked_reason = 'parent_revoked'
-       OR EXISTS (SELECT 1 FROM revoked_reports WHERE jti = found.jti)
-       OR EXISTS (SELECT 1 FROM signed_revocations WHERE jti = found.jti)
-       OR EXISTS (SELECT 1 FROM revocation_entries WHERE jti = found.jti))
+       OR EXISTS (SELECT 1 FROM revoked_reports WHERE jti = released.jti)
+       OR EXISTS (SELECT 1 FROM signed_revocations WHERE jti = released.jti)
+       OR EXISTS (SELECT 1 FROM revocation_entries WHERE jti = released.jti))
 RETURNING stored.jti
 """
 
@@ -245,7 +247,7 @@ async def expand(conn: Connection, items: Sequence[Item], limit: int) -> list[Ch
     rows: list[list[tuple[UUID, bool]]] = [[] for _ in items]
     for row in await conn.fetch(EXPAND, *columns(items, "jti", "since", "from_jti"), limit + 1):
         rows[row["place"] - 1].append((row["jti"], row["open"]))
-    return [_children(item, found, limit) for item, found in zip(items, rows, strict=True)]
+    return [_children(item, children, limit) for item, children in zip(items, rows, strict=True)]
 
 
 async def reach(conn: Connection, starts: Sequence[Reached], limit: int) -> list[Reached]:

@@ -16,11 +16,11 @@ MAX_GRANTS = 1000
 MAX_GRANTS_BYTES = 64 * 1024
 
 
-def least(one: T | None, other: T | None) -> T | None:
+def least(first: T | None, second: T | None) -> T | None:
     """Return the lesser of two values, or the only known one."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
 
 
 def union(*grants: Iterable[str]) -> list[str]:
@@ -35,9 +35,9 @@ def union(*grants: Iterable[str]) -> list[str]:
     return kept
 
 
-def higher(one: Verdict, other: Verdict) -> Verdict:
+def higher(first: Verdict, second: Verdict) -> Verdict:
     """Return the verdict of the higher rank."""
-    return max(one, other, key=RANKED.index)
+    return max(first, second, key=RANKED.index)
 
 
 def is_agent(name: str | None) -> bool:
@@ -45,6 +45,6 @@ def is_agent(name: str | None) -> bool:
     return name is not None and aids.recognise(name) == name
 
 
-def differ(one: T | None, other: T | None) -> bool:
+def differ(first: T | None, second: T | None) -> bool:
     """Return whether two values are known, not empty, and different."""
-    return bool(one) and bool(other) and one != other
+    return bool(first) and bool(second) and first != second

@@ -71,8 +71,8 @@ _STATEMENTS = f"""
 coalesce(CASE WHEN caller_states IS NOT NULL THEN (
     SELECT jsonb_agg(jsonb_build_object(
         'reportedBy', {agent_of("caller")}, 'issuer', issuer, 'subject', subject, 'verdict', verdict,
-        'expiresAt', {shown("said.expires_at")}, 'revoked', since IS NOT NULL, 'revokedAt', {shown("since")})
-        ORDER BY place, said.created_at, issuer, subject, caller)
+        'expiresAt', {shown("stated.expires_at")}, 'revoked', since IS NOT NULL, 'revokedAt', {shown("since")})
+        ORDER BY place, stated.created_at, issuer, subject, caller)
     FROM (
         SELECT place, each ->> 'caller' AS caller, state ->> 'issuer' AS issuer, state ->> 'subject' AS subject,
                coalesce(state ->> 'verdict', 'none') AS verdict, (state ->> 'expires_at')::timestamptz AS expires_at,
@@ -81,14 +81,14 @@ coalesce(CASE WHEN caller_states IS NOT NULL THEN (
                     ELSE (SELECT revoked_at FROM revocation_entries WHERE jti = main.jti) END AS since
         FROM issued_tcts AS main
         CROSS JOIN LATERAL jsonb_array_elements(main.caller_states -> 'callers') WITH ORDINALITY AS every (each, place)
-        CROSS JOIN LATERAL (SELECT each -> 'state') AS stated (state)
+        CROSS JOIN LATERAL (SELECT each -> 'state') AS kept (state)
         CROSS JOIN LATERAL (
             SELECT (state ->> 'issuer', state ->> 'subject') = (main.issuer_aid, main.subject_aid)) AS same (is_shown)
         WHERE main.jti = page.jti AND (is_shown OR state ->> 'verdict' IS DISTINCT FROM 'verified')
         UNION ALL
         SELECT NULL, reported_by, issuer_aid, subject_aid, verdict, expires_at, created_at, revoked_at
         FROM ({_HIDDEN_OF_ROW}) AS hidden
-    ) AS said
+    ) AS stated
 ) END, '[]')"""
 TCT = View(
     TctView,
@@ -161,7 +161,7 @@ TREE = DELEGATION.page(
         FROM tree JOIN delegations AS child ON child.parent_jti = tree.jti
         WHERE tree.depth BETWEEN 1 AND {MAX_TREE_DEPTH} - 1 AND child.jti <> $1
     )
-    SELECT {DELEGATION_COLUMNS} FROM delegations JOIN (SELECT jti FROM tree LIMIT {MAX_TREE_ROWS}) AS found USING (jti)
+    SELECT {DELEGATION_COLUMNS} FROM delegations JOIN (SELECT jti FROM tree LIMIT {MAX_TREE_ROWS}) AS listed USING (jti)
     WHERE {{where}}
     ORDER BY issued_at, jti
     """,

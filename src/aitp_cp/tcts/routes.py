@@ -25,14 +25,14 @@ async def list_tcts(rt: Runtime, request: Request) -> Response:
 async def list_delegations(rt: Runtime, request: Request) -> Response:
     query = read_query(request, DelegationFilter)
     window = query.window(DELEGATION_ORDER)
-    if query.root_jti is not None and window.before is not None:
-        raise FilterInvalid("a tree comes as a whole: before and rootJti exclude each other")
     root_jti = query.root_jti
-    if root_jti is not None:
+    if root_jti is None:
+        page = await rt.db.read(lambda conn: queries.list_delegations(conn, query, window, rt.clock()))
+    elif window.before is None:
         active_at = rt.clock() if query.active else None
         page = await rt.db.read(lambda conn: queries.tree(conn, root_jti, active_at))
     else:
-        page = await rt.db.read(lambda conn: queries.list_delegations(conn, query, window, rt.clock()))
+        raise FilterInvalid("a tree comes as a whole: before and rootJti exclude each other")
     return json_bytes(page.text)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic
 import msgspec
 
 from aitp_cp.db import Connection, Record
-from aitp_cp.tcts.callers import K, Reported, Row, S, first_row, restored, stored_states, told
+from aitp_cp.tcts.callers import K, Reported, Row, S, first_row, restored, stored_states
 
 # Beside the reported columns: the first caller, whether others disagree, and what each of them reported.
 KEPT = {"reported_by": "text", "conflict": "boolean", "caller_states": "jsonb"}
@@ -53,7 +53,7 @@ class Table(Generic[K, S]):
         new = await self._insert_missing(conn, rows, now)
         rest = [key for key in reports if key not in new]
         stored = await self.lock(conn, rest) if rest else {}
-        after = {key: told(row, reports[key]) for key, row in stored.items()}
+        after = {key: row.with_reports(reports[key]) for key, row in stored.items()}
         changed = {key: row for key, row in after.items() if row != stored[key]}
         if changed:
             await self._update(conn, changed, now)

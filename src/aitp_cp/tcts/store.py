@@ -46,7 +46,7 @@ RETURNING jti
 REMEMBER_SIGNED = """
 INSERT INTO signed_revocations AS stored (jti, signer, kind, revoked_at, created_at)
 SELECT jti, signer, kind, min(since), $5
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS said (jti, signer, kind, since)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS new (jti, signer, kind, since)
 GROUP BY jti, signer, kind ORDER BY jti, signer, kind
 ON CONFLICT (jti, signer, kind) DO UPDATE
 SET revoked_at = LEAST(stored.revoked_at, excluded.revoked_at),
@@ -57,13 +57,13 @@ RETURNING jti
 
 # A token that the row does not show, because others have reported the id, is its issuer's all the same.
 ISSUED_BY_OTHERS = """
-SELECT jti, signer FROM unnest($1::uuid[], $2::text[], $3::text[]) AS said (jti, signer, kind)
-WHERE (EXISTS (SELECT 1 FROM delegations AS known WHERE known.jti = said.jti)
-       OR (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS known WHERE known.jti = said.jti)))
-  AND NOT EXISTS (SELECT 1 FROM delegations AS own WHERE own.jti = said.jti AND delegator_aid = signer)
+SELECT jti, signer FROM unnest($1::uuid[], $2::text[], $3::text[]) AS signed (jti, signer, kind)
+WHERE (EXISTS (SELECT 1 FROM delegations AS known WHERE known.jti = signed.jti)
+       OR (kind = 'tct' AND EXISTS (SELECT 1 FROM issued_tcts AS known WHERE known.jti = signed.jti)))
+  AND NOT EXISTS (SELECT 1 FROM delegations AS own WHERE own.jti = signed.jti AND delegator_aid = signer)
   AND NOT (kind = 'tct' AND (
-      EXISTS (SELECT 1 FROM issued_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer)
-      OR EXISTS (SELECT 1 FROM hidden_tcts AS own WHERE own.jti = said.jti AND issuer_aid = signer)))
+      EXISTS (SELECT 1 FROM issued_tcts AS own WHERE own.jti = signed.jti AND issuer_aid = signer)
+      OR EXISTS (SELECT 1 FROM hidden_tcts AS own WHERE own.jti = signed.jti AND issuer_aid = signer)))
 """
 
 # A trigger copies the hidden tokens for which a row has room.
@@ -108,9 +108,10 @@ FROM (
     FROM (
         SELECT jti, revoked_at FROM revoked_reports WHERE jti = ANY($1::uuid[]) AND kind = 'tct'
         UNION ALL
-        SELECT said.jti, said.revoked_at
-        FROM signed_revocations AS said JOIN issued_tcts AS own ON own.jti = said.jti AND own.issuer_aid = said.signer
-        WHERE said.jti = ANY($1::uuid[]) AND said.kind = 'tct'
+        SELECT signed.jti, signed.revoked_at
+        FROM signed_revocations AS signed
+        JOIN issued_tcts AS own ON own.jti = signed.jti AND own.issuer_aid = signed.signer
+        WHERE signed.jti = ANY($1::uuid[]) AND signed.kind = 'tct'
         UNION ALL
         SELECT jti, revoked_at FROM revocation_entries WHERE jti = ANY($1::uuid[])
     ) AS known
