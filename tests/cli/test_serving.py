@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -183,6 +184,8 @@ def test_dev_in_an_empty_folder() -> None:
 
 def paste_what_to_try(printed: str, **variables: str) -> str:
     """Run the command that `dev` printed last, and return what it prints."""
+    if shutil.which("curl") is None:
+        pytest.skip("LEFT OUT: what dev prints is a command for curl, which is not installed")
     *_, pasted = re.findall(r"^ *try +(curl .*)$", printed, re.M)
     environment = {**os.environ, **variables}
     return subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True, env=environment).stdout

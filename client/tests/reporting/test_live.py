@@ -48,7 +48,7 @@ async def test_a_handshake_is_reported_from_both_sides(server: Process) -> None:
         reporter.handshake_complete(pair.session, pair.to_alice, "initiator", run_id="both")
         reporter.handshake_started(pair.session, pair.alice.aid, pair.bob.aid, run_id="both")
         reporter.handshake_complete(pair.session, pair.to_bob, "responder", run_id="both")
-        assert await reporter.flush(10)
+        assert await reporter.flush(30)
         assert (reporter.counters.sent, reporter.counters.refused) == (3, 0)
         session = (await cp.sessions.get(pair.session)).session
         assert (session.status, session.grants) == ("complete", [GRANT])
@@ -72,7 +72,7 @@ async def test_the_life_of_a_token(server: Process) -> None:
         reporter.tct_issued(pair.to_alice, session_id=pair.session)
         reporter.tct_renewed(renewed, session_id=pair.session)
         reporter.delegation_issued(delegation)
-        assert await reporter.flush(10)
+        assert await reporter.flush(30)
         tcts = [tct async for tct in cp.tcts.each(session_id=pair.session)]
         assert len(tcts) == 2
         [shown] = [each async for each in cp.delegations.each(delegator=pair.alice.aid)]
@@ -80,7 +80,7 @@ async def test_the_life_of_a_token(server: Process) -> None:
         reporter.delegation_revoked(delegation, "done")
         reporter.tct_revoked(str(tcts[0].jti), "key lost")
         reporter.handshake_failed(str(uuid4()), "POP_FAILED", pair.alice.aid, target=pair.bob.aid, run_id="failed")
-        assert await reporter.flush(10)
+        assert await reporter.flush(30)
         [shown] = [each async for each in cp.delegations.each(delegator=pair.alice.aid)]
         assert shown.revoked
         assert {tct.revoked async for tct in cp.tcts.each(session_id=pair.session)} == {True, False}
@@ -117,7 +117,7 @@ async def test_an_agent_reports_for_itself_once_it_is_registered(server: Process
         await cp.agents.enroll_and_register(sdk_manifest(agent))
         reporter.report("capability.invoked", run_id=run_id, payload={"n": 1})
         reporter.report("capability.invoked", run_id=run_id, aid_a=new_agent().aid, payload={"n": 2})
-        assert await reporter.flush(10)
+        assert await reporter.flush(30)
         events = [event async for event in cp.events.log(run_id=run_id)]
         assert [event.payload["n"] for event in events[:2]] == [0, 1]
         assert {(event.reported_by, event.proof) for event in events} == {(agent.aid, proof)}
@@ -168,7 +168,7 @@ sys.exit(status or not done or not reporter.flush(20))
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
 async def test_a_fork_sends_nothing_twice_and_loses_nothing(server: Process, tmp_path: Path, spooled: bool) -> None:
     run_id, path = f"fork-{spooled}", str(tmp_path / "spool") if spooled else ""
-    command = [sys.executable, "-c", FORKING, server.url, API_KEY, run_id, path]
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, server.url, API_KEY, run_id, path]
     done = await asyncio.to_thread(subprocess.run, command, env=environment(), timeout=30, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")
     logged = await numbers(server, run_id)
