@@ -35,10 +35,9 @@ async def release(rt: Runtime, aid: str, reason: str, actor: Actor) -> Stored:
 
 @asynccontextmanager
 async def _transaction(rt: Runtime, aid: str) -> AsyncIterator[Connection]:
-    """Then forget what this process has in memory; after a failure, too: the commit may have happened all the same."""
+    """Then forget, after a failure, too, what this process has in memory: the agent and the signed list."""
     try:
-        async with rt.db.transaction() as conn:
+        async with rt.get(RegistryCache).changing(aid) as conn:
             yield conn
     finally:
-        rt.get(RegistryCache).changed(aid)
         rt.get(PublishedList).changed()

@@ -5,11 +5,13 @@ its capability registers: at once after changes made here, by the tail after tho
 cannot confirm that it has read the log to its end, nothing is answered from memory.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import msgspec
 
+from aitp_cp.db import Connection
 from aitp_cp.errors import existing
 from aitp_cp.events.model import Event
 from aitp_cp.registry import store
@@ -91,6 +93,18 @@ class RegistryCache(Memo[CachedRead]):
         """
         self.forget(("agent", aid), ("manifest", aid))
         self._forget_lists(lambda page: page is None or _depends(page, aid, joins))
+
+    @asynccontextmanager
+    async def changing(self, aid: str, joins: Collection[str | None] | None = ()) -> AsyncIterator[Connection]:
+        """Run a transaction that changes an agent; after a failure, too, forget what it may have made untrue.
+
+        The commit may have happened although its confirmation was lost.
+        """
+        try:
+            async with self._rt.db.transaction() as conn:
+                yield conn
+        finally:
+            self.changed(aid, joins)
 
     def seen(self, aids: Collection[str | None]) -> None:
         """Forget the records of agents that a report names, and lists that show one of them as never seen."""

@@ -154,21 +154,15 @@ async def update(rt: Runtime, request: Request) -> Response:
     body = decode(await read_body(request), AgentUpdate)
     check_namespace(body.namespace)
     aid = path_aid(request)
-    try:
-        async with rt.db.transaction() as conn:
-            agent = await service.move(conn, aid, body.namespace, actor_of(rt, request), rt.clock())
-    finally:
-        rt.get(RegistryCache).changed(aid, None)
+    async with rt.get(RegistryCache).changing(aid, None) as conn:
+        agent = await service.move(conn, aid, body.namespace, actor_of(rt, request), rt.clock())
     return json_response(agent)
 
 
 async def deregister(rt: Runtime, request: Request) -> Response:
     aid = path_aid(request)
-    try:
-        async with rt.db.transaction() as conn:
-            response = await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
-    finally:
-        rt.get(RegistryCache).changed(aid)
+    async with rt.get(RegistryCache).changing(aid) as conn:
+        response = await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
     return json_response(response)
 
 
@@ -195,7 +189,7 @@ ENDPOINTS = (
         bucket=Bucket.ENROLL_IP,
         body=dict,
         responses={200: EnrollmentAnswer},
-        errors=(*MANIFEST_ERRORS, AgentContained),
+        errors=(ManifestInvalid, ManifestExpired, AgentContained),
         # The token goes into Authorization, which OpenAPI keeps out of its parameters.
         leads_to=(Link("POST /api/registry/agents", body="$request.body"),),
     ),

@@ -264,11 +264,8 @@ async def deregister(rt: Runtime, request: Request, form: Form) -> Response:
     aid = path_aid(request)
     if form.get("sure") != "on":
         raise BadRequest("tick the box to deregister the agent")
-    try:
-        async with rt.db.transaction() as conn:
-            await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
-    finally:
-        rt.get(RegistryCache).changed(aid)
+    async with rt.get(RegistryCache).changing(aid) as conn:
+        await service.deregister(conn, aid, actor_of(rt, request), rt.clock())
     return see_other(link("/agents/{aid}", aid=aid))
 
 

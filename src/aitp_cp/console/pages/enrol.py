@@ -100,11 +100,8 @@ async def register(rt: Runtime, request: Request, form: Form) -> Response:
     manifest, now = view.checked.manifest, rt.clock()
     claims = enrolment.check_token(secret_of(rt), enrolment.enroll(secret_of(rt), manifest, now).token, manifest, now)
     wish = NamespaceWish(enrolment.requested_namespace(None, manifest), proven=False)
-    try:
-        async with rt.db.transaction() as conn:
-            await enrolment.register(conn, manifest, claims, wish, actor_of(rt, request), now)
-    finally:  # after a failure, too: the commit may have happened although its confirmation was lost
-        rt.get(RegistryCache).changed(manifest.aid, {None, *manifest.offered_caps})
+    async with rt.get(RegistryCache).changing(manifest.aid, {None, *manifest.offered_caps}) as conn:
+        await enrolment.register(conn, manifest, claims, wish, actor_of(rt, request), now)
     return see_other(link("/agents/{aid}", aid=manifest.aid))
 
 
