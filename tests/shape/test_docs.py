@@ -16,6 +16,7 @@ from aitp_cp.retention.service import POLICIES
 from aitp_cp.settings import Settings
 from aitp_cp.web.caller_reads import BUCKET as CALLER_READS
 from aitp_cp.web.endpoint import Bucket
+from aitp_cp.web.openapi import EVERYWHERE, errors_by_kind
 from aitp_cp_client import errors as client_errors
 from aitp_cp_client.commands import connection
 from aitp_cp_conformance.model import SECTIONS
@@ -106,6 +107,11 @@ def test_every_code_an_endpoint_declares_is_on_the_api_page() -> None:
     for endpoint in ENDPOINTS:
         assert f"| `{endpoint.method} {endpoint.path}` |" in page
         assert all(f"`{error.code}`" in page for error in endpoint.errors), endpoint.path
+
+
+def test_an_endpoint_declares_only_codes_of_its_own() -> None:
+    for endpoint in ENDPOINTS:
+        assert not {*endpoint.errors} & {*EVERYWHERE, *errors_by_kind(endpoint)}, endpoint.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from aitp_cp.agent_auth import service
 from aitp_cp.agent_auth.model import AgentToken, Challenge, ChallengeRequest
-from aitp_cp.errors import AgentContained, BodyInvalid, ProofInvalid
+from aitp_cp.errors import AgentContained, ProofInvalid
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
 from aitp_cp.web.endpoint import Bucket, Endpoint, Gate, Link
@@ -34,7 +34,7 @@ ENDPOINTS = (
         bucket=Bucket.AGENT_AUTH_IP,
         body=ChallengeRequest,
         responses={200: Challenge},
-        errors=(BodyInvalid, AgentContained),
+        errors=(AgentContained,),
         # The nonce is signed before it is sent, which no link can say.
         leads_to=(Link("POST /api/agent-auth/token"),),
     ),
@@ -46,6 +46,6 @@ ENDPOINTS = (
         bucket=Bucket.AGENT_AUTH_IP,
         body=dict,
         responses={200: AgentToken},
-        errors=(BodyInvalid, ProofInvalid, AgentContained),
+        errors=(ProofInvalid, AgentContained),
     ),
 )

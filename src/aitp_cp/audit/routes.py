@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from aitp_cp.audit import export, store
 from aitp_cp.audit.model import ORDER, Actor, AuditExport, AuditExportQuery, AuditFilter, AuditPage
-from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.context import context_of
@@ -46,7 +45,6 @@ ENDPOINTS = (
         scope=Scope.AUDIT_READ,
         query=AuditFilter,
         responses={200: AuditPage},
-        errors=(FilterInvalid,),
     ),
     endpoint(
         "GET /api/audit/export",
@@ -56,6 +54,5 @@ ENDPOINTS = (
         bulk=True,
         query=AuditExportQuery,
         responses={200: (AuditExport, Format.JSONL.media_type, MEDIA_TYPE)},
-        errors=(FilterInvalid,),
     ),
 )

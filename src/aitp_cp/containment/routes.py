@@ -18,7 +18,7 @@ from aitp_cp.containment.model import (
     NewRelease,
 )
 from aitp_cp.containment.reach import Reach
-from aitp_cp.errors import BadRequest, BodyInvalid, Conflict, IdInvalid, NotContained, NotFound, PlanChanged
+from aitp_cp.errors import BadRequest, NotContained, PlanChanged
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.web.body import decode, read_body
@@ -92,7 +92,7 @@ ENDPOINTS = (
         query=ContainQuery,
         body=NewContainment,
         responses={201: Containment, 200: Containment},
-        errors=(BodyInvalid, BadRequest, PlanChanged),
+        errors=(PlanChanged,),
         leads_to=LEADS_TO,
     ),
     endpoint(
@@ -102,7 +102,7 @@ ENDPOINTS = (
         scope=Scope.AGENTS_CONTAIN,
         body=NewRelease,
         responses={200: Containment},
-        errors=(BodyInvalid, BadRequest, NotContained, Conflict),
+        errors=(NotContained,),
         leads_to=LEADS_TO[:1],
     ),
     endpoint(
@@ -120,7 +120,6 @@ ENDPOINTS = (
         "One containment, as it was planned",
         scope=Scope.AGENTS_READ,
         responses={200: Containment},
-        errors=(IdInvalid, NotFound),
         leads_to=(*links("GET /api/containments/{id}/reach", id="$response.body#/containment/id"), *LEADS_TO[2:]),
     ),
     endpoint(
@@ -129,6 +128,5 @@ ENDPOINTS = (
         "Which clients have shown to hold the list with a containment's revocations",
         scope=Scope.AGENTS_READ,
         responses={200: Reach},
-        errors=(IdInvalid, NotFound),
     ),
 )

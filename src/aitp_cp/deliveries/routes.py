@@ -14,7 +14,6 @@ from aitp_cp.deliveries.bulk_model import BulkAct, BulkQuery, Queued, Range, Res
 from aitp_cp.deliveries.dispatcher import Dispatcher
 from aitp_cp.deliveries.health import WebhookHealth
 from aitp_cp.deliveries.model import ATTEMPT_ORDER, ORDER, AttemptPage, DeliveryPage, DeliveryQuery, DeliveryView
-from aitp_cp.errors import BodyInvalid, FilterInvalid, IdInvalid, NotFound
 from aitp_cp.idempotency.edge import reply_once
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import Scope
@@ -116,7 +115,6 @@ def _bulk(action: str, handler: Handler, shape: type, summary: str) -> Endpoint:
         query=BulkQuery,
         body=shape,
         responses={202: Queued, 200: Queued},
-        errors=(IdInvalid, BodyInvalid, NotFound),
     )
 
 
@@ -128,7 +126,6 @@ ENDPOINTS = (
         scope=Scope.WEBHOOKS_READ,
         query=DeliveryQuery,
         responses={200: DeliveryPage},
-        errors=(IdInvalid, NotFound, FilterInvalid),
         leads_to=links(ATTEMPTS, REDELIVER, id="$request.path.id", deliveryId="$response.body#/deliveries/0/id"),
     ),
     endpoint(
@@ -138,7 +135,6 @@ ENDPOINTS = (
         scope=Scope.WEBHOOKS_READ,
         query=PageQuery,
         responses={200: AttemptPage},
-        errors=(IdInvalid, NotFound),
     ),
     endpoint(
         "GET /api/webhooks/{id}/health",
@@ -147,7 +143,6 @@ ENDPOINTS = (
         scope=Scope.WEBHOOKS_READ,
         bulk=True,
         responses={200: WebhookHealth},
-        errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
     endpoint(
@@ -156,7 +151,6 @@ ENDPOINTS = (
         "Send a delivery again, byte for byte",
         scope=Scope.WEBHOOKS_WRITE,
         responses={202: DeliveryView},
-        errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),
     ),
     endpoint(
@@ -165,7 +159,6 @@ ENDPOINTS = (
         "Send a `webhook.test` delivery",
         scope=Scope.WEBHOOKS_WRITE,
         responses={202: DeliveryView},
-        errors=(IdInvalid, NotFound),
         leads_to=(
             *links(REDELIVER, id="$request.path.id", deliveryId="$response.body#/id"),
             *links("GET /api/webhooks/{id}/deliveries", id="$request.path.id"),

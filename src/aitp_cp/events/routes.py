@@ -82,7 +82,7 @@ STREAM = endpoint(
     scope=Scope.EVENTS_READ,
     query=StreamQuery,
     responses={200: "text/event-stream"},
-    errors=(FilterInvalid, SseCapacity),
+    errors=(SseCapacity,),
     streaming=True,
 )
 
@@ -94,7 +94,6 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         query=HistoryFilter,
         responses={200: HistoryPage},
-        errors=(FilterInvalid,),
         leads_to=(
             Link("GET /api/events/history", {"order": "asc", "after": "$response.body#/nextAfter"}),
             *links("GET /api/sessions/{id}", id="$response.body#/events/0/sessionId"),

@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.errors import AppError, BodyInvalid, IngestBusy, PayloadTooLarge, SignatureRequired
+from aitp_cp.errors import AppError, IngestBusy, SignatureRequired
 from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.idempotency.service import check_key, once_for
@@ -86,7 +86,7 @@ ENDPOINTS = (
         signable=True,
         idempotent=True,
         responses={200: IngestAnswer},
-        errors=(BodyInvalid, PayloadTooLarge, IngestBusy, SignatureRequired),
+        errors=(IngestBusy, SignatureRequired),
         # An event may be spelled in several ways; these lead on from the first one of the wrapped form in snake_case.
         leads_to=(
             *links("GET /api/sessions/{id}", id="$request.body#/events/0/session_id"),

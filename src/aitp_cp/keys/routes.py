@@ -8,7 +8,7 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso_or_none
 from aitp_cp.db import Connection
-from aitp_cp.errors import BodyInvalid, FilterInvalid, GrantExceeded, IdInvalid, KeyNotActive, NotFound
+from aitp_cp.errors import GrantExceeded, KeyNotActive
 from aitp_cp.idempotency.edge import reply_once
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.keys import service
@@ -149,7 +149,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewKey,
         responses={201: (CreatedKey, KeyView)},
-        errors=(BodyInvalid, GrantExceeded),
+        errors=(GrantExceeded,),
         leads_to=links(*ACTIVE_KEY, id="$response.body#/id"),
     ),
     endpoint(
@@ -167,7 +167,6 @@ ENDPOINTS = (
         "One API key",
         scope=Scope.KEYS_ADMIN,
         responses={200: KeyView},
-        errors=(IdInvalid, NotFound),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
     endpoint(
@@ -177,7 +176,7 @@ ENDPOINTS = (
         scope=Scope.KEYS_ADMIN,
         body=KeyPatch,
         responses={200: KeyView},
-        errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound),
+        errors=(GrantExceeded,),
         leads_to=links(*KEY, id="$request.path.id"),
     ),
     endpoint(
@@ -188,7 +187,7 @@ ENDPOINTS = (
         idempotent=True,
         body=Rotation,
         responses={201: (CreatedKey, KeyView)},
-        errors=(IdInvalid, BodyInvalid, GrantExceeded, NotFound, KeyNotActive),
+        errors=(GrantExceeded, KeyNotActive),
         leads_to=links("GET /api/keys/{id}", "DELETE /api/keys/{id}", id="$response.body#/id"),
     ),
     endpoint(
@@ -198,7 +197,6 @@ ENDPOINTS = (
         scope=Scope.KEYS_ADMIN,
         query=RevokeQuery,
         responses={200: RevokedKey},
-        errors=(IdInvalid, FilterInvalid, NotFound),
         leads_to=links("GET /api/keys/{id}", id="$request.path.id"),
     ),
     endpoint(

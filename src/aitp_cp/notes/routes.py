@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.errors import BadRequest, BodyInvalid, NotFound
 from aitp_cp.notes import service, store
 from aitp_cp.notes.model import ORDER, NewNotes, Notes, NotesList, NotesQuery
 from aitp_cp.protocol.scopes import Scope
@@ -63,7 +62,6 @@ ENDPOINTS = (
         "Owner, labels and remark that operators gave an agent",
         scope=Scope.AGENTS_READ,
         responses={200: Notes},
-        errors=(NotFound,),
     ),
     endpoint(
         "PUT /api/registry/agents/{aid}/notes",
@@ -72,7 +70,6 @@ ENDPOINTS = (
         scope=Scope.AGENTS_WRITE,
         body=NewNotes,
         responses={200: Notes},
-        errors=(BodyInvalid, BadRequest),
         leads_to=links(*NOTES, "GET /api/registry/notes", aid="$response.body#/aid"),
     ),
     endpoint(
@@ -81,6 +78,5 @@ ENDPOINTS = (
         "Forget what is noted about an agent",
         scope=Scope.AGENTS_WRITE,
         responses={204: None},
-        errors=(NotFound,),
     ),
 )

@@ -5,7 +5,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.clock import iso
-from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import Event
 from aitp_cp.protocol.scopes import Scope
@@ -60,5 +59,4 @@ EXPORT = Endpoint(
     bulk=True,
     query=AgentExportQuery,
     responses={200: (AgentExport, Format.JSONL.media_type)},
-    errors=(NotFound, BadRequest),
 )

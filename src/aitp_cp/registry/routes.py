@@ -19,7 +19,6 @@ from aitp_cp.errors import (
     ManifestStale,
     NamespaceConflict,
     NamespaceFixed,
-    NotFound,
     ProofRequired,
     TokenInvalid,
     TokenReplayed,
@@ -53,7 +52,6 @@ from aitp_cp.web.path import path_aid
 from aitp_cp.web.query import decode_query
 from aitp_cp.web.responses import json_bytes, json_response
 
-MANIFEST_ERRORS = (BodyInvalid, ManifestInvalid, ManifestExpired)
 PROOF_HEADER = "X-Aitp-Agent-Token"
 MAX_KEPT_QUERY_BYTES = 1024  # longer ones are no keys of the cache, which counts the bytes of responses
 # The token lives five minutes and the manifest had more than that left when it was minted.
@@ -206,7 +204,8 @@ ENDPOINTS = (
         body=dict,
         responses={201: Registered},
         errors=(
-            *MANIFEST_ERRORS,
+            ManifestInvalid,
+            ManifestExpired,
             TokenInvalid,
             TokenReplayed,
             AgentTokenInvalid,
@@ -234,7 +233,6 @@ ENDPOINTS = (
         "One agent",
         gate=Gate.OPEN,
         responses={200: AgentView},
-        errors=(NotFound,),
         leads_to=(*links(*AGENT, aid="$response.body#/aid"), MOVE, NOTE),
     ),
     endpoint(
@@ -243,7 +241,6 @@ ENDPOINTS = (
         "The manifest exactly as the agent signed it",
         gate=Gate.OPEN,
         responses={200: dict},
-        errors=(NotFound,),
     ),
     endpoint(
         "GET /api/registry/agents/{aid}/manifests",
@@ -251,7 +248,6 @@ ENDPOINTS = (
         "The newest manifests that an agent registered, newest first",
         scope=Scope.AGENTS_READ,
         responses={200: ManifestList},
-        errors=(NotFound,),
         leads_to=links(
             "GET /api/registry/agents/{aid}/manifests/{sha256}",
             aid="$request.path.aid",
@@ -264,7 +260,6 @@ ENDPOINTS = (
         "One of these manifests, exactly as the agent signed it",
         scope=Scope.AGENTS_READ,
         responses={200: dict},
-        errors=(NotFound,),
     ),
     endpoint(
         "PATCH /api/registry/agents/{aid}",
@@ -273,7 +268,6 @@ ENDPOINTS = (
         scope=Scope.AGENTS_WRITE,
         body=AgentUpdate,
         responses={200: AgentView},
-        errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
     endpoint(
@@ -282,7 +276,6 @@ ENDPOINTS = (
         "Deregister an agent",
         scope=Scope.AGENTS_WRITE,
         responses={200: Deregistered},
-        errors=(NotFound,),
         leads_to=links(*AGENT, aid="$response.body#/aid"),
     ),
 )

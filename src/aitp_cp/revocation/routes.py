@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.audit.routes import actor_of
-from aitp_cp.errors import AgentTokenInvalid, AppError, BodyInvalid, JtiInvalid, RevocationUnavailable
+from aitp_cp.errors import AgentTokenInvalid, AppError, JtiInvalid, RevocationUnavailable
 from aitp_cp.idempotency.edge import refuse_once, respond
 from aitp_cp.idempotency.service import check_key, once_for
 from aitp_cp.protocol.agent_token import AgentTokens
@@ -92,7 +92,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewRevocation,
         responses={201: (RevocationView, BulkRevocation)},
-        errors=(BodyInvalid, JtiInvalid),
+        errors=(JtiInvalid,),
         leads_to=(
             *links("GET /api/revocation/entries", jti="$response.body#/jti"),
             *links("GET /api/delegations", rootJti="$response.body#/jti"),

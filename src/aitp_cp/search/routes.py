@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.search import service
@@ -29,6 +28,5 @@ ENDPOINTS = (
         scope=Scope.DASHBOARD_READ,
         query=SearchQuery,
         responses={200: SearchResult},
-        errors=(FilterInvalid,),
     ),
 )

@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitp_cp.clock import iso
-from aitp_cp.errors import BadRequest, NotFound
 from aitp_cp.events import service as log
 from aitp_cp.events.model import HistoryFilter
 from aitp_cp.protocol.scopes import Scope
@@ -88,7 +87,6 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         bulk=True,
         responses={200: SessionDetail},
-        errors=(NotFound,),
         leads_to=(
             *links(*SESSION, id="$request.path.id"),
             *links(*OF_SESSION, sessionId="$request.path.id"),
@@ -103,7 +101,6 @@ ENDPOINTS = (
         bulk=True,
         query=ExportQuery,
         responses={200: (SessionExport, Format.JSONL.media_type)},
-        errors=(NotFound, BadRequest),
     ),
     endpoint(
         "GET /api/sessions/{id}/replay",
@@ -113,6 +110,5 @@ ENDPOINTS = (
         bulk=True,
         query=ReplayQuery,
         responses={200: Replay},
-        errors=(BadRequest,),
     ),
 )

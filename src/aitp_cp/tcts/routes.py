@@ -5,7 +5,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aitp_cp.errors import BadRequest, FilterInvalid
+from aitp_cp.errors import FilterInvalid
 from aitp_cp.protocol.scopes import Scope
 from aitp_cp.runtime import Runtime
 from aitp_cp.tcts import queries
@@ -60,7 +60,6 @@ ENDPOINTS = (
         scope=Scope.EVENTS_READ,
         query=DelegationFilter,
         responses={200: DelegationList},
-        errors=(BadRequest,),
         leads_to=(
             Link("POST /api/revocation/entries", body={"jti": "$response.body#/delegations/0/jti"}),
             *links("GET /api/delegations", rootJti="$response.body#/delegations/0/parentJti"),

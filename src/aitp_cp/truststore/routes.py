@@ -8,7 +8,7 @@ from starlette.responses import Response
 from aitp_cp.audit.routes import actor_of
 from aitp_cp.clock import iso
 from aitp_cp.db import Connection
-from aitp_cp.errors import AlreadyExists, BadRequest, BodyInvalid, IdInvalid, JwksNotCached, NotFound
+from aitp_cp.errors import AlreadyExists, BadRequest, JwksNotCached, NotFound
 from aitp_cp.idempotency.edge import reply_once
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.protocol.scopes import Scope
@@ -141,7 +141,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewAnchor,
         responses={201: AnchorView},
-        errors=(BodyInvalid, AlreadyExists),
+        errors=(AlreadyExists,),
         leads_to=(
             *links(*ANCHOR, id="$response.body#/id"),
             *links("GET /api/trust-anchors", namespace="$response.body#/namespace"),
@@ -153,7 +153,6 @@ ENDPOINTS = (
         "One trust anchor",
         scope=Scope.TRUST_READ,
         responses={200: AnchorView},
-        errors=(IdInvalid, NotFound),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
     endpoint(
@@ -163,7 +162,7 @@ ENDPOINTS = (
         scope=Scope.TRUST_WRITE,
         body=AnchorPatch,
         responses={200: AnchorView},
-        errors=(IdInvalid, BodyInvalid, NotFound, AlreadyExists),
+        errors=(AlreadyExists,),
         leads_to=links(*ANCHOR, id="$request.path.id"),
     ),
     endpoint(
@@ -172,7 +171,6 @@ ENDPOINTS = (
         "Trust an identity provider no longer",
         scope=Scope.TRUST_WRITE,
         responses={204: None},
-        errors=(IdInvalid, NotFound),
     ),
     endpoint(
         "GET /api/trust-anchors/{id}/jwks",
@@ -180,7 +178,7 @@ ENDPOINTS = (
         "The key set last fetched from an identity provider",
         scope=Scope.TRUST_READ,
         responses={200: dict},
-        errors=(IdInvalid, NotFound, JwksNotCached),
+        errors=(JwksNotCached,),
     ),
     endpoint(
         "GET /api/pinned-keys",
@@ -202,7 +200,6 @@ ENDPOINTS = (
         idempotent=True,
         body=NewPinnedKey,
         responses={201: PinnedKeyView},
-        errors=(BodyInvalid,),
         leads_to=links(*PINNED_KEY, aid="$response.body#/aid", namespace="$response.body#/namespace"),
     ),
     endpoint(
@@ -212,6 +209,6 @@ ENDPOINTS = (
         scope=Scope.TRUST_WRITE,
         query=PinnedKeyName,
         responses={204: None},
-        errors=(BadRequest, NotFound),
+        errors=(NotFound,),
     ),
 )

@@ -90,7 +90,7 @@ class Endpoint:
     body: Any = None  # the request struct, for the document
     body_limit: int = BODY_LIMIT
     responses: Mapping[int, Any]  # success status → response struct; None for no body; str for a media type; or several
-    errors: tuple[type[AppError], ...] = ()
+    errors: tuple[type[AppError], ...] = ()  # besides `openapi.errors_by_kind`
     signable: bool = False  # takes a request that an agent signed (RFC 9421) instead of a bearer credential
     idempotent: bool = False  # accepts Idempotency-Key
     bulk: bool = False  # an export or a dashboard; implied for lists: one caller runs few of them at once

@@ -165,13 +165,13 @@ def _forms(response: Any) -> tuple[Any, ...]:
 
 def _codes_by_status(endpoint: Endpoint) -> dict[int, set[str]]:
     codes: dict[int, set[str]] = {}
-    for error in (*EVERYWHERE, *_from_the_edge(endpoint), *endpoint.errors):
+    for error in (*EVERYWHERE, *errors_by_kind(endpoint), *endpoint.errors):
         codes.setdefault(error.status, set()).add(error.code)
     return codes
 
 
-def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
-    """Return the errors that come from being gated, limited, idempotent, filtered, a list or given a body."""
+def errors_by_kind(endpoint: Endpoint) -> list[type[AppError]]:
+    """Return the errors that come from being gated, limited, idempotent, filtered, a list, or given a body or an id."""
     rules: list[tuple[bool, tuple[type[AppError], ...]]] = [
         (
             endpoint.gated,
@@ -197,6 +197,7 @@ def _from_the_edge(endpoint: Endpoint) -> list[type[AppError]]:
         ),
         (endpoint.method != "GET", (errors.Conflict,)),
         ("{" in endpoint.path, (errors.NotFound,)),
+        (bool(endpoint.uuids), (errors.IdInvalid,)),
         (endpoint.query is not None, (errors.FilterInvalid,)),
         (endpoint.is_list, (errors.OffsetTooLarge,)),
     ]

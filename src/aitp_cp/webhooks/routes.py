@@ -11,7 +11,7 @@ from aitp_cp.audit.routes import actor_of
 from aitp_cp.db import Connection
 from aitp_cp.deliveries import outbox
 from aitp_cp.deliveries.dispatcher import Dispatcher
-from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, IdInvalid, NotFound, UrlNotAllowed, WebhooksLimit
+from aitp_cp.errors import AppError, BodyInvalid, HostUnresolved, UrlNotAllowed, WebhooksLimit
 from aitp_cp.idempotency.edge import reply_once
 from aitp_cp.idempotency.model import ApiResponse
 from aitp_cp.outbound import GuardedClient
@@ -153,7 +153,7 @@ ENDPOINTS = (
         idempotent=True,
         body=NewWebhook,
         responses={201: (CreatedWebhook, ReplayedWebhook)},
-        errors=(BodyInvalid, UrlNotAllowed, HostUnresolved, WebhooksLimit),
+        errors=(UrlNotAllowed, HostUnresolved, WebhooksLimit),
         leads_to=links(*WEBHOOK, id="$response.body#/id"),
     ),
     endpoint(
@@ -162,7 +162,6 @@ ENDPOINTS = (
         "One webhook",
         scope=Scope.WEBHOOKS_READ,
         responses={200: WebhookView},
-        errors=(IdInvalid, NotFound),
         leads_to=(*links(*WEBHOOK, id="$request.path.id"), *SINCE_CREATED),
     ),
     *(
@@ -173,7 +172,7 @@ ENDPOINTS = (
             scope=Scope.WEBHOOKS_WRITE,
             body=WebhookPatch,
             responses={200: (WebhookView, CreatedWebhook)},
-            errors=(IdInvalid, BodyInvalid, UrlNotAllowed, HostUnresolved, NotFound),
+            errors=(UrlNotAllowed, HostUnresolved),
             leads_to=links(*WEBHOOK, id="$request.path.id"),
         )
         for method in ("PATCH", "PUT")
@@ -184,7 +183,6 @@ ENDPOINTS = (
         "Delete a webhook with all its deliveries",
         scope=Scope.WEBHOOKS_WRITE,
         responses={200: DeletedWebhook},
-        errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks"),
     ),
     endpoint(
@@ -193,7 +191,6 @@ ENDPOINTS = (
         "Whether deliveries are held back after failures",
         scope=Scope.WEBHOOKS_READ,
         responses={200: BreakerView},
-        errors=(IdInvalid, NotFound),
         leads_to=links("POST /api/webhooks/{id}/circuit-breaker/reset", id="$request.path.id"),
     ),
     endpoint(
@@ -202,7 +199,6 @@ ENDPOINTS = (
         "Close the circuit breaker",
         scope=Scope.WEBHOOKS_WRITE,
         responses={200: BreakerView},
-        errors=(IdInvalid, NotFound),
         leads_to=links("GET /api/webhooks/{id}/circuit-breaker", id="$request.path.id"),
     ),
 )
