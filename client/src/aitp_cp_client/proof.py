@@ -38,9 +38,9 @@ class AgentToken(msgspec.Struct, frozen=True, rename="camel"):
 
 async def agent_token(transport: Transport, agent: SdkAgent, audience: Aid) -> AgentToken:
     """Sign the nonce for `audience`, never for a control plane that the challenge names. Not retried as a whole."""
-    asked = Call(method="POST", path=CHALLENGE, body=encode({"aid": agent.aid}), gated=False)
-    challenge = (await transport.send(asked)).read(_Challenge)
+    request = Call(method="POST", path=CHALLENGE, body=encode({"aid": agent.aid}), gated=False)
+    challenge = (await transport.send(request)).read(_Challenge)
     payload = encode({"nonce": challenge.nonce, "audience": audience}).decode()
     envelope = agent.sign_envelope("pop_response", payload).encode()
-    answered = Call(method="POST", path=TOKEN, body=envelope, gated=False, repeatable=False)
-    return (await transport.send(answered)).read(AgentToken)
+    request = Call(method="POST", path=TOKEN, body=envelope, gated=False, repeatable=False)
+    return (await transport.send(request)).read(AgentToken)

@@ -4,7 +4,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,29 +23,30 @@ def dev() -> None:
     if environ.get("DATABASE_URL") or environ.get("DATABASE_URL_FILE"):
         _serve(environ)
         return
+    from aitp_cp.cli import running
     from aitp_cp.db.embedded import EmbeddedError, start
 
-    # Until the server listens nobody else minds this signal, and Postgres must not be left behind.
+    # Until the server listens nothing else handles this signal, and Postgres must not be left behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         server = start(HOME)
     except EmbeddedError as failure:
         stop(str(failure), DATABASE)
     with server:
-        database = f"embedded Postgres, log in {server.log_file}"
-        _serve({**environ, "DATABASE_URL": server.dsn()}, database, leaving=server.stop)
+        running.before_leaving(server.stop)
+        _serve({**environ, "DATABASE_URL": server.dsn()}, f"embedded Postgres, log in {server.log_file}")
 
 
-def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Callable[[], None] = lambda: None) -> None:
-    """Serve a database that has this version's schema by then; `leaving` is for an end that waits for nothing else."""
+def _serve(environ: dict[str, str], database: str = "DATABASE_URL") -> None:
+    """Bring the database to this version's schema, and serve it."""
     settings = settings_or_stop("dev", environ)
     from aitp_cp.cli import process, running
     from aitp_cp.cli.migrate import upgrade_or_stop
     from aitp_cp.telemetry import logging
 
-    upgrade_or_stop(settings, every_step=False, leaving=leaving)
+    upgrade_or_stop(settings, every_step=False)
     url = f"http://{settings.host_in_url}:{settings.port}"
-    keyed = bool(settings.api_keys) or running.run(lambda ending: _keys_exist(settings), leaving=leaving)
+    keyed = bool(settings.api_keys) or running.run(lambda ending: _keys_exist(settings))
     _say_where_things_are(settings, url, database, keyed=keyed)
     process.announce(settings)
 
@@ -54,7 +54,7 @@ def _serve(environ: dict[str, str], database: str = "DATABASE_URL", leaving: Cal
         logging.flush()
         _say(f"\n  ready at {url}\n")
 
-    process.serve(settings, jobs=True, hooks=process.Hooks(listening, leaving))
+    process.serve(settings, jobs=True, listening=listening)
 
 
 async def _keys_exist(settings: "Settings") -> bool:

@@ -31,7 +31,7 @@ def open_sockets(host: str, port: int, count: int) -> list[list[socket]]:
     """
     sets: list[list[socket]] = []
     try:
-        addresses = [(found[0], found[4]) for found in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_PASSIVE)]
+        addresses = [(info[0], info[4]) for info in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_PASSIVE)]
         for _ in range(count):
             sockets: list[socket] = []
             for family, address in addresses:

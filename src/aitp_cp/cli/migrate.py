@@ -1,7 +1,5 @@
 """Bring the schema to this version, for `migrate`, `serve --migrate` and `dev`."""
 
-from collections.abc import Callable
-
 from aitp_cp.cli.database import failures_explained
 from aitp_cp.cli.exits import DATABASE
 from aitp_cp.cli.running import run
@@ -9,18 +7,12 @@ from aitp_cp.settings import Settings
 from aitp_cp_client.commands.output import notices, stop
 
 
-def upgrade_or_stop(
-    settings: Settings,
-    *,
-    every_step: bool = True,
-    code: int | None = None,
-    leaving: Callable[[], None] = lambda: None,
-) -> None:
+def upgrade_or_stop(settings: Settings, *, every_step: bool = True, code: int | None = None) -> None:
     """Apply what is missing, saying every step or only each revision; leaves with a reason when it cannot.
 
     Told to end it leaves with `code`, or as a program that the signal ended.
     """
-    run(lambda ending: _upgrade(settings, every_step=every_step), code=code, leaving=leaving)
+    run(lambda ending: _upgrade(settings, every_step=every_step), code=code)
 
 
 async def _upgrade(settings: Settings, *, every_step: bool) -> None:

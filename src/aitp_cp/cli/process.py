@@ -45,17 +45,6 @@ PASSING: tuple[type[BaseException], ...] = (DatabaseUnavailable, *PASSING_FAILUR
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
-    """Callbacks: once the process listens, and before it exits without waiting for anything."""
-
-    listening: Callable[[], None] = lambda: None
-    leaving: Callable[[], None] = lambda: None
-
-
-NO_HOOKS = Hooks()
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """What one of several processes gets: its sockets, and a pipe whose other end only the parent holds."""
 
@@ -74,11 +63,16 @@ def announce(settings: Settings, *, warn: bool = True) -> None:
             log_at[finding.level]("setting_examined", variable=finding.subject, finding=finding.sentence)
 
 
-def serve(settings: Settings, *, jobs: bool, place: Place | None = None, hooks: Hooks = NO_HOOKS) -> None:
-    """Serve until a request to end; raises `typer.Exit` with the reason's code when the process cannot start."""
+def serve(
+    settings: Settings, *, jobs: bool, place: Place | None = None, listening: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until a request to end; `listening` is called once clients can connect.
+
+    Raises `typer.Exit` with the reason's code when the process cannot start.
+    """
     sockets = place.sockets if place else open_sockets(settings.host, settings.port, 1)[0]
-    life = partial(_serve, settings, jobs=jobs, sockets=sockets, hooks=hooks)
-    _run(life, parent=place.parent if place else None, leaving=hooks.leaving)
+    life = partial(_serve, settings, jobs=jobs, sockets=sockets, listening=listening)
+    _run(life, parent=place.parent if place else None)
 
 
 def work(settings: Settings) -> None:
@@ -86,10 +80,10 @@ def work(settings: Settings) -> None:
     _run(partial(_work, settings))
 
 
-def _run(life: Life, *, parent: int | None = None, leaving: Callable[[], None] = NO_HOOKS.leaving) -> None:
+def _run(life: Life, *, parent: int | None = None) -> None:
     try:
         with failures_explained():
-            run(life, uvloop.run, parent=parent, code=0, leaving=leaving)
+            run(life, uvloop.run, parent=parent, code=0)
     except Exception as failure:
         if not isinstance(failure, typer.Exit):
             log.error("process_failed", reason=type(failure).__name__, exc_info=logging.shows_stacks())
@@ -98,7 +92,9 @@ def _run(life: Life, *, parent: int | None = None, leaving: Callable[[], None] =
         logging.flush()
 
 
-async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: list[socket], hooks: Hooks) -> None:
+async def _serve(
+    settings: Settings, ending: Ending, *, jobs: bool, sockets: list[socket], listening: Callable[[], None]
+) -> None:
     async with opened(settings) as (rt, app):
         _start_jobs(rt, shared=jobs)
         server = build_server(
@@ -106,13 +102,13 @@ async def _serve(settings: Settings, ending: Ending, *, jobs: bool, sockets: lis
             host=settings.host,
             port=settings.port,
             drain=lambda: _drain(rt),
-            listening=hooks.listening,
+            listening=listening,
             linger_secs=min(LINGER_SECS, settings.drain_window_ms / 1000),
         )
 
         def end(reason: str) -> None:
             if server.ending:
-                exit_at_once(reason, hooks.leaving)
+                exit_at_once(reason)
             server.end(reason)
 
         with ending.handled_by(end):

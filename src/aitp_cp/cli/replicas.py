@@ -113,9 +113,12 @@ class _Supervisor:
         if child.successor_of is not None:
             process.log.warning("worker_replaced", ended=child.successor_of[0], exit_code=child.successor_of[1])
         place = process.Place(self._sockets[child.index], self._children_end)
-        hooks = process.Hooks(listening=lambda: self._serving.__setitem__(child.index, 1))
+
+        def listening() -> None:
+            self._serving[child.index] = 1
+
         try:
-            process.serve(self._settings, jobs=self._jobs, place=place, hooks=hooks)
+            process.serve(self._settings, jobs=self._jobs, place=place, listening=listening)
         except typer.Exit as end:
             return end.exit_code
         except SystemExit as end:

@@ -22,6 +22,13 @@ LEAVE_SECS = 0.3  # for an orderly end before anything is served, so that the pr
 
 log = structlog.get_logger("aitp_cp.process")
 
+_cleanups: list[Callable[[], None]] = []
+
+
+def before_leaving(cleanup: Callable[[], None]) -> None:
+    """Call this before an exit that waits for nothing else: it runs no `finally`."""
+    _cleanups.append(cleanup)
+
 
 class Ending:
     """Passes a request to end, with its reason, to the handler that was set last."""
@@ -47,12 +54,11 @@ def run(
     *,
     parent: int | None = None,
     code: int | None = None,
-    leaving: Callable[[], None] = lambda: None,
 ) -> T:
     """Run `life` to its end; on a request to end, cancel it and exit with `code` or 128 + the signal's number.
 
     `life` may handle the request itself. `parent` is a pipe whose other end only the parent holds; with it, the parent
-    handles the signals. `leaving` is called before an exit that waits for nothing else.
+    handles the signals.
     """
     codes: list[int] = []
 
@@ -62,11 +68,11 @@ def run(
 
         def cancel(reason: str) -> None:
             if codes:
-                exit_at_once(reason, leaving)
+                exit_at_once(reason)
             codes.append(exit_code(reason) if code is None else code)
             if logging.configured():
                 log.info("ending", reason=reason)
-            threading.Thread(target=_leave_soon, args=(codes[0], leaving), daemon=True).start()
+            threading.Thread(target=_leave_soon, args=(codes[0],), daemon=True).start()
             task.cancel()
 
         ending = Ending(cancel)
@@ -78,14 +84,14 @@ def run(
     except asyncio.CancelledError:
         if not codes:
             raise
-        _leave(codes[0], leaving)  # tearing the interpreter down would take longer than everything above
+        _leave(codes[0])  # tearing the interpreter down would take longer than everything above
 
 
-def exit_at_once(reason: str, leaving: Callable[[], None] = lambda: None) -> NoReturn:
-    """Handle a second request to end: call `leaving` and wait for nothing else."""
+def exit_at_once(reason: str) -> NoReturn:
+    """Handle a second request to end: clean up, and wait for nothing else."""
     if logging.configured():
         log.warning("exiting_at_once", reason=reason)
-    _leave(exit_code(reason), leaving)
+    _leave(exit_code(reason))
 
 
 def exit_code(reason: str) -> int:
@@ -93,15 +99,16 @@ def exit_code(reason: str) -> int:
     return 128 + getattr(signal, reason, signal.SIGTERM)
 
 
-def _leave_soon(code: int, leaving: Callable[[], None]) -> None:
+def _leave_soon(code: int) -> None:
     """An orderly end may wait for a name that does not resolve, or for a database that does not answer."""
     time.sleep(LEAVE_SECS)
-    _leave(code, leaving)
+    _leave(code)
 
 
-def _leave(code: int, leaving: Callable[[], None]) -> NoReturn:
+def _leave(code: int) -> NoReturn:
     try:
-        leaving()
+        for cleanup in _cleanups:
+            cleanup()
     except Exception:
         log.exception("cleanup_failed")
     logging.flush()

@@ -32,4 +32,4 @@ def encode(value: object) -> bytes:
 def _may_differ(text: bytes) -> bool:
     if _WHOLE_FLOAT.search(text) is not None or _EXPONENT.search(text) is not None:
         return True
-    return not text.isascii() and any(found[1] for found in _HIGH_CHARACTER.finditer(text))
+    return not text.isascii() and any(match[1] for match in _HIGH_CHARACTER.finditer(text))

@@ -157,7 +157,7 @@ def _taken(token: str, taken: list[Redacted]) -> Redacted:
 
 
 def _replaced(old: list[Any], new: list[Any]) -> list[Any]:
-    return new if any(one is not other for one, other in zip(old, new, strict=True)) else old
+    return new if any(before is not after for before, after in zip(old, new, strict=True)) else old
 
 
 def _sha256(token: str) -> str:

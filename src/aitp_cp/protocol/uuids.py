@@ -10,5 +10,5 @@ _SPELLINGS = re.compile(rf"(?:urn:uuid:)?({_DIGITS})|\{{({_DIGITS})\}}", re.IGNO
 
 def read_uuid(value: object) -> UUID | None:
     """Return a UUID of any version in any RFC 9562 spelling, or None; the standard library accepts far more."""
-    found = _SPELLINGS.fullmatch(value) if isinstance(value, str) else None
-    return None if found is None else UUID(hex=found[1] or found[2])
+    spelling = _SPELLINGS.fullmatch(value) if isinstance(value, str) else None
+    return None if spelling is None else UUID(hex=spelling[1] or spelling[2])

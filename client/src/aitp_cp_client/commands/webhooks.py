@@ -157,8 +157,7 @@ class SpanOptions:
 @as_options(SpanOptions)
 async def recover(control_plane: "ControlPlane", options: SpanOptions) -> None:
     """Send the failed deliveries of a span of time again."""
-    call = partial(control_plane.webhooks.recover, options.webhook, options.since, options.until)
-    await _queue_all(partial(call, dry_run=options.dry_run), options)
+    await _queue_all(partial(control_plane.webhooks.recover, options.webhook, options.since, options.until), options)
 
 
 @webhooks.command("replay-missing", epilog=LEGEND)
@@ -167,7 +166,7 @@ async def recover(control_plane: "ControlPlane", options: SpanOptions) -> None:
 async def replay_missing(control_plane: "ControlPlane", options: SpanOptions) -> None:
     """Send the events of a span of time that have no delivery to the webhook."""
     call = partial(control_plane.webhooks.replay_missing, options.webhook, options.since, options.until)
-    await _queue_all(partial(call, dry_run=options.dry_run), options, in_parts=True)
+    await _queue_all(call, options, in_parts=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +203,7 @@ async def resend(control_plane: "ControlPlane", options: ResendOptions) -> None:
         "since": options.since,
         "until": options.until,
     }
-    call = partial(control_plane.webhooks.resend, options.webhook, selection)
-    await _queue_all(partial(call, dry_run=options.dry_run), options)
+    await _queue_all(partial(control_plane.webhooks.resend, options.webhook, selection), options)
 
 
 async def _queue_all(
@@ -217,9 +215,9 @@ async def _queue_all(
     """
     from aitp_cp_client import Queued
 
-    total = done = await call()
+    total = done = await call(dry_run=options.dry_run)
     while done.next_after is not None:
-        done = await call(after=done.next_after)
+        done = await call(after=done.next_after, dry_run=options.dry_run)
         matched = total.matched + done.matched if in_parts else total.matched
         total = Queued(matched, total.queued + done.queued, more=done.more)
     if options.as_json:

@@ -37,14 +37,14 @@ def new_id() -> str:
     return str(uuid4())
 
 
-def read_token(given: str) -> Token:
+def read_token(text: str) -> Token:
     """Return a token of the SDK with its claims, as reports carry it.
 
-    `given` is the compact token, or the JSON of `complete`, `process_commit` or `issue_tct_for_delegatee`, of which
+    `text` is the compact token, or the JSON of `complete`, `process_commit` or `issue_tct_for_delegatee`, of which
     the token is taken and never the grant voucher. Raises `Unreportable`.
     """
     try:
-        token = msgspec.json.decode(given)["tct"] if given.lstrip().startswith("{") else given
+        token = msgspec.json.decode(text)["tct"] if text.lstrip().startswith("{") else text
         part = token.split(".")[1]
         claims = msgspec.json.decode(base64url.decode(part), type=dict[str, Any])
     except Exception:

@@ -115,7 +115,7 @@ class _AgentToken:
 
     async def _renew(self) -> None:
         """Get a token for the AID that was pinned or verified."""
-        audience, asked_at = await self._audience.read(), time.monotonic()
+        audience, started_at = await self._audience.read(), time.monotonic()
         granted = await agent_token(self._transport, self._agent, audience)
         self._headers = {"Authorization": bearer(granted.token)}
-        self._good_until = asked_at + granted.expires_in - RENEW_SECS
+        self._good_until = started_at + granted.expires_in - RENEW_SECS

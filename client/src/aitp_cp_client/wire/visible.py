@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 # Printable by Unicode's categories, and drawn as nothing: joiners, fillers, selectors, an empty braille cell.
@@ -30,16 +31,11 @@ def pieces(text: str) -> Iterator[Piece]:
     if all_visible(text):
         yield Piece(text, False)
         return
-    start = 0
-    for index, char in enumerate(text):
-        if is_visible(char):
-            continue
-        if index > start:
-            yield Piece(text[start:index], False)
-        yield Piece(f"U+{ord(char):04X}", True)
-        start = index + 1
-    if start < len(text):
-        yield Piece(text[start:], False)
+    for visible, run in groupby(text, is_visible):
+        if visible:
+            yield Piece("".join(run), False)
+        else:
+            yield from (Piece(f"U+{ord(char):04X}", True) for char in run)
 
 
 def escaped(text: str) -> str:
