@@ -5,7 +5,7 @@ import pytest
 
 from aitp_cp.db.locks import LOG
 from aitp_cp.db.migrations.run import upgrade
-from aitp_cp.db.schema import number_unsequenced
+from aitp_cp.db.numbering import number_unsequenced
 from tests.migrations import existing
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Compare the log's sequence with the log, and repair it.
+"""Positions in the log: those that older rows lack, and the sequence, compared with the log and repaired.
 
 A restore of single tables, or a setval by hand, can leave the sequence behind the rows. Then events would be refused
 as duplicates of a position, or get positions that every follower has passed.
@@ -19,7 +19,17 @@ SELECT coalesce(pg_sequence_last_value('audit_events_seq'::regclass), 0) + 1,
        )
 """
 _SET = "SELECT setval('audit_events_seq', $1)"
-
+# SKIP LOCKED: the holder of the log lock must not wait for a row that retention is deleting.
+_NUMBER_UNSEQUENCED = """
+WITH oldest AS MATERIALIZED (
+    SELECT id FROM audit_events WHERE seq IS NULL ORDER BY ts, id LIMIT $1 FOR UPDATE SKIP LOCKED
+), numbered AS MATERIALIZED (
+    SELECT id, nextval('audit_events_seq') AS seq FROM oldest
+), adopted AS (
+    UPDATE audit_events SET seq = numbered.seq{mark} FROM numbered WHERE audit_events.id = numbered.id RETURNING 1
+)
+SELECT count(*) FROM adopted
+"""
 
 BEHIND_AND_REFUSED = (
     "the sequence audit_events_seq is behind the log, and the role may not set it: run `aitp-cp migrate` as the role "
@@ -65,3 +75,14 @@ async def repair(conn: Connection) -> Numbering | None:
     except asyncpg.InsufficientPrivilegeError as refused:
         raise RepairRefused from refused
     return numbering
+
+
+async def number_unsequenced(conn: Connection, limit: int, *, adopt: bool) -> int:
+    """Give the next log positions to at most `limit` events without one, oldest first; return how many.
+
+    `adopt` marks them, which needs the current schema: an older control plane has delivered them.
+    """
+    statement = _NUMBER_UNSEQUENCED.format(mark=", adopted = true" if adopt else "")
+    async with conn.transaction():
+        await lock(conn, LOG)
+        return int(await conn.fetchval(statement, limit))

@@ -1,11 +1,10 @@
-"""The tables and their owners, the revision of a database, and the positions of rows that an older version wrote."""
+"""The tables and their owners, and the revision of a database."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 
 import asyncpg
 
-from aitp_cp.db.locks import LOG, lock
 from aitp_cp.db.migrations import REVISIONS
 from aitp_cp.db.pool import Connection
 
@@ -75,17 +74,6 @@ _OLD_REVISION = f"""
 SELECT max(version_num) FROM {OLD_VERSION_TABLE}
 WHERE version_num = ANY($1) AND {_IN_THIS_SCHEMA.format(OLD_VERSION_TABLE)}
 """
-# SKIP LOCKED: the holder of the log lock must not wait for a row that retention is deleting.
-_NUMBER_UNSEQUENCED = """
-WITH oldest AS MATERIALIZED (
-    SELECT id FROM audit_events WHERE seq IS NULL ORDER BY ts, id LIMIT $1 FOR UPDATE SKIP LOCKED
-), numbered AS MATERIALIZED (
-    SELECT id, nextval('audit_events_seq') AS seq FROM oldest
-), adopted AS (
-    UPDATE audit_events SET seq = numbered.seq{mark} FROM numbered WHERE audit_events.id = numbered.id RETURNING 1
-)
-SELECT count(*) FROM adopted
-"""
 
 
 async def current_revision(conn: Connection) -> str | None:
@@ -95,14 +83,3 @@ async def current_revision(conn: Connection) -> str | None:
             if revision := await conn.fetchval(question, *args):
                 return str(revision)
     return None
-
-
-async def number_unsequenced(conn: Connection, limit: int, *, adopt: bool) -> int:
-    """Give the next log positions to at most `limit` events without one, oldest first; return how many.
-
-    `adopt` marks them, which needs the current schema: an older control plane has delivered them.
-    """
-    statement = _NUMBER_UNSEQUENCED.format(mark=", adopted = true" if adopt else "")
-    async with conn.transaction():
-        await lock(conn, LOG)
-        return int(await conn.fetchval(statement, limit))

@@ -89,8 +89,8 @@ class Standby:
         *,
         max_size: int,
         max_lag_secs: float,
-        on_fallback: Callable[[Reason], None] = lambda reason: None,
-        on_statement: OnStatement | None = None,
+        on_fallback: Callable[[Reason], None],
+        on_statement: OnStatement | None,
     ) -> None:
         self._dsn = dsn
         self._max_lag_secs = max_lag_secs

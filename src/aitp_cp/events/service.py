@@ -8,7 +8,7 @@ import msgspec
 
 from aitp_cp.db import Connection
 from aitp_cp.db.locks import ADOPTION, LOG, lock, try_lock
-from aitp_cp.db.schema import number_unsequenced
+from aitp_cp.db.numbering import number_unsequenced
 from aitp_cp.events import store
 from aitp_cp.events.history import of_aid, of_session
 from aitp_cp.events.invocations import invocations

@@ -7,7 +7,7 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Row
 
-from aitp_cp.db.schema import number_unsequenced
+from aitp_cp.db.numbering import number_unsequenced
 
 _INDEX_IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
 _NUMBER_BATCH = 10_000
