@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
-from aitp_cp.protocol.bearer_token import new_token
-from aitp_cp.telemetry.logging import LEVELS, TRACE, configure, flush
+from aitp_cp.telemetry.logging import LEVELS, configure, flush
+from tests.support.app import API_KEY
+from tests.support.listening import listening
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -53,12 +54,15 @@ def test_an_error_has_its_stack_without_what_the_database_quotes() -> None:
     assert b"hidden" not in stream.getvalue().replace(b'secret = "hidden"', b"")
 
 
-def test_a_librarys_line_shows_no_credential() -> None:
+@pytest.mark.anyio
+async def test_no_level_shows_a_url(database_url: str) -> None:
+    """A client may have put its key there, and keys of API_KEYS look like anything."""
     stream = io.BytesIO()
     configure("trace", json=True, write=stream.write)
-    key, token = new_token(), f"aca_{'x' * 100}.{'y' * 43}"
-    logging.getLogger("uvicorn.asgi").log(TRACE, "scope=%s", {"query_string": f"key={key}&token={token}".encode()})
-    assert [line["event"] for line in lines(stream)] == ["scope={'query_string': b'key=acp_<...>&token=aca_<...>'}"]
+    async with listening(database_url) as server:
+        await server.ask(f"GET /api/{API_KEY}?key={API_KEY} HTTP/1.0\r\n\r\n".encode())
+    assert "Started server process" in str(lines(stream))
+    assert API_KEY not in str(lines(stream))
 
 
 @pytest.mark.parametrize("level", LEVELS)

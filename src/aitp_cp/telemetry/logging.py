@@ -1,7 +1,6 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
 import logging
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,10 +26,12 @@ LEVELS = {
 }
 # Libraries log each packet and timer below this level; only `trace` shows those lines.
 LIBRARY_FLOOR = logging.INFO
-# The pool logs a stack whenever the database is unavailable; the callers log one line already.
-CHATTY = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
-# At `trace` the server logs each URL, and a client may have put its key or its agent token there.
-_CREDENTIAL = re.compile(rb"\b(ac[a-z]_)[A-Za-z0-9_.-]{16,}")
+CHATTY = {
+    "uvicorn.access": logging.WARNING,
+    "uvicorn.asgi": logging.INFO,  # at `trace` each URL, where a client may have put its key
+    "asyncio": logging.WARNING,
+    "asyncpg.pool": logging.ERROR,  # a stack whenever the database is unavailable; the callers log one line already
+}
 
 
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
@@ -157,8 +158,7 @@ class _Handler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record).encode(errors="backslashreplace")
-        self._writer.line(_CREDENTIAL.sub(rb"\1<...>", line))
+        self._writer.line(self.format(record).encode(errors="backslashreplace"))
 
 
 def _as_json() -> list[Processor]:
