@@ -93,16 +93,14 @@ class WebhookHealth(msgspec.Struct, frozen=True, rename="camel"):
 
 async def of_webhook(conn: Connection, id: UUID) -> WebhookHealth:
     """Return the health of one webhook; raises `NotFound`."""
-    healths = await _read(conn, [id], MAX_COUNTED, SAMPLE)
+    healths = await of_webhooks(conn, [id], most=MAX_COUNTED, sample=SAMPLE)
     return existing(healths.get(id), "no such webhook")
 
 
-async def of_webhooks(conn: Connection, ids: Sequence[UUID]) -> Mapping[UUID, WebhookHealth]:
-    """Return the health of many webhooks in two statements; counts end at 1,001."""
-    return await _read(conn, ids, LIST_MAX_COUNTED, LIST_SAMPLE)
-
-
-async def _read(conn: Connection, ids: Sequence[UUID], most: int, sample: int) -> dict[UUID, WebhookHealth]:
+async def of_webhooks(
+    conn: Connection, ids: Sequence[UUID], *, most: int = LIST_MAX_COUNTED, sample: int = LIST_SAMPLE
+) -> dict[UUID, WebhookHealth]:
+    """Return the health of many webhooks in two statements; counts end at `most`."""
     rows = await conn.fetch(STATE, ids, sample)
     counts: dict[UUID, dict[tuple[str, str], int]] = {}
     for row in await conn.fetch(OUTCOMES, ids, most):

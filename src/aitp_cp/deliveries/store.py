@@ -88,8 +88,8 @@ SELECT kind.status, (
 ) AS count
 FROM unnest($1::text[]) AS kind (status)
 """
-FINISHED = OldRows("webhook_deliveries", "created_at", "status IN ('delivered', 'failed')")
 
+FINISHED = OldRows("webhook_deliveries", "created_at", "status IN ('delivered', 'failed')")
 
 OLDEST_DUE = """
 SELECT min(due) FROM webhooks AS w CROSS JOIN LATERAL (
