@@ -54,7 +54,7 @@ log = structlog.get_logger("aitp_cp.accounts")
 
 @dataclass(slots=True)
 class _Watch:
-    asked: float
+    used: float
     confirmed: float
     ended: bool = False
 
@@ -122,14 +122,14 @@ class BrowserSessions(Loop):
         if watch is None:
             watch = self._watched[principal.session] = _Watch(now, now)
             self.wake()
-        watch.asked = now
+        watch.used = now
         return not watch.ended and now - watch.confirmed < TRUST_SECS
 
     async def turn(self) -> float:
         """Look up the sessions of all streams in one go."""
         loop = asyncio.get_running_loop()
         started, now = loop.time(), self.rt.clock()
-        self._watched = {id: watch for id, watch in self._watched.items() if started - watch.asked < FORGET_SECS}
+        self._watched = {id: watch for id, watch in self._watched.items() if started - watch.used < FORGET_SECS}
         if not self._watched:
             return FORGET_SECS
         async with self.rt.db.connection() as conn:

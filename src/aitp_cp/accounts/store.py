@@ -13,7 +13,6 @@ from aitp_cp.db.sweep import OldRows
 from aitp_cp.db.views import View
 
 SESSION = View(ConsoleSession, convert={"scopes": lambda text: tuple(msgspec.json.decode(text))})
-SCOPES = ConsoleSession.__struct_fields__.index("scopes")
 _VALUES = ", ".join(f"${n}" for n in range(1, len(ConsoleSession.__struct_fields__) + 1))
 
 FIND = f"SELECT {SESSION.sql} FROM console_sessions WHERE digest = $1 AND ended_at IS NULL"
@@ -62,9 +61,8 @@ async def find_all(conn: Connection, ids: Sequence[UUID]) -> list[ConsoleSession
 
 
 async def insert(conn: Connection, session: ConsoleSession) -> None:
-    values = list(msgspec.structs.astuple(session))
-    values[SCOPES] = _json(session.scopes)
-    await conn.execute(INSERT, *values)
+    values = {**msgspec.structs.asdict(session), "scopes": _json(session.scopes)}
+    await conn.execute(INSERT, *values.values())
 
 
 async def touch(conn: Connection, id: UUID, now: datetime) -> None:

@@ -109,11 +109,11 @@ async def enforce(conn: Connection, caught: Sequence[Caught], now: datetime) -> 
 
     Return the events for the caller to append. Only what its issuer signed is listed: a claim names any id it likes.
     """
-    listed = {one.jti: one.parties for one in caught if one.verified and one.live}
+    listed = {token.jti: token.parties for token in caught if token.verified and token.live}
     counts: dict[UUID, tuple[int, int]] = {}
-    for one in caught:
-        known = counts.get(one.containment, (0, 0))
-        counts[one.containment] = known[0] + (one.verified and one.live), known[1] + (not one.verified)
+    for token in caught:
+        known = counts.get(token.containment, (0, 0))
+        counts[token.containment] = known[0] + (token.verified and token.live), known[1] + (not token.verified)
     events = await revocation.add(conn, listed, REASON, now)
     await store.count_later(conn, dict(sorted(counts.items())))
     return events

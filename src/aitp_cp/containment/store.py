@@ -23,6 +23,7 @@ from aitp_cp.db.views import View
 VIEW = View(ContainmentView, {"contained_at": shown("contained_at"), "released_at": shown("released_at")})
 SHOWN = f"""{VIEW.sql}, plan::text AS plan, event_id, remaining, pending, listed_version, listed_at,
     half_confirmed_at, most_confirmed_at, contained_at AS act_at"""
+STATE = set(Stored.__struct_fields__) - {"view", "plan"}
 
 FIND = f"SELECT {SHOWN} FROM containments WHERE id = $1"
 FIND_OPEN = f"SELECT {SHOWN} FROM containments WHERE aid = $1 AND released_at IS NULL"
@@ -126,15 +127,5 @@ async def count_later(conn: Connection, counts: Mapping[UUID, tuple[int, int]]) 
 
 
 def _stored(row: Record) -> Stored:
-    return Stored(
-        view=VIEW.read(row),
-        plan=msgspec.json.decode(row["plan"], type=Plan),
-        event_id=row["event_id"],
-        remaining=row["remaining"],
-        pending=row["pending"],
-        listed_version=row["listed_version"],
-        listed_at=row["listed_at"],
-        half_confirmed_at=row["half_confirmed_at"],
-        most_confirmed_at=row["most_confirmed_at"],
-        act_at=row["act_at"],
-    )
+    plan = msgspec.json.decode(row["plan"], type=Plan)
+    return Stored(view=VIEW.read(row), plan=plan, **{column: row[column] for column in STATE})

@@ -11,7 +11,7 @@ from aitp_cp.registry.store import EFFECTIVE_STATUS, WITH_CONTAINMENT
 
 MARKS = f"""
 SELECT aid, display_name, {EFFECTIVE_STATUS.format(now="$2")}
-FROM unnest($1::text[]) AS asked (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
+FROM unnest($1::text[]) AS listed (aid) LEFT JOIN agents USING (aid) {WITH_CONTAINMENT}
 """
 
 # The newest ones, so that the cost ends.

@@ -17,8 +17,8 @@ MAX_LABEL = 128
 ANCHOR_ORDER = Order("trust-anchors", Key("created_at", datetime), Key("id", UUID))
 PINNED_ORDER = Order("pinned-keys", Key("namespace", str), Key("aid", str))
 
-Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
-Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
+Url = Annotated[str, Meta(max_length=MAX_URL)]
+Label = Annotated[str, Meta(max_length=MAX_LABEL)]
 
 
 class NewAnchor(msgspec.Struct, frozen=True, rename="camel"):
