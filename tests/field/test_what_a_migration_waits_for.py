@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from aitp_cp.cli.migrate import _say
 from aitp_cp.db.locks import MIGRATION
 from aitp_cp.db.migrations import REVISIONS
 from aitp_cp.db.migrations.run import upgrade
@@ -76,6 +77,12 @@ async def test_another_migration(empty_database_url: str) -> None:
         await said.until("waiting for another migration", str(first.get_server_pid()), "aitp-cp migrate", "since 20")
         await first.execute("SELECT pg_advisory_unlock($1)", MIGRATION.key)
         assert await run == list(REVISIONS)
+
+
+async def test_what_is_said_is_one_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 21: `serve --migrate` cut it at 80 columns, so that a search for the process found half of it."""
+    _say("waiting for process 4711 " + "(application nightly report, role reports) " * 4)
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 async def test_nothing_is_said_when_nothing_waits(empty_database_url: str) -> None:

@@ -35,4 +35,4 @@ def _say_what_matters(step: str) -> None:
 
 
 def _say(step: str) -> None:
-    notices.print(f"  {step}", highlight=False, markup=False)
+    notices.print(f"  {step}", highlight=False, markup=False, soft_wrap=True)  # a line of a log
