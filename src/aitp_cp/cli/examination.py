@@ -9,6 +9,7 @@ from typing import TypeAlias
 import asyncpg
 
 from aitp_cp.cli import console_rows, key_rows
+from aitp_cp.cli.database import DRIVER
 from aitp_cp.cli.findings import Finding, Result
 from aitp_cp.database_url import DatabaseUrlError
 from aitp_cp.db import WRITABLE, fitness, numbering, standby
@@ -30,7 +31,7 @@ OUTBOX_WARN_EVENTS = 10_000  # as the alert AitpWebhookOutboxLag
 CHANNEL = "aitp_cp_check"
 EXTRA_CONNECTIONS = 1  # the listener's, beside the pool
 
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUrlError)
+FAILURES = (OSError, *DRIVER, DatabaseUrlError)
 
 # Looks only in the schema that migrations use: a name further down the search path belongs to somebody else.
 # A name that does not exist yet is NULL, and passes.

@@ -38,7 +38,7 @@ def run(work: Work) -> None:
         over_http(work)
         return
     settings = settings_or_stop("tool")
-    with refusals_explained(), failures_explained(OSError, TimeoutError, code=UNAVAILABLE):
+    with refusals_explained(), failures_explained(OSError, code=UNAVAILABLE):
         running.run(lambda ending: _run(settings, work))
 
 

@@ -19,7 +19,7 @@ async def _upgrade(settings: Settings, *, every_step: bool) -> None:
     from aitp_cp.db.migrations.run import CannotMigrate, SchemaAhead, upgrade
 
     try:
-        with failures_explained(OSError, TimeoutError):
+        with failures_explained(OSError):
             applied = await upgrade(settings.dsn, on_step=_say if every_step else _say_what_matters)
     except SchemaAhead as ahead:
         stop(f"{ahead}: deploy the version that migrated it", DATABASE)

@@ -26,7 +26,7 @@ _cleanups: list[Callable[[], None]] = []
 
 
 def before_leaving(cleanup: Callable[[], None]) -> None:
-    """Call this before an exit that waits for nothing else: it runs no `finally`."""
+    """Have `cleanup` called before an exit that waits for nothing else and runs no `finally`."""
     _cleanups.append(cleanup)
 
 
