@@ -7,7 +7,6 @@ from aitp_cp.runtime import Runtime
 
 EVERY_SECS = 1
 WATCH_SECS = 10  # clients' versions are written down as often
-SHARES = ("0.5", "0.95")
 TURN_SECS = 5  # a drain waits ten seconds for a job, so one that ends by itself in five is never cut off
 
 
@@ -21,13 +20,12 @@ async def settle(rt: Runtime) -> None:
 
 
 async def watch(rt: Runtime) -> None:
-    """Show how far the newest open containment has reached; 1 while there is none. Seconds are 0 until then."""
+    """Show how far the newest open containment has reached."""
     async with rt.db.connection() as conn:
         progress = await reach.watch(conn, rt.clock())
-    rt.metrics.containment_confirmed.set(1.0 if progress is None else progress.confirmed_ratio)
-    secs = (None, None) if progress is None else (progress.secs_to_half, progress.secs_to_most)
-    for share, value in zip(SHARES, secs, strict=True):
-        rt.metrics.containment_seconds.labels(share=share).set(value or 0.0)  # the metrics show no NaN
+    rt.metrics.containment_confirmed.set(progress.confirmed_ratio)
+    rt.metrics.containment_seconds.labels(share="0.5").set(progress.secs_to_half)
+    rt.metrics.containment_seconds.labels(share="0.95").set(progress.secs_to_most)
 
 
 JOBS = (Job("containment.settle", EVERY_SECS, settle), Job("containment.reach", WATCH_SECS, watch))

@@ -69,11 +69,11 @@ class PeerReach(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the newest containment has reached, for the gauges; seconds are None until then."""
+    """How far the newest containment has reached, for the gauges, which show no NaN: seconds are 0 until then."""
 
     confirmed_ratio: float
-    secs_to_half: float | None
-    secs_to_most: float | None
+    secs_to_half: float
+    secs_to_most: float
 
 
 class Unreached(msgspec.Struct, frozen=True):
@@ -103,8 +103,11 @@ async def reach(conn: Connection, id: UUID) -> Reach:
     )
 
 
-async def watch(conn: Connection, now: datetime) -> Progress | None:
-    """Note which open containments have reached half, or nearly all, of their peers; return how far the newest is."""
+async def watch(conn: Connection, now: datetime) -> Progress:
+    """Note which open containments have reached half, or nearly all, of their peers.
+
+    Return how far the newest one has; without one, nobody is left to reach.
+    """
     newest: Progress | None = None
     for stored in await store.newest_open(conn, MAX_WATCHED):
         peers = await _peers(conn, stored)
@@ -117,7 +120,7 @@ async def watch(conn: Connection, now: datetime) -> Progress | None:
             await store.confirm(conn, stored.view.id, half, most)
         if newest is None:
             newest = Progress(ratio, _secs(stored, half), _secs(stored, most))
-    return newest
+    return newest or Progress(1.0, 0.0, 0.0)
 
 
 async def unreached(conn: Connection, limit: int) -> list[Unreached]:
@@ -164,5 +167,5 @@ def _is_current(version: int, stored: Stored) -> bool:
     return stored.listed_at is not None and version >= stored.listed_version
 
 
-def _secs(stored: Stored, at: datetime | None) -> float | None:
-    return None if at is None else max(0.0, (at - stored.act_at).total_seconds())
+def _secs(stored: Stored, at: datetime | None) -> float:
+    return 0.0 if at is None else max(0.0, (at - stored.act_at).total_seconds())
