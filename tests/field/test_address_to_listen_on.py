@@ -25,9 +25,15 @@ def has_ipv6() -> bool:
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="LEFT OUT: this machine has no IPv6, dual stack was not tested")
 
 
+def health(server: Process, **other: str) -> tuple[int, str]:
+    """Return the exit code of the health check, and what the container's engine shows of it."""
+    command = [sys.executable, "-m", "aitp_cp.cli.alive"]
+    done = subprocess.run(command, env={**server.environment, **other}, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 def healthy(server: Process, **other: str) -> int:
-    environment = {**server.environment, **other}
-    return subprocess.run([sys.executable, "-m", "aitp_cp.cli.alive"], env=environment, check=False).returncode
+    return health(server, **other)[0]
 
 
 @needs_ipv6
@@ -66,7 +72,8 @@ def test_the_health_check_follows_host_and_port(database_url: str, tmp_path: Pat
         assert healthy(server, HOST="localhost") == 0
         assert healthy(server, HOST="0.0.0.0") == 0
         assert healthy(server, PORT="", PORT_FILE=str(port)) == 0
-        assert healthy(server, PORT="1") == 1
+        code, reason = health(server, PORT="1")
+        assert (code, "127.0.0.1 port 1, as HOST and PORT say: " in reason) == (1, True)
     assert healthy(server) == 1
 
 

@@ -15,15 +15,22 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is boun
 
 def main() -> int:
     host = _setting("HOST", "0.0.0.0").removeprefix("[").removesuffix("]")  # noqa: S104 - as above
-    address = LOOPBACK.get(host, host)
-    connection = http.client.HTTPConnection(address, int(_setting("PORT", "4000")), timeout=TIMEOUT_SECS)
+    address, port = LOOPBACK.get(host, host), int(_setting("PORT", "4000"))
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_SECS)
     try:
         connection.request("GET", "/api/livez", headers={"Host": "localhost"})  # which no ALLOWED_HOSTS refuses
-        return int(connection.getresponse().status != 200)
-    except (OSError, http.client.HTTPException):
-        return 1
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as failure:
+        return _unhealthy(f"{address} port {port}, as HOST and PORT say: {failure}")
     finally:
         connection.close()
+    return 0 if status == 200 else _unhealthy(f"{address} port {port}: /api/livez answered {status}")
+
+
+def _unhealthy(reason: str) -> int:
+    """Print what the engine shows of a container's health; return the exit code."""
+    print(reason, file=sys.stderr)
+    return 1
 
 
 def _setting(name: str, default: str) -> str:
