@@ -14,12 +14,18 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+import msgspec
+
 from aitp_cp.protocol.signer import Signer
 from aitp_cp.revocation.model import Signed
 from aitp_cp.revocation.signing import sign
 
 END_SECS = 5  # a killed process is gone at once unless the machine is overloaded
 
+# Not as pickles: their buffers outlive a broken pipe, and a newer Python complains of them when it collects garbage.
+_ENCODER = msgspec.msgpack.Encoder()
+_TASK = msgspec.msgpack.Decoder(tuple[list[bytes], int])
+_SIGNED = msgspec.msgpack.Decoder(Signed)
 _SPAWN = multiprocessing.get_context("spawn")  # a forked child would hold the parent's sockets and locks
 
 
@@ -37,8 +43,8 @@ class SigningProcess:
         with self._lock:
             try:
                 pipe = self._pipe or self._start()
-                pipe.send((chunks, ttl_secs))
-                signed: Signed = pipe.recv()
+                pipe.send_bytes(_ENCODER.encode((chunks, ttl_secs)))
+                signed = _SIGNED.decode(pipe.recv_bytes())
             except BaseException:
                 self._end()
                 raise
@@ -79,5 +85,5 @@ def _serve(pipe: Connection, seed_hex: str) -> None:
     signer = Signer.from_seed(seed_hex)
     with suppress(EOFError, OSError):
         while True:
-            chunks, ttl_secs = pipe.recv()
-            pipe.send(sign(signer, chunks, ttl_secs))
+            chunks, ttl_secs = _TASK.decode(pipe.recv_bytes())
+            pipe.send_bytes(_ENCODER.encode(sign(signer, chunks, ttl_secs)))
