@@ -53,6 +53,11 @@ UNPARSED = {
     "no host": ((b"GET /api/livez HTTP/1.1\r\n\r\n",), "unmatched", "the request has no Host"),
     "garbage": ((REFUSED["garbage"],), "unmatched", "the request is not valid HTTP"),
     "a trailer": ((BODY + b"0\r\nX: y\r\n\r\n",), "/api/audit", "trailers are not accepted"),
+    "a trailer, with an id": (
+        (BODY.replace(b"Host: cp", b"Host: cp\r\nX-Request-Id: the-clients-own") + b"0\r\nX: y\r\n\r\n",),
+        "/api/audit",
+        "trailers are not accepted",
+    ),
     "a chunk size, later": (
         (b"POST /api/registry/enroll HTTP/1.1\r\nHost: cp\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
         "/api/registry/enroll",
@@ -76,6 +81,7 @@ async def test_the_log_says_what_the_client_was_told(
             received = (await reader.read()).decode()
         writer.close()
     request_id = re.findall(r"x-request-id: (\S+)", received)[0]
+    assert (request_id == "the-clients-own") == ("with an id" in kind)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if request_id in line]
     assert f'"error":"{sentence}"' in received
     for part in (f"reason='{sentence}'", f"route={route} ", "status=400", "code=BAD_REQUEST"):

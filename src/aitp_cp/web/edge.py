@@ -122,8 +122,9 @@ class Edge:
         if scope is None:
             account(self._rt, context, "other", refusal.status, 0.0)
         else:
-            if CONTEXT in scope:
-                context.request_id = scope[CONTEXT].request_id
+            begun: RequestContext | None = scope.get(CONTEXT)
+            offered = Headers(scope=scope).get("x-request-id") if "headers" in scope else None
+            context.request_id = request_id(offered) if begun is None else begun.request_id
             scope[REFUSED] = context
         refusal.headers["X-Request-Id"] = context.request_id
         return refusal
