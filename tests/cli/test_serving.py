@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -23,6 +22,7 @@ from tests.support.agents import manifest, new_agent
 from tests.support.app import SECRET
 from tests.support.embedded import folder_for_everyone, running
 from tests.support.process import START_SECS, Process, free_port
+from tests.support.processes import needs_curl
 
 pytestmark = pytest.mark.anyio
 
@@ -184,8 +184,7 @@ def test_dev_in_an_empty_folder() -> None:
 
 def paste_what_to_try(printed: str, **variables: str) -> str:
     """Run the command that `dev` printed last, and return what it prints."""
-    if shutil.which("curl") is None:
-        pytest.skip("LEFT OUT: what dev prints is a command for curl, which is not installed")
+    needs_curl()
     *_, pasted = re.findall(r"^ *try +(curl .*)$", printed, re.M)
     environment = {**os.environ, **variables}
     return subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True, env=environment).stdout

@@ -14,8 +14,9 @@ from prometheus_client import generate_latest, values
 
 from aitp_cp.telemetry import shared
 from aitp_cp.telemetry.metrics import Metrics
-from tests.flows.test_workers import LIVEZ, children, metric
+from tests.flows.test_workers import LIVEZ, metric
 from tests.support.process import Process
+from tests.support.processes import children
 from tests.support.waiting import eventually
 
 

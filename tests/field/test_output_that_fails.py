@@ -17,8 +17,8 @@ import pytest
 from aitp_cp.db.migrations import HEAD
 from aitp_cp.db.schema import current_revision
 from tests.cli.support import GOOD, environment
-from tests.flows.test_workers import children
 from tests.support.process import Process
+from tests.support.processes import children
 
 COMMAND = [sys.executable, "-m", "aitp_cp"]
 NO_SPACE = "No space left on device"

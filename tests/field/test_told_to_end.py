@@ -17,10 +17,10 @@ import pytest
 
 from aitp_cp.cli.exits import DATABASE
 from aitp_cp.db.locks import MIGRATION
-from tests.flows.test_workers import alive, children
 from tests.support.app import ENVIRONMENT
 from tests.support.namespace import Command
 from tests.support.process import Process, free_port
+from tests.support.processes import alive, children
 from tests.support.waiting import eventually
 
 AT_MOST_SECS = 1.0

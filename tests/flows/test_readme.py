@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import Process
+from tests.support.processes import needs_curl
 from tests.support.rendered import DOCS, ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -29,6 +30,7 @@ def pasted(story: str) -> list[str]:
 
 
 def shell(script: str, folder: Path) -> tuple[str, str]:
+    needs_curl()
     done = subprocess.run(["bash", "-u"], input=script, cwd=folder, capture_output=True, text=True, timeout=60)
     return done.stdout, done.stderr
 

@@ -1,7 +1,6 @@
 """Every secret is a recognisable string, everything is exercised at LOG_LEVEL=trace, and none comes out anywhere."""
 
 import asyncio
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from aitp_cp.app import ENDPOINTS
 from tests.support.agents import manifest, new_agent
 from tests.support.process import Process
+from tests.support.processes import processes
 from tests.telemetry.collector import Collector
 
 SEED = "5ec2e7" * 10 + "beef"
@@ -119,9 +119,7 @@ def in_the_console(http: httpx.Client, keep: Callable[[httpx.Response], httpx.Re
 
 def commands(pid: int) -> str:
     """The command lines, in full, of the process and whatever it started."""
-    shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
-    rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
-    return "\n".join(row[2] for row in rows if str(pid) in row[:2])
+    return "\n".join(seen.command for seen in processes() if pid in (seen.pid, seen.parent))
 
 
 def environment(dsn: str, collector: Collector) -> dict[str, Any]:

@@ -12,20 +12,10 @@ import pytest
 
 from tests.support.app import AUTH
 from tests.support.process import Process
+from tests.support.processes import alive, children
 from tests.support.waiting import eventually
 
 LIVEZ = 'http_request_duration_seconds_count{method="GET",route="/api/livez",status="2xx"}'
-
-
-def children(pid: int) -> set[int]:
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
-    rows = [line.split() for line in shown.stdout.splitlines()]
-    return {int(child) for child, parent, state in rows if int(parent) == pid and not state.startswith("Z")}
-
-
-def alive(pids: set[int]) -> set[int]:
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True)
-    return {int(pid) for pid, state in map(str.split, shown.stdout.splitlines()) if state[0] != "Z"} & pids
 
 
 def metric(server: Process, name: str) -> float:

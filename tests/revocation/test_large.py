@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.revocation.support import LIST, fill, listed
 from tests.support.app import ENVIRONMENT, App
 from tests.support.embedded import running
 from tests.support.process import Process
+from tests.support.processes import processes
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -147,7 +147,4 @@ async def test_no_child_outlives_a_killed_process(database_url: str, tmp_path: P
 
 def signing_children(parent: int) -> list[tuple[int, str]]:
     """The ids and command lines of a process's children that sign."""
-    # Without -ww the width of its lines is whatever it guesses, and a long path of the interpreter hides the module.
-    shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
-    lines = [line.split(None, 2) for line in shown.stdout.splitlines()]
-    return [(int(pid), command) for pid, above, command in lines if int(above) == parent and "spawn_main" in command]
+    return [(seen.pid, seen.command) for seen in processes() if seen.parent == parent and "spawn_main" in seen.command]

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from aitp_cp.db import embedded, embedded_place
+from tests.support.processes import alive
 
 _SOURCE = Path(embedded.__file__).parents[2]
 
@@ -64,10 +65,7 @@ def ask(dsn: str, query: str) -> str:
 
 
 def running(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-    return subprocess.run(["/bin/ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
+    return pid in alive({pid})
 
 
 def ends(pid: int) -> bool:

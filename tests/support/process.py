@@ -22,7 +22,8 @@ START_SECS = 30
 # Below the ports that Linux gives to outgoing connections (32768 and up); each test process has a range of its own.
 FIRST_PORT, PORTS_PER_WORKER = 12_000, 2_000
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw")) % 10
-_candidates = itertools.cycle(range(PORTS_PER_WORKER))
+# Beginning anywhere: two runs on one machine, which have the same ranges, rarely meet.
+_candidates = itertools.cycle((os.getpid() * 37 + number) % PORTS_PER_WORKER for number in range(PORTS_PER_WORKER))
 
 
 def free_port() -> int:
