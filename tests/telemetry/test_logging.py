@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
-from aitp_cp.telemetry.logging import LEVELS, configure, flush
+from aitp_cp.protocol.bearer_token import new_token
+from aitp_cp.telemetry.logging import LEVELS, TRACE, configure, flush
 from tests.support.app import API_KEY
 from tests.support.listening import listening
 
@@ -52,6 +53,14 @@ def test_an_error_has_its_stack_without_what_the_database_quotes() -> None:
     assert first["exception"].endswith("ValueError: null value\nDETAIL: withheld\nHINT:  try")
     assert second["exception"].endswith("RuntimeError: invalid input for query argument $2")
     assert b"hidden" not in stream.getvalue().replace(b'secret = "hidden"', b"")
+
+
+def test_a_librarys_line_shows_no_credential() -> None:
+    stream = io.BytesIO()
+    configure("trace", json=True, write=stream.write)
+    key, token = new_token(), f"aca_{'x' * 100}.{'y' * 43}"
+    logging.getLogger("a.library").log(TRACE, "scope=%s", {"query_string": f"key={key}&token={token}".encode()})
+    assert [line["event"] for line in lines(stream)] == ["scope={'query_string': b'key=acp_<...>&token=aca_<...>'}"]
 
 
 @pytest.mark.anyio

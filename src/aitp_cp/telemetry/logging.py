@@ -1,6 +1,7 @@
 """Structured logs on standard output: JSON in production, readable lines in development."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ CHATTY = {
     "asyncio": logging.WARNING,
     "asyncpg.pool": logging.ERROR,  # a stack whenever the database is unavailable; the callers log one line already
 }
+# What a library logs may quote a client, who may have put a key or an agent token anywhere.
+_CREDENTIAL = re.compile(rb"\b(ac[a-z]_)[A-Za-z0-9_.-]{16,}")
 
 
 def configure(level: str, *, json: bool, write: Write | None = None) -> None:
@@ -158,7 +161,8 @@ class _Handler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._writer.line(self.format(record).encode(errors="backslashreplace"))
+        line = self.format(record).encode(errors="backslashreplace")
+        self._writer.line(_CREDENTIAL.sub(rb"\1<...>", line))
 
 
 def _as_json() -> list[Processor]:
