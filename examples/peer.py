@@ -18,7 +18,9 @@ def read(path: str) -> str:
         return str(response.read().decode())
 
 
-state = json.loads(Path(".aitp-cp/peer.json").read_text())
+if not (stored := Path(".aitp-cp/peer.json")).exists():
+    sys.exit("there is no token to verify: run examples/handshake.py first")
+state = json.loads(stored.read_text())
 holder = aitp.AitpAgent.from_seed(bytes.fromhex(state["seed"]), "ed25519")
 
 manifest = read("/.well-known/aitp-manifest")
