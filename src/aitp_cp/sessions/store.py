@@ -32,7 +32,18 @@ SESSION = "session"  # the kind of a `Thing` here
 
 
 def _values(change: SessionChange) -> Sequence[Any]:
-    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:10])
+    return (
+        change.session_id,
+        change.status,
+        change.aid_a,
+        change.aid_b,
+        as_json(change.grants),
+        change.run_id,
+        change.boundary,
+        change.error,
+        change.started_at,
+        change.completed_at,
+    )
 
 
 def _state(row: Record) -> SessionChange:

@@ -21,7 +21,7 @@ MAX_CALLERS = 8
 
 
 class State(msgspec.Struct, frozen=True):
-    """What one caller reported of one thing; the fields that are columns come first, in their order."""
+    """What one caller reported of one thing."""
 
     @property
     def slot(self) -> str:

@@ -204,7 +204,18 @@ async def mark_tcts(conn: Connection, jtis: Sequence[UUID]) -> None:
 
 
 def _tct_values(change: TctChange) -> Sequence[Any]:
-    return (*change.columns()[:4], as_json(change.grants), *change.columns()[5:9], *_judged(change))
+    return (
+        change.jti,
+        change.issuer,
+        change.subject,
+        change.audience,
+        as_json(change.grants),
+        change.binding_cnf,
+        change.issued_at,
+        change.expires_at,
+        change.session_id,
+        *_judged(change),
+    )
 
 
 def _tct_state(row: Record) -> TctChange:
@@ -225,7 +236,8 @@ def _tct_state(row: Record) -> TctChange:
 
 def _delegation_values(change: DelegationChange) -> Sequence[Any]:
     """Return the columns; of several parents the row shows the least."""
-    scope, times = as_json(change.scope), change.columns()[5:7]
+    scope = as_json(change.scope)
+    times = change.issued_at, change.expires_at
     return change.jti, min(change.parents), *change.sides, scope, *times, *_judged(change), change.audience
 
 
